@@ -1,0 +1,85 @@
+// ssd_fast._C: one m.def an op, no logic. Every op takes its inputs and its outputs as arrays; Python allocates.
+#include <pybind11/stl.h>
+
+#include "box_coder/box_coder.h"
+#include "box_iou/box_iou.h"
+#include "common/view_caster.h"
+#include "default_boxes/default_boxes.h"
+#include "nms/nms.h"
+#include "postprocess/postprocess.h"
+
+#if defined(SSD_WITH_CUDA) || defined(SSD_EMULATED)
+#include "common/cuda_info.h"
+#endif
+
+namespace py = pybind11;
+using namespace pybind11::literals;
+
+#ifdef SSD_EMULATED
+#define SSD_MODULE _C_emulated
+using Guard = py::call_guard<>;  // the emulator runs one kernel at a time: the GIL is its lock
+#else
+#define SSD_MODULE _C
+using Guard = py::call_guard<py::gil_scoped_release>;
+#endif
+
+PYBIND11_MODULE(SSD_MODULE, m) {
+  m.doc() = "The compiled kernels of ssd_fast. Use ssd_fast.ops, which allocates outputs and documents each op.";
+  static py::handle type_error = PyExc_TypeError;
+  py::register_exception_translator([](std::exception_ptr error) {
+    try {
+      if (error) std::rethrow_exception(error);
+    } catch (const ssd::TypeError& e) {
+      PyErr_SetString(type_error.ptr(), e.what());
+    }
+  });
+
+  m.def("default_boxes", &ssd::default_boxes, "feature_maps"_a, "boxes_per_cell"_a, "box_sizes"_a, "steps"_a,
+        "offset"_a, "clip"_a, "normalized"_a, "ahw"_a, "image_height"_a, "image_width"_a, "out"_a, Guard());
+  m.def("box_iou", &ssd::box_iou, "boxes1"_a, "boxes2"_a, "out"_a, Guard());
+  m.def("encode_boxes", &ssd::encode_boxes, "boxes"_a, "default_boxes"_a, "variances"_a, "yx"_a, "out"_a, Guard());
+  m.def("decode_boxes", &ssd::decode_boxes, "deltas"_a, "default_boxes"_a, "variances"_a, "log_scale_low"_a,
+        "log_scale_high"_a, "yx"_a, "out"_a, Guard());
+  m.def("nms", &ssd::nms, "boxes"_a, "scores"_a, "iou_threshold"_a, "workspace"_a, "out"_a, "count"_a, Guard());
+  m.def("batched_nms", &ssd::batched_nms, "boxes"_a, "scores"_a, "idxs"_a, "iou_threshold"_a, "workspace"_a, "out"_a,
+        "count"_a, Guard());
+  m.def("nms_padded", &ssd::nms_padded, "boxes"_a, "scores"_a, "iou_threshold"_a, "max_output"_a, "workspace"_a,
+        "out"_a, "counts"_a, Guard());
+  m.def("nms_workspace", &ssd::nms_workspace, "boxes"_a);
+  m.def("nms_padded_workspace", &ssd::nms_padded_workspace, "scores"_a, "max_output"_a);
+  m.def("postprocess_workspace", &ssd::postprocess_workspace, "cls_logits"_a, "num_rows"_a, "num_columns"_a,
+        "keep_top_k"_a);
+
+  py::class_<ssd::PostprocessOptions>(m, "PostprocessOptions")
+      .def(py::init<bool, int64_t, double, bool, int64_t, double, bool, int64_t, int64_t, int64_t, bool, bool,
+                    std::vector<float>, float, float, bool>(),
+           "sigmoid"_a, "background"_a, "score_threshold"_a, "score_inclusive"_a, "top_k"_a, "iou_threshold"_a,
+           "iou_inclusive"_a, "keep_top_k"_a, "clip"_a, "rescale"_a, "anchor_major"_a, "ahw"_a, "variances"_a,
+           "log_scale_low"_a, "log_scale_high"_a, "yx"_a);
+  py::class_<ssd::PostprocessOutputs>(m, "PostprocessOutputs")
+      .def(py::init<ssd::View, ssd::View, ssd::View, ssd::View, ssd::View>(), "boxes"_a, "scores"_a, "labels"_a,
+           "box_idxs"_a, "counts"_a);
+  m.def("postprocess", &ssd::postprocess, "cls_logits"_a, "bbox_regression"_a, "default_boxes"_a, "num_columns"_a,
+        "options"_a, "image_sizes"_a, "image_size"_a, "original_sizes"_a, "original_size"_a, "workspace"_a, "out"_a,
+        Guard());
+
+  // Scalar probes: the tests measure the error of the package's own exp and log through them.
+  m.def("exp", &ssd::exp, "x"_a);
+  m.def("log", &ssd::log, "x"_a);
+
+#if defined(SSD_WITH_CUDA) || defined(SSD_EMULATED)
+  m.def("cuda_device_count", &ssd::cuda_device_count, "How many GPUs there are, or the reason why none can be used.");
+#endif
+  py::dict info;
+#if defined(SSD_EMULATED)
+  info["cuda"] = "emulated";
+#elif defined(SSD_WITH_CUDA)
+  info["cuda"] = SSD_CUDA_COMPILER;
+  info["cuda_architectures"] = SSD_CUDA_ARCHITECTURES;
+#else
+  info["cuda"] = py::none();
+#endif
+  info["compiler"] = SSD_CXX_COMPILER;
+  info["pybind11"] = PYBIND11_VERSION_MAJOR * 100 + PYBIND11_VERSION_MINOR;
+  m.attr("build_info") = info;
+}

@@ -1,0 +1,223 @@
+// Every formula of the package, once, for the host compilers, nvcc, NVRTC and Numba: boxes, IoU, box coding, scores.
+//
+// The same source must give the same bits everywhere (docs/numerics.md), so:
+//   - products and sums that a compiler might contract are spelled mul / add / sub, which are never fused;
+//   - fma is spelled fma, and only exp and log use it;
+//   - min and max are ternaries: fminf(-0, 0) depends on the order of its operands, a ternary does not;
+//   - exp and log are our own, since libraries differ in the last bit.
+// Nothing here includes a header on the device: NVRTC compiles it with no include path.
+#pragma once
+
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#define SSD_HD __host__ __device__ __forceinline__
+#else
+#define SSD_HD inline __attribute__((always_inline))  // into each clone of common/simd.h
+#endif
+
+namespace ssd {
+
+// ---- arithmetic that is never contracted ----------------------------------------------------------------------------
+
+#if defined(__CUDA_ARCH__)
+SSD_HD float add(float a, float b) { return __fadd_rn(a, b); }
+SSD_HD float sub(float a, float b) { return __fsub_rn(a, b); }
+SSD_HD float mul(float a, float b) { return __fmul_rn(a, b); }
+SSD_HD float div(float a, float b) { return __fdiv_rn(a, b); }
+SSD_HD float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+SSD_HD double add(double a, double b) { return __dadd_rn(a, b); }
+SSD_HD double sub(double a, double b) { return __dsub_rn(a, b); }
+SSD_HD double mul(double a, double b) { return __dmul_rn(a, b); }
+SSD_HD double div(double a, double b) { return __ddiv_rn(a, b); }
+SSD_HD float bits_to_float(unsigned bits) { return __uint_as_float(bits); }
+SSD_HD unsigned float_to_bits(float value) { return __float_as_uint(value); }
+#else  // host compilers are given -ffp-contract=off
+SSD_HD float add(float a, float b) { return a + b; }
+SSD_HD float sub(float a, float b) { return a - b; }
+SSD_HD float mul(float a, float b) { return a * b; }
+SSD_HD float div(float a, float b) { return a / b; }
+SSD_HD float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+SSD_HD double add(double a, double b) { return a + b; }
+SSD_HD double sub(double a, double b) { return a - b; }
+SSD_HD double mul(double a, double b) { return a * b; }
+SSD_HD double div(double a, double b) { return a / b; }
+SSD_HD float bits_to_float(unsigned bits) {
+  float value;
+  __builtin_memcpy(&value, &bits, sizeof value);
+  return value;
+}
+SSD_HD unsigned float_to_bits(float value) {
+  unsigned bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+#endif
+
+// The first operand where the comparison fails: NaN in b is passed over, NaN in a stays.
+template <typename T>
+SSD_HD T min_of(T a, T b) {
+  return b < a ? b : a;
+}
+template <typename T>
+SSD_HD T max_of(T a, T b) {
+  return b > a ? b : a;
+}
+template <typename T>
+SSD_HD T clamp(T value, T low, T high) {  // NaN stays NaN
+  return value < low ? low : (value > high ? high : value);
+}
+
+// ---- exp and log ----------------------------------------------------------------------------------------------------
+
+// exp(x), within 1 ulp, monotone, exp(0) = 1, +0 below 2^-126 (so that flush-to-zero changes nothing), +inf above 88.72.
+// Reduction to |r| <= ln(2) / 2 by rounding with a magic number: no float-to-int cast, which is undefined out of range.
+SSD_HD float exp(float x) {
+  float y = x < -104.0f ? -104.0f : x;  // comparisons are false for NaN, which therefore passes through
+  y = y > 89.0f ? 89.0f : y;
+  const float round_magic = 12582912.0f;  // 1.5 * 2^23
+  const float shifted = fma(y, 1.44269504088896341f, round_magic);
+  const int k = static_cast<int>(float_to_bits(shifted) - 0x4B400000u);
+  const float n = sub(shifted, round_magic);
+  float r = fma(n, -0.693145751953125f, y);  // ln 2 in two parts
+  r = fma(n, -1.42860682030941723212e-6f, r);
+  float p = 1.97901361e-4f;  // (exp(r) - 1 - r) / r^2, a Remez fit: Cephes' coefficients exceed 1 ulp
+  p = fma(p, r, 1.39448687e-3f);
+  p = fma(p, r, 8.33349861e-3f);
+  p = fma(p, r, 4.16662917e-2f);
+  p = fma(p, r, 1.66666657e-1f);
+  p = fma(p, r, 0.5f);
+  const float e = add(fma(p, mul(r, r), r), 1.0f);
+  const int half = k >> 1;  // 2^k in two factors, since 2^128 is no float
+  const float scale_low = bits_to_float(static_cast<unsigned>(half + 127) << 23);
+  const float scale_high = bits_to_float(static_cast<unsigned>(k - half + 127) << 23);
+  const float result = mul(mul(e, scale_low), scale_high);
+  return result < 1.17549435e-38f ? 0.0f : result;
+}
+
+// log(x), within 1 ulp for normal x. log(+-0) and subnormals (which flush-to-zero hardware reads as 0) give -inf, numbers
+// below 0 NaN, +inf +inf.
+SSD_HD float log(float x) {
+  // x = 2^k * m with m in [sqrt(1/2), sqrt(2)): subtracting sqrt(1/2)'s bits makes the exponent field switch there.
+  const unsigned root_half = 0x3F3504F3u;
+  const unsigned shifted = float_to_bits(x) - root_half;
+  const int k = static_cast<int>(shifted) >> 23;
+  const float f = sub(bits_to_float((shifted & 0x007FFFFFu) + root_half), 1.0f);
+  float p = 6.74664006e-2f;  // (log(1 + f) - f + f^2 / 2) / f^3, a Remez fit
+  p = fma(p, f, -1.16756521e-1f);
+  p = fma(p, f, 1.1888162e-1f);
+  p = fma(p, f, -1.24055892e-1f);
+  p = fma(p, f, 1.42195523e-1f);
+  p = fma(p, f, -1.66679963e-1f);
+  p = fma(p, f, 2.00021192e-1f);
+  p = fma(p, f, -2.50000089e-1f);
+  p = fma(p, f, 3.33333135e-1f);
+  const float n = static_cast<float>(k);
+  const float tail = fma(mul(f, f), fma(p, f, -0.5f), mul(n, 1.42860682030941723212e-6f));  // ln 2 in two parts
+  const float result = fma(n, 0.693145751953125f, add(f, tail));
+  const bool finite_positive = x >= 1.17549435e-38f && x <= 3.40282347e38f;
+  const float special = x <= -1.17549435e-38f ? bits_to_float(0x7FC00000u)
+                        : x < 1.0f            ? bits_to_float(0xFF800000u)
+                                              : x;  // +inf, or NaN, for which every comparison fails
+  return finite_positive ? result : special;
+}
+
+// ---- boxes ----------------------------------------------------------------------------------------------------------
+
+template <typename T>
+struct alignas(4 * sizeof(T)) BoxOf {  // corners; x1 <= x2 and y1 <= y2 unless degenerate
+  T x1, y1, x2, y2;
+};
+using Box = BoxOf<float>;
+
+template <typename T>
+SSD_HD T area(const BoxOf<T>& box) {
+  return mul(sub(box.x2, box.x1), sub(box.y2, box.y1));
+}
+
+// Intersection over union; 0 where it is undefined (degenerate, NaN or overflowing boxes), so such boxes never match.
+template <typename T>
+SSD_HD T iou(const BoxOf<T>& a, T area_a, const BoxOf<T>& b, T area_b) {
+  const T width = max_of(sub(min_of(a.x2, b.x2), max_of(a.x1, b.x1)), T(0));
+  const T height = max_of(sub(min_of(a.y2, b.y2), max_of(a.y1, b.y1)), T(0));
+  const T intersection = mul(width, height);
+  const T quotient = div(intersection, sub(add(area_a, area_b), intersection));
+  return quotient > T(0) ? quotient : T(0);
+}
+template <typename T>
+SSD_HD T iou(const BoxOf<T>& a, const BoxOf<T>& b) {
+  return iou(a, area(a), b, area(b));
+}
+
+// The box of a cell: `column + offset` cells of `step` pixels from the edge, (width, height) pixels large.
+SSD_HD Box default_box(int column, int row, float offset, float step_x, float step_y, float width, float height) {
+  const float cx = mul(add(static_cast<float>(column), offset), step_x);
+  const float cy = mul(add(static_cast<float>(row), offset), step_y);
+  const float half_width = mul(width, 0.5f);
+  const float half_height = mul(height, 0.5f);
+  return {sub(cx, half_width), sub(cy, half_height), add(cx, half_width), add(cy, half_height)};
+}
+
+SSD_HD Box divide(const Box& box, float width, float height) {
+  return {div(box.x1, width), div(box.y1, height), div(box.x2, width), div(box.y2, height)};
+}
+SSD_HD Box multiply(const Box& box, float width, float height) {
+  return {mul(box.x1, width), mul(box.y1, height), mul(box.x2, width), mul(box.y2, height)};
+}
+SSD_HD Box clip(const Box& box, float width, float height) {
+  return {clamp(box.x1, 0.0f, width), clamp(box.y1, 0.0f, height), clamp(box.x2, 0.0f, width),
+          clamp(box.y2, 0.0f, height)};
+}
+
+// ---- box coding -----------------------------------------------------------------------------------------------------
+
+struct BoxCoder {
+  float variance_x, variance_y, variance_w, variance_h;
+  float log_scale_low, log_scale_high;  // limits of tw * variance_w and th * variance_h before exp
+  bool yx;                              // offsets are stored (ty, tx, th, tw)
+};
+
+struct CentreBox {
+  float cx, cy, w, h;
+};
+SSD_HD CentreBox to_centre(const Box& box) {
+  const float w = sub(box.x2, box.x1);
+  const float h = sub(box.y2, box.y1);
+  return {add(box.x1, mul(0.5f, w)), add(box.y1, mul(0.5f, h)), w, h};
+}
+
+struct Deltas {  // offsets of a box from its default box, as the network predicts them
+  float x, y, w, h;
+};
+SSD_HD Deltas load_deltas(float d0, float d1, float d2, float d3, bool yx) {
+  return yx ? Deltas{d1, d0, d3, d2} : Deltas{d0, d1, d2, d3};
+}
+
+SSD_HD float decode_size(float delta, float variance, float size, const BoxCoder& coder) {
+  return mul(exp(clamp(mul(delta, variance), coder.log_scale_low, coder.log_scale_high)), size);
+}
+
+SSD_HD Box decode(const Deltas& deltas, const Box& default_box, const BoxCoder& coder) {
+  const CentreBox base = to_centre(default_box);
+  const float cx = add(base.cx, mul(mul(deltas.x, coder.variance_x), base.w));
+  const float cy = add(base.cy, mul(mul(deltas.y, coder.variance_y), base.h));
+  const float half_w = mul(0.5f, decode_size(deltas.w, coder.variance_w, base.w, coder));
+  const float half_h = mul(0.5f, decode_size(deltas.h, coder.variance_h, base.h, coder));
+  return {sub(cx, half_w), sub(cy, half_h), add(cx, half_w), add(cy, half_h)};
+}
+
+SSD_HD Deltas encode(const Box& box, const Box& default_box, const BoxCoder& coder) {
+  const CentreBox target = to_centre(box);
+  const CentreBox base = to_centre(default_box);
+  return {div(div(sub(target.cx, base.cx), base.w), coder.variance_x),
+          div(div(sub(target.cy, base.cy), base.h), coder.variance_y),
+          div(log(div(target.w, base.w)), coder.variance_w), div(log(div(target.h, base.h)), coder.variance_h)};
+}
+
+// ---- scores ---------------------------------------------------------------------------------------------------------
+
+// Softmax: max over the columns; the sum of softmax_term over the columns in ascending order, one float accumulator;
+// then softmax_score. That order is the definition (docs/numerics.md).
+SSD_HD float softmax_term(float logit, float max) { return exp(sub(logit, max)); }
+SSD_HD float softmax_score(float logit, float max, float sum) { return div(softmax_term(logit, max), sum); }
+SSD_HD float sigmoid(float logit) { return div(1.0f, add(1.0f, exp(-logit))); }
+
+}  // namespace ssd

@@ -1,0 +1,106 @@
+// CPU threads: parallel_for over torch's own OpenMP pool, since a second pool beside it only makes both slower.
+//
+// The library does not link OpenMP. torch loads GNU's libgomp into the process; its entry points are looked up there, so
+// torch.set_num_threads holds here too. Without it, within another parallel region, and in a forked child (where libgomp
+// would hang) the loop runs on the caller's thread. Results never depend on the number of threads.
+#pragma once
+
+#include <dlfcn.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <exception>
+
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
+namespace ssd {
+
+// Subnormals count as what they are while this lives, whatever the caller's flush-to-zero setting.
+class SubnormalsOn {
+ public:
+#if defined(__SSE__)
+  SubnormalsOn() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ & ~0x8040u); }  // FTZ and DAZ off
+  ~SubnormalsOn() { _mm_setcsr(saved_); }
+
+ private:
+  unsigned saved_;
+#endif
+};
+
+namespace detail {
+
+struct OpenMp {
+  void (*parallel)(void (*body)(void*), void* data, unsigned threads, unsigned flags) = nullptr;
+  int (*max_threads)() = nullptr;
+  int (*thread_index)() = nullptr;
+  int (*team_size)() = nullptr;
+  int (*in_parallel)() = nullptr;
+  pid_t process = 0;
+
+  static const OpenMp& instance() {
+    static const OpenMp found = [] {
+      OpenMp library;
+      const auto find = [](auto& function, const char* name) {
+        function = reinterpret_cast<std::decay_t<decltype(function)>>(dlsym(RTLD_DEFAULT, name));
+        return function != nullptr;
+      };
+      library.process = getpid();
+      const bool all = find(library.parallel, "GOMP_parallel") && find(library.max_threads, "omp_get_max_threads") &&
+                       find(library.thread_index, "omp_get_thread_num") &&
+                       find(library.team_size, "omp_get_num_threads") &&
+                       find(library.in_parallel, "omp_in_parallel");
+      if (!all) library.parallel = nullptr;
+      return library;
+    }();
+    return found;
+  }
+};
+
+template <typename Body>
+struct ParallelLoop {
+  const Body& body;
+  int64_t count;
+  std::exception_ptr errors[256] = {};
+
+  static void run(void* memory) {
+    auto& loop = *static_cast<ParallelLoop*>(memory);
+    const OpenMp& openmp = OpenMp::instance();
+    const int64_t index = openmp.thread_index();
+    const int64_t threads = openmp.team_size();
+    const SubnormalsOn subnormals_on;
+    try {
+      const int64_t begin = loop.count * index / threads;
+      const int64_t end = loop.count * (index + 1) / threads;
+      if (begin < end) loop.body(begin, end);
+    } catch (...) {  // must not leave the OpenMP region
+      loop.errors[index] = std::current_exception();
+    }
+  }
+};
+
+}  // namespace detail
+
+// body(begin, end) over disjoint ranges that cover [0, count), each of at least `grain` items where there are enough.
+template <typename Body>
+void parallel_for(int64_t count, int64_t grain, const Body& body) {
+  if (count <= 0) return;
+  const detail::OpenMp& openmp = detail::OpenMp::instance();
+  const bool usable = openmp.parallel != nullptr && openmp.process == getpid() && !openmp.in_parallel();
+  const int64_t threads =
+      usable ? std::min<int64_t>({openmp.max_threads(), (count + grain - 1) / grain, 256}) : 1;
+  if (threads <= 1) {
+    const SubnormalsOn subnormals_on;
+    body(int64_t{0}, count);
+    return;
+  }
+  detail::ParallelLoop<Body> loop{body, count};
+  openmp.parallel(&detail::ParallelLoop<Body>::run, &loop, static_cast<unsigned>(threads), 0);
+  for (const std::exception_ptr& error : loop.errors) {
+    if (error) std::rethrow_exception(error);
+  }
+}
+
+}  // namespace ssd

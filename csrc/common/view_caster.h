@@ -1,0 +1,247 @@
+// pybind11: any array -> View. Tried in turn: DLPack's exchange API (torch >= 2.11, no Python call),
+// __cuda_array_interface__ (CuPy, Numba), the buffer protocol (NumPy), __dlpack__ (older torch, others).
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include "common/view.h"
+
+namespace ssd {
+namespace py = pybind11;
+
+// The few structs of the DLPack 1.x specification that the exchange needs.
+namespace dlpack {
+enum DeviceType : int32_t { kCpu = 1, kCuda = 2, kCudaHost = 3, kCudaManaged = 13 };
+enum TypeCode : uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kBFloat = 4 };
+struct Version {
+  uint32_t major, minor;
+};
+struct Device {
+  int32_t type, index;
+};
+struct DataType {
+  uint8_t code, bits;
+  uint16_t lanes;
+};
+struct Tensor {
+  void* data;
+  Device device;
+  int32_t ndim;
+  DataType dtype;
+  int64_t* shape;
+  int64_t* strides;
+  uint64_t byte_offset;
+};
+struct ManagedTensor {
+  Tensor tensor;
+  void* manager_context;
+  void (*deleter)(ManagedTensor*);
+};
+struct ManagedTensorVersioned {
+  Version version;
+  void* manager_context;
+  void (*deleter)(ManagedTensorVersioned*);
+  uint64_t flags;
+  Tensor tensor;
+};
+struct ExchangeApi {
+  Version version;
+  void* previous_api;
+  void* managed_tensor_allocator;
+  void* managed_tensor_from_py_object_no_sync;
+  void* managed_tensor_to_py_object_no_sync;
+  int (*tensor_from_py_object_no_sync)(void* object, Tensor* out);
+  int (*current_work_stream)(int32_t device_type, int32_t device_index, void** out);
+};
+}  // namespace dlpack
+
+inline DType dtype_of(uint8_t code, int bits) {
+  if (code == dlpack::kFloat && bits == 32) return DType::float32;
+  if (code == dlpack::kFloat && bits == 64) return DType::float64;
+  if (code == dlpack::kFloat && bits == 16) return DType::float16;
+  if (code == dlpack::kBFloat && bits == 16) return DType::bfloat16;
+  if (code == dlpack::kInt && bits == 32) return DType::int32;
+  if (code == dlpack::kInt && bits == 64) return DType::int64;
+  if (code == dlpack::kUInt && bits == 8) return DType::uint8;
+  return DType::other;
+}
+
+// From a kind letter and item size, as NumPy spells them: "<f4".
+inline DType dtype_of(char kind, int bytes) {
+  if (kind == 'f') return dtype_of(static_cast<uint8_t>(dlpack::kFloat), 8 * bytes);
+  if (kind == 'i') return dtype_of(static_cast<uint8_t>(dlpack::kInt), 8 * bytes);
+  if (kind == 'u') return dtype_of(static_cast<uint8_t>(dlpack::kUInt), 8 * bytes);
+  return DType::other;
+}
+
+inline void check_dims(int ndim) {
+  if (ndim > kMaxDims) throw py::value_error("expected an array of at most 6 dimensions, got " + std::to_string(ndim));
+}
+
+inline void fill_row_major_strides(View& view) {
+  int64_t stride = 1;
+  for (int i = view.ndim - 1; i >= 0; --i) {
+    view.strides[i] = stride;
+    stride *= view.shape[i];
+  }
+}
+
+inline View view_of(const dlpack::Tensor& tensor) {
+  check_dims(tensor.ndim);
+  View view;
+  view.data = static_cast<char*>(tensor.data) + (tensor.data != nullptr ? tensor.byte_offset : 0);
+  view.dtype = tensor.dtype.lanes == 1 ? dtype_of(tensor.dtype.code, tensor.dtype.bits) : DType::other;
+  const int32_t type = tensor.device.type;
+  const bool cuda = type == dlpack::kCuda || type == dlpack::kCudaManaged;
+  const bool cpu = type == dlpack::kCpu || type == dlpack::kCudaHost;
+  view.device.kind = cuda ? Device::cuda : cpu ? Device::cpu : Device::other;
+  view.device.index = cuda ? tensor.device.index : 0;
+  view.ndim = tensor.ndim;
+  for (int i = 0; i < tensor.ndim; ++i) view.shape[i] = tensor.shape[i];
+  fill_row_major_strides(view);
+  if (tensor.strides != nullptr) std::copy_n(tensor.strides, tensor.ndim, view.strides);
+  return view;
+}
+
+// The exchange API of a type, or null. The last type is remembered: a process rarely uses two kinds of tensor.
+inline const dlpack::ExchangeApi* exchange_api_of(PyTypeObject* type) {
+  static PyTypeObject* last_type = nullptr;
+  static const dlpack::ExchangeApi* last_api = nullptr;
+  if (type == last_type) return last_api;
+  const dlpack::ExchangeApi* api = nullptr;
+  if (PyObject* capsule = PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), "__dlpack_c_exchange_api__")) {
+    if (PyCapsule_IsValid(capsule, "dlpack_exchange_api")) {
+      api = static_cast<const dlpack::ExchangeApi*>(PyCapsule_GetPointer(capsule, "dlpack_exchange_api"));
+      if (api->version.major != 1 || api->tensor_from_py_object_no_sync == nullptr) api = nullptr;
+    }
+    Py_DECREF(capsule);
+  } else {
+    PyErr_Clear();
+  }
+  Py_INCREF(type);  // its address must not be reused while it is remembered
+  Py_XDECREF(last_type);
+  last_type = type;
+  last_api = api;
+  return api;
+}
+
+inline View view_by_exchange_api(const dlpack::ExchangeApi& api, py::handle array) {
+  dlpack::Tensor tensor{};
+  if (api.tensor_from_py_object_no_sync(array.ptr(), &tensor) != 0) throw py::error_already_set();
+  View view = view_of(tensor);
+  if (view.device.kind == Device::cuda &&
+      api.current_work_stream(dlpack::kCuda, view.device.index, &view.stream) != 0) {
+    throw py::error_already_set();
+  }
+  return view;
+}
+
+inline View view_by_cuda_array_interface(py::handle array) {
+  const py::dict fields = array.attr("__cuda_array_interface__");
+  View view;
+  const py::tuple shape = fields["shape"];
+  check_dims(static_cast<int>(shape.size()));
+  const auto type = fields["typestr"].cast<std::string>();
+  view.data = reinterpret_cast<void*>(fields["data"].cast<py::tuple>()[0].cast<uintptr_t>());
+  view.dtype = type.size() >= 3 && type[0] != '>' ? dtype_of(type[1], std::stoi(type.substr(2))) : DType::other;
+  view.ndim = static_cast<int>(shape.size());
+  for (int i = 0; i < view.ndim; ++i) view.shape[i] = shape[i].cast<int64_t>();
+  fill_row_major_strides(view);
+  if (fields.contains("strides") && !fields["strides"].is_none()) {
+    const py::tuple strides = fields["strides"];
+    const int64_t item = std::stoi(type.substr(2));
+    for (int i = 0; i < view.ndim; ++i) view.strides[i] = strides[i].cast<int64_t>() / item;
+  }
+  view.device.kind = Device::cuda;
+  view.device.index = 0;
+  if (py::hasattr(array, "device") && py::hasattr(array.attr("device"), "id")) {  // CuPy
+    view.device.index = array.attr("device").attr("id").cast<int>();
+  }
+  // 1 and 2 are the names that CUDA itself gives the legacy and the per-thread default stream.
+  if (fields.contains("stream") && !fields["stream"].is_none()) {
+    view.stream = reinterpret_cast<void*>(fields["stream"].cast<uintptr_t>());
+  }
+  return view;
+}
+
+inline View view_by_buffer(py::handle array) {
+  auto* buffer = new Py_buffer();
+  if (PyObject_GetBuffer(array.ptr(), buffer, PyBUF_STRIDES | PyBUF_FORMAT) != 0) {
+    delete buffer;
+    throw py::error_already_set();
+  }
+  View view;
+  view.owner = std::shared_ptr<void>(buffer, [](void* memory) {
+    PyBuffer_Release(static_cast<Py_buffer*>(memory));
+    delete static_cast<Py_buffer*>(memory);
+  });
+  check_dims(buffer->ndim);
+  const char* format = buffer->format == nullptr ? "B" : buffer->format;
+  if (*format == '@' || *format == '=' || *format == '<') ++format;
+  const char kind = *format == 'e' || *format == 'f' || *format == 'd'   ? 'f'
+                    : *format == 'i' || *format == 'l' || *format == 'q' ? 'i'
+                    : *format == 'B'                                     ? 'u'
+                                                                         : '?';
+  view.data = buffer->buf;
+  view.dtype = dtype_of(kind, static_cast<int>(buffer->itemsize));
+  view.ndim = buffer->ndim;
+  for (int i = 0; i < view.ndim; ++i) {
+    view.shape[i] = buffer->shape[i];
+    view.strides[i] = buffer->strides[i] / buffer->itemsize;
+  }
+  return view;
+}
+
+template <typename Managed>
+View view_of_capsule(PyObject* capsule, const char* name, const char* used_name) {
+  auto* managed = static_cast<Managed*>(PyCapsule_GetPointer(capsule, name));
+  if (managed == nullptr) throw py::error_already_set();
+  PyCapsule_SetName(capsule, used_name);
+  View view = view_of(managed->tensor);
+  view.owner = std::shared_ptr<void>(managed, [](void* memory) {
+    auto* tensor = static_cast<Managed*>(memory);
+    if (tensor->deleter != nullptr) tensor->deleter(tensor);
+  });
+  return view;
+}
+
+inline View view_by_dlpack(py::handle array) {
+  // stream=-1: no synchronisation, since the work goes to the stream that the array's library works on anyway.
+  const bool cuda = array.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<int>() == dlpack::kCuda;
+  const py::object capsule = cuda ? array.attr("__dlpack__")(py::arg("stream") = -1) : array.attr("__dlpack__")();
+  View view = PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned")
+                  ? view_of_capsule<dlpack::ManagedTensorVersioned>(capsule.ptr(), "dltensor_versioned",
+                                                                    "used_dltensor_versioned")
+                  : view_of_capsule<dlpack::ManagedTensor>(capsule.ptr(), "dltensor", "used_dltensor");
+  if (cuda) {  // torch before 2.11, the only library that comes here with device memory
+    const py::object current = py::module_::import("torch").attr("cuda").attr("current_stream");
+    view.stream = reinterpret_cast<void*>(current(view.device.index).attr("cuda_stream").cast<uintptr_t>());
+  }
+  return view;
+}
+
+inline View view_of(py::handle array) {
+  if (const dlpack::ExchangeApi* api = exchange_api_of(Py_TYPE(array.ptr()))) return view_by_exchange_api(*api, array);
+  // torch has __cuda_array_interface__ too, but without a stream: __dlpack__ must come first for it.
+  const bool has_dlpack = py::hasattr(array, "__dlpack__");
+  if (py::hasattr(array, "__cuda_array_interface__") && !py::hasattr(array, "requires_grad")) {
+    return view_by_cuda_array_interface(array);
+  }
+  if (PyObject_CheckBuffer(array.ptr())) return view_by_buffer(array);
+  if (has_dlpack) return view_by_dlpack(array);
+  throw py::type_error("expected an array, got " + py::str(py::type::of(array)).cast<std::string>());
+}
+
+}  // namespace ssd
+
+namespace pybind11::detail {
+template <>
+struct type_caster<ssd::View> {
+  PYBIND11_TYPE_CASTER(ssd::View, const_name("array"));
+  bool load(handle source, bool) {
+    if (source.is_none()) return false;
+    value = ssd::view_of(source);
+    return true;
+  }
+};
+}  // namespace pybind11::detail

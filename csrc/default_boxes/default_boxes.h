@@ -1,0 +1,58 @@
+// default_boxes: the boxes of every cell of every feature map, [P, 4] float32 xyxy. Source: Liu et al. 2016, section 2.2.
+#pragma once
+
+#include "common/view.h"
+#include "default_boxes/default_boxes_launch.h"
+
+namespace ssd {
+
+// feature_maps: (height, width) a level. box_sizes: (width, height) a box of a cell, all levels in a row. steps:
+// (vertical, horizontal) a level. The Python spec has checked the values; here their counts are.
+inline void default_boxes(const std::vector<int64_t>& feature_maps, const std::vector<int64_t>& boxes_per_cell,
+                          const std::vector<float>& box_sizes, const std::vector<float>& steps, float offset, bool clip,
+                          bool normalized, bool ahw, int64_t image_height, int64_t image_width, const View& boxes) {
+  const Checks check("default_boxes");
+  const auto num_levels = static_cast<int64_t>(boxes_per_cell.size());
+  if (num_levels < 1 || num_levels > kMaxLevels) check.value_error("spec", "1 to 8 maps", std::to_string(num_levels));
+  if (feature_maps.size() != 2 * boxes_per_cell.size() || steps.size() != feature_maps.size()) {
+    check.value_error("spec", "a size and a step for each map", std::to_string(feature_maps.size()) + " numbers");
+  }
+  if (box_sizes.size() > 2 * kMaxBoxSizes) {
+    check.value_error("spec", "at most 128 boxes a cell over all maps", std::to_string(box_sizes.size() / 2));
+  }
+
+  DefaultBoxParams params{};
+  params.num_levels = static_cast<int>(num_levels);
+  int64_t num_rows = 0;
+  int64_t num_sizes = 0;
+  for (int64_t i = 0; i < num_levels; ++i) {
+    params.levels[i] = {static_cast<int>(feature_maps[2 * i]),   static_cast<int>(feature_maps[2 * i + 1]),
+                        static_cast<int>(boxes_per_cell[i]),     static_cast<int>(num_rows),
+                        static_cast<int>(num_sizes),             steps[2 * i],
+                        steps[2 * i + 1]};
+    num_rows += feature_maps[2 * i] * feature_maps[2 * i + 1] * boxes_per_cell[i];
+    num_sizes += boxes_per_cell[i];
+    check.fits_int32(4 * num_rows, "spec");
+  }
+  if (2 * num_sizes != static_cast<int64_t>(box_sizes.size())) {
+    check.value_error("spec", std::to_string(num_sizes) + " box sizes", std::to_string(box_sizes.size() / 2));
+  }
+  for (int64_t i = 0; i < num_sizes; ++i) {
+    params.widths[i] = box_sizes[2 * i];
+    params.heights[i] = box_sizes[2 * i + 1];
+  }
+  params.num_rows = static_cast<int>(num_rows);
+  params.offset = offset;
+  params.image_height = static_cast<float>(image_height);
+  params.image_width = static_cast<float>(image_width);
+  params.clip = clip;
+  params.normalized = normalized;
+  params.ahw = ahw;
+
+  check.array(boxes, "out", {num_rows, 4}, {DType::float32}, boxes);
+  dispatch(
+      "default_boxes", boxes, [&](auto...) { default_boxes_cpu(params, boxes.as<Box>()); },
+      [&](auto stream) { default_boxes_cuda(params, boxes.as<Box>(), stream); });
+}
+
+}  // namespace ssd

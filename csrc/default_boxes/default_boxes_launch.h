@@ -1,0 +1,44 @@
+// default_boxes: what the entry points take, and the box of a row, which every backend computes by default_box_at.
+#pragma once
+
+#include "common/box_math.h"
+#include "common/stream.h"
+
+namespace ssd {
+
+constexpr int kMaxLevels = 8;
+constexpr int kMaxBoxSizes = 128;  // over all levels; the parameters must fit a kernel's 4 KB
+
+struct DefaultBoxLevel {
+  int height, width, boxes_per_cell;
+  int first_row, first_size;  // of this level in the output and in `widths`, `heights`
+  float step_y, step_x;
+};
+
+struct DefaultBoxParams {
+  DefaultBoxLevel levels[kMaxLevels];
+  int num_levels, num_rows;
+  float widths[kMaxBoxSizes], heights[kMaxBoxSizes];
+  float offset, image_height, image_width;
+  bool clip, normalized, ahw;
+};
+
+SSD_HD Box default_box_at(const DefaultBoxParams& params, int row) {
+  int index = 0;
+  while (index + 1 < params.num_levels && row >= params.levels[index + 1].first_row) ++index;
+  const DefaultBoxLevel& level = params.levels[index];
+  const int local = row - level.first_row;
+  const int cells = level.height * level.width;
+  const int shape = params.ahw ? local / cells : local % level.boxes_per_cell;
+  const int cell = params.ahw ? local % cells : local / level.boxes_per_cell;
+  Box box = default_box(cell % level.width, cell / level.width, params.offset, level.step_x, level.step_y,
+                        params.widths[level.first_size + shape], params.heights[level.first_size + shape]);
+  if (params.normalized) box = divide(box, params.image_width, params.image_height);
+  if (!params.clip) return box;
+  return params.normalized ? clip(box, 1.0f, 1.0f) : clip(box, params.image_width, params.image_height);
+}
+
+void default_boxes_cpu(const DefaultBoxParams& params, Box* boxes);
+void default_boxes_cuda(const DefaultBoxParams& params, Box* boxes, Stream stream);
+
+}  // namespace ssd

@@ -1,0 +1,55 @@
+// Greedy NMS on the CPU: candidates in score order, and the kept boxes that each new one is tested against.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "common/box_math.h"
+
+namespace ssd {
+
+// Score order as an unsigned integer: larger is better, -0 equals +0, NaN is 0, which no other score is.
+inline uint32_t score_key(float score) {
+  if (!(score == score)) return 0;
+  const uint32_t bits = float_to_bits(add(score, 0.0f));  // -0 + 0 is +0
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+inline uint64_t score_key(double score) {
+  if (!(score == score)) return 0;
+  uint64_t bits;
+  const double positive_zero = score + 0.0;
+  std::memcpy(&bits, &positive_zero, sizeof bits);
+  return bits >> 63 ? ~bits : bits | (uint64_t{1} << 63);
+}
+
+// Whether any of `count` boxes, given as columns, has an IoU with the box above the threshold (nms_cpu.cpp).
+bool overlaps_any(const BoxOf<float>& box, const float* const columns[5], int64_t count, float iou_threshold);
+bool overlaps_any(const BoxOf<double>& box, const double* const columns[5], int64_t count, double iou_threshold);
+
+// The kept boxes of one problem. Add candidates best first.
+template <typename T>
+class GreedyNms {
+ public:
+  explicit GreedyNms(T iou_threshold) : iou_threshold_(iou_threshold) {}
+
+  void clear() {
+    for (auto& column : columns_) column.clear();
+  }
+  int64_t size() const { return static_cast<int64_t>(columns_[0].size()); }
+
+  bool keep(const BoxOf<T>& box) {
+    const T* const pointers[5] = {columns_[0].data(), columns_[1].data(), columns_[2].data(), columns_[3].data(),
+                                  columns_[4].data()};
+    if (overlaps_any(box, pointers, size(), iou_threshold_)) return false;
+    const T values[5] = {box.x1, box.y1, box.x2, box.y2, area(box)};
+    for (int i = 0; i < 5; ++i) columns_[i].push_back(values[i]);
+    return true;
+  }
+
+ private:
+  T iou_threshold_;
+  std::vector<T> columns_[5];  // x1, y1, x2, y2, area
+};
+
+}  // namespace ssd

@@ -1,0 +1,122 @@
+// postprocess on the CPU in three parallel stages: candidates of row tiles, NMS of (image, class) segments, merge of images.
+#include "postprocess/postprocess_launch.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "common/parallel.h"
+#include "nms/greedy_cpu.h"
+#include "postprocess/score_filter_cpu.h"
+
+namespace ssd {
+namespace {
+
+constexpr int kRowsPerTask = 512;
+
+struct Kept {
+  uint64_t key;
+  int column;
+  Box box;
+  // Best first: by score, then lower class, then lower default box.
+  bool operator<(const Kept& that) const {
+    const auto score = static_cast<uint32_t>(key >> 32), other = static_cast<uint32_t>(that.key >> 32);
+    if (score != other) return score > other;
+    return column != that.column ? column < that.column : key > that.key;
+  }
+};
+
+struct Segment {  // the candidates of one class of one image
+  int64_t image;
+  int column;
+  std::vector<uint64_t> keys;
+  std::vector<Kept> kept;
+};
+
+std::vector<std::vector<ClassCandidate>> filter_all(const PostprocessTask& task, int64_t tasks_per_image) {
+  std::vector<std::vector<ClassCandidate>> lists(task.num_images * tasks_per_image);
+  parallel_for(static_cast<int64_t>(lists.size()), 1, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; ++i) {
+      const int begin = static_cast<int>(i % tasks_per_image) * kRowsPerTask;
+      score_filter_cpu(task, i / tasks_per_image, begin, std::min(begin + kRowsPerTask, task.num_rows), lists[i]);
+    }
+  });
+  return lists;
+}
+
+// The non-empty segments, images ascending.
+std::vector<Segment> group_by_class(const PostprocessTask& task, int64_t tasks_per_image,
+                                    const std::vector<std::vector<ClassCandidate>>& lists) {
+  std::vector<Segment> segments;
+  std::vector<int> segment_of(task.num_columns);
+  for (int64_t image = 0; image < task.num_images; ++image) {
+    std::fill(segment_of.begin(), segment_of.end(), -1);
+    for (int64_t i = 0; i < tasks_per_image; ++i) {
+      for (const ClassCandidate& candidate : lists[image * tasks_per_image + i]) {
+        int& index = segment_of[candidate.column];
+        if (index < 0) {
+          index = static_cast<int>(segments.size());
+          segments.push_back({image, candidate.column, {}, {}});
+        }
+        segments[index].keys.push_back(candidate.key);
+      }
+    }
+  }
+  return segments;
+}
+
+void suppress(const PostprocessTask& task, Segment& segment, GreedyNms<float>& greedy) {
+  std::vector<uint64_t>& keys = segment.keys;
+  const auto best_first = [](uint64_t a, uint64_t b) { return a > b; };
+  if (static_cast<int64_t>(keys.size()) > task.top_k) {
+    std::nth_element(keys.begin(), keys.begin() + task.top_k, keys.end(), best_first);
+    keys.resize(task.top_k);
+  }
+  std::sort(keys.begin(), keys.end(), best_first);
+  greedy.clear();
+  for (const uint64_t key : keys) {
+    if (greedy.size() == task.keep_top_k) break;  // more of one class could not be among the image's best
+    const Box box = decode_candidate(task, segment.image, row_of(key));
+    if (greedy.keep(box)) segment.kept.push_back({key, segment.column, box});
+  }
+}
+
+void write_image(const PostprocessTask& task, int64_t image, const Segment* begin, const Segment* end) {
+  std::vector<Kept> kept;
+  for (const Segment* segment = begin; segment != end; ++segment) {
+    kept.insert(kept.end(), segment->kept.begin(), segment->kept.end());
+  }
+  const size_t count = std::min<size_t>(kept.size(), task.keep_top_k);
+  std::partial_sort(kept.begin(), kept.begin() + count, kept.end());
+  const int64_t first = image * task.keep_top_k;
+  for (size_t i = 0; i < static_cast<size_t>(task.keep_top_k); ++i) {
+    const bool filled = i < count;
+    task.boxes[first + i] = filled ? apply_stage(task, Stage::after_nms, image, kept[i].box) : Box{0, 0, 0, 0};
+    task.scores[first + i] = filled ? score_of(kept[i].key) : 0.0f;
+    task.labels[first + i] = filled ? kept[i].column : -1;
+    task.box_idxs[first + i] = filled ? row_of(kept[i].key) : -1;
+  }
+  task.counts[image] = static_cast<int64_t>(count);
+}
+
+}  // namespace
+
+void postprocess_cpu(const PostprocessTask& task) {
+  const int64_t tasks_per_image = (task.num_rows + kRowsPerTask - 1) / kRowsPerTask;
+  std::vector<Segment> segments = group_by_class(task, tasks_per_image, filter_all(task, tasks_per_image));
+
+  parallel_for(static_cast<int64_t>(segments.size()), 1, [&](int64_t begin, int64_t end) {
+    GreedyNms<float> greedy(task.iou_threshold);
+    for (int64_t i = begin; i < end; ++i) suppress(task, segments[i], greedy);
+  });
+
+  std::vector<int64_t> first_segment(task.num_images + 1, 0);
+  for (const Segment& segment : segments) ++first_segment[segment.image + 1];
+  for (int64_t image = 0; image < task.num_images; ++image) first_segment[image + 1] += first_segment[image];
+  parallel_for(task.num_images, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t image = begin; image < end; ++image) {
+      write_image(task, image, segments.data() + first_segment[image], segments.data() + first_segment[image + 1]);
+    }
+  });
+}
+
+}  // namespace ssd

@@ -1,0 +1,22 @@
+"""What ships with the package: default weights, three photos, COCO's class names. PROVENANCE.md names the origins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .coco import COCO_CLASSES
+
+__all__ = ["COCO_CLASSES", "asset_path"]
+
+
+def asset_path(name: str) -> Path:
+    """The path of a shipped file, such as "chelsea.jpg".
+
+    Raises: FileNotFoundError: no such asset; the message lists those there are.
+    """
+    folder = Path(__file__).parent
+    path = folder / name
+    if path.parent != folder or not path.is_file():
+        known = sorted(file.name for file in folder.iterdir() if file.suffix in (".jpg", ".safetensors"))
+        raise FileNotFoundError(f"asset_path: {name!r} is not shipped; there are {', '.join(known)}")
+    return path

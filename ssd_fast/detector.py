@@ -1,0 +1,169 @@
+"""From photos to detections in one call: preprocessing, network, preset and postprocess put together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .assets import COCO_CLASSES, asset_path
+from .detections import Detections
+from .images import Image, as_image_tensors
+from .models._blocks import SSDNetwork
+from .models.weights import load_network
+from .ops.default_boxes import default_boxes
+from .ops.postprocess import postprocess
+from .presets import Preset
+from .presets import preset as named_preset
+from .specs import PostprocessSpec
+
+__all__ = ["CapturedDetector", "Detector", "load_detector"]
+
+_WEIGHTS = {"ssdlite300_mobilenet_v2_coco": "ssdlite300_mobilenet_v2_coco.safetensors"}
+
+
+def load_detector(
+    name_or_path: str | Path = "ssdlite300_mobilenet_v2_coco", *, device: torch.device | str | None = None
+) -> Detector:
+    """A detector with trained weights, ready to call; nothing is downloaded.
+
+    Args:    name_or_path: "ssdlite300_mobilenet_v2_coco", which ships with the package, or a weight file of any network
+                 of `ssd_fast.models`, which is recognised by its tensors.
+             device: where it runs; None: the current CUDA device if there is one, else the CPU.
+    Raises:  ValueError, FileNotFoundError: an unknown name, no such file, or a file that `load_weights` refuses.
+    """
+    name = str(name_or_path)
+    if name not in _WEIGHTS and not Path(name).suffix:
+        raise ValueError(f"load_detector: expected one of {', '.join(_WEIGHTS)} or a weight file, got {name!r}")
+    network, classes = load_network(asset_path(_WEIGHTS[name]) if name in _WEIGHTS else name)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Detector(network.to(device), classes)
+
+
+class Detector:
+    """A network with everything around it: `detector(images) -> Detections`.
+
+    Attributes:
+        network: in eval mode. Its device is the detector's; `detector.network.half()` makes it compute in float16.
+        classes: the name of each column of cls_logits; `classes[label]` names a detection.
+        preset: how the heads are read.
+    """
+
+    def __init__(
+        self, network: SSDNetwork, classes: Sequence[str] | None = None, *, preset: Preset | None = None
+    ) -> None:
+        """
+        Args:   network: a network of `ssd_fast.models`, on its device.
+                classes: names of its columns, background included; None: COCO's if it has 91, else numbers.
+                preset: None: the one the network names.
+        Raises: ValueError: more or fewer names than columns.
+        """
+        if classes is None:
+            numbers = ("background", *(f"class {column}" for column in range(1, network.num_classes)))
+            classes = COCO_CLASSES if network.num_classes == len(COCO_CLASSES) else numbers
+        if len(classes) != network.num_classes:
+            raise ValueError(f"Detector: classes: expected {network.num_classes} names, got {len(classes)}")
+        self.network = network.eval()
+        self.classes = tuple(classes)
+        self.preset = named_preset(network.preset_name) if preset is None else preset
+        self._default_boxes = default_boxes(self.preset.default_boxes, device=self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's parameters are."""
+        return next(self.network.parameters()).device
+
+    def __repr__(self) -> str:
+        return f"Detector({type(self.network).__name__}, {self.network.num_classes} columns, {self.device})"
+
+    @torch.no_grad()
+    def __call__(self, images: Image | Sequence[Image], score_threshold: float | None = None) -> Detections:
+        """Detects the objects of one image or of a batch of images of any sizes.
+
+        Args:    images: one or a list of: a path; a PIL image; a uint8 array [H, W, 3], RGB; a tensor [3, H, W], uint8
+                     or floating point in 0..1. A tensor [N, 3, H, W] is a batch. EXIF orientation is applied, grey is
+                     fine, alpha is dropped: see `ssd_fast.images.as_image_tensor`.
+                 score_threshold: only detections with higher scores; None: the preset's threshold, which is made for
+                     measuring recall and lets hundreds of poor ones through.
+        Returns: Detections of N images, xyxy in the pixels of each (upright) original; labels index `classes`.
+        Syncs:   none beyond the copies of images to the device.
+        Raises:  TypeError, ValueError: an image of another kind, shape or dtype, a file that is no image, a threshold
+                     that is negative or not finite; FileNotFoundError: no such file.
+        """
+        batch, original_sizes = self.network.preprocessing(as_image_tensors(images, self.device))
+        return self._detect(batch, original_sizes, self._spec(score_threshold))
+
+    def capture(self, batch_shape: Sequence[int], score_threshold: float | None = None) -> CapturedDetector:
+        """Records network and postprocess as one CUDA graph, which replays them without the cost of their launches.
+
+        Args:    batch_shape: (N, 3, height, width) of the preprocessed batch.
+                 score_threshold: as when calling the detector, fixed from now on.
+        Returns: a callable; see CapturedDetector. Changes of the network's parameters in place are seen by it.
+        Raises:  RuntimeError: the detector is not on a CUDA device; ValueError: another shape than the network's.
+        """
+        if self.device.type != "cuda":
+            raise RuntimeError(
+                "Detector.capture: CUDA graphs need a CUDA device, and this detector is on "
+                f'"{self.device}": load_detector(..., device="cuda")'
+            )
+        size = self.network.preprocessing.size
+        if tuple(batch_shape[1:]) != (3, *size) or batch_shape[0] < 1:
+            raise ValueError(f"Detector.capture: batch_shape: expected (N, 3, {size[0]}, {size[1]}), got {batch_shape}")
+        return CapturedDetector(self, tuple(batch_shape), self._spec(score_threshold))
+
+    def _spec(self, score_threshold: float | None) -> PostprocessSpec:
+        spec = self.preset.postprocess
+        return spec if score_threshold is None else dataclasses.replace(spec, score_threshold=float(score_threshold))
+
+    def _detect(self, batch: Tensor, original_sizes: Tensor, spec: PostprocessSpec) -> Detections:
+        bbox_maps, cls_maps = self.network.head_maps(batch.to(next(self.network.parameters()).dtype))
+        return postprocess(
+            cls_maps,
+            bbox_maps,
+            self._default_boxes,
+            spec,
+            coder=self.preset.coder,
+            image_sizes=self.preset.default_boxes.extent,
+            original_sizes=original_sizes,
+        )
+
+
+class CapturedDetector:
+    """A recorded detector: `captured(batch, original_sizes) -> Detections`, made by Detector.capture.
+
+    Args:    batch: float32, preprocessed, of the captured shape: what `network.preprocessing` returns.
+             original_sizes: int64 [N, 2], (height, width) that boxes are scaled to; None: the network's input size.
+    Returns: the same tensors on every call, which the next call overwrites: clone what has to stay.
+    Syncs:   none.
+    Raises:  ValueError: a batch or sizes of another shape.
+    """
+
+    def __init__(self, detector: Detector, batch_shape: tuple[int, ...], spec: PostprocessSpec) -> None:
+        device = detector.device
+        self._batch = torch.zeros(batch_shape, device=device)
+        self._input_sizes = torch.tensor([detector.network.preprocessing.size] * batch_shape[0], device=device)
+        self._sizes = self._input_sizes.clone()
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.no_grad(), torch.cuda.device(device):
+            warm_up = torch.cuda.Stream()  # before the capture, cuDNN chooses kernels and workspaces come to life
+            warm_up.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(warm_up):
+                for _ in range(3):
+                    detector._detect(self._batch, self._sizes, spec)
+            torch.cuda.current_stream().wait_stream(warm_up)
+            with torch.cuda.graph(self._graph):
+                self._detections = detector._detect(self._batch, self._sizes, spec)
+
+    def __call__(self, batch: Tensor, original_sizes: Tensor | None = None) -> Detections:
+        sizes = self._input_sizes if original_sizes is None else original_sizes
+        for name, given, held in (("batch", batch, self._batch), ("original_sizes", sizes, self._sizes)):
+            if given.shape != held.shape:
+                raise ValueError(f"captured detector: {name}: expected {tuple(held.shape)}, got {tuple(given.shape)}")
+        self._batch.copy_(batch)
+        self._sizes.copy_(sizes)
+        self._graph.replay()
+        return self._detections

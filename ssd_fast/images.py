@@ -1,0 +1,109 @@
+"""Images of every kind that Python programs hold, as the tensors that preprocessing takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TypeAlias, Union
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import PIL.ImageOps
+import torch
+from torch import Tensor
+
+__all__ = ["Image", "as_image_tensor", "as_image_tensors"]
+
+Image: TypeAlias = Union[str, "os.PathLike[str]", PIL.Image.Image, "npt.NDArray[np.uint8]", Tensor]
+
+_KINDS = "a path, a PIL image, a uint8 array [H, W, 3] or a tensor [3, H, W]"
+
+
+def as_image_tensors(
+    images: Image | Sequence[Image], device: torch.device | str | None = None
+) -> Tensor | list[Tensor]:
+    """One image, a list of images or a batch [N, 3, H, W], on one device and of one dtype.
+
+    Returns: a batch as it is, anything else as a list of [3, H, W]. If bytes and floats are mixed, all are float32.
+    Raises:  as as_image_tensor, with the number of the image.
+    """
+    if isinstance(images, Tensor) and images.ndim == 4:
+        return _rgb(images).to(device)
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        images = list(images)
+    tensors = []
+    for index, image in enumerate(images if isinstance(images, (list, tuple)) else [images]):
+        try:
+            tensors.append(as_image_tensor(image, device))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"image {index}: {error}") from error
+    if len({tensor.dtype for tensor in tensors}) > 1:
+        tensors = [tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor.float() for tensor in tensors]
+    return tensors
+
+
+def as_image_tensor(image: Image, device: torch.device | str | None = None) -> Tensor:
+    """One image as an RGB tensor [3, H, W], uint8 or, if it is given as such a tensor, floating point.
+
+    Files and PIL images are turned upright by their EXIF orientation and may be of any mode but "I" and "F"; 16-bit
+    grey keeps its upper byte. Grey images are repeated over the channels, alpha channels dropped, not blended.
+
+    Args:    image: a path; a PIL image; a uint8 array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; a tensor [1, H, W],
+                 [3, H, W] or [4, H, W], uint8 or floating point in 0..1.
+             device: None: where the image is.
+    Raises:  FileNotFoundError: no such file; ValueError: a file that is no image, another shape, or floats far above 1;
+             TypeError: another kind or dtype.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        try:
+            with PIL.Image.open(image) as file:
+                array = _pixels(file)
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ValueError(f"{os.fspath(image)} is no image that Pillow can read: {error}") from error
+        return _from_array(array).to(device)
+    if isinstance(image, PIL.Image.Image):
+        return _from_array(_pixels(image)).to(device)
+    if isinstance(image, np.ndarray):
+        return _from_array(image).to(device)
+    if isinstance(image, Tensor):
+        if image.ndim != 3:
+            raise ValueError(f"expected a tensor [3, H, W], got {tuple(image.shape)}")
+        return _rgb(image).to(device)
+    raise TypeError(f"expected {_KINDS}, got {type(image).__name__}")
+
+
+def _pixels(image: PIL.Image.Image) -> npt.NDArray[np.uint8]:
+    """uint8 [H, W, 3], or [H, W] from 16-bit grey, upright."""
+    upright = PIL.ImageOps.exif_transpose(image)
+    if upright.mode in ("I", "F"):
+        raise ValueError(f"images of mode {upright.mode!r} have no defined white: convert them to uint8 first")
+    if upright.mode.startswith("I;16"):
+        return (np.asarray(upright) >> 8).astype(np.uint8)
+    if upright.mode == "P":  # by way of RGBA, because a palette may hold transparent entries
+        upright = upright.convert("RGBA")
+    return np.array(upright.convert("RGB"))
+
+
+def _from_array(array: npt.NDArray[np.uint8]) -> Tensor:
+    if array.dtype != np.uint8:
+        raise TypeError(f"expected a uint8 array [H, W, 3], got {array.dtype}; floats in 0..1 go as tensors [3, H, W]")
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
+        raise ValueError(f"expected an array [H, W, 3], got {array.shape}")
+    return _rgb(torch.from_numpy(np.require(array, requirements=["C", "W"])).permute(2, 0, 1))
+
+
+def _rgb(image: Tensor) -> Tensor:
+    """[..., 1 | 3 | 4, H, W] -> [..., 3, H, W]."""
+    if image.dtype != torch.uint8 and not image.is_floating_point():
+        raise TypeError(f"expected a tensor of uint8, or floating point in 0..1, got {image.dtype}")
+    if image.shape[-3] not in (1, 3, 4):
+        raise ValueError(f"expected a tensor [3, H, W], got {tuple(image.shape)}")
+    on_cpu = image.device.type == "cpu"  # elsewhere the look would be a synchronisation
+    if on_cpu and image.is_floating_point() and image.numel() and image.max() > 2:
+        raise ValueError(f"expected floating-point values in 0..1, got up to {image.max().item():g}")
+    return image.expand(*image.shape[:-3], 3, -1, -1) if image.shape[-3] == 1 else image[..., :3, :, :]

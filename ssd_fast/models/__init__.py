@@ -1,0 +1,17 @@
+"""SSD networks in plain torch: a batch of preprocessed images in, raw heads out."""
+
+from .preprocessing import Preprocessing
+from .ssd300_vgg16 import SSD300VGG16, ssd300_vgg16
+from .ssdlite300_mobilenet_v2 import SSDLite300MobileNetV2, ssdlite300_mobilenet_v2
+from .weights import load_network, load_weights, save_weights
+
+__all__ = [
+    "SSD300VGG16",
+    "Preprocessing",
+    "SSDLite300MobileNetV2",
+    "load_network",
+    "load_weights",
+    "save_weights",
+    "ssd300_vgg16",
+    "ssdlite300_mobilenet_v2",
+]

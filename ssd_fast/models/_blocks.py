@@ -1,0 +1,83 @@
+"""What the networks share: the interface of an SSD network, and convolutions with TensorFlow's padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .preprocessing import Preprocessing
+
+
+class SSDNetwork(nn.Module):
+    """A network that turns preprocessed images into raw SSD heads, and nothing else.
+
+    Attributes:
+        preset_name: the preset of default boxes, box code and postprocess that the heads are read with.
+        preprocessing: what the images went through.
+        num_classes: C, the columns of cls_logits, background included.
+    """
+
+    preset_name: ClassVar[str]
+    preprocessing: ClassVar[Preprocessing]
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(f"{type(self).__name__}: num_classes: expected >= 2 (with background), got {num_classes}")
+        self.num_classes = num_classes
+
+    def head_maps(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The heads as their convolutions leave them, one map a level.
+
+        Args:    images: [N, 3, H, W], preprocessed.
+        Returns: (bbox_maps, cls_maps): lists of [N, A * 4, h, w] and [N, A * C, h, w]; channel a * C + c is column c of
+                 the a-th default box of the cell.
+        """
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The heads as rows, one a default box, in the order level, row, column, box of the cell.
+
+        Args:    images: [N, 3, H, W], preprocessed.
+        Returns: (bbox_regression, cls_logits): [N, P, 4] and [N, P, C].
+        """
+        bbox_maps, cls_maps = self.head_maps(images)
+        return flatten_maps(bbox_maps, 4), flatten_maps(cls_maps, self.num_classes)
+
+
+def flatten_maps(maps: Sequence[Tensor], columns: int) -> Tensor:
+    """Head maps [N, A * columns, h, w] -> rows [N, P, columns], P the sum of h * w * A over the maps."""
+    return torch.cat([head_map.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, columns)) for head_map in maps], dim=1)
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution with TensorFlow's SAME padding: ceil(input / stride) outputs, an odd pixel goes right and below."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, groups=groups)
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+        nn.init.zeros_(self.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        above, below = self._padding(x.shape[2], 0)
+        left, right = self._padding(x.shape[3], 1)
+        if above == below and left == right:
+            return F.conv2d(x, self.weight, self.bias, self.stride, (above, left), groups=self.groups)
+        x = F.pad(x, (left, right, above, below))
+        return F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
+
+    def _padding(self, length: int, axis: int) -> tuple[int, int]:
+        kernel, stride = self.kernel_size[axis], self.stride[axis]
+        total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
+        return total // 2, total - total // 2
+
+
+class SameConvReLU6(SameConv2d):
+    """`SameConv2d`, then min(max(x, 0), 6)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu6(super().forward(x), inplace=True)

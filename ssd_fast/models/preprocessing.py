@@ -1,0 +1,141 @@
+"""From photos of any size to the batch a network was trained on.
+
+Every network carries one `Preprocessing`: the input size, the rule of the bilinear resize and the normalisation. Two
+rules are in use. They read the source at places that lie half a source pixel minus half a target pixel apart:
+
+half_pixel  source = (i + 0.5) * in / out - 0.5, no antialiasing: torch's `interpolate(align_corners=False)`, and so
+            torchvision's detection models, which normalise first and resize second.
+corner      source = i * in / out, the last row and column repeated: `tf.image.resize_images` of TensorFlow 1, and so
+            the TensorFlow object detection models, which resize first and normalise second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Preprocessing", "resize_bilinear_corner"]
+
+_RULES = ("half_pixel", "corner")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """A network's input convention: `(resized pixels - mean) / std`.
+
+    Attributes:
+        size: (height, width) of the network's input, in pixels.
+        mean, std: per RGB channel, in units of `pixel_range`.
+        pixel_range: the value of a white pixel that `mean` and `std` are written for: 1.0 or 255.0.
+        rule: which pixels the bilinear resize reads, "half_pixel" or "corner"; see the module's text.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    pixel_range: float
+    rule: Literal["half_pixel", "corner"]
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or any(length < 1 for length in self.size):
+            raise ValueError(f"Preprocessing: size must be two positive lengths (h, w), got {self.size}")
+        if len(self.mean) != 3 or len(self.std) != 3 or 0 in self.std:
+            raise ValueError(f"Preprocessing: mean, std must be 3 numbers, std not 0, got {self.mean}, {self.std}")
+        if self.pixel_range not in (1.0, 255.0):
+            raise ValueError(f"Preprocessing: pixel_range must be 1.0 or 255.0, got {self.pixel_range}")
+        if self.rule not in _RULES:
+            raise ValueError(f"Preprocessing: rule must be one of {_RULES}, got {self.rule!r}")
+
+    def __call__(self, images: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Resizes and normalises, images of one size in one call.
+
+        Args:    images: RGB, [N, 3, H, W] or a sequence of [3, H, W] of any sizes, all on one device and of one dtype:
+                     uint8, or floating point in 0..1.
+        Returns: (batch, original_sizes), on the images' device: float32 [N, 3, *size], int64 [N, 2] of (height, width).
+        Raises:  TypeError: not a tensor, or an integer dtype other than uint8; ValueError: wrong or empty shape,
+                 images of several devices or dtypes.
+        """
+        if isinstance(images, Tensor):
+            _check_image(images, ndim=4)
+            batch = self._apply(images)
+            sizes = [(images.shape[2], images.shape[3])] * images.shape[0]
+            return batch, torch.tensor(sizes, dtype=torch.int64).view(-1, 2).to(images.device)
+
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, image in enumerate(images):
+            _check_image(image, ndim=3)
+            if image.device != images[0].device or image.dtype != images[0].dtype:
+                raise ValueError(
+                    f"preprocessing: images must share one device and dtype: image 0 is {images[0].dtype} on "
+                    f"{images[0].device}, image {index} is {image.dtype} on {image.device}"
+                )
+            groups.setdefault((image.shape[1], image.shape[2]), []).append(index)
+        sizes = [(image.shape[1], image.shape[2]) for image in images]
+        device = images[0].device if images else torch.device("cpu")
+        batch = torch.empty((len(images), 3, *self.size), device=device)
+        for indices in groups.values():
+            batch[indices] = self._apply(torch.stack([images[index] for index in indices]))
+        return batch, torch.tensor(sizes, dtype=torch.int64).view(-1, 2).to(device)
+
+    def _apply(self, images: Tensor) -> Tensor:
+        """[N, 3, H, W] uint8 or floating point -> float32 [N, 3, *size]."""
+        if images.shape[0] == 0:
+            return torch.empty((0, 3, *self.size), device=images.device)
+        white = 255.0 if images.dtype == torch.uint8 else 1.0
+        if self.rule == "half_pixel":
+            pixels = self._normalize(images.float(), white)
+            return F.interpolate(pixels, size=self.size, mode="bilinear", align_corners=False)
+        return self._normalize(resize_bilinear_corner(images, self.size), white)
+
+    def _normalize(self, pixels: Tensor, white: float) -> Tensor:
+        """float32 [N, 3, H, W] whose white is `white`, 1.0 or 255.0 -> normalised."""
+        if white > self.pixel_range:
+            pixels = pixels / 255.0
+        elif white < self.pixel_range:
+            pixels = pixels * 255.0
+        mean = pixels.new_tensor(self.mean).view(3, 1, 1)
+        std = pixels.new_tensor(self.std).view(3, 1, 1)
+        return (pixels - mean) / std
+
+
+def resize_bilinear_corner(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resize whose output pixel i reads the source at i * in / out, without a half-pixel shift.
+
+    Args:    images: [N, C, H, W], uint8 or floating point.
+             size: (height, width) of the result.
+    Returns: float32 [N, C, *size], in the units of the images. Columns are blended first, then rows, in float32.
+    Source:  `tf.image.resize_images(..., BILINEAR, align_corners=False)` of TensorFlow 1.
+    """
+    top, bottom, row_weight = _corner_taps(images.shape[2], size[0], images.device)
+    left, right, column_weight = _corner_taps(images.shape[3], size[1], images.device)
+
+    def blended_columns(rows: Tensor) -> Tensor:
+        band = images.index_select(2, rows)
+        start, end = band.index_select(3, left).float(), band.index_select(3, right).float()
+        return start + (end - start) * column_weight
+
+    upper, lower = blended_columns(top), blended_columns(bottom)
+    return upper + (lower - upper) * row_weight[:, None]
+
+
+def _corner_taps(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each of `target` positions: the two source indices it lies between and the weight of the second."""
+    position = torch.arange(target, dtype=torch.float32, device=device) * (source / target)
+    first = position.floor()
+    second = (first + 1).clamp(max=source - 1)
+    return first.long(), second.long(), position - first
+
+
+def _check_image(image: Tensor, ndim: int) -> None:
+    expected = "[N, 3, H, W]" if ndim == 4 else "[3, H, W]"
+    if not isinstance(image, Tensor):
+        raise TypeError(f"preprocessing: images must be torch tensors {expected}, got {type(image).__name__}")
+    if image.dtype != torch.uint8 and not image.is_floating_point():
+        raise TypeError(f"preprocessing: images must be uint8 or floating point in 0..1, got {image.dtype}")
+    if image.ndim != ndim or image.shape[-3] != 3 or 0 in image.shape[-2:]:
+        raise ValueError(f"preprocessing: images must be {expected} with H, W >= 1, got {tuple(image.shape)}")

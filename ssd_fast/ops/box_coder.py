@@ -1,0 +1,130 @@
+"""encode_boxes, decode_boxes: boxes to and from offsets relative to the default boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from .. import _backend, arrays
+from ..specs import BoxCoderSpec
+from ._library import register, register_autograd
+
+
+def encode_boxes(boxes: Any, default_boxes: Any, coder: BoxCoderSpec) -> Any:
+    """The offsets that decode_boxes would turn into the boxes.
+
+    Args:
+        boxes: [..., P, 4] float32 xyxy, row p belonging to default box p.
+        default_boxes: [P, 4] float32 xyxy, in the same unit.
+        coder: variances and order of the offsets; its clamp is for decoding alone.
+    Returns: float32 [..., P, 4]. A box without width or height gives -inf or NaN.
+    Ties: none.   Grad: with respect to boxes.   Syncs: never.
+    Raises: ValueError: wrong shape or device; TypeError: wrong dtype (convert with .float()) or no array.
+    Source: Liu et al. 2016, equation 2. Specification: ssd_fast.reference.encode_boxes
+    """
+    library = arrays.library_of(boxes, "encode_boxes", "boxes")
+    encode = _encode_op if library == "torch" else _encode_boxes
+    return encode(boxes, default_boxes, list(_spec(coder, "encode_boxes").variances), coder.order == "yx")
+
+
+def decode_boxes(deltas: Any, default_boxes: Any, coder: BoxCoderSpec) -> Any:
+    """The boxes that a network's offsets stand for.
+
+    Args:
+        deltas: [..., P, 4] float32, float16 or bfloat16, row p belonging to default box p, in the coder's order.
+        default_boxes: [P, 4] float32 xyxy.
+        coder: variances, order and clamp.
+    Returns: float32 [..., P, 4] xyxy in the unit of default_boxes, whatever the dtype of deltas.
+    Ties: none.   Grad: with respect to deltas (0 where the clamp holds).   Syncs: never.
+    Raises: ValueError: wrong shape or device; TypeError: wrong dtype (convert with .float()) or no array.
+    Source: Liu et al. 2016, equation 2. Specification: ssd_fast.reference.decode_boxes
+    """
+    library = arrays.library_of(deltas, "decode_boxes", "deltas")
+    low, high = _spec(coder, "decode_boxes").clamp_limits
+    decode = _decode_op if library == "torch" else _decode_boxes
+    return decode(deltas, default_boxes, list(coder.variances), low, high, coder.order == "yx")
+
+
+def _spec(coder: Any, op: str) -> BoxCoderSpec:
+    if isinstance(coder, BoxCoderSpec):
+        return coder
+    raise TypeError(f"{op}: coder: expected a BoxCoderSpec, got {type(coder).__name__}")
+
+
+def _encode_boxes(boxes: Any, default_boxes: Any, variances: Sequence[float], yx: bool) -> Any:
+    boxes = arrays.contiguous(boxes, "encode_boxes", "boxes")
+    default_boxes = arrays.contiguous(default_boxes, "encode_boxes", "default_boxes")
+    out = arrays.empty(boxes.shape, "float32", like=boxes)
+    _backend.C.encode_boxes(boxes, default_boxes, variances, yx, out)
+    return out
+
+
+def _decode_boxes(
+    deltas: Any, default_boxes: Any, variances: Sequence[float], low: float, high: float, yx: bool
+) -> Any:
+    deltas = arrays.contiguous(deltas, "decode_boxes", "deltas")
+    default_boxes = arrays.contiguous(default_boxes, "decode_boxes", "default_boxes")
+    out = arrays.empty(deltas.shape, "float32", like=deltas)
+    _backend.C.decode_boxes(deltas, default_boxes, variances, low, high, yx, out)
+    return out
+
+
+def _fake(rows: torch.Tensor, *_: Any) -> torch.Tensor:
+    return torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
+
+
+_encode_op = register(
+    "encode_boxes(Tensor boxes, Tensor default_boxes, float[] variances, bool yx) -> Tensor", _encode_boxes, _fake
+)
+_decode_op = register(
+    "decode_boxes(Tensor deltas, Tensor default_boxes, float[] variances, float low, float high, bool yx) -> Tensor",
+    _decode_boxes,
+    _fake,
+)
+
+# ---- gradients: the derivatives of the two formulas, in torch, so that they trace and compile ------------------------
+
+
+def _split(rows: torch.Tensor, yx: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Offsets (x, y) and (w, h), whatever the order they are stored in."""
+    centres, sizes = rows[..., :2], rows[..., 2:]
+    return (centres.flip(-1), sizes.flip(-1)) if yx else (centres, sizes)
+
+
+def _encode_setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    boxes, default_boxes, ctx.variances, ctx.yx = inputs
+    ctx.save_for_backward(boxes, default_boxes)
+
+
+def _encode_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+    boxes, default_boxes = ctx.saved_tensors
+    variances = grad.new_tensor(ctx.variances)
+    grad_centre, grad_size = _split(grad, ctx.yx)
+    grad_centre = grad_centre / (default_boxes[:, 2:] - default_boxes[:, :2]) / variances[:2]
+    grad_size = grad_size / (boxes[..., 2:] - boxes[..., :2]) / variances[2:]
+    return torch.cat((0.5 * grad_centre - grad_size, 0.5 * grad_centre + grad_size), -1), None, None, None
+
+
+def _decode_setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    deltas, default_boxes, ctx.variances, ctx.low, ctx.high, ctx.yx = inputs
+    ctx.save_for_backward(deltas, default_boxes)
+
+
+def _decode_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None, None]:
+    deltas, default_boxes = ctx.saved_tensors
+    variances = grad.new_tensor(ctx.variances)
+    sizes = default_boxes[:, 2:] - default_boxes[:, :2]
+    log_scale = _split(deltas.float(), ctx.yx)[1] * variances[2:]
+    passes = (log_scale >= ctx.low) & (log_scale <= ctx.high)
+    scaled = torch.exp(log_scale.clamp(ctx.low, ctx.high)) * sizes
+    grad_centre = (grad[..., :2] + grad[..., 2:]) * sizes * variances[:2]
+    grad_size = 0.5 * (grad[..., 2:] - grad[..., :2]) * scaled * variances[2:] * passes
+    order = [1, 0] if ctx.yx else [0, 1]
+    rows = torch.cat((grad_centre[..., order], grad_size[..., order]), -1)
+    return rows.to(deltas.dtype), None, None, None, None, None
+
+
+register_autograd("encode_boxes", _encode_backward, _encode_setup)
+register_autograd("decode_boxes", _decode_backward, _decode_setup)

@@ -1,0 +1,43 @@
+"""box_iou: the intersection over union of every pair of two sets of boxes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .. import _backend, arrays
+from ._library import register
+
+
+def box_iou(boxes1: Any, boxes2: Any) -> Any:
+    """The IoU of every box of one set with every box of another, as torchvision.ops.box_iou.
+
+    Args:
+        boxes1: [n, 4] xyxy, float32 or float64: a torch tensor, or a NumPy, CuPy or Numba device array.
+        boxes2: [m, 4] xyxy, of the same dtype and device.
+    Returns: [n, m] of the boxes' dtype. 0 where the IoU is undefined: degenerate, NaN and overflowing boxes
+        (torchvision gives NaN there).
+    Ties: none.   Grad: none.   Syncs: never.
+    Raises: ValueError: wrong shape or device; TypeError: wrong dtype (convert with .float()) or no array.
+    Source: Everingham et al. 2010 (PASCAL VOC). Specification: ssd_fast.reference.box_iou
+    """
+    if arrays.library_of(boxes1, "box_iou", "boxes1") == "torch":
+        return _op(boxes1, boxes2)
+    return _box_iou(boxes1, boxes2)
+
+
+def _box_iou(boxes1: Any, boxes2: Any) -> Any:
+    boxes1 = arrays.contiguous(boxes1, "box_iou", "boxes1")
+    boxes2 = arrays.contiguous(boxes2, "box_iou", "boxes2")
+    dtype = "float64" if arrays.dtype_name(boxes1) == "float64" else "float32"
+    out = arrays.empty((arrays.dimension(boxes1, 0), arrays.dimension(boxes2, 0)), dtype, like=boxes1)
+    _backend.C.box_iou(boxes1, boxes2, out)
+    return out
+
+
+def _fake(boxes1: torch.Tensor, boxes2: torch.Tensor) -> torch.Tensor:
+    return boxes1.new_empty(boxes1.shape[0], boxes2.shape[0])
+
+
+_op = register("box_iou(Tensor boxes1, Tensor boxes2) -> Tensor", _box_iou, _fake)

@@ -1,0 +1,79 @@
+"""default_boxes: the boxes that every cell of every feature map carries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from .. import _backend
+from ..specs import DefaultBoxSpec
+from ._library import register
+
+
+def default_boxes(spec: DefaultBoxSpec, *, device: Any = None) -> torch.Tensor:
+    """The default boxes of an SSD, in the order of its heads' outputs.
+
+    Args:
+        spec: feature maps, box sizes, steps, clipping, units and row order.
+        device: of the result; None is the CPU.
+    Returns: float32 [P, 4] xyxy, P = spec.num_boxes, maps in order, in the order spec.row_order within a map.
+    Ties: none.   Grad: none.   Syncs: never.
+    Raises: TypeError: spec is no DefaultBoxSpec.
+    Source: Liu et al. 2016, section 2.2; bit-equal to OpenCV's PriorBox. Specification: ssd_fast.reference.default_boxes
+    """
+    if not isinstance(spec, DefaultBoxSpec):
+        raise TypeError(f"default_boxes: spec: expected a DefaultBoxSpec, got {type(spec).__name__}")
+    return _op(
+        [side for size in spec.feature_maps for side in size],
+        list(spec.boxes_per_cell),
+        [side for level in spec.box_sizes for size in level for side in size],
+        [step for steps in spec.level_steps for step in steps],
+        spec.offset,
+        spec.clip,
+        spec.normalized,
+        spec.row_order == "AHW",
+        list(spec.image_size),
+        torch.device("cpu" if device is None else device),
+    )
+
+
+def _default_boxes(
+    feature_maps: Sequence[int],
+    boxes_per_cell: Sequence[int],
+    box_sizes: Sequence[float],
+    steps: Sequence[float],
+    offset: float,
+    clip: bool,
+    normalized: bool,
+    ahw: bool,
+    image_size: Sequence[int],
+    device: torch.device,
+) -> torch.Tensor:
+    out = torch.empty((_num_boxes(feature_maps, boxes_per_cell), 4), dtype=torch.float32, device=device)
+    height, width = image_size
+    _backend.C.default_boxes(
+        feature_maps, boxes_per_cell, box_sizes, steps, offset, clip, normalized, ahw, height, width, out
+    )
+    return out
+
+
+def _fake(
+    feature_maps: Sequence[int], boxes_per_cell: Sequence[int], *options: Any, device: Any = None
+) -> torch.Tensor:
+    device = options[-1] if device is None else device
+    return torch.empty((_num_boxes(feature_maps, boxes_per_cell), 4), dtype=torch.float32, device=device)
+
+
+def _num_boxes(feature_maps: Sequence[int], boxes_per_cell: Sequence[int]) -> int:
+    return sum(h * w * a for h, w, a in zip(feature_maps[::2], feature_maps[1::2], boxes_per_cell, strict=True))
+
+
+_op = register(
+    "default_boxes(int[] feature_maps, int[] boxes_per_cell, float[] box_sizes, float[] steps, float offset, bool clip, "
+    "bool normalized, bool ahw, int[] image_size, Device device) -> Tensor",
+    _default_boxes,
+    _fake,
+    keys=("CompositeExplicitAutograd",),  # no tensor argument to choose a device by
+)

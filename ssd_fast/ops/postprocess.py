@@ -1,0 +1,224 @@
+"""postprocess: head outputs to padded detections, fused and batched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from .. import _backend, arrays
+from ..detections import Detections
+from ..specs import BoxCoderSpec, PostprocessSpec
+from ._library import register
+
+_STAGES = {"none": 0, "before_nms": 1, "after_nms": 2}
+
+
+def postprocess(
+    cls_logits: Any,
+    bbox_regression: Any,
+    default_boxes: Any,
+    spec: PostprocessSpec,
+    *,
+    coder: BoxCoderSpec,
+    image_sizes: Any = None,
+    original_sizes: Any = None,
+) -> Detections:
+    """Detections of a batch of head outputs: activation, threshold, top-k a class, decode, clip, NMS a class, merge.
+
+    Args:
+        cls_logits: [N, P, C], or a list of at most 8 raw head maps [N, A * C, h, w], NCHW or channels-last in memory;
+            float32, float16 or bfloat16 (computed in float32).
+        bbox_regression: [N, P, 4], or the list of raw maps [N, A * 4, h, w]; dtypes as above.
+        default_boxes: [P, 4] float32 xyxy, in the rows' order.
+        spec: what to do; for raw maps also the channel and row order.
+        coder: how bbox_regression encodes boxes.
+        image_sizes: the window that spec.clip clips to, in the unit of default_boxes: one (height, width), an int [N, 2]
+            tensor on the device, or a list of pairs (copied to the device: not while a CUDA graph is captured).
+        original_sizes: likewise, sizes that boxes are scaled to from image_sizes, at the stage spec.rescale.
+    Returns: Detections of K = spec.keep_top_k an image, best first, padded. Inputs are not modified.
+    Ties: equal scores: lower class, then lower default box.   Grad: none.
+    Syncs: never; can be captured in a CUDA graph.
+    NaN: NaN scores are no candidates; NaN boxes suppress nothing.
+    Raises: ValueError: wrong shape, device, sizes, fewer than 2 columns; TypeError: wrong dtype or no array.
+    Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.postprocess
+    """
+    if not isinstance(spec, PostprocessSpec):
+        raise TypeError(f"postprocess: spec: expected a PostprocessSpec, got {type(spec).__name__}")
+    if not isinstance(coder, BoxCoderSpec):
+        raise TypeError(f"postprocess: coder: expected a BoxCoderSpec, got {type(coder).__name__}")
+    logits = _as_levels(cls_logits, "cls_logits")
+    deltas = _as_levels(bbox_regression, "bbox_regression")
+    size_tensor, size = _as_sizes(image_sizes, "image_sizes", logits[0])
+    original_tensor, original = _as_sizes(original_sizes, "original_sizes", logits[0])
+    num_columns = _num_columns(logits[0], deltas[0])
+    background = -1 if spec.background is None else spec.background % max(num_columns, 1)
+    if spec.background is not None and spec.background >= num_columns:
+        background = spec.background  # out of range: the op says so
+    is_torch = arrays.library_of(logits[0], "postprocess", "cls_logits") == "torch"
+    return Detections(
+        *(_op if is_torch else _postprocess)(
+            logits,
+            deltas,
+            default_boxes,
+            num_columns,
+            spec.activation == "sigmoid",
+            background,
+            spec.score_threshold,
+            spec.score_inclusive,
+            spec.top_k or 0,
+            spec.iou_threshold,
+            spec.iou_inclusive,
+            spec.keep_top_k,
+            _STAGES[spec.clip],
+            _STAGES[spec.rescale],
+            spec.channel_order == "AC",
+            spec.row_order == "AHW",
+            list(coder.variances),
+            *coder.clamp_limits,
+            coder.order == "yx",
+            size_tensor,
+            size,
+            original_tensor,
+            original,
+        )
+    )
+
+
+def _as_levels(head: Any, argument: str) -> list[Any]:
+    """A head output as a list of levels, each known to be an array."""
+    levels = list(head) if isinstance(head, (list, tuple)) else [head]
+    if not levels:
+        raise ValueError(f"postprocess: {argument}: expected 1 to 8 levels, got none")
+    for level in levels:
+        arrays.library_of(level, "postprocess", argument)
+    return levels
+
+
+def _num_columns(logits: Any, deltas: Any) -> int:
+    """C, for raw maps from the two channel counts; 0 where the shapes make no sense, which the op then reports."""
+    if len(logits.shape) != 4:
+        return arrays.dimension(logits, -1)
+    anchors = arrays.dimension(deltas, 1) // 4
+    return arrays.dimension(logits, 1) // anchors if anchors else 0
+
+
+def _as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
+    """(an int64 [N, 2] array or None, one (height, width) or nothing)."""
+    if sizes is None:
+        return None, []
+    if isinstance(sizes, (list, tuple)):
+        if all(isinstance(side, (int, float)) for side in sizes):
+            return None, [float(side) for side in sizes]
+        if isinstance(like, torch.Tensor) and like.is_cuda and torch.cuda.is_current_stream_capturing():
+            raise ValueError(
+                f"postprocess: {argument}: expected one (height, width) or a tensor on the device while a CUDA graph "
+                "is captured, got a list, which would have to be copied"
+            )
+        return arrays.from_list(sizes, "int64", like=like), []
+    arrays.library_of(sizes, "postprocess", argument)
+    integral = arrays.dtype_name(sizes) in ("int64", "int32", "int16", "uint8")
+    if not integral:
+        raise TypeError(f"postprocess: {argument}: expected integers, got {arrays.dtype_name(sizes)}")
+    return (sizes.long() if isinstance(sizes, torch.Tensor) else sizes.astype("int64")), []
+
+
+def _postprocess(
+    cls_logits: Sequence[Any],
+    bbox_regression: Sequence[Any],
+    default_boxes: Any,
+    num_columns: int,
+    sigmoid: bool,
+    background: int,
+    score_threshold: float,
+    score_inclusive: bool,
+    top_k: int,
+    iou_threshold: float,
+    iou_inclusive: bool,
+    keep_top_k: int,
+    clip: int,
+    rescale: int,
+    anchor_major: bool,
+    ahw: bool,
+    variances: Sequence[float],
+    log_scale_low: float,
+    log_scale_high: float,
+    yx: bool,
+    image_sizes: Any,
+    image_size: Sequence[float],
+    original_sizes: Any,
+    original_size: Sequence[float],
+) -> tuple[Any, ...]:
+    extension, like = _backend.C, cls_logits[0]
+    default_boxes = arrays.contiguous(default_boxes, "postprocess", "default_boxes")
+    if image_sizes is not None:
+        image_sizes = arrays.contiguous(image_sizes, "postprocess", "image_sizes")
+    if original_sizes is not None:
+        original_sizes = arrays.contiguous(original_sizes, "postprocess", "original_sizes")
+    options = extension.PostprocessOptions(
+        sigmoid=sigmoid,
+        background=background,
+        score_threshold=score_threshold,
+        score_inclusive=score_inclusive,
+        top_k=top_k,
+        iou_threshold=iou_threshold,
+        iou_inclusive=iou_inclusive,
+        keep_top_k=keep_top_k,
+        clip=clip,
+        rescale=rescale,
+        anchor_major=anchor_major,
+        ahw=ahw,
+        variances=variances,
+        log_scale_low=log_scale_low,
+        log_scale_high=log_scale_high,
+        yx=yx,
+    )
+    images, num_rows = arrays.dimension(like, 0), arrays.dimension(default_boxes, 0)
+    shape = (images, keep_top_k)
+    out = (
+        arrays.empty((*shape, 4), "float32", like=like),
+        arrays.empty(shape, "float32", like=like),
+        arrays.empty(shape, "int64", like=like),
+        arrays.empty(shape, "int64", like=like),
+        arrays.empty((images,), "int64", like=like),
+    )
+    workspace_bytes = extension.postprocess_workspace(cls_logits, num_rows, num_columns, keep_top_k)
+    workspace = arrays.empty((workspace_bytes,), "uint8", like=like)
+    extension.postprocess(
+        cls_logits,
+        bbox_regression,
+        default_boxes,
+        num_columns,
+        options,
+        image_sizes,
+        image_size,
+        original_sizes,
+        original_size,
+        workspace,
+        extension.PostprocessOutputs(*out),
+    )
+    return out
+
+
+def _fake(cls_logits: Sequence[torch.Tensor], *args: Any) -> tuple[torch.Tensor, ...]:
+    like, keep_top_k = cls_logits[0], args[10]
+    shape = (like.shape[0], keep_top_k)
+    return (
+        like.new_empty((*shape, 4), dtype=torch.float32),
+        like.new_empty(shape, dtype=torch.float32),
+        like.new_empty(shape, dtype=torch.int64),
+        like.new_empty(shape, dtype=torch.int64),
+        like.new_empty((like.shape[0],), dtype=torch.int64),
+    )
+
+
+_op = register(
+    "postprocess(Tensor[] cls_logits, Tensor[] bbox_regression, Tensor default_boxes, int num_columns, bool sigmoid, "
+    "int background, float score_threshold, bool score_inclusive, int top_k, float iou_threshold, bool iou_inclusive, "
+    "int keep_top_k, int clip, int rescale, bool anchor_major, bool ahw, float[] variances, float log_scale_low, "
+    "float log_scale_high, bool yx, Tensor? image_sizes, float[] image_size, Tensor? original_sizes, "
+    "float[] original_size) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _postprocess,
+    _fake,
+)

@@ -1,0 +1,129 @@
+"""Named SSD dialects: data only. A preset is here only if a test compares it with the project that it is named after."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .specs import BoxCoderSpec, DefaultBoxSpec, PostprocessSpec
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The specs of one SSD dialect, to be handed to default_boxes, encode_boxes, decode_boxes and postprocess."""
+
+    name: str
+    default_boxes: DefaultBoxSpec
+    coder: BoxCoderSpec
+    postprocess: PostprocessSpec
+
+
+_SSD300_MAPS = (38, 19, 10, 5, 3, 1)
+_SSD300_STEPS = (8, 16, 32, 64, 100, 300)
+_SSD300_RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
+
+
+def _torchvision_ssd300_vgg16(name: str) -> Preset:
+    """torchvision.models.detection.ssd300_vgg16."""
+    return Preset(
+        name,
+        DefaultBoxSpec.from_scales(
+            (300, 300),
+            _SSD300_MAPS,
+            scales=(0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05),
+            aspect_ratios=_SSD300_RATIOS,
+            steps=_SSD300_STEPS,
+        ),
+        BoxCoderSpec(log_scale_clamp=(-math.inf, math.log(1000 / 16))),
+        PostprocessSpec(clip="before_nms"),
+    )
+
+
+def _caffe_ssd300_voc(name: str) -> Preset:
+    """weiliu89/caffe, SSD300 on PASCAL VOC (deploy.prototxt), as OpenCV's DNN module runs it."""
+    return Preset(
+        name,
+        DefaultBoxSpec.from_min_max(
+            (300, 300),
+            _SSD300_MAPS,
+            min_sizes=(30, 60, 111, 162, 213, 264),
+            max_sizes=(60, 111, 162, 213, 264, 315),
+            aspect_ratios=_SSD300_RATIOS,
+            steps=_SSD300_STEPS,
+        ),
+        BoxCoderSpec(),
+        PostprocessSpec(),
+    )
+
+
+def _opencv_res10(name: str) -> Preset:
+    """OpenCV's face detector (res10_300x300_ssd). Its last two maps are 5x5, so many boxes lie outside the image."""
+    return Preset(
+        name,
+        DefaultBoxSpec.from_min_max(
+            (300, 300),
+            (38, 19, 10, 5, 5, 5),
+            min_sizes=(30, 60, 111, 162, 213, 264),
+            max_sizes=(60, 111, 162, 213, 264, 315),
+            aspect_ratios=_SSD300_RATIOS,
+            steps=_SSD300_STEPS,
+        ),
+        BoxCoderSpec(),
+        PostprocessSpec(),
+    )
+
+
+def _tf_ssdlite_mobilenet_v2(name: str) -> Preset:
+    """TensorFlow object detection's ssdlite_mobilenet_v2_coco."""
+    scales = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0)
+    side = 300
+    levels = []
+    for index, (scale, following) in enumerate(zip(scales[:-1], scales[1:], strict=True)):
+        if index == 0:
+            shapes = [(0.1, 1.0), (scale, 2.0), (scale, 0.5)]
+        else:
+            shapes = [(scale, ratio) for ratio in (1.0, 2.0, 0.5, 3.0, 0.3333)]
+            shapes.append((math.sqrt(scale * following), 1.0))
+        levels.append(tuple((side * s * math.sqrt(ratio), side * s / math.sqrt(ratio)) for s, ratio in shapes))
+    return Preset(
+        name,
+        DefaultBoxSpec(
+            image_size=(side, side),
+            feature_maps=tuple((size, size) for size in (19, 10, 5, 3, 2, 1)),
+            box_sizes=tuple(levels),
+            normalized=True,
+        ),
+        BoxCoderSpec(order="yx"),
+        PostprocessSpec(
+            activation="sigmoid",
+            score_threshold=1e-8,
+            top_k=None,
+            iou_threshold=0.6,
+            keep_top_k=100,
+            clip="after_nms",
+        ),
+    )
+
+
+_PRESETS = {
+    "torchvision_ssd300_vgg16": _torchvision_ssd300_vgg16,
+    "caffe_ssd300_voc": _caffe_ssd300_voc,
+    "opencv_res10": _opencv_res10,
+    "tf_ssdlite_mobilenet_v2": _tf_ssdlite_mobilenet_v2,
+}
+
+
+def list_presets() -> list[str]:
+    """The names that `preset` knows."""
+    return list(_PRESETS)
+
+
+def preset(name: str) -> Preset:
+    """The specs of a named SSD dialect.
+
+    Args:    name: one of list_presets().
+    Raises:  ValueError: an unknown name; the message lists the known ones.
+    """
+    if name not in _PRESETS:
+        raise ValueError(f"preset: name: expected one of {', '.join(_PRESETS)}, got {name!r}")
+    return _PRESETS[name](name)

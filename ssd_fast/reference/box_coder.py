@@ -1,0 +1,50 @@
+"""The centre-size box code, as defined. Differentiable by torch's autograd."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..specs import BoxCoderSpec
+
+
+def encode_boxes(boxes: Tensor, default_boxes: Tensor, coder: BoxCoderSpec) -> Tensor:
+    """Offsets [..., P, 4] that lead from default_boxes [P, 4] to boxes [..., P, 4] (xyxy), float32."""
+    vx, vy, vw, vh = _variances(coder, boxes.device)
+    cx, cy, w, h = _centre_size(default_boxes)
+    target_cx, target_cy, target_w, target_h = _centre_size(boxes)
+    tx = ((target_cx - cx) / w) / vx
+    ty = ((target_cy - cy) / h) / vy
+    tw = torch.log(target_w / w) / vw
+    th = torch.log(target_h / h) / vh
+    return torch.stack((tx, ty, tw, th) if coder.order == "xy" else (ty, tx, th, tw), -1)
+
+
+def decode_boxes(deltas: Tensor, default_boxes: Tensor, coder: BoxCoderSpec) -> Tensor:
+    """Boxes [..., P, 4] (xyxy) that offsets deltas [..., P, 4] reach from default_boxes [P, 4], float32."""
+    vx, vy, vw, vh = _variances(coder, deltas.device)
+    cx, cy, w, h = _centre_size(default_boxes)
+    first, second, third, fourth = deltas.float().unbind(-1)
+    tx, ty, tw, th = (first, second, third, fourth) if coder.order == "xy" else (second, first, fourth, third)
+    centre_x = cx + (tx * vx) * w
+    centre_y = cy + (ty * vy) * h
+    half_w = 0.5 * (torch.exp(_clamp(tw * vw, coder)) * w)
+    half_h = 0.5 * (torch.exp(_clamp(th * vh, coder)) * h)
+    return torch.stack((centre_x - half_w, centre_y - half_h, centre_x + half_w, centre_y + half_h), -1)
+
+
+def _centre_size(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    w = x2 - x1
+    h = y2 - y1
+    return x1 + 0.5 * w, y1 + 0.5 * h, w, h
+
+
+def _clamp(log_scale: Tensor, coder: BoxCoderSpec) -> Tensor:
+    low, high = torch.tensor(coder.clamp_limits, dtype=torch.float32, device=log_scale.device)
+    return torch.where(log_scale < low, low, torch.where(log_scale > high, high, log_scale))  # NaN stays NaN
+
+
+def _variances(coder: BoxCoderSpec, device: torch.device) -> Tensor:
+    # A tensor, not numbers: torch divides by a number on a GPU as if it were multiplied by the rounded inverse.
+    return torch.tensor(coder.variances, dtype=torch.float32, device=device)

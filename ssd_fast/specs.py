@@ -1,0 +1,264 @@
+"""The frozen specs that say which SSD dialect an op speaks. Each is checked when it is made, so ops need not ask again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Pair = tuple[float, float]
+
+_MAX_LEVELS = 8  # as many feature maps as the kernels' parameter block holds
+
+
+def _require(condition: bool, spec: str, field: str, expected: str, given: object) -> None:
+    if not condition:
+        raise ValueError(f"{spec}: {field}: expected {expected}, got {given!r}")
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True)
+class DefaultBoxSpec:
+    """Where an SSD's default boxes lie: every cell of every feature map carries one box of each of the map's sizes.
+
+    Args:
+        image_size: (height, width) of the network's input in pixels.
+        feature_maps: (height, width) of each map, at most 8 maps, in the order of the heads.
+        box_sizes: for each map the (width, height) in pixels of the boxes a cell carries, in channel order.
+        steps: for each map the (vertical, horizontal) distance of cell centres in pixels; None: image / map.
+        offset: position of a centre within its cell, in cells.
+        clip: clamp the corners to the image.
+        normalized: divide the coordinates by the image's width and height.
+        row_order: order of the rows within a map: "HWA" (cells outside, boxes of a cell inside) or "AHW".
+    Raises: ValueError naming the field, what was expected and what was given.
+    Source: Liu et al. 2016, section 2.2. The classmethods compute box_sizes by the conventions of the projects they name.
+    """
+
+    image_size: tuple[int, int]
+    feature_maps: tuple[tuple[int, int], ...]
+    box_sizes: tuple[tuple[Pair, ...], ...]
+    steps: tuple[Pair, ...] | None = None
+    offset: float = 0.5
+    clip: bool = False
+    normalized: bool = False
+    row_order: Literal["HWA", "AHW"] = "HWA"
+
+    def __post_init__(self) -> None:
+        name, levels = "DefaultBoxSpec", len(self.feature_maps)
+        sizes = (*self.feature_maps, self.image_size)
+        _require(1 <= levels <= _MAX_LEVELS, name, "feature_maps", f"1 to {_MAX_LEVELS} maps", levels)
+        _require(all(min(size) >= 1 for size in sizes), name, "image_size, feature_maps", "sizes of at least 1", sizes)
+        _require(len(self.box_sizes) == levels, name, "box_sizes", f"{levels} maps", len(self.box_sizes))
+        _require(all(self.box_sizes), name, "box_sizes", "at least one box a cell on each map", self.box_sizes)
+        for size in (side for level in self.box_sizes for pair in level for side in pair):
+            _require(_is_finite(size) and size > 0, name, "box_sizes", "finite positive pixels", size)
+        if self.steps is not None:
+            _require(len(self.steps) == levels, name, "steps", f"{levels} maps", len(self.steps))
+            for step in (side for pair in self.steps for side in pair):
+                _require(_is_finite(step) and step > 0, name, "steps", "finite positive pixels", step)
+        _require(_is_finite(self.offset), name, "offset", "a finite number", self.offset)
+        _require(self.row_order in ("HWA", "AHW"), name, "row_order", '"HWA" or "AHW"', self.row_order)
+
+    @property
+    def boxes_per_cell(self) -> tuple[int, ...]:
+        """Boxes that a cell of each map carries."""
+        return tuple(len(level) for level in self.box_sizes)
+
+    @property
+    def num_boxes(self) -> int:
+        """P: all default boxes, over all maps."""
+        return sum(h * w * a for (h, w), a in zip(self.feature_maps, self.boxes_per_cell, strict=True))
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """(height, width) of the image in the unit of the boxes: (1, 1) if they are normalized, else image_size."""
+        return (1, 1) if self.normalized else self.image_size
+
+    @property
+    def level_steps(self) -> tuple[Pair, ...]:
+        """steps, with the automatic ones worked out."""
+        if self.steps is not None:
+            return self.steps
+        height, width = self.image_size
+        return tuple((height / h, width / w) for h, w in self.feature_maps)
+
+    @classmethod
+    def from_min_max(
+        cls,
+        image_size: tuple[int, int],
+        feature_maps: Sequence[int | tuple[int, int]],
+        *,
+        min_sizes: Sequence[float],
+        max_sizes: Sequence[float | None],
+        aspect_ratios: Sequence[Sequence[float]],
+        steps: Sequence[float] | None = None,
+        clip: bool = False,
+        normalized: bool = True,
+    ) -> DefaultBoxSpec:
+        """Caffe's PriorBox: min, sqrt(min * max), then each aspect ratio and its inverse, sizes in pixels.
+
+        Computed in float32 in OpenCV's order, so that default_boxes equals its PriorBox bit for bit.
+        Source: weiliu89/caffe (ssd branch), opencv dnn PriorBox.
+        """
+        levels = []
+        for low, high, ratios in zip(min_sizes, max_sizes, aspect_ratios, strict=True):
+            low32 = np.float32(low)
+            sides = [(low32, low32)]
+            if high is not None:
+                mean = np.sqrt(low32 * np.float32(high))
+                sides.append((mean, mean))
+            for ratio in (value for r in ratios for value in (np.float32(r), np.float32(1) / np.float32(r))):
+                root = np.sqrt(ratio)
+                sides.append((low32 * root, low32 / root))
+            levels.append(_as_pairs(sides))
+        return cls(
+            image_size=image_size,
+            feature_maps=_as_maps(feature_maps),
+            box_sizes=tuple(levels),
+            steps=None if steps is None else tuple((float(s), float(s)) for s in steps),
+            clip=clip,
+            normalized=normalized,
+        )
+
+    @classmethod
+    def from_scales(
+        cls,
+        image_size: tuple[int, int],
+        feature_maps: Sequence[int | tuple[int, int]],
+        *,
+        scales: Sequence[float],
+        aspect_ratios: Sequence[Sequence[float]],
+        steps: Sequence[float] | None = None,
+        clip_sizes: bool = True,
+    ) -> DefaultBoxSpec:
+        """torchvision's DefaultBoxGenerator: scale s_k, sqrt(s_k * s_k+1), then each aspect ratio both ways, pixels.
+
+        Args: scales: one a map and one more, as a share of the image; clip_sizes: no side longer than the image's.
+        Source: torchvision.models.detection.anchor_utils.DefaultBoxGenerator (equal to 2 ulp: it multiplies by the
+        image size later).
+        """
+        _require(len(scales) == len(feature_maps) + 1, "DefaultBoxSpec", "scales", "one a map and one more", scales)
+        height, width = image_size
+        levels = []
+        for scale, following, ratios in zip(scales[:-1], scales[1:], aspect_ratios, strict=True):
+            mean = math.sqrt(scale * following)
+            sides = [(scale, scale), (mean, mean)]
+            for ratio in ratios:
+                long, short = scale * math.sqrt(ratio), scale / math.sqrt(ratio)
+                sides += [(long, short), (short, long)]
+            limit = 1.0 if clip_sizes else math.inf
+            levels.append(_as_pairs((min(w, limit) * width, min(h, limit) * height) for w, h in sides))
+        return cls(
+            image_size=image_size,
+            feature_maps=_as_maps(feature_maps),
+            box_sizes=tuple(levels),
+            steps=None if steps is None else tuple((float(s), float(s)) for s in steps),
+        )
+
+
+def _as_maps(feature_maps: Sequence[int | tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((size, size) if isinstance(size, int) else (int(size[0]), int(size[1])) for size in feature_maps)
+
+
+def _as_pairs(sides: Iterable[tuple[float, float]]) -> tuple[Pair, ...]:
+    return tuple((float(w), float(h)) for w, h in sides)
+
+
+@dataclass(frozen=True)
+class BoxCoderSpec:
+    """How four offsets describe a box relative to its default box (centre-size code).
+
+    centre = default centre + offset * variance * default size;  size = default size * exp(offset * variance).
+
+    Args:
+        variances: for x, y, w, h (whatever `order` says); 1 / weight where a project speaks of weights.
+        order: "xy": offsets are (tx, ty, tw, th); "yx": (ty, tx, th, tw).
+        log_scale_clamp: (low, high) limits of offset * variance before exp when decoding; None for none.
+    Raises: ValueError naming the field, what was expected and what was given.
+    Source: Liu et al. 2016, equation 2.
+    """
+
+    variances: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
+    order: Literal["xy", "yx"] = "xy"
+    log_scale_clamp: Pair | None = None
+
+    def __post_init__(self) -> None:
+        ok = len(self.variances) == 4 and all(_is_finite(v) and v > 0 for v in self.variances)
+        _require(ok, "BoxCoderSpec", "variances", "4 finite positive numbers", self.variances)
+        _require(self.order in ("xy", "yx"), "BoxCoderSpec", "order", '"xy" or "yx"', self.order)
+        if self.log_scale_clamp is not None:
+            low, high = self.log_scale_clamp
+            _require(low < high, "BoxCoderSpec", "log_scale_clamp", "(low, high), low < high", self.log_scale_clamp)
+
+    @property
+    def clamp_limits(self) -> Pair:
+        """log_scale_clamp, infinite where there is none."""
+        return (-math.inf, math.inf) if self.log_scale_clamp is None else self.log_scale_clamp
+
+
+@dataclass(frozen=True)
+class PostprocessSpec:
+    """How head outputs become detections: score, filter, top-k a class, decode, clip, NMS a class, merge, rescale.
+
+    Args:
+        activation: "softmax" over the columns, or "sigmoid" of each.
+        background: column that is no class: its index (-1: the last), None: every column is a class.
+        score_threshold: a candidate's score exceeds it (score_inclusive: or equals it).
+        top_k: candidates that a class of an image may send into NMS, best first; None: all.
+        iou_threshold: a better box of the class with a larger IoU suppresses (iou_inclusive: or an equal one).
+        keep_top_k: detections kept an image, over all classes; the K of Detections.
+        clip: clamp boxes to the image: "before_nms", "after_nms" or "none".
+        rescale: when boxes are scaled to original_sizes, if those are given: "before_nms" (after clipping) or "after_nms".
+        channel_order: of raw head maps: "AC": channel a * C + c; "CA": c * A + a.
+        row_order: of default_boxes within a map when raw head maps are given: "HWA" or "AHW".
+    Raises: ValueError naming the field, what was expected and what was given.
+    Source: Liu et al. 2016, section 2.2 (inference); `ssd_fast.presets` has the projects' values.
+    """
+
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+    background: int | None = 0
+    score_threshold: float = 0.01
+    score_inclusive: bool = False
+    top_k: int | None = 400
+    iou_threshold: float = 0.45
+    iou_inclusive: bool = False
+    keep_top_k: int = 200
+    clip: Literal["none", "before_nms", "after_nms"] = "none"
+    rescale: Literal["before_nms", "after_nms"] = "after_nms"
+    channel_order: Literal["AC", "CA"] = "AC"
+    row_order: Literal["HWA", "AHW"] = "HWA"
+
+    def __post_init__(self) -> None:
+        choices = {
+            "activation": ("softmax", "sigmoid"),
+            "clip": ("none", "before_nms", "after_nms"),
+            "rescale": ("before_nms", "after_nms"),
+            "channel_order": ("AC", "CA"),
+            "row_order": ("HWA", "AHW"),
+        }
+        for field, allowed in choices.items():
+            value = getattr(self, field)
+            _require(value in allowed, "PostprocessSpec", field, " or ".join(map(repr, allowed)), value)
+        for field in ("score_threshold", "iou_threshold"):
+            value = getattr(self, field)
+            _require(_is_finite(value) and value >= 0, "PostprocessSpec", field, "a finite number >= 0", value)
+        _require(
+            not (self.iou_inclusive and self.iou_threshold == 0),
+            "PostprocessSpec",
+            "iou_inclusive",
+            "iou_threshold > 0 (else boxes that do not touch would suppress each other)",
+            self.iou_threshold,
+        )
+        background = self.background
+        ok = background is None or (isinstance(background, int) and background >= -1)
+        _require(ok, "PostprocessSpec", "background", "a column, -1 or None", background)
+        ok = self.top_k is None or (isinstance(self.top_k, int) and self.top_k >= 1)
+        _require(ok, "PostprocessSpec", "top_k", "an int >= 1 or None", self.top_k)
+        ok = isinstance(self.keep_top_k, int) and self.keep_top_k >= 1
+        _require(ok, "PostprocessSpec", "keep_top_k", "an int >= 1", self.keep_top_k)

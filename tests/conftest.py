@@ -1,0 +1,103 @@
+"""Fixtures of all tests: the backend an op test runs on, the tolerances, and a deterministic hypothesis."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+EMULATED_BUILD = Path(__file__).resolve().parents[1] / "build" / "tests"
+
+settings.register_profile(
+    "deterministic",
+    derandomize=True,
+    database=None,
+    deadline=None,  # no test may depend on time
+    max_examples=25,
+    # The backend fixture holds no state that one example could leave to the next.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("deterministic")
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a result may be from the reference's: |actual - expected| <= atol + rtol * |expected|."""
+
+    rtol: float
+    atol: float
+
+
+# The kernels' exp and log differ from torch's by an ulp or two; float16 and bfloat16 inputs are widened before anything is
+# computed, so a value's tolerance is float32's whatever came in. Gradients are rounded to the dtype of their input.
+_ULP = 2.0**-23
+TOLERANCES = {
+    ("encode_boxes", torch.float32): Tolerance(rtol=4 * _ULP, atol=1e-5),
+    ("decode_boxes", torch.float32): Tolerance(rtol=4 * _ULP, atol=1e-4),
+    ("decode_boxes", torch.float16): Tolerance(rtol=4 * _ULP, atol=1e-4),
+    ("decode_boxes", torch.bfloat16): Tolerance(rtol=4 * _ULP, atol=1e-4),
+    ("encode_boxes gradient", torch.float32): Tolerance(rtol=16 * _ULP, atol=1e-6),
+    ("decode_boxes gradient", torch.float32): Tolerance(rtol=16 * _ULP, atol=1e-5),
+    ("decode_boxes gradient", torch.float16): Tolerance(rtol=2.0**-10, atol=1e-5),
+    ("decode_boxes gradient", torch.bfloat16): Tolerance(rtol=2.0**-7, atol=1e-5),
+}
+
+
+def assert_near(
+    op: str, actual: torch.Tensor, expected: torch.Tensor, input_dtype: torch.dtype = torch.float32
+) -> None:
+    """Same shape, dtype and device, and within the tolerance of the op; NaN and infinities in the same places."""
+    tolerance = TOLERANCES[op, input_dtype]
+    torch.testing.assert_close(actual, expected, rtol=tolerance.rtol, atol=tolerance.atol, equal_nan=True)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where an op runs: the CPU kernels, the CUDA kernels under the emulator (on CPU tensors), or a GPU."""
+
+    name: str
+    device: torch.device
+
+    def to(self, x: Any) -> Any:
+        """x, a tensor or a list or tuple of them, where the backend wants it."""
+        return type(x)(self.to(item) for item in x) if isinstance(x, (list, tuple)) else x.to(self.device)
+
+
+@pytest.fixture(params=["cpu", "emulated", "cuda"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
+    if request.param == "emulated":
+        monkeypatch.setattr("ssd_fast._backend.C", _emulated_extension())
+    elif request.param == "cuda" and not torch.cuda.is_available():
+        _missing("SSD_FAST_REQUIRE_CUDA", "no CUDA device")
+    return Backend(request.param, torch.device("cuda" if request.param == "cuda" else "cpu"))
+
+
+@functools.cache
+def _load_extension(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("_C_emulated", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _emulated_extension() -> ModuleType:
+    """The test-only build of the extension, which runs the source of the CUDA kernels on CPU arrays."""
+    found = sorted(EMULATED_BUILD.glob("_C_emulated*.so"))
+    if not found:
+        _missing("SSD_FAST_REQUIRE_EMULATED", "the emulated extension is not built (make test builds it)")
+    return _load_extension(found[0])
+
+
+def _missing(variable: str, reason: str) -> NoReturn:
+    if os.environ.get(variable) == "1":
+        pytest.fail(f"{reason}, and {variable}=1 requires it")
+    pytest.skip(reason)

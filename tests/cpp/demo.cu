@@ -1,0 +1,334 @@
+// demo.cu: kernels with which the emulator and its checker are tested, in the ways that the project's kernels work:
+// sorting, reduction, compaction, bit masks, tickets, histograms. Each can be run with a planted fault.
+// tests/mutate.py deletes their barriers and fences in turn, and expects the checker to notice each time.
+#include "common/cuda.cuh"
+#include "demo_launch.h"
+
+namespace ssd::demo {
+namespace {
+
+// ---- sort: bitonic, one block a row, 64-bit keys in dynamic shared memory -------------------------------------------
+
+template <Fault kFault>
+__global__ void sort_kernel(const float* __restrict__ values, int n, float* __restrict__ sorted,
+                            int* __restrict__ indices) {
+  SSD_DYN_SHARED(unsigned long long, keys);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int threads = static_cast<int>(blockDim.x);
+  const int size = 2 * threads;
+  const size_t row = static_cast<size_t>(blockIdx.x) * n;
+  for (int i = thread; i < size; i += threads) {
+    const unsigned bits = __float_as_uint(i < n ? values[row + i] : -INFINITY);
+    const unsigned ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+    keys[i] = static_cast<unsigned long long>(ordered) << 32 | static_cast<unsigned>(~i);
+  }
+  __syncthreads();
+  for (int length = 2; length <= size; length *= 2) {
+    for (int stride = length / 2; stride > 0; stride /= 2) {
+      const int low = 2 * thread - (thread & (stride - 1));
+      const int high = low + stride;
+      const bool descending = (low & length) == 0;
+      const unsigned long long a = keys[low];
+      const unsigned long long b = keys[high];
+      if ((a < b) == descending) {
+        keys[low] = b;
+        keys[high] = a;
+      }
+      if (kFault == Fault::kSortBarrierMissing && stride == 4) continue;
+      __syncthreads();
+    }
+  }
+  for (int i = thread; i < n; i += threads) {
+    const unsigned ordered = static_cast<unsigned>(keys[i] >> 32);
+    sorted[row + i] = __uint_as_float(ordered & 0x80000000u ? ordered & 0x7fffffffu : ~ordered);
+    indices[row + i] = static_cast<int>(~static_cast<unsigned>(keys[i]));
+  }
+}
+
+// ---- sum and compact: shuffles, ballots ------------------------------------------------------------------------------
+
+__device__ float warp_sum(float value) {
+  for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(kFullWarp, value, offset);
+  return value;
+}
+
+template <Fault kFault>
+__global__ void sum_and_compact_kernel(const float* __restrict__ x, int n, float threshold, float* __restrict__ sum,
+                                       int* __restrict__ kept, int* __restrict__ count) {
+  SSD_SHARED(warp_sums, float[32]);
+  SSD_SHARED(warp_begins, int[33]);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int threads = static_cast<int>(blockDim.x);
+  const int lane = thread % kWarpSize;
+  const int warp = thread / kWarpSize;
+  const int warps = threads / kWarpSize;
+
+  float partial = 0.0f;
+  for (int i = thread; i < n; i += threads) partial += x[i];
+  partial = warp_sum(partial);
+  if (lane == 0) warp_sums[warp] = partial;
+  if (kFault != Fault::kSumBarrierMissing) __syncthreads();
+  if (warp == 0) {
+    const bool present = lane < warps || kFault == Fault::kSumUninitialised;
+    const float total = warp_sum(present ? warp_sums[lane] : 0.0f);
+    if (lane == 0) *sum = total;
+  }
+
+  int begin = 0;
+  for (int first = 0; first < n; first += threads) {
+    const int i = first + thread;
+    const bool keep = i < n && x[i] > threshold;
+    const unsigned keepers = __ballot_sync(kFullWarp, keep);
+    if (lane == 0) warp_begins[warp + 1] = __popc(keepers);
+    if (thread == 0) warp_begins[0] = 0;
+    __syncthreads();
+    if (thread == 0) {
+      for (int w = 0; w < warps; ++w) warp_begins[w + 1] += warp_begins[w];
+    }
+    __syncthreads();
+    if (keep) kept[begin + warp_begins[warp] + __popc(keepers & ((1u << lane) - 1))] = i;
+    begin += warp_begins[warps];
+    if (kFault != Fault::kCompactBarrierMissing) __syncthreads();  // the next round writes warp_begins
+  }
+  if (thread == 0) *count = begin;
+}
+
+// ---- nms: a bit mask by 64x64 tiles, then one block a class that resolves it ------------------------------------------
+
+template <Fault kFault>
+__global__ void __launch_bounds__(64)
+    nms_mask_kernel(const Box* __restrict__ boxes, int n, float threshold, uint64_t* __restrict__ mask) {
+  SSD_SHARED(tile, Box[64]);
+  const int row_begin = static_cast<int>(blockIdx.y) * 64;
+  const int column_begin = static_cast<int>(blockIdx.x) * 64;
+  if (row_begin > column_begin) return;
+  const int words = ceil_div(n, 64);
+  boxes += static_cast<size_t>(blockIdx.z) * n;
+  mask += static_cast<size_t>(blockIdx.z) * n * words;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int rows = min(n - row_begin, 64);
+  const int columns = min(n - column_begin, 64);
+  const int loaded = kFault == Fault::kNmsGlobalOverrun ? columns + 1 : columns;
+  if (thread < loaded) tile[thread] = boxes[column_begin + thread];
+  if (kFault != Fault::kNmsBarrierMissing) __syncthreads();
+  if (thread >= rows) return;
+  const Box box = boxes[row_begin + thread];
+  const int first = row_begin == column_begin ? thread + 1 : 0;
+  const int last = kFault == Fault::kNmsSharedOverrun ? columns + 1 : columns;
+  unsigned long long bits = 0;
+  for (int j = first; j < last; ++j) {
+    if (overlaps(box, tile[j], threshold)) bits |= 1ull << (j & 63);
+  }
+  mask[static_cast<size_t>(row_begin + thread) * words + blockIdx.x] = bits;
+}
+
+__global__ void nms_resolve_kernel(const uint64_t* __restrict__ mask, int n, int max_output, int* __restrict__ kept,
+                                   int* __restrict__ counts) {
+  SSD_DYN_SHARED(uint64_t, removed);  // one word for 64 boxes
+  const int words = ceil_div(n, 64);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int threads = static_cast<int>(blockDim.x);
+  mask += static_cast<size_t>(blockIdx.x) * n * words;
+  kept += static_cast<size_t>(blockIdx.x) * max_output;
+  for (int i = thread; i < words; i += threads) removed[i] = 0;
+  __syncthreads();
+  int count = 0;
+  for (int i = 0; i < n && count < max_output; ++i) {
+    const bool is_removed = removed[i / 64] >> (i % 64) & 1;  // the same for the whole block
+    if (is_removed) continue;
+    if (thread == 0) kept[count] = i;
+    count += 1;
+    __syncthreads();  // everyone has read removed[i / 64]
+    for (int j = i / 64 + thread; j < words; j += threads) removed[j] |= mask[static_cast<size_t>(i) * words + j];
+    __syncthreads();
+  }
+  if (thread == 0) counts[blockIdx.x] = count;
+}
+
+// ---- orders smaller and larger than a block's ------------------------------------------------------------------------
+
+template <Fault kFault>
+__global__ void exchange_kernel(int* out) {
+  SSD_SHARED(values, int[32]);
+  values[threadIdx.x] = static_cast<int>(threadIdx.x);
+  if (kFault != Fault::kExchangeUnordered) __syncwarp();
+  out[threadIdx.x] = values[threadIdx.x ^ 1];
+}
+
+template <Fault kFault>
+__global__ void last_block_sum_kernel(const float* __restrict__ x, int n, float* partial, unsigned* ticket, float* sum) {
+  SSD_SHARED(is_last, bool);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int threads = static_cast<int>(blockDim.x);
+  const int blocks = static_cast<int>(gridDim.x);
+  float value = 0.0f;
+  for (int i = static_cast<int>(blockIdx.x) * threads + thread; i < n; i += blocks * threads) value += x[i];
+  value = warp_sum(value);
+  if (thread == 0) {
+    partial[blockIdx.x] = value;
+    if (kFault != Fault::kLastBlockUnfenced) __threadfence();
+    is_last = atomicAdd(ticket, 1u) == gridDim.x - 1;
+    if (kFault != Fault::kLastBlockUnfenced) __threadfence();
+  }
+  __syncthreads();
+  if (!is_last) return;
+  float total = 0.0f;
+  for (int i = thread; i < blocks; i += threads) total += partial[i];
+  total = warp_sum(total);
+  if (thread == 0) *sum = total;
+}
+
+__global__ void wait_for_flag_kernel(int* flag, int* out) {
+  if (threadIdx.x != 0) return;
+  if (blockIdx.x == 0) {
+    out[0] = 42;
+    __threadfence();
+    atomicExch(flag, 1);
+  } else {
+    while (atomicAdd(flag, 0) == 0) __nanosleep(100);
+    __threadfence();
+    out[1] = out[0] + 1;
+  }
+}
+
+// ---- types, atomics, functions ----------------------------------------------------------------------------------------
+
+template <class Half>
+__global__ void axpy_kernel(const Half* __restrict__ x, Half* __restrict__ y, float a, int n) {
+  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (i < n) y[i] = Half(a * static_cast<float>(x[i]) + static_cast<float>(y[i]));
+}
+
+__global__ void histogram_kernel(const int* __restrict__ x, int n, int* counts, unsigned* seen, float* total) {
+  SSD_SHARED(block_counts, int[16]);
+  if (threadIdx.x < 16) block_counts[threadIdx.x] = 0;
+  __syncthreads();
+  const int stride = static_cast<int>(gridDim.x * blockDim.x);
+  for (int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x); i < n; i += stride) {
+    atomicAdd(&block_counts[x[i]], 1);
+    atomicOr(&seen[i / 32], 1u << (i % 32));
+    atomicAdd(total, 0.5f);
+  }
+  __syncthreads();
+  if (threadIdx.x < 16) atomicAdd(&counts[threadIdx.x], block_counts[threadIdx.x]);
+}
+
+// One digit of the result for each function that does what it should.
+__global__ void functions_kernel(int* out) {
+  const int thread = static_cast<int>(threadIdx.x);
+  const int lane = thread % kWarpSize;
+  int right = 0;
+
+  const unsigned peers = __match_any_sync(kFullWarp, lane % 5);
+  right += __ffs(static_cast<int>(peers)) - 1 == lane % 5;
+  right += __match_any_sync(kFullWarp, static_cast<unsigned long long>(lane)) == 1u << lane;
+  right += __reduce_add_sync(kFullWarp, lane) == 496;
+  right += __reduce_min_sync(kFullWarp, lane - 16) == -16;
+  right += __reduce_max_sync(kFullWarp, static_cast<unsigned>(lane - 16)) == 0xffffffffu;
+  right += __reduce_or_sync(kFullWarp, 1u << lane) == kFullWarp;
+  right += __any_sync(kFullWarp, lane == 7) != 0;
+  right += __all_sync(kFullWarp, lane != 7) == 0;
+  int low_lane = 3;
+  if (lane < 20) low_lane = __shfl_sync(0x000fffffu, lane, 3);  // some lanes only
+  right += low_lane == 3;
+  right += __shfl_up_sync(kFullWarp, lane, 1, 8) == (lane % 8 == 0 ? lane : lane - 1);
+  right += __shfl_down_sync(kFullWarp, lane, 1, 8) == (lane % 8 == 7 ? lane : lane + 1);
+  right += __shfl_xor_sync(kFullWarp, static_cast<double>(lane), 5) == static_cast<double>(lane ^ 5);
+  const int4 four = __shfl_sync(kFullWarp, make_int4(lane, 2, 3, 4), 9);
+  right += four.x == 9 && four.w == 4;
+  const __half half = __shfl_xor_sync(kFullWarp, __float2half(static_cast<float>(lane)), 1);
+  right += __half2float(half) == static_cast<float>(lane ^ 1);
+
+  right += __syncthreads_count(thread % 4 == 0) == 16;
+  right += __syncthreads_or(thread == 63) != 0;
+  right += __syncthreads_and(thread != 63) == 0;
+
+  right += __brev(1u) == 0x80000000u && __clz(1) == 31 && __clzll(1) == 63 && __popcll(~0ull) == 64;
+  right += __ffsll(1ll << 40) == 41 && __umulhi(0x80000000u, 4u) == 2u;
+  right += __float_as_int(1.0f) == 0x3f800000 && __uint_as_float(0x40000000u) == 2.0f;
+  right += __fmaf_rn(2.0f, 3.0f, 4.0f) == 10.0f && __fdiv_rn(1.0f, 4.0f) == 0.25f && __dmul_rn(3.0, 0.5) == 1.5;
+  right += max(1.0f, NAN) == 1.0f && min(3u, 2u) == 2u;
+
+  SSD_SHARED(number, unsigned long long);
+  if (thread == 0) number = 0;
+  __syncthreads();
+  atomicMax(&number, static_cast<unsigned long long>(thread) << 32);
+  __syncthreads();
+  right += number == 63ull << 32;
+  if (thread == 0) right += atomicCAS(&number, 63ull << 32, 5ull) == 63ull << 32 && atomicExch(&number, 6ull) == 5;
+  else right += 1;
+  out[thread] = right;
+}
+
+template <Fault kFault>
+void launch_nms(const Box* boxes, int classes, int n, float threshold, uint64_t* mask, Stream stream) {
+  const unsigned words = static_cast<unsigned>(ceil_div(n, 64));
+  const dim3 grid(words, words, static_cast<unsigned>(classes));
+  launch(nms_mask_kernel<kFault>, grid, dim3(64), 0, stream, boxes, n, threshold, mask);
+}
+
+}  // namespace
+
+// ---- launchers ---------------------------------------------------------------------------------------------------------
+
+void sort(const float* values, int rows, int n, float* sorted, int* indices, Stream stream, Fault fault) {
+  const auto kernel = fault == Fault::kSortBarrierMissing ? sort_kernel<Fault::kSortBarrierMissing> : sort_kernel<Fault::kNone>;
+  const unsigned threads = 512;
+  const size_t shared_bytes = 2 * threads * sizeof(uint64_t);
+  launch(kernel, dim3(static_cast<unsigned>(rows)), dim3(threads), shared_bytes, stream, values, n, sorted, indices);
+}
+
+void sum_and_compact(const float* x, int n, float threshold, float* sum, int* kept, int* count, Stream stream,
+                     Fault fault) {
+  auto kernel = sum_and_compact_kernel<Fault::kNone>;
+  if (fault == Fault::kSumBarrierMissing) kernel = sum_and_compact_kernel<Fault::kSumBarrierMissing>;
+  if (fault == Fault::kSumUninitialised) kernel = sum_and_compact_kernel<Fault::kSumUninitialised>;
+  if (fault == Fault::kCompactBarrierMissing) kernel = sum_and_compact_kernel<Fault::kCompactBarrierMissing>;
+  launch(kernel, dim3(1), dim3(256), 0, stream, x, n, threshold, sum, kept, count);
+}
+
+void nms(const Box* boxes, int classes, int n, float threshold, int max_output, uint64_t* mask, int* kept, int* counts,
+         Stream stream, Fault fault) {
+  auto launch_mask = launch_nms<Fault::kNone>;
+  if (fault == Fault::kNmsBarrierMissing) launch_mask = launch_nms<Fault::kNmsBarrierMissing>;
+  if (fault == Fault::kNmsGlobalOverrun) launch_mask = launch_nms<Fault::kNmsGlobalOverrun>;
+  if (fault == Fault::kNmsSharedOverrun) launch_mask = launch_nms<Fault::kNmsSharedOverrun>;
+  launch_mask(boxes, classes, n, threshold, mask, stream);
+  const size_t shared_bytes = ceil_div(n, 64) * sizeof(uint64_t);
+  launch(nms_resolve_kernel, dim3(static_cast<unsigned>(classes)), dim3(128), shared_bytes, stream, mask, n, max_output,
+         kept, counts);
+}
+
+void exchange(int* out, Stream stream, Fault fault) {
+  const auto kernel =
+      fault == Fault::kExchangeUnordered ? exchange_kernel<Fault::kExchangeUnordered> : exchange_kernel<Fault::kNone>;
+  launch(kernel, dim3(1), dim3(32), 0, stream, out);
+}
+
+void last_block_sum(const float* x, int n, float* partial, unsigned* ticket, float* sum, Stream stream, Fault fault) {
+  const auto kernel = fault == Fault::kLastBlockUnfenced ? last_block_sum_kernel<Fault::kLastBlockUnfenced>
+                                                         : last_block_sum_kernel<Fault::kNone>;
+  launch(kernel, dim3(16), dim3(32), 0, stream, x, n, partial, ticket, sum);
+}
+
+void half_axpy(const uint16_t* x, uint16_t* y, float a, int n, Stream stream) {
+  launch(axpy_kernel<__half>, dim3(static_cast<unsigned>(ceil_div(n, 128))), dim3(128), 0, stream,
+         reinterpret_cast<const __half*>(x), reinterpret_cast<__half*>(y), a, n);
+}
+
+void bfloat16_axpy(const uint16_t* x, uint16_t* y, float a, int n, Stream stream) {
+  launch(axpy_kernel<__nv_bfloat16>, dim3(static_cast<unsigned>(ceil_div(n, 128))), dim3(128), 0, stream,
+         reinterpret_cast<const __nv_bfloat16*>(x), reinterpret_cast<__nv_bfloat16*>(y), a, n);
+}
+
+void histogram(const int* x, int n, int* counts, unsigned* seen, float* total, Stream stream) {
+  launch(histogram_kernel, dim3(4), dim3(64), 0, stream, x, n, counts, seen, total);
+}
+
+void functions(int* out, Stream stream) { launch(functions_kernel, dim3(1), dim3(64), 0, stream, out); }
+
+void wait_for_flag(int* flag, int* out, Stream stream) {
+  launch(wait_for_flag_kernel, dim3(2), dim3(32), 0, stream, flag, out);
+}
+
+}  // namespace ssd::demo

@@ -1,0 +1,62 @@
+// demo_faults.cu: kernels that are nothing but wrong, to test that the emulator or its checker says so.
+#include "common/cuda.cuh"
+#include "demo_launch.h"
+
+namespace ssd::demo {
+namespace {
+
+__global__ void diverge_at_barrier_kernel(int* out) {
+  if (threadIdx.x % 2 == 1) {
+    __syncthreads();
+    out[threadIdx.x] = 1;
+  } else {
+    out[threadIdx.x] = 2;
+    __syncthreads();
+  }
+}
+
+__global__ void leave_out_a_lane_kernel(int* out) {
+  int value = static_cast<int>(threadIdx.x);
+  if (threadIdx.x == 5) {
+    __syncthreads();
+  } else {
+    value = __shfl_down_sync(kFullWarp, value, 1);
+  }
+  out[threadIdx.x] = value;
+}
+
+__global__ void spin_for_ever_kernel(int* flag) {
+  while (atomicAdd(flag, 0) == 0) __nanosleep(100);
+}
+
+__global__ void copy_kernel(const int* from, int* to) { to[threadIdx.x] = from[threadIdx.x]; }
+
+__global__ void use_dynamic_shared_kernel(int* out) {
+  SSD_DYN_SHARED(int, values);
+  values[threadIdx.x] = 1;
+  out[threadIdx.x] = values[threadIdx.x];
+}
+
+}  // namespace
+
+void diverge_at_barrier(int* out, Stream stream) {
+  launch(diverge_at_barrier_kernel, dim3(1), dim3(64), 0, stream, out);
+}
+
+void leave_out_a_lane(int* out, Stream stream) { launch(leave_out_a_lane_kernel, dim3(1), dim3(32), 0, stream, out); }
+
+void spin_for_ever(int* flag, Stream stream) { launch(spin_for_ever_kernel, dim3(1), dim3(1), 0, stream, flag); }
+
+void read_host_memory(const int* host, int* out, Stream stream) {
+  launch(copy_kernel, dim3(1), dim3(1), 0, stream, host, out);
+}
+
+void use_after_free(const int* freed, int* out, Stream stream) {
+  launch(copy_kernel, dim3(1), dim3(1), 0, stream, freed, out);
+}
+
+void ask_for_no_shared_memory(int* out, Stream stream) {
+  launch(use_dynamic_shared_kernel, dim3(1), dim3(32), 0, stream, out);
+}
+
+}  // namespace ssd::demo

@@ -1,0 +1,83 @@
+// check_hooks.cpp: what code compiled with -fsanitize=thread calls. There is no libtsan in the program.
+// The names and meanings are those of GCC's gcc/sanitizer.def.
+#include <cstddef>
+#include <cstdint>
+
+#include "emu/check_memory.h"
+#include "emu/check_order.h"
+
+namespace {
+
+void on_access(const void* address, int bytes, emu::AccessKind kind, const void* caller) {
+  if (!emu::in_kernel) return;
+  const emu::OutsideKernel outside;
+  emu::check_access(address, bytes, kind, caller);
+  if (emu::options.preempt > 0 && emu::random_below(emu::options.preempt) == 0) emu::yield();
+}
+
+}  // namespace
+
+namespace emu {
+
+void order_atomic(void* address, int bytes, void* caller) {
+  check_access(address, bytes, AccessKind::kAtomic, caller);
+  release_and_acquire(address);
+}
+
+}  // namespace emu
+
+#define EMU_HOOK(name, bytes, kind) \
+  extern "C" void name(void* address) { on_access(address, bytes, emu::AccessKind::kind, __builtin_return_address(0)); }
+
+#define EMU_HOOKS(bytes)                                    \
+  EMU_HOOK(__tsan_read##bytes, bytes, kRead)                \
+  EMU_HOOK(__tsan_write##bytes, bytes, kWrite)              \
+  EMU_HOOK(__tsan_unaligned_read##bytes, bytes, kRead)      \
+  EMU_HOOK(__tsan_unaligned_write##bytes, bytes, kWrite)    \
+  EMU_HOOK(__tsan_volatile_read##bytes, bytes, kRead)       \
+  EMU_HOOK(__tsan_volatile_write##bytes, bytes, kWrite)
+
+EMU_HOOKS(1)
+EMU_HOOKS(2)
+EMU_HOOKS(4)
+EMU_HOOKS(8)
+EMU_HOOKS(16)
+
+extern "C" {
+
+void __tsan_init() {}
+void __tsan_func_entry(void*) {}
+void __tsan_func_exit() {}
+void __tsan_vptr_update(void**, void*) {}
+void __tsan_vptr_read(void**) {}
+
+void __tsan_read_range(void* address, size_t bytes) {
+  on_access(address, static_cast<int>(bytes), emu::AccessKind::kRead, __builtin_return_address(0));
+}
+
+void __tsan_write_range(void* address, size_t bytes) {
+  on_access(address, static_cast<int>(bytes), emu::AccessKind::kWrite, __builtin_return_address(0));
+}
+
+}  // extern "C"
+
+// std::atomic, shared_ptr and the guards of local statics in the host code of a kernel's file: done as they are.
+#define EMU_HOST_ATOMICS(bits, T)                                                                               \
+  extern "C" T __tsan_atomic##bits##_load(const volatile T* p, int) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); } \
+  extern "C" void __tsan_atomic##bits##_store(volatile T* p, T v, int) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); } \
+  extern "C" T __tsan_atomic##bits##_exchange(volatile T* p, T v, int) {                                        \
+    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);                                                         \
+  }                                                                                                             \
+  extern "C" T __tsan_atomic##bits##_fetch_add(volatile T* p, T v, int) {                                       \
+    return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);                                                          \
+  }                                                                                                             \
+  extern "C" T __tsan_atomic##bits##_fetch_sub(volatile T* p, T v, int) {                                       \
+    return __atomic_fetch_sub(p, v, __ATOMIC_SEQ_CST);                                                          \
+  }                                                                                                             \
+  extern "C" int __tsan_atomic##bits##_compare_exchange_strong(volatile T* p, T* expected, T v, int, int) {     \
+    return __atomic_compare_exchange_n(p, expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);              \
+  }
+
+EMU_HOST_ATOMICS(8, int8_t)
+EMU_HOST_ATOMICS(32, int32_t)
+EMU_HOST_ATOMICS(64, int64_t)

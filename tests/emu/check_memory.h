@@ -1,0 +1,11 @@
+// check_memory.h: the check of an access, which the compiler's hooks and the atomics ask for.
+#pragma once
+
+namespace emu {
+
+enum class AccessKind { kRead, kWrite, kAtomic };
+
+// caller: the return address in the kernel's code.
+void check_access(const void* address, int bytes, AccessKind kind, const void* caller);
+
+}  // namespace emu

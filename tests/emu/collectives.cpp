@@ -1,0 +1,207 @@
+// collectives.cpp: what block barriers and warp functions wait for, and what they compute.
+#include <algorithm>
+#include <cstring>
+
+#include "emu/checker.h"
+
+namespace emu {
+namespace {
+
+unsigned all_lanes_from(unsigned first) { return first < kWarpSize ? ~0u << first : 0; }
+
+// A warp's threads; the last warp of a block may have fewer than 32.
+struct Warp {
+  Thread* threads;
+  unsigned count;
+
+  Warp(Block& block, unsigned number)
+      : threads(&block.threads[number * kWarpSize]),
+        count(std::min<unsigned>(kWarpSize, block.threads.size() - number * kWarpSize)) {}
+};
+
+bool same_call(const Thread& a, const Thread& b) {
+  return a.state == State::kAtWarpFunction && a.call.op == b.call.op && a.call.mask == b.call.mask &&
+         a.call.bytes == b.call.bytes;
+}
+
+unsigned as_unsigned(const Thread& thread) {
+  unsigned value;
+  std::memcpy(&value, thread.call.value, sizeof value);
+  return value;
+}
+
+unsigned reduce_two(WarpOp op, unsigned a, unsigned b) {
+  const int signed_a = static_cast<int>(a);
+  const int signed_b = static_cast<int>(b);
+  switch (op) {
+    case WarpOp::kAdd:
+      return a + b;
+    case WarpOp::kAnd:
+      return a & b;
+    case WarpOp::kOr:
+      return a | b;
+    case WarpOp::kXor:
+      return a ^ b;
+    case WarpOp::kMin:
+      return static_cast<unsigned>(std::min(signed_a, signed_b));
+    case WarpOp::kMax:
+      return static_cast<unsigned>(std::max(signed_a, signed_b));
+    case WarpOp::kUnsignedMin:
+      return std::min(a, b);
+    default:
+      return std::max(a, b);
+  }
+}
+
+// What a shuffle from a lane that takes no part returns is undefined; here it is all ones, a NaN or -1.
+void shuffle_result(const Warp& warp, unsigned lanes, Thread& to) {
+  const unsigned source = static_cast<unsigned>(to.call.source_lane) % kWarpSize;
+  if (lanes >> source & 1) {
+    std::memcpy(to.call.result, warp.threads[source].call.value, to.call.bytes);
+  } else {
+    std::memset(to.call.result, 0xFF, sizeof to.call.result);
+  }
+}
+
+unsigned lanes_result(const Warp& warp, unsigned lanes, const Thread& to) {
+  unsigned result = 0;
+  bool first = true;
+  for (unsigned lane = 0; lane < warp.count; ++lane) {
+    if ((lanes >> lane & 1) == 0) continue;
+    const Thread& from = warp.threads[lane];
+    if (to.call.op == WarpOp::kBallot) {
+      result |= static_cast<unsigned>(as_unsigned(from) != 0) << lane;
+    } else if (to.call.op == WarpOp::kMatchAny) {
+      result |= static_cast<unsigned>(std::memcmp(from.call.value, to.call.value, to.call.bytes) == 0) << lane;
+    } else {
+      result = first ? as_unsigned(from) : reduce_two(to.call.op, result, as_unsigned(from));
+    }
+    first = false;
+  }
+  return result;
+}
+
+// Completes the call that this thread waits in, if every lane that its mask names has come or exited.
+void try_to_complete(Thread& waiting) {
+  Block& block = *waiting.block;
+  const Warp warp(block, waiting.warp());
+  const unsigned mask = waiting.call.mask;
+  unsigned lanes = 0;
+  unsigned exited = all_lanes_from(warp.count);
+  for (unsigned lane = 0; lane < warp.count; ++lane) {
+    if (same_call(warp.threads[lane], waiting)) lanes |= 1u << lane;
+    if (warp.threads[lane].state == State::kExited) exited |= 1u << lane;
+  }
+  if ((mask & ~lanes & ~exited) != 0) return;
+
+  const WarpOp op = waiting.call.op;
+  for (unsigned lane = 0; lane < warp.count; ++lane) {
+    if ((lanes >> lane & 1) == 0 || op == WarpOp::kSync) continue;
+    Thread& thread = warp.threads[lane];
+    if (op == WarpOp::kShuffle) {
+      shuffle_result(warp, lanes, thread);
+    } else {
+      const unsigned result = lanes_result(warp, lanes, thread);
+      std::memcpy(thread.call.result, &result, sizeof result);
+    }
+  }
+  if (op == WarpOp::kSync) order_warp(block, waiting.warp(), lanes);
+  running.yields_without_progress = 0;
+  for (unsigned lane = 0; lane < warp.count; ++lane) {
+    if (lanes >> lane & 1) make_ready(warp.threads[lane]);
+  }
+}
+
+const char* name(WarpOp op) {
+  switch (op) {
+    case WarpOp::kSync:
+      return "__syncwarp";
+    case WarpOp::kShuffle:
+      return "__shfl_sync";
+    case WarpOp::kBallot:
+      return "__ballot_sync";
+    case WarpOp::kMatchAny:
+      return "__match_any_sync";
+    default:
+      return "__reduce_sync";
+  }
+}
+
+// True, and reported, if the block's threads wait at barriers on different source lines.
+bool diverged(const Block& block) {
+  const Thread* first = nullptr;
+  for (const Thread& thread : block.threads) {
+    if (thread.state == State::kExited) continue;
+    if (first == nullptr) first = &thread;
+    if (thread.site.line == first->site.line && std::strcmp(thread.site.file, first->site.file) == 0) continue;
+    report(format("barrier divergence: threads of one block meet at different barriers: %s:%d and %s:%d",
+                  first->site.file, first->site.line, thread.site.file, thread.site.line));
+    return true;
+  }
+  return false;
+}
+
+void try_to_complete_barrier(Block& block) {
+  if (block.alive == 0 || block.at_barrier < block.alive) return;
+  if (diverged(block)) {
+    running.failed = true;
+    return;
+  }
+  order_block_barrier(block);
+  running.yields_without_progress = 0;
+  block.at_barrier = 0;
+  for (Thread& thread : block.threads) {
+    if (thread.state != State::kAtBlockBarrier) continue;
+    thread.barrier_result = block.predicate_count;
+    make_ready(thread);
+  }
+}
+
+}  // namespace
+
+int lane_id() { return static_cast<int>(current->lane()); }
+
+void warp_collective(WarpOp op, unsigned mask, const void* value, void* result, int bytes, int source_lane, Site site) {
+  OutsideKernel outside;
+  Thread& me = *current;
+  if ((mask >> me.lane() & 1) == 0) {
+    report(format("%s at %s:%d: the mask %08x lacks its caller, lane %u", name(op), site.file, site.line, mask, me.lane()));
+    mask |= 1u << me.lane();
+  }
+  me.call.op = op;
+  me.call.mask = mask;
+  me.call.source_lane = source_lane;
+  me.call.bytes = bytes;
+  if (value != nullptr) std::memcpy(me.call.value, value, bytes);
+  me.site = site;
+  me.state = State::kAtWarpFunction;
+  try_to_complete(me);
+  wait_until_ready();
+  if (result != nullptr) std::memcpy(result, me.call.result, bytes);
+}
+
+int block_barrier(bool predicate, Site site) {
+  OutsideKernel outside;
+  Thread& me = *current;
+  Block& block = *me.block;
+  me.site = site;
+  me.state = State::kAtBlockBarrier;
+  if (block.at_barrier == 0) block.predicate_count = 0;
+  block.at_barrier += 1;
+  block.predicate_count += predicate ? 1 : 0;
+  try_to_complete_barrier(block);
+  wait_until_ready();
+  return me.barrier_result;
+}
+
+void thread_exited(Thread& thread) {
+  Block& block = *thread.block;
+  const Warp warp(block, thread.warp());
+  for (unsigned lane = 0; lane < warp.count; ++lane) {
+    Thread& other = warp.threads[lane];
+    if (other.state == State::kAtWarpFunction && (other.call.mask >> thread.lane() & 1)) try_to_complete(other);
+  }
+  try_to_complete_barrier(block);
+}
+
+}  // namespace emu

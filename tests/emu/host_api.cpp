@@ -1,0 +1,179 @@
+// host_api.cpp: the functions of the CUDA runtime that the project calls from the host. One device, number 0.
+// Everything is done when the call returns, so streams order nothing.
+#include <cstring>
+#include <unordered_map>
+
+#include "emu/checker.h"
+
+namespace {
+
+constexpr int kMultiprocessors = 4;  // few, so that persistent kernels loop
+
+std::unordered_map<const void*, std::size_t> opted_in;  // kernel -> dynamic shared bytes
+std::unordered_map<void*, std::size_t> allocations;
+cudaError_t last_error = cudaSuccess;
+
+}  // namespace
+
+namespace emu {
+
+std::size_t dynamic_shared_opt_in(const void* function) {
+  const auto found = opted_in.find(function);
+  return found == opted_in.end() ? 0 : found->second;
+}
+
+cudaError_t remember_error(cudaError_t status) {
+  last_error = status;
+  return status;
+}
+
+}  // namespace emu
+
+extern "C" {
+
+// ---- memory --------------------------------------------------------------------------------------------------------
+
+cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  *memory = emu::allocate(bytes, 256, emu::Memory::kGlobal);
+  if (*memory == nullptr) return emu::remember_error(cudaErrorMemoryAllocation);
+  allocations[*memory] = bytes;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFree(void* memory) {
+  if (memory == nullptr) return cudaSuccess;
+  const auto found = allocations.find(memory);
+  if (found == allocations.end()) return emu::remember_error(cudaErrorInvalidValue);
+  emu::release(memory, found->second, emu::Memory::kGlobal);
+  allocations.erase(found);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
+  std::memmove(to, from, bytes);
+  emu::host_wrote(to, bytes);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
+  return cudaMemcpy(to, from, bytes, kind);
+}
+
+cudaError_t cudaMemset(void* memory, int value, size_t bytes) {
+  std::memset(memory, value, bytes);
+  emu::host_wrote(memory, bytes);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
+  return cudaMemset(memory, value, bytes);
+}
+
+// ---- errors and synchronisation ------------------------------------------------------------------------------------
+
+cudaError_t cudaPeekAtLastError() { return last_error; }
+
+cudaError_t cudaGetLastError() {
+  const cudaError_t error = last_error;
+  last_error = cudaSuccess;
+  return error;
+}
+
+const char* cudaGetErrorString(cudaError_t error) {
+  switch (error) {
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorLaunchFailure:
+      return emu::findings().empty() ? "launch failure" : emu::findings().back().c_str();
+    case cudaErrorInvalidConfiguration:
+      return "invalid configuration argument";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorInvalidDevice:
+      return "invalid device ordinal";
+    case cudaErrorMemoryAllocation:
+      return "out of memory";
+    default:
+      return "CUDA error";
+  }
+}
+
+const char* cudaGetErrorName(cudaError_t error) { return cudaGetErrorString(error); }
+
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return last_error; }
+cudaError_t cudaDeviceSynchronize() { return last_error; }
+
+// ---- devices and kernels -------------------------------------------------------------------------------------------
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+  return device == 0 ? cudaSuccess : emu::remember_error(cudaErrorInvalidDevice);
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+      *value = kMultiprocessors;
+      return cudaSuccess;
+    case cudaDevAttrWarpSize:
+      *value = emu::kWarpSize;
+      return cudaSuccess;
+    case cudaDevAttrMaxThreadsPerBlock:
+      *value = 1024;
+      return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlock:
+      *value = emu::kSharedBytesWithoutOptIn;
+      return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = emu::kSharedBytesLimit;
+      return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = 9;
+      return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = 0;
+      return cudaSuccess;
+    default:
+      return emu::remember_error(cudaErrorInvalidValue);
+  }
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  if (device != 0) return emu::remember_error(cudaErrorInvalidDevice);
+  std::memset(properties, 0, sizeof *properties);
+  std::strcpy(properties->name, "CUDA on the CPU");
+  properties->multiProcessorCount = kMultiprocessors;
+  properties->warpSize = emu::kWarpSize;
+  properties->maxThreadsPerBlock = 1024;
+  properties->sharedMemPerBlock = emu::kSharedBytesWithoutOptIn;
+  properties->sharedMemPerBlockOptin = emu::kSharedBytesLimit;
+  properties->major = 9;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return emu::remember_error(cudaErrorInvalidValue);
+  if (value < 0 || static_cast<std::size_t>(value) > emu::kSharedBytesLimit) {
+    return emu::remember_error(cudaErrorInvalidValue);
+  }
+  opted_in[function] = static_cast<std::size_t>(value);
+  return cudaSuccess;
+}
+
+cudaError_t cudaFuncGetName(const char** name, const void* function) {
+  static std::string text;
+  text = emu::function_name(function);
+  *name = text.c_str();
+  return cudaSuccess;
+}
+
+}  // extern "C"

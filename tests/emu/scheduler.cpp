@@ -1,0 +1,306 @@
+// scheduler.cpp: runs a launch. Blocks are admitted a few at a time; whenever the running thread waits, the next one is
+// chosen by the schedule and switched to directly.
+#include "emu/scheduler.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <mutex>
+
+#include "emu/checker.h"
+
+uint3 threadIdx;
+uint3 blockIdx;
+dim3 blockDim;
+dim3 gridDim;
+
+namespace emu {
+
+Options options;
+Stats stats;
+Launch running;
+Thread* current = nullptr;
+bool in_kernel = false;
+
+namespace {
+
+uint64_t random_state;
+uint64_t launches_since_restart;
+
+void seed_random() {
+  random_state = (options.seed + launches_since_restart) * 0x9E3779B97F4A7C15ull | 1;
+  for (int i = 0; i < 4; ++i) random_below(1);
+}
+
+struct SharedVariableSize {
+  std::size_t bytes;
+  std::size_t alignment;
+};
+
+// A function's static, because shared variables are numbered before main, in any order of files.
+std::vector<SharedVariableSize>& shared_variable_sizes() {
+  static std::vector<SharedVariableSize> sizes;
+  return sizes;
+}
+
+uint3 unflatten(unsigned number, dim3 extent) {
+  return {number % extent.x, number / extent.x % extent.y, number / extent.x / extent.y};
+}
+
+void admit_block() {
+  if (running.next_block >= running.block_order.size()) return;
+  auto block = std::make_unique<Block>();
+  block->number = running.block_order[running.next_block++];
+  block->index = unflatten(block->number, gridDim);
+  const unsigned thread_count = blockDim.x * blockDim.y * blockDim.z;
+  block->alive = thread_count;
+  block->threads.resize(thread_count);
+  block->static_shared.assign(shared_variable_sizes().size(), nullptr);
+  if (running.dynamic_bytes > 0) block->dynamic_shared = allocate(running.dynamic_bytes, 1024, Memory::kShared);
+  order_begin_block(*block);
+  for (unsigned i = 0; i < thread_count; ++i) {
+    Thread& thread = block->threads[i];
+    thread.block = block.get();
+    thread.number = i;
+    thread.index = unflatten(i, blockDim);
+    make_ready(thread);
+  }
+  stats.blocks += 1;
+  stats.threads += thread_count;
+  running.resident.push_back(std::move(block));
+}
+
+void retire_block(Block& block) {
+  if (block.dynamic_shared != nullptr) release(block.dynamic_shared, running.dynamic_bytes, Memory::kShared);
+  for (std::size_t i = 0; i < block.static_shared.size(); ++i) {
+    void* memory = block.static_shared[i];
+    if (memory != nullptr) release(memory, shared_variable_sizes()[i].bytes, Memory::kShared);
+  }
+  const auto mine = [&](const std::unique_ptr<Block>& other) { return other.get() == &block; };
+  const auto found = std::find_if(running.resident.begin(), running.resident.end(), mine);
+  running.retired = std::move(*found);
+  running.resident.erase(found);
+}
+
+// The thread to run next, no longer among the ready ones; nullptr when the launch is over, or cannot go on.
+Thread* pick() {
+  std::deque<Thread*>& ready = running.ready;
+  if (running.failed || ready.empty()) return nullptr;
+  if (options.order == Order::kInOrder) {
+    Thread* thread = ready.front();
+    ready.pop_front();
+    return thread;
+  }
+  if (options.order == Order::kRandom) std::swap(ready[random_below(ready.size())], ready.back());
+  Thread* thread = ready.back();
+  ready.pop_back();
+  return thread;
+}
+
+void make_current(Thread& thread) {
+  current = &thread;
+  threadIdx = thread.index;
+  blockIdx = thread.block->index;
+  stats.switches += 1;
+}
+
+void exit_thread(Thread& thread) {
+  thread.state = State::kExited;
+  Block& block = *thread.block;
+  block.alive -= 1;
+  running.yields_without_progress = 0;
+  thread_exited(thread);
+  if (block.alive > 0) return;
+  retire_block(block);
+  admit_block();
+}
+
+void fiber_main() {
+  fiber_entered();
+  for (;;) {
+    in_kernel = true;
+    running.kernel.call(running.kernel.arguments);
+    in_kernel = false;
+    Fiber mine = current->fiber;
+    current->fiber = Fiber();
+    exit_thread(*current);
+    Thread* next = pick();
+    if (next != nullptr && next->fiber.stack == nullptr) {  // a thread that has not begun takes over this stack
+      next->fiber = mine;
+      make_current(*next);
+      continue;
+    }
+    release_stack(mine);
+    if (next == nullptr) leave_fiber(running.host);
+    make_current(*next);
+    leave_fiber(next->fiber);
+  }
+}
+
+void begin_or_resume(Fiber& from, Thread& thread) {
+  if (thread.fiber.stack == nullptr) start_fiber(thread.fiber, fiber_main);
+  make_current(thread);
+  switch_fiber(from, thread.fiber);
+}
+
+bool valid_configuration(dim3 grid, dim3 block) {
+  const std::size_t threads = std::size_t(block.x) * block.y * block.z;
+  if (threads == 0 || threads > 1024 || block.z > 64) return false;
+  return grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.x <= 0x7fffffffu && grid.y <= 65535 && grid.z <= 65535;
+}
+
+void order_blocks(std::size_t count) {
+  std::vector<uint32_t>& order = running.block_order;
+  order.resize(count);
+  for (std::size_t i = 0; i < count; ++i) order[i] = static_cast<uint32_t>(i);
+  if (options.order == Order::kReverse) std::reverse(order.begin(), order.end());
+  if (options.order != Order::kRandom) return;
+  for (std::size_t i = count - 1; i > 0; --i) std::swap(order[i], order[random_below(i + 1)]);
+}
+
+// The stacks and the shared memory of threads that will never finish.
+void abandon_blocks() {
+  for (auto& block : running.resident) {
+    for (Thread& thread : block->threads) {
+      if (thread.fiber.stack != nullptr) release_stack(thread.fiber);
+    }
+  }
+  while (!running.resident.empty()) retire_block(*running.resident.back());
+  running.ready.clear();
+}
+
+void run_all_blocks() {
+  const std::size_t resident = std::max(1u, options.resident_blocks);
+  while (running.resident.size() < resident && running.next_block < running.block_order.size()) admit_block();
+  if (Thread* first = pick()) begin_or_resume(running.host, *first);
+  if (!running.failed && !running.resident.empty()) report_deadlock();
+  current = nullptr;
+  abandon_blocks();
+  running.retired.reset();
+}
+
+}  // namespace
+
+void restart(const Options& wanted) {
+  options = wanted;
+  launches_since_restart = 0;
+  checker_restart();
+  forget_findings();
+}
+
+uint32_t random_below(uint32_t limit) {  // xorshift64
+  random_state ^= random_state << 13;
+  random_state ^= random_state >> 7;
+  random_state ^= random_state << 17;
+  return static_cast<uint32_t>(random_state >> 16) % limit;
+}
+
+void make_ready(Thread& thread) {
+  thread.state = State::kReady;
+  running.ready.push_back(&thread);
+}
+
+void wait_until_ready() {
+  Thread& me = *current;
+  Thread* next = pick();
+  if (next == &me) return make_current(me);
+  if (next == nullptr) return switch_fiber(me.fiber, running.host);  // for good, unless the launch goes on
+  begin_or_resume(me.fiber, *next);
+}
+
+void yield() {
+  make_ready(*current);
+  wait_until_ready();
+}
+
+void abandon_launch() {
+  running.failed = true;
+  switch_fiber(current->fiber, running.host);
+  std::abort();  // never resumed
+}
+
+void let_others_run() {
+  constexpr unsigned kUsualInterval = 64;
+  constexpr unsigned kLivelock = 4 * 1000 * 1000;
+  OutsideKernel outside;
+  const bool due = ++running.chances_to_yield % kUsualInterval == 0;
+  const bool preempted = options.preempt > 0 && random_below(options.preempt) == 0;
+  if (!due && !preempted) return;
+  if (++running.yields_without_progress > kLivelock) {
+    report("livelock: threads spin, and none of them exits or reaches a barrier");
+    abandon_launch();
+  }
+  yield();
+}
+
+void before_atomic(void* address, int bytes, void* caller) {
+  OutsideKernel outside;
+  order_atomic(address, bytes, caller);
+}
+
+void fence() {
+  {
+    OutsideKernel outside;
+    order_fence();
+  }
+  let_others_run();
+}
+
+int new_shared_variable(std::size_t bytes, std::size_t alignment) {
+  shared_variable_sizes().push_back({bytes, alignment});
+  return static_cast<int>(shared_variable_sizes().size()) - 1;
+}
+
+void* shared_variable(int number) {
+  OutsideKernel outside;
+  Block& block = *current->block;
+  void*& memory = block.static_shared[number];
+  if (memory != nullptr) return memory;
+  const SharedVariableSize& size = shared_variable_sizes()[number];
+  memory = allocate(size.bytes, std::max<std::size_t>(size.alignment, 16), Memory::kShared);
+  block.static_bytes += size.bytes;
+  if (block.static_bytes > kSharedBytesWithoutOptIn || block.static_bytes + running.dynamic_bytes > running.shared_limit) {
+    report(format("too much shared memory: %zu static + %zu dynamic bytes, %zu allowed", block.static_bytes,
+                  running.dynamic_bytes, running.shared_limit));
+  }
+  return memory;
+}
+
+void* dynamic_shared_memory() {
+  OutsideKernel outside;
+  Block& block = *current->block;
+  if (block.dynamic_shared == nullptr) {
+    report("the kernel uses dynamic shared memory, and its launch gives none");
+    abandon_launch();
+  }
+  return block.dynamic_shared;
+}
+
+cudaError_t run(const Kernel& kernel, dim3 grid, dim3 block, std::size_t dynamic_shared_bytes) {
+  static std::mutex one_launch_at_a_time;
+  const std::lock_guard<std::mutex> lock(one_launch_at_a_time);
+  if (!valid_configuration(grid, block)) return remember_error(cudaErrorInvalidConfiguration);
+  const std::size_t opt_in = dynamic_shared_opt_in(kernel.function);
+  if (dynamic_shared_bytes > std::max(kSharedBytesWithoutOptIn, opt_in)) return remember_error(cudaErrorInvalidValue);
+
+  gridDim = grid;
+  blockDim = block;
+  running.kernel = kernel;
+  running.dynamic_bytes = dynamic_shared_bytes;
+  running.shared_limit = opt_in > 0 ? kSharedBytesLimit : kSharedBytesWithoutOptIn;
+  running.serial += 1;
+  running.failed = false;
+  running.host = caller_fiber();
+  running.next_block = 0;
+  running.chances_to_yield = 0;
+  running.yields_without_progress = 0;
+  launches_since_restart += 1;
+  stats.launches += 1;
+  seed_random();
+  order_blocks(std::size_t(grid.x) * grid.y * grid.z);
+
+  const int findings_before = finding_count();
+  run_all_blocks();
+  return finding_count() == findings_before ? cudaSuccess : remember_error(cudaErrorLaunchFailure);
+}
+
+}  // namespace emu

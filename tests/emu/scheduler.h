@@ -1,0 +1,110 @@
+// scheduler.h: the launch in progress, its blocks and threads. Shared by the emulator's own files only.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "emu/cuda_on_cpu.h"
+#include "emu/emu.h"
+#include "emu/fiber.h"
+
+namespace emu {
+
+constexpr unsigned kWarpSize = 32;
+constexpr std::size_t kSharedBytesWithoutOptIn = 48 * 1024;
+constexpr std::size_t kSharedBytesLimit = 227 * 1024;
+
+enum class State : uint8_t { kReady, kAtWarpFunction, kAtBlockBarrier, kExited };
+
+struct Block;
+struct BlockOrder;  // the checker's: what happened before what
+
+// What a thread brings to a warp function, and what it takes away.
+struct WarpCall {
+  WarpOp op = WarpOp::kSync;
+  unsigned mask = 0;
+  int source_lane = 0;
+  int bytes = 0;
+  alignas(16) unsigned char value[16];
+  alignas(16) unsigned char result[16];
+};
+
+struct Thread {
+  Block* block = nullptr;
+  uint3 index{};
+  unsigned number = 0;  // in its block
+  State state = State::kReady;
+  Fiber fiber;
+  Site site{};  // of the barrier or warp function it waits in
+  WarpCall call;
+  int barrier_result = 0;
+
+  unsigned lane() const { return number % kWarpSize; }
+  unsigned warp() const { return number / kWarpSize; }
+};
+
+struct Block {
+  uint3 index{};
+  uint32_t number = 0;  // in the grid
+  std::vector<Thread> threads;
+  unsigned alive = 0;  // threads that have not exited
+  unsigned at_barrier = 0;
+  int predicate_count = 0;  // of those at the barrier
+  void* dynamic_shared = nullptr;
+  std::vector<void*> static_shared;  // by the variable's number; nullptr until it is first used
+  std::size_t static_bytes = 0;
+  std::shared_ptr<BlockOrder> order;
+};
+
+struct Launch {
+  Kernel kernel{};
+  std::size_t dynamic_bytes = 0;
+  std::size_t shared_limit = 0;
+  uint32_t serial = 0;   // never repeats
+  bool failed = false;   // nothing more can be learnt from it: every thread is abandoned
+  Fiber host;            // the caller of run
+  std::deque<Thread*> ready;
+  std::vector<std::unique_ptr<Block>> resident;
+  std::unique_ptr<Block> retired;      // the latest to finish: its last thread may still be on its way out
+  std::vector<uint32_t> block_order;
+  std::size_t next_block = 0;
+  unsigned chances_to_yield = 0;
+  unsigned yields_without_progress = 0;
+};
+
+extern Launch running;
+extern Thread* current;  // nullptr in host code
+extern bool in_kernel;   // kernel code is running, not the emulator or the host: the checker looks at nothing else
+
+// Stands at the top of every function that kernels call.
+class OutsideKernel {
+ public:
+  OutsideKernel() { in_kernel = false; }
+  ~OutsideKernel() { in_kernel = true; }
+};
+
+uint32_t random_below(uint32_t limit);
+
+void make_ready(Thread& thread);
+void wait_until_ready();  // the current thread has said in its state what it waits for
+void yield();
+[[noreturn]] void abandon_launch();  // after a finding that leaves the current thread nothing to go on with
+void thread_exited(Thread& thread);  // lets go those who waited for it
+
+// What a kernel has opted in to with cudaFuncSetAttribute.
+std::size_t dynamic_shared_opt_in(const void* function);
+cudaError_t remember_error(cudaError_t status);
+
+// ---- findings ------------------------------------------------------------------------------------------------------
+
+void report(const std::string& what);
+void report_again();  // the same once more
+void forget_findings();
+void report_deadlock();
+std::string format(const char* pattern, ...) __attribute__((format(printf, 1, 2)));
+std::string function_name(const void* function);
+std::string source_lines(const void* return_address);  // "nms.cu:57 < nms.cu:120": where, and inlined into what
+
+}  // namespace emu
