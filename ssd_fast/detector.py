@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ._backend import build_info
 from .assets import COCO_CLASSES, asset_path
 from .detections import Detections
 from .images import Image, as_image_tensors
 from .models._blocks import SSDNetwork
 from .models.weights import load_network
-from .ops.default_boxes import default_boxes
-from .ops.postprocess import postprocess
+from .ops import default_boxes, postprocess
 from .presets import Preset
 from .presets import preset as named_preset
 from .specs import PostprocessSpec
@@ -32,7 +32,7 @@ def load_detector(
 
     Args:    name_or_path: "ssdlite300_mobilenet_v2_coco", which ships with the package, or a weight file of any network
                  of `ssd_fast.models`, which is recognised by its tensors.
-             device: where it runs; None: the current CUDA device if there is one, else the CPU.
+             device: where it runs; None: the current CUDA device if `cuda_status()` finds one available, else the CPU.
     Raises:  ValueError, FileNotFoundError: an unknown name, no such file, or a file that `load_weights` refuses.
     """
     name = str(name_or_path)
@@ -40,7 +40,7 @@ def load_detector(
         raise ValueError(f"load_detector: expected one of {', '.join(_WEIGHTS)} or a weight file, got {name!r}")
     network, classes = load_network(asset_path(_WEIGHTS[name]) if name in _WEIGHTS else name)
     if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() and build_info()["cuda"] is not None else "cpu"
     return Detector(network.to(device), classes)
 
 

@@ -36,8 +36,8 @@ class Tolerance:
     atol: float
 
 
-# The kernels' exp and log differ from torch's by an ulp or two; float16 and bfloat16 inputs are widened before anything is
-# computed, so a value's tolerance is float32's whatever came in. Gradients are rounded to the dtype of their input.
+# The kernels' exp and log differ from torch's by an ulp or two; float16 and bfloat16 inputs are widened before anything
+# is computed, so a value's tolerance is float32's whatever came in. Gradients are rounded to the dtype of their input.
 _ULP = 2.0**-23
 TOLERANCES = {
     ("encode_boxes", torch.float32): Tolerance(rtol=4 * _ULP, atol=1e-5),

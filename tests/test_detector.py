@@ -90,7 +90,8 @@ def test_every_mode_becomes_rgb(detector, chelsea, mode, tmp_path):
     path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
     image.save(path)
     assert torch.equal(as_image_tensor(path), tensor)
-    assert detector.classes[best(detector(image))["labels"]] == ("cat" if mode != "1" else mode) or mode == "1"
+    if mode != "1":  # not even a cat survives in black and white dots
+        assert detector.classes[best(detector(image))["labels"]] == "cat"
 
 
 def test_exif_orientation_is_applied(detector, chelsea, tmp_path):
@@ -99,8 +100,7 @@ def test_exif_orientation_is_applied(detector, chelsea, tmp_path):
     lying = chelsea.transpose(PIL.Image.Transpose.ROTATE_90)
     lying.save(tmp_path / "lying.png", exif=exif)
     assert PIL.Image.open(tmp_path / "lying.png").size == (300, 451)
-    for field, values in zip(("boxes", "scores"), detector(tmp_path / "lying.png"), strict=False):
-        assert torch.equal(values, getattr(detector(chelsea), field))
+    assert torch.equal(detector(tmp_path / "lying.png").boxes, detector(chelsea).boxes)
 
 
 def test_boxes_are_in_original_pixels(detector, chelsea):

@@ -7,6 +7,7 @@ import inputs
 import pytest
 import torch
 import torchvision
+from checks import one_thread
 from comparators import Candidates, Limits, assert_same_detections
 from torchvision.models.detection.ssd import SSD
 from torchvision.ops.boxes import _batched_nms_vanilla
@@ -14,6 +15,13 @@ from torchvision.ops.boxes import _batched_nms_vanilla
 from ssd_fast import reference
 from ssd_fast.presets import list_presets, preset
 from ssd_fast.specs import BoxCoderSpec, DefaultBoxSpec, PostprocessSpec
+
+
+@pytest.fixture(autouse=True)
+def single_threaded():
+    with one_thread():
+        yield
+
 
 # ---- by hand --------------------------------------------------------------------------------------------------------
 
@@ -176,7 +184,7 @@ def test_postprocess_equals_tensorflow(photo):
     assert torch.equal(result.box_idxs, case.expected.box_idxs)
 
 
-@pytest.mark.parametrize("workload, key", goldens.NMS)
+@pytest.mark.parametrize("workload, key", goldens.NMS[:-1])  # the last, 11741 kept boxes, is left to the kernels
 def test_nms_equals_tensorflow(workload, key):
     boxes, scores, classes, threshold, expected = goldens.nms(workload, key)
     if classes is None:

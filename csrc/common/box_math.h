@@ -30,6 +30,9 @@ SSD_HD double mul(double a, double b) { return __dmul_rn(a, b); }
 SSD_HD double div(double a, double b) { return __ddiv_rn(a, b); }
 SSD_HD float bits_to_float(unsigned bits) { return __uint_as_float(bits); }
 SSD_HD unsigned float_to_bits(float value) { return __float_as_uint(value); }
+SSD_HD unsigned long long double_to_bits(double value) {
+  return static_cast<unsigned long long>(__double_as_longlong(value));
+}
 #else  // host compilers are given -ffp-contract=off
 SSD_HD float add(float a, float b) { return a + b; }
 SSD_HD float sub(float a, float b) { return a - b; }
@@ -47,6 +50,11 @@ SSD_HD float bits_to_float(unsigned bits) {
 }
 SSD_HD unsigned float_to_bits(float value) {
   unsigned bits;
+  __builtin_memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+SSD_HD unsigned long long double_to_bits(double value) {
+  unsigned long long bits;
   __builtin_memcpy(&bits, &value, sizeof bits);
   return bits;
 }

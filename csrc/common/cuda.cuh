@@ -1,7 +1,7 @@
 // cuda.cuh: the only header that kernels include.
 //
-// Under nvcc this is CUDA. Under a host compiler the same kernel source is built against tests/emu, which runs it on the
-// CPU and checks it. What that asks of kernels:
+// Under nvcc this is CUDA. Under a host compiler the same kernel source is built against tests/emu, which runs it on
+// the CPU and checks it. What that asks of kernels:
 //   - shared memory is declared with SSD_SHARED(name, T[N]) and SSD_DYN_SHARED(T, name), never with bare __shared__;
 //   - kernels are started with ssd::launch, never with <<<>>>;
 //   - warp functions are the *_sync forms; at most one barrier on a source line; threads spin on atomics only;
@@ -31,10 +31,10 @@ using SharedType = T;  // lets an array type such as float[32] stand before the 
 }
 
 // SSD_SHARED(tile, float[32]) is `__shared__ float tile[32]`.
-#define SSD_SHARED(name, ...) __shared__ ::ssd::SharedType<__VA_ARGS__> name
+#define SSD_SHARED(name, ...) __shared__::ssd::SharedType<__VA_ARGS__> name
 
 // SSD_DYN_SHARED(float, tile): the launch's dynamic shared memory as a float*, 16-byte aligned.
-#define SSD_DYN_SHARED(T, name)                                               \
+#define SSD_DYN_SHARED(T, name)                                              \
   extern __shared__ __align__(16) unsigned char ssd_dynamic_shared_memory[]; \
   T* name = reinterpret_cast<T*>(ssd_dynamic_shared_memory)
 
@@ -78,14 +78,15 @@ inline std::string kernel_name(const void* kernel) {
   return "kernel";
 }
 
-// Starts kernel(args...) on the stream, whose device must be current (DeviceGuard). Throws if it cannot be started; with
-// the emulator, which runs the kernel to its end before it returns, also if the kernel itself failed.
+// Starts kernel(args...) on the stream, whose device must be current (DeviceGuard). Throws if it cannot be started;
+// with the emulator, which runs the kernel to its end before it returns, also if the kernel itself failed.
 template <class... Params, class... Args>
 void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, Stream stream, Args&&... args) {
   const void* function = reinterpret_cast<const void*>(kernel);
   cudaError_t status = cudaSuccess;
   if (shared_bytes > kSharedOptInBytes) {
-    status = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
+    status =
+        cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes));
   }
   if (status == cudaSuccess) {
 #ifdef __CUDACC__

@@ -3,7 +3,7 @@
 
 #include "common/box_math.h"
 
-#if defined(__CUDA_ARCH__)
+#if defined(__CUDACC__)
 #include <cuda_fp16.h>
 #endif
 

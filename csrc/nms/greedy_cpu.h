@@ -2,26 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <vector>
 
 #include "common/box_math.h"
 
 namespace ssd {
-
-// Score order as an unsigned integer: larger is better, -0 equals +0, NaN is 0, which no other score is.
-inline uint32_t score_key(float score) {
-  if (!(score == score)) return 0;
-  const uint32_t bits = float_to_bits(add(score, 0.0f));  // -0 + 0 is +0
-  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-}
-inline uint64_t score_key(double score) {
-  if (!(score == score)) return 0;
-  uint64_t bits;
-  const double positive_zero = score + 0.0;
-  std::memcpy(&bits, &positive_zero, sizeof bits);
-  return bits >> 63 ? ~bits : bits | (uint64_t{1} << 63);
-}
 
 // Whether any of `count` boxes, given as columns, has an IoU with the box above the threshold (nms_cpu.cpp).
 bool overlaps_any(const BoxOf<float>& box, const float* const columns[5], int64_t count, float iou_threshold);

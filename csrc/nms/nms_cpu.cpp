@@ -6,6 +6,7 @@
 #include "common/simd.h"
 #include "nms/greedy_cpu.h"
 #include "nms/nms_launch.h"
+#include "nms/score_key.h"
 
 namespace ssd {
 namespace {

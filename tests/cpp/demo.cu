@@ -45,7 +45,8 @@ __global__ void sort_kernel(const float* __restrict__ values, int n, float* __re
   }
 }
 
-// ---- sum and compact: shuffles, ballots ------------------------------------------------------------------------------
+// ---- sum and compact: shuffles, ballots
+// ------------------------------------------------------------------------------
 
 __device__ float warp_sum(float value) {
   for (int offset = 16; offset > 0; offset /= 2) value += __shfl_xor_sync(kFullWarp, value, offset);
@@ -93,7 +94,8 @@ __global__ void sum_and_compact_kernel(const float* __restrict__ x, int n, float
   if (thread == 0) *count = begin;
 }
 
-// ---- nms: a bit mask by 64x64 tiles, then one block a class that resolves it ------------------------------------------
+// ---- nms: a bit mask by 64x64 tiles, then one block a class that resolves it
+// ------------------------------------------
 
 template <Fault kFault>
 __global__ void __launch_bounds__(64)
@@ -145,7 +147,8 @@ __global__ void nms_resolve_kernel(const uint64_t* __restrict__ mask, int n, int
   if (thread == 0) counts[blockIdx.x] = count;
 }
 
-// ---- orders smaller and larger than a block's ------------------------------------------------------------------------
+// ---- orders smaller and larger than a block's
+// ------------------------------------------------------------------------
 
 template <Fault kFault>
 __global__ void exchange_kernel(int* out) {
@@ -156,7 +159,8 @@ __global__ void exchange_kernel(int* out) {
 }
 
 template <Fault kFault>
-__global__ void last_block_sum_kernel(const float* __restrict__ x, int n, float* partial, unsigned* ticket, float* sum) {
+__global__ void last_block_sum_kernel(const float* __restrict__ x, int n, float* partial, unsigned* ticket,
+                                      float* sum) {
   SSD_SHARED(is_last, bool);
   const int thread = static_cast<int>(threadIdx.x);
   const int threads = static_cast<int>(blockDim.x);
@@ -191,7 +195,8 @@ __global__ void wait_for_flag_kernel(int* flag, int* out) {
   }
 }
 
-// ---- types, atomics, functions ----------------------------------------------------------------------------------------
+// ---- types, atomics, functions
+// ----------------------------------------------------------------------------------------
 
 template <class Half>
 __global__ void axpy_kernel(const Half* __restrict__ x, Half* __restrict__ y, float a, int n) {
@@ -255,8 +260,11 @@ __global__ void functions_kernel(int* out) {
   atomicMax(&number, static_cast<unsigned long long>(thread) << 32);
   __syncthreads();
   right += number == 63ull << 32;
-  if (thread == 0) right += atomicCAS(&number, 63ull << 32, 5ull) == 63ull << 32 && atomicExch(&number, 6ull) == 5;
-  else right += 1;
+  __syncthreads();
+  if (thread == 0)
+    right += atomicCAS(&number, 63ull << 32, 5ull) == 63ull << 32 && atomicExch(&number, 6ull) == 5;
+  else
+    right += 1;
   out[thread] = right;
 }
 
@@ -269,10 +277,12 @@ void launch_nms(const Box* boxes, int classes, int n, float threshold, uint64_t*
 
 }  // namespace
 
-// ---- launchers ---------------------------------------------------------------------------------------------------------
+// ---- launchers
+// ---------------------------------------------------------------------------------------------------------
 
 void sort(const float* values, int rows, int n, float* sorted, int* indices, Stream stream, Fault fault) {
-  const auto kernel = fault == Fault::kSortBarrierMissing ? sort_kernel<Fault::kSortBarrierMissing> : sort_kernel<Fault::kNone>;
+  const auto kernel =
+      fault == Fault::kSortBarrierMissing ? sort_kernel<Fault::kSortBarrierMissing> : sort_kernel<Fault::kNone>;
   const unsigned threads = 512;
   const size_t shared_bytes = 2 * threads * sizeof(uint64_t);
   launch(kernel, dim3(static_cast<unsigned>(rows)), dim3(threads), shared_bytes, stream, values, n, sorted, indices);

@@ -34,8 +34,9 @@ struct alignas(16) Box {
   float y2;
 };
 
-// Shared by the kernel and its host oracle, as common/box_math.h is. Never inlined by host compilers, so that the runner is
-// also a test of its build: the linker must take the kernel file's copy, which is the one that the checker sees.
+// Shared by the kernel and its host oracle, as common/box_math.h is. Never inlined by host compilers, so that the
+// runner is also a test of its build: the linker must take the kernel file's copy, which is the one that the checker
+// sees.
 SSD_DEMO_HD inline bool overlaps(const Box& a, const Box& b, float threshold) {
   const float left = a.x1 > b.x1 ? a.x1 : b.x1;
   const float top = a.y1 > b.y1 ? a.y1 : b.y1;

@@ -1,4 +1,5 @@
-// run_demo.cpp: the test of the emulator and of its checker. Good kernels must pass; every planted fault must be reported.
+// run_demo.cpp: the test of the emulator and of its checker. Good kernels must pass; every planted fault must be
+// reported.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -129,8 +130,7 @@ void last_block_sum(Case& one, Fault fault) {
 }
 
 // Whole numbers and halves, which 16-bit floats hold exactly. step: the bits of 0.5, 1, 1.5 and 2.
-void axpy(Case& one, const std::vector<uint16_t>& step,
-          void (*run)(const uint16_t*, uint16_t*, float, int, Stream)) {
+void axpy(Case& one, const std::vector<uint16_t>& step, void (*run)(const uint16_t*, uint16_t*, float, int, Stream)) {
   const int n = 300;
   const std::vector<uint16_t> x(n, step[0]);
   const std::vector<uint16_t> y(n, step[1]);

@@ -1,8 +1,8 @@
 // runner.h: what a kernel family's runner is written with. How to add one: README.md.
 //
 // A case is a function that runs kernels and compares what they leave with a naive host oracle. It is run under several
-// schedules of the emulator; it passes if nothing is reported, every comparison holds, and the results are the same bits
-// under every schedule. A fault is a case whose kernel has a planted error, which the checker must report.
+// schedules of the emulator; it passes if nothing is reported, every comparison holds, and the results are the same
+// bits under every schedule. A fault is a case whose kernel has a planted error, which the checker must report.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -109,7 +109,8 @@ class Case {
   uint64_t hash_ = 0xcbf29ce484222325ull;
 };
 
-// Command line: [--schedules N] [--seed FIRST] [--list] [--faults-too] [name...], a name being any part of a case's name.
+// Command line: [--schedules N] [--seed FIRST] [--faults | --no-faults] [--stop] [--list] [name...]
+// A name is any part of a case's name; none selects all. --stop: exit at the first failure.
 class Runner {
  public:
   using Function = std::function<void(Case&)>;
@@ -119,7 +120,7 @@ class Runner {
   void good(const std::string& name, const Function& function);
 
   // The checker must report the fault under every schedule, in a text that contains expected. Only the check flavour
-  // runs faults, unless they are asked for: elsewhere they may go unseen, or be undefined behaviour.
+  // runs faults, unless --faults asks for them: elsewhere they may go unseen, or be undefined behaviour.
   void fault(const std::string& name, const std::string& expected, const Function& function);
 
   // Prints "<family>: N passed, M failed". Returns the exit status.
@@ -127,16 +128,18 @@ class Runner {
 
  private:
   struct Outcome;
-  Outcome run(const Function& function) const;
+  Outcome run(const Function& function, int schedules) const;
   bool selected(const std::string& name) const;
-  void print(bool passed, const std::string& verdict, const std::string& name, const Outcome& outcome);
+  void print(bool passed, const std::string& verdict, const std::string& name, const Outcome& outcome,
+             const std::string& why);
 
   std::string family_;
   std::vector<std::string> wanted_;
   int schedules_ = 20;
   int first_seed_ = 0;
   bool list_ = false;
-  bool faults_too_ = false;
+  bool faults_;
+  bool stop_ = false;
   int passed_ = 0;
   int failed_ = 0;
 };

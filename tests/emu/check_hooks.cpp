@@ -11,8 +11,9 @@ namespace {
 void on_access(const void* address, int bytes, emu::AccessKind kind, const void* caller) {
   if (!emu::in_kernel) return;
   const emu::OutsideKernel outside;
-  emu::check_access(address, bytes, kind, caller);
-  if (emu::options.preempt > 0 && emu::random_below(emu::options.preempt) == 0) emu::yield();
+  const bool device_memory = emu::check_access(address, bytes, kind, caller);
+  // Never at private memory, which the update of an atomic uses.
+  if (device_memory && emu::options.preempt > 0 && emu::random_below(emu::options.preempt) == 0) emu::yield();
 }
 
 }  // namespace
@@ -29,12 +30,12 @@ void order_atomic(void* address, int bytes, void* caller) {
 #define EMU_HOOK(name, bytes, kind) \
   extern "C" void name(void* address) { on_access(address, bytes, emu::AccessKind::kind, __builtin_return_address(0)); }
 
-#define EMU_HOOKS(bytes)                                    \
-  EMU_HOOK(__tsan_read##bytes, bytes, kRead)                \
-  EMU_HOOK(__tsan_write##bytes, bytes, kWrite)              \
-  EMU_HOOK(__tsan_unaligned_read##bytes, bytes, kRead)      \
-  EMU_HOOK(__tsan_unaligned_write##bytes, bytes, kWrite)    \
-  EMU_HOOK(__tsan_volatile_read##bytes, bytes, kRead)       \
+#define EMU_HOOKS(bytes)                                 \
+  EMU_HOOK(__tsan_read##bytes, bytes, kRead)             \
+  EMU_HOOK(__tsan_write##bytes, bytes, kWrite)           \
+  EMU_HOOK(__tsan_unaligned_read##bytes, bytes, kRead)   \
+  EMU_HOOK(__tsan_unaligned_write##bytes, bytes, kWrite) \
+  EMU_HOOK(__tsan_volatile_read##bytes, bytes, kRead)    \
   EMU_HOOK(__tsan_volatile_write##bytes, bytes, kWrite)
 
 EMU_HOOKS(1)
@@ -62,20 +63,20 @@ void __tsan_write_range(void* address, size_t bytes) {
 }  // extern "C"
 
 // std::atomic, shared_ptr and the guards of local statics in the host code of a kernel's file: done as they are.
-#define EMU_HOST_ATOMICS(bits, T)                                                                               \
+#define EMU_HOST_ATOMICS(bits, T)                                                                                    \
   extern "C" T __tsan_atomic##bits##_load(const volatile T* p, int) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); } \
   extern "C" void __tsan_atomic##bits##_store(volatile T* p, T v, int) { __atomic_store_n(p, v, __ATOMIC_SEQ_CST); } \
-  extern "C" T __tsan_atomic##bits##_exchange(volatile T* p, T v, int) {                                        \
-    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);                                                         \
-  }                                                                                                             \
-  extern "C" T __tsan_atomic##bits##_fetch_add(volatile T* p, T v, int) {                                       \
-    return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);                                                          \
-  }                                                                                                             \
-  extern "C" T __tsan_atomic##bits##_fetch_sub(volatile T* p, T v, int) {                                       \
-    return __atomic_fetch_sub(p, v, __ATOMIC_SEQ_CST);                                                          \
-  }                                                                                                             \
-  extern "C" int __tsan_atomic##bits##_compare_exchange_strong(volatile T* p, T* expected, T v, int, int) {     \
-    return __atomic_compare_exchange_n(p, expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);              \
+  extern "C" T __tsan_atomic##bits##_exchange(volatile T* p, T v, int) {                                             \
+    return __atomic_exchange_n(p, v, __ATOMIC_SEQ_CST);                                                              \
+  }                                                                                                                  \
+  extern "C" T __tsan_atomic##bits##_fetch_add(volatile T* p, T v, int) {                                            \
+    return __atomic_fetch_add(p, v, __ATOMIC_SEQ_CST);                                                               \
+  }                                                                                                                  \
+  extern "C" T __tsan_atomic##bits##_fetch_sub(volatile T* p, T v, int) {                                            \
+    return __atomic_fetch_sub(p, v, __ATOMIC_SEQ_CST);                                                               \
+  }                                                                                                                  \
+  extern "C" int __tsan_atomic##bits##_compare_exchange_strong(volatile T* p, T* expected, T v, int, int) {          \
+    return __atomic_compare_exchange_n(p, expected, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);                   \
   }
 
 EMU_HOST_ATOMICS(8, int8_t)

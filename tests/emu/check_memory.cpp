@@ -225,14 +225,15 @@ void host_wrote(const void* memory, std::size_t bytes) {
 
 void checker_restart() { reported.clear(); }
 
-void check_access(const void* address, int bytes, AccessKind kind, const void* caller) {
+bool check_access(const void* address, int bytes, AccessKind kind, const void* caller) {
   const Thread& me = *current;
   const auto code = static_cast<uint32_t>(static_cast<const char*>(caller) - &__executable_start);
-  const Access now{me.block->number, me.block->order->epoch, clock_of(me), code, me.number, short_serial(running.serial)};
+  const Access now{me.block->number, me.block->order->epoch,      clock_of(me), code,
+                   me.number,        short_serial(running.serial)};
   const Check check{address, bytes, kind, caller, now};
   if (!in_arena(address)) {
     if (!is_private(address)) check.report_fault("not device memory");
-    return;
+    return false;
   }
   stats.accesses += 1;
   const char* byte = static_cast<const char*>(address);
@@ -241,9 +242,10 @@ void check_access(const void* address, int bytes, AccessKind kind, const void* c
     const auto offset = static_cast<unsigned>((byte - arena) % kCellBytes);
     const auto count = static_cast<unsigned>(std::min<std::ptrdiff_t>(kCellBytes - offset, end - byte));
     const unsigned mask = ((1u << count) - 1) << offset;
-    if (!check.look_at(cell_of(byte), mask)) return;
+    if (!check.look_at(cell_of(byte), mask)) return true;
     byte += count;
   }
+  return true;
 }
 
 }  // namespace emu

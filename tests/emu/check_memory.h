@@ -5,7 +5,7 @@ namespace emu {
 
 enum class AccessKind { kRead, kWrite, kAtomic };
 
-// caller: the return address in the kernel's code.
-void check_access(const void* address, int bytes, AccessKind kind, const void* caller);
+// caller: the return address in the kernel's code. Returns whether it is device memory.
+bool check_access(const void* address, int bytes, AccessKind kind, const void* caller);
 
 }  // namespace emu

@@ -1,7 +1,7 @@
 // check_order.cpp: what happened before what, by the rules in checker.h.
 //
-// Within a block, barriers count epochs and each warp keeps vector clocks of its lanes. Across blocks, and between warps
-// that talk through atomics, a thread carries Knowledge: of other threads, up to which clock it may rely on their
+// Within a block, barriers count epochs and each warp keeps vector clocks of its lanes. Across blocks, and between
+// warps that talk through atomics, a thread carries Knowledge: of other threads, up to which clock it may rely on their
 // accesses. A fence makes a thread's knowledge ready to be released by its later atomics, and turns what its earlier
 // atomics have read into knowledge.
 #include "emu/check_order.h"

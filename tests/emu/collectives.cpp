@@ -165,7 +165,8 @@ void warp_collective(WarpOp op, unsigned mask, const void* value, void* result, 
   OutsideKernel outside;
   Thread& me = *current;
   if ((mask >> me.lane() & 1) == 0) {
-    report(format("%s at %s:%d: the mask %08x lacks its caller, lane %u", name(op), site.file, site.line, mask, me.lane()));
+    report(format("%s at %s:%d: the mask %08x lacks its caller, lane %u", name(op), site.file, site.line, mask,
+                  me.lane()));
     mask |= 1u << me.lane();
   }
   me.call.op = op;
@@ -177,7 +178,8 @@ void warp_collective(WarpOp op, unsigned mask, const void* value, void* result, 
   me.state = State::kAtWarpFunction;
   try_to_complete(me);
   wait_until_ready();
-  if (result != nullptr) std::memcpy(result, me.call.result, bytes);
+  const int result_bytes = op == WarpOp::kShuffle ? bytes : static_cast<int>(sizeof(unsigned));
+  if (result != nullptr) std::memcpy(result, me.call.result, result_bytes);
 }
 
 int block_barrier(bool predicate, Site site) {

@@ -7,11 +7,10 @@
 #error "cuda_on_cpu.h is for host compilers: include common/cuda.cuh"
 #endif
 
-#include <cuda_runtime_api.h>
-#include <vector_functions.h>
-
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_runtime_api.h>
+#include <vector_functions.h>
 
 #include <cstddef>
 #include <tuple>
@@ -36,8 +35,8 @@ namespace emu {
 
 // A kernel with its arguments, as the scheduler sees it.
 struct Kernel {
-  const void* function;       // names it in reports and keys its attributes
-  void (*call)(void*);        // runs it for the thread that threadIdx and blockIdx name
+  const void* function;  // names it in reports and keys its attributes
+  void (*call)(void*);   // runs it for the thread that threadIdx and blockIdx name
   void* arguments;
   std::size_t argument_bytes;
 };

@@ -1,4 +1,5 @@
-// device_math.h: the scalar device functions that kernels use; add to it as needed. sqrtf, fmaf and the like are libm's.
+// device_math.h: the scalar device functions that kernels use; add to it as needed. sqrtf, fmaf and the like are
+// libm's.
 #pragma once
 
 #include <math.h>

@@ -1,8 +1,8 @@
 // emu.h: how a test steers the emulator and asks what it found.
 //
-// The emulator runs CUDA kernel source on the CPU. A CUDA thread is a fiber; all fibers of a launch share one OS thread,
-// and a seeded random choice says which runs next whenever one waits, so a schedule can be repeated. A few blocks at a
-// time are interleaved. It comes in three flavours of the same kernels:
+// The emulator runs CUDA kernel source on the CPU. A CUDA thread is a fiber; all fibers of a launch share one OS
+// thread, and a seeded random choice says which runs next whenever one waits, so a schedule can be repeated. A few
+// blocks at a time are interleaved. It comes in three flavours of the same kernels:
 //   plain  finds wrong results, deadlocks and divergent barriers; shared memory starts as NaN or 0xCD
 //   asan   the same under AddressSanitizer and UBSan
 //   check  memory, initialisation and race checker by CUDA's rules (checker.h)
@@ -18,11 +18,11 @@ enum class Order { kInOrder, kReverse, kRandom };
 
 // Read at each launch. Everything random follows from the seed and the number of launches since restart().
 struct Options {
-  uint64_t seed = 1;              // odd and even seeds also poison fresh memory differently
-  Order order = Order::kRandom;   // of blocks, and of the threads that could run
-  unsigned resident_blocks = 3;   // how many blocks are interleaved
-  unsigned preempt = 0;           // n: switch threads at every n-th atomic or checked access, on average; 0: hardly ever
-  bool quiet = false;             // do not print findings to stderr
+  uint64_t seed = 1;             // odd and even seeds also poison fresh memory differently
+  Order order = Order::kRandom;  // of blocks, and of the threads that could run
+  unsigned resident_blocks = 4;  // how many blocks are interleaved
+  unsigned preempt = 0;          // n: switch threads at every n-th atomic or checked access, on average; 0: hardly ever
+  bool quiet = false;            // do not print findings to stderr
 };
 
 struct Stats {
@@ -39,7 +39,8 @@ extern Stats stats;
 // Takes up these options as if nothing had been launched before.
 void restart(const Options& options);
 
-// Since restart. A finding that repeats on the same source lines counts again, but its text is kept once; at most 100 are.
+// Since restart. A finding that repeats on the same source lines counts again, but its text is kept once; at most 100
+// are.
 int finding_count();
 const std::vector<std::string>& findings();  // what, where in the source, which kernel, block and thread
 

@@ -8,7 +8,7 @@ namespace emu {
 constexpr std::size_t kStackBytes = 128 * 1024;
 
 struct Fiber {
-  char* stack = nullptr;          // lowest address; nullptr until the fiber is started
+  char* stack = nullptr;  // lowest address; nullptr until the fiber is started
   std::size_t stack_bytes = 0;
   void* stack_pointer = nullptr;  // while it is switched out
   void* fake_stack = nullptr;     // AddressSanitizer's, while it is switched out

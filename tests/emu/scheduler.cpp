@@ -31,17 +31,6 @@ void seed_random() {
   for (int i = 0; i < 4; ++i) random_below(1);
 }
 
-struct SharedVariableSize {
-  std::size_t bytes;
-  std::size_t alignment;
-};
-
-// A function's static, because shared variables are numbered before main, in any order of files.
-std::vector<SharedVariableSize>& shared_variable_sizes() {
-  static std::vector<SharedVariableSize> sizes;
-  return sizes;
-}
-
 uint3 unflatten(unsigned number, dim3 extent) {
   return {number % extent.x, number / extent.x % extent.y, number / extent.x / extent.y};
 }
@@ -54,8 +43,7 @@ void admit_block() {
   const unsigned thread_count = blockDim.x * blockDim.y * blockDim.z;
   block->alive = thread_count;
   block->threads.resize(thread_count);
-  block->static_shared.assign(shared_variable_sizes().size(), nullptr);
-  if (running.dynamic_bytes > 0) block->dynamic_shared = allocate(running.dynamic_bytes, 1024, Memory::kShared);
+  take_shared_memory(*block);
   order_begin_block(*block);
   for (unsigned i = 0; i < thread_count; ++i) {
     Thread& thread = block->threads[i];
@@ -70,11 +58,7 @@ void admit_block() {
 }
 
 void retire_block(Block& block) {
-  if (block.dynamic_shared != nullptr) release(block.dynamic_shared, running.dynamic_bytes, Memory::kShared);
-  for (std::size_t i = 0; i < block.static_shared.size(); ++i) {
-    void* memory = block.static_shared[i];
-    if (memory != nullptr) release(memory, shared_variable_sizes()[i].bytes, Memory::kShared);
-  }
+  release_shared_memory(block);
   const auto mine = [&](const std::unique_ptr<Block>& other) { return other.get() == &block; };
   const auto found = std::find_if(running.resident.begin(), running.resident.end(), mine);
   running.retired = std::move(*found);
@@ -220,13 +204,13 @@ void abandon_launch() {
 
 void let_others_run() {
   constexpr unsigned kUsualInterval = 64;
-  constexpr unsigned kLivelock = 4 * 1000 * 1000;
+  constexpr unsigned kLivelock = 100 * 1000;
   OutsideKernel outside;
   const bool due = ++running.chances_to_yield % kUsualInterval == 0;
   const bool preempted = options.preempt > 0 && random_below(options.preempt) == 0;
   if (!due && !preempted) return;
-  if (++running.yields_without_progress > kLivelock) {
-    report("livelock: threads spin, and none of them exits or reaches a barrier");
+  if (due && ++running.yields_without_progress > kLivelock) {
+    report("livelock: threads spin on atomics that change nothing, and none exits or reaches a barrier");
     abandon_launch();
   }
   yield();
@@ -237,42 +221,17 @@ void before_atomic(void* address, int bytes, void* caller) {
   order_atomic(address, bytes, caller);
 }
 
+void after_atomic(bool changed_memory) {
+  if (changed_memory) running.yields_without_progress = 0;
+  let_others_run();
+}
+
 void fence() {
   {
     OutsideKernel outside;
     order_fence();
   }
   let_others_run();
-}
-
-int new_shared_variable(std::size_t bytes, std::size_t alignment) {
-  shared_variable_sizes().push_back({bytes, alignment});
-  return static_cast<int>(shared_variable_sizes().size()) - 1;
-}
-
-void* shared_variable(int number) {
-  OutsideKernel outside;
-  Block& block = *current->block;
-  void*& memory = block.static_shared[number];
-  if (memory != nullptr) return memory;
-  const SharedVariableSize& size = shared_variable_sizes()[number];
-  memory = allocate(size.bytes, std::max<std::size_t>(size.alignment, 16), Memory::kShared);
-  block.static_bytes += size.bytes;
-  if (block.static_bytes > kSharedBytesWithoutOptIn || block.static_bytes + running.dynamic_bytes > running.shared_limit) {
-    report(format("too much shared memory: %zu static + %zu dynamic bytes, %zu allowed", block.static_bytes,
-                  running.dynamic_bytes, running.shared_limit));
-  }
-  return memory;
-}
-
-void* dynamic_shared_memory() {
-  OutsideKernel outside;
-  Block& block = *current->block;
-  if (block.dynamic_shared == nullptr) {
-    report("the kernel uses dynamic shared memory, and its launch gives none");
-    abandon_launch();
-  }
-  return block.dynamic_shared;
 }
 
 cudaError_t run(const Kernel& kernel, dim3 grid, dim3 block, std::size_t dynamic_shared_bytes) {

@@ -62,12 +62,12 @@ struct Launch {
   Kernel kernel{};
   std::size_t dynamic_bytes = 0;
   std::size_t shared_limit = 0;
-  uint32_t serial = 0;   // never repeats
-  bool failed = false;   // nothing more can be learnt from it: every thread is abandoned
-  Fiber host;            // the caller of run
+  uint32_t serial = 0;  // never repeats
+  bool failed = false;  // nothing more can be learnt from it: every thread is abandoned
+  Fiber host;           // the caller of run
   std::deque<Thread*> ready;
   std::vector<std::unique_ptr<Block>> resident;
-  std::unique_ptr<Block> retired;      // the latest to finish: its last thread may still be on its way out
+  std::unique_ptr<Block> retired;  // the latest to finish: its last thread may still be on its way out
   std::vector<uint32_t> block_order;
   std::size_t next_block = 0;
   unsigned chances_to_yield = 0;
@@ -92,6 +92,9 @@ void wait_until_ready();  // the current thread has said in its state what it wa
 void yield();
 [[noreturn]] void abandon_launch();  // after a finding that leaves the current thread nothing to go on with
 void thread_exited(Thread& thread);  // lets go those who waited for it
+
+void take_shared_memory(Block& block);
+void release_shared_memory(Block& block);
 
 // What a kernel has opted in to with cudaFuncSetAttribute.
 std::size_t dynamic_shared_opt_in(const void* function);

@@ -1,0 +1,114 @@
+# The commands of the project: `make` alone lists them.
+#
+#   VENV=.venv       the environment that is built from constraints.txt and used; VENV=none uses the one at hand
+#   PYTHON=python3   makes that environment, or, with VENV=none, is it
+#   CUDAARCHS=90     the GPUs that development builds are compiled for (`make wheel` takes all)
+#   SSD_FAST_CUDA    AUTO, ON or OFF: whether to build the CUDA kernels (AUTO: if there is an nvcc)
+#   PYTEST_ARGS      for make test, such as PYTEST_ARGS="-x tests/test_nms.py"
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+PYTHON ?= python3
+EXTRAS := test,bench,train
+
+ifeq ($(VENV),none)
+  PY := $(PYTHON)
+  INSTALLED :=
+else
+  PY := $(VENV)/bin/python
+  INSTALLED := $(VENV)/.installed
+endif
+PIP := $(PY) -m pip --disable-pip-version-check
+
+# The toolkit counts, never the GPU: with nvcc the kernels are built, and their source is tested without a GPU too.
+NVCC := $(or $(CUDACXX),$(shell command -v nvcc))
+ifneq ($(VENV),none)
+  export PATH := $(abspath $(VENV))/bin:$(PATH)
+endif
+CUDAARCHS ?= 90
+export CUDAARCHS
+
+CPP_FILES := find csrc tests -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu'
+
+.PHONY: help venv build build-tests test lint format demo mutate sweep bench gpu-report wheel clean
+
+help:  ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+venv: $(INSTALLED)  ## build the environment from constraints.txt, if it is not up to date
+
+$(VENV)/.installed: constraints.txt pyproject.toml
+	@echo "venv: installing the pinned packages into $(VENV) (torch is large: this takes minutes)"
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --no-compile -c constraints.txt setuptools wheel pybind11 cmake ninja
+	$(PIP) install --quiet --no-compile --no-build-isolation -c constraints.txt -e ".[$(EXTRAS)]"
+	touch $@
+
+build: venv  ## compile ssd_fast._C in place, with CUDA kernels where there is an nvcc
+ifeq ($(SSD_FAST_CUDA),OFF)
+	@echo "build: SSD_FAST_CUDA=OFF: kernels for the CPU only"
+else ifeq ($(NVCC),)
+	@echo "build: no nvcc on the PATH: kernels for the CPU only"
+else
+	@echo "build: kernels for the CPU, and for CUDA architectures $(CUDAARCHS)"
+endif
+	$(PIP) install --quiet --no-build-isolation --no-deps -e .
+
+build-tests: venv  ## compile the emulated extension and the C++ runners (needs the CUDA toolkit's headers, no GPU)
+ifeq ($(NVCC),)
+	@echo "build-tests: no CUDA toolkit (nvcc) on the PATH: the tests of the CUDA kernels' source will be skipped"
+else
+	cmake -S . -B build/tests --log-level=WARNING $$(command -v ninja >/dev/null && echo -GNinja) \
+	  -DSSD_FAST_TESTS=ON -DSSD_FAST_CUDA=OFF -DPython_EXECUTABLE="$$($(PY) -c 'import sys; print(sys.executable)')" \
+	  -Dpybind11_DIR="$$($(PY) -m pybind11 --cmakedir)"
+	cmake --build build/tests --parallel
+endif
+
+test: lint build build-tests  ## all checks and tests
+	$(if $(NVCC),SSD_FAST_REQUIRE_EMULATED=1) $(PY) -m pytest $(PYTEST_ARGS)
+
+# VENV=none may lack a tool of the linters: that is said, and the others run.
+lint: venv  ## ruff, clang-format and mypy, which change nothing
+	@lint() { if [[ "$(VENV)" == none ]] && ! command -v "$$1" >/dev/null; then \
+	    echo "lint: $$1 is not installed: skipped"; else echo "lint: $$*"; "$$@"; fi; }; \
+	lint ruff check .; \
+	lint ruff format --check .; \
+	lint clang-format --dry-run -Werror $$($(CPP_FILES)); \
+	lint mypy
+
+format: venv  ## let ruff and clang-format rewrite the sources
+	ruff check --fix-only .
+	ruff format .
+	clang-format -i $$($(CPP_FILES))
+
+demo: build  ## detect objects in the photos that come with the package; pictures go to demo/
+	$(PY) -m ssd_fast.cli demo
+
+mutate: build build-tests  ## plant bugs and see that the tests find them (slow)
+	$(PY) tests/mutate.py
+
+sweep: venv  ## the largest error of exp and log, over every float
+	cmake -S . -B build/sweep --log-level=WARNING -DSSD_FAST_TESTS=ON -DSSD_FAST_CUDA=OFF \
+	  -DPython_EXECUTABLE="$$($(PY) -c 'import sys; print(sys.executable)')" -Dpybind11_DIR="$$($(PY) -m pybind11 --cmakedir)"
+	cmake --build build/sweep --target sweep_exp_log
+	build/sweep/runners/sweep_exp_log
+
+bench: build  ## every benchmark, with a report in OUT (build/bench)
+	$(PY) bench/report.py $(or $(OUT),build/bench)
+
+# Downloads nothing: uses the environment that `make venv` built, if it did, else the one at hand.
+gpu-report:  ## on a CUDA machine: build, tests, compute-sanitizer, benchmarks; a report in OUT
+	@test -n "$(OUT)" || { echo "gpu-report: name a folder: make gpu-report OUT=DIR" >&2; exit 2; }
+	$(if $(wildcard $(INSTALLED)),$(PY),$(PYTHON)) scripts/gpu_report.py $(OUT)
+
+wheel: venv  ## a wheel in dist/, for all CUDA architectures
+	env -u CUDAARCHS CMAKE_ARGS="-UCMAKE_CUDA_ARCHITECTURES $(CMAKE_ARGS)" \
+	  $(PIP) wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
+
+clean:  ## remove what was built; the environment stays
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks ssd_fast/_C*.so
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,37 @@
+// Block-wide sort of keys in shared memory.
+#pragma once
+
+#include <cstdint>
+
+#include "common/cuda.cuh"
+
+namespace ssd {
+
+inline __host__ __device__ int next_power_of_two(int value) {
+  int power = 1;
+  while (power < value) power *= 2;
+  return power;
+}
+
+// Sorts keys[0, size) descending, size a power of two, by a bitonic network. All threads of the block call it, after a
+// barrier; it ends with one.
+inline __device__ void block_sort_descending(uint64_t* keys, int size) {
+  for (int run = 2; run <= size; run *= 2) {
+    for (int distance = run / 2; distance > 0; distance /= 2) {
+      for (int pair = threadIdx.x; pair < size / 2; pair += blockDim.x) {
+        const int low = 2 * pair - (pair & (distance - 1));
+        const int high = low + distance;
+        const bool descending = (low & run) == 0;
+        const uint64_t a = keys[low];
+        const uint64_t b = keys[high];
+        if ((a < b) == descending) {
+          keys[low] = b;
+          keys[high] = a;
+        }
+      }
+      __syncthreads();
+    }
+  }
+}
+
+}  // namespace ssd

@@ -1,0 +1,78 @@
+// The last stage of postprocess in CUDA: of everything kept of an image the best keep_top_k, written out.
+#include "common/select.cuh"
+#include "common/sort.cuh"
+#include "postprocess/stages.cuh"
+
+namespace ssd {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kMergedKeys = 1024;  // detections selected and sorted at a time
+
+struct MergeShared {
+  uint64_t keys[kMergedKeys];
+  SelectShared select;
+};
+
+// merge_kernel: the detections of image blockIdx.x, best first, padded.
+// Block:   one image. Keys hold (score, class, default box), so ties go to the lower class, then the lower default box.
+// Memory:  reads the kept keys of the image's classes once a radix-select pass; decodes what it writes once more.
+// Order:   deterministic: keys are distinct.
+__global__ void __launch_bounds__(kThreads)
+    merge_kernel(const __grid_constant__ PostprocessTask task, const __grid_constant__ PostprocessWorkspace workspace) {
+  SSD_SHARED(shared, MergeShared);
+  const int64_t image = blockIdx.x;
+  const int capacity = workspace.kept_capacity;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int64_t first_segment = image * task.num_columns;
+  const auto key_at = [&](int i) {
+    const int column = i / capacity;
+    const int rank = i % capacity;
+    if (rank >= workspace.kept_sizes[first_segment + column]) return uint64_t{0};
+    const uint64_t key = workspace.kept_keys[(first_segment + column) * capacity + rank];
+    return candidate_key(score_of(key), column * task.num_rows + row_of(key));
+  };
+
+  const int count = capacity * task.num_columns;  // 0 without default boxes
+  int written = 0;
+  uint64_t bound = ~uint64_t{0};
+  while (written < task.keep_top_k) {
+    const int wanted = min(task.keep_top_k - written, kMergedKeys);
+    const int selected = block_select(key_at, count, bound, wanted, shared.keys, shared.select);
+    if (selected == 0) break;
+    const int padded = next_power_of_two(selected);
+    for (int i = selected + thread; i < padded; i += kThreads) shared.keys[i] = 0;
+    __syncthreads();
+    block_sort_descending(shared.keys, padded);
+    for (int i = thread; i < selected; i += kThreads) {
+      const uint64_t key = shared.keys[i];
+      const int column = row_of(key) / task.num_rows;
+      const int row = row_of(key) % task.num_rows;
+      const int64_t place = image * task.keep_top_k + written + i;
+      task.boxes[place] = apply_stage(task, Stage::after_nms, image, decode_candidate(task, image, row));
+      task.scores[place] = score_of(key);
+      task.labels[place] = column;
+      task.box_idxs[place] = row;
+    }
+    bound = shared.keys[selected - 1];
+    written += selected;
+    __syncthreads();  // the keys are read before the next chunk replaces them
+    if (selected < wanted) break;
+  }
+  for (int i = written + thread; i < task.keep_top_k; i += kThreads) {
+    const int64_t place = image * task.keep_top_k + i;
+    task.boxes[place] = Box{0.0f, 0.0f, 0.0f, 0.0f};
+    task.scores[place] = 0.0f;
+    task.labels[place] = -1;
+    task.box_idxs[place] = -1;
+  }
+  if (thread == 0) task.counts[image] = written;
+}
+
+}  // namespace
+
+void merge_stage(const PostprocessTask& task, const PostprocessWorkspace& workspace, Stream stream) {
+  launch(merge_kernel, dim3(static_cast<unsigned>(task.num_images)), dim3(kThreads), 0, stream, task, workspace);
+}
+
+}  // namespace ssd

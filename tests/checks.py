@@ -1,0 +1,103 @@
+"""What every op's tests check in the same way."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from ssd_fast import reference
+
+
+def canonical_bytes(x: Tensor) -> bytes:
+    """The bits of a tensor, all NaNs made one: their payloads are nobody's promise. -0 differs from +0."""
+    x = x.detach().cpu()
+    if x.is_floating_point():
+        x = torch.where(x.isnan(), torch.tensor(torch.nan, dtype=x.dtype), x)
+    if x.dtype == torch.bfloat16:  # which NumPy does not know
+        x = x.view(torch.int16)
+    return x.contiguous().numpy().tobytes()
+
+
+def assert_same_bits(actual: Any, expected: Any) -> None:
+    """Every tensor of actual has the shape, dtype and bits of its counterpart."""
+    ours, theirs = tree_leaves(actual), tree_leaves(expected)
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype, f"{a.dtype} {a.shape}, expected {b.dtype} {b.shape}"
+        if canonical_bytes(a) != canonical_bytes(b):
+            # assert_close says where; it takes -0 for +0, which the bits do not.
+            torch.testing.assert_close(a.cpu(), b.cpu(), rtol=0, atol=0, equal_nan=True)
+            raise AssertionError("equal values, but zeros of different signs")
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: the reference's many small tensors gain nothing from more, and lose much if others work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def specified(op_name: str, *args: Any, **kwargs: Any) -> Any:
+    """What the reference makes of the arguments."""
+    with one_thread():
+        return getattr(reference, op_name)(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def unmodified(*inputs: Any) -> Iterator[None]:
+    """The tensors and arrays inside inputs hold the same bits at the end."""
+    tensors = [torch.as_tensor(leaf) for leaf in tree_leaves(inputs) if isinstance(leaf, (Tensor, np.ndarray))]
+    before = [tensor.clone() for tensor in tensors]
+    yield
+    assert_same_bits(tensors, before)
+
+
+def to_numpy(x: Any) -> Any:
+    return tree_map_only(Tensor, lambda tensor: tensor.cpu().numpy(), x)
+
+
+def assert_numpy_agrees(op: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """NumPy arrays in, NumPy arrays out, with the bits that tensors give."""
+    expected = op(*args, **kwargs)
+    inputs = to_numpy((args, kwargs))
+    with unmodified(inputs):
+        actual = op(*inputs[0], **inputs[1])
+    assert all(type(leaf) is np.ndarray for leaf in tree_leaves(actual))
+    assert_same_bits(tree_map_only(np.ndarray, torch.from_numpy, actual), expected)
+
+
+class _Recorder(TorchDispatchMode):
+    """Remembers the calls of ssd_fast's torch ops."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.namespace == "ssd_fast":
+            self.calls.append((func, args, kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def assert_well_registered(op: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """torch.library.opcheck of the op's torch op (schema, fake, autograd, aot dispatch), and a full-graph compile."""
+    with _Recorder() as recorder:
+        expected = op(*args, **kwargs)
+    assert len(recorder.calls) == 1
+    func, op_args, op_kwargs = recorder.calls[0]
+    torch.library.opcheck(func, op_args, op_kwargs)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda *inputs: op(*inputs, **kwargs), fullgraph=True, backend="aot_eager")
+    assert_same_bits(compiled(*args), expected)

@@ -1,0 +1,68 @@
+// shared_memory.cpp: what SSD_SHARED and SSD_DYN_SHARED stand for.
+#include <algorithm>
+
+#include "emu/checker.h"
+
+namespace emu {
+namespace {
+
+constexpr std::size_t kAlignment = 16;  // at least, of static shared memory
+
+struct Variable {
+  std::size_t bytes;
+  std::size_t alignment;
+};
+
+// A function's static, because shared variables are numbered before main, in any order of files.
+std::vector<Variable>& variables() {
+  static std::vector<Variable> all;
+  return all;
+}
+
+}  // namespace
+
+int new_shared_variable(std::size_t bytes, std::size_t alignment) {
+  variables().push_back({bytes, std::max(alignment, kAlignment)});
+  return static_cast<int>(variables().size()) - 1;
+}
+
+void take_shared_memory(Block& block) {
+  block.static_shared.assign(variables().size(), nullptr);
+  if (running.dynamic_bytes > 0) block.dynamic_shared = allocate(running.dynamic_bytes, 1024, Memory::kShared);
+}
+
+void release_shared_memory(Block& block) {
+  if (block.dynamic_shared != nullptr) release(block.dynamic_shared, running.dynamic_bytes, Memory::kShared);
+  for (std::size_t i = 0; i < block.static_shared.size(); ++i) {
+    if (block.static_shared[i] != nullptr) release(block.static_shared[i], variables()[i].bytes, Memory::kShared);
+  }
+}
+
+// Static shared memory is taken when it is first used: which variables a kernel has is known to the compiler only.
+void* shared_variable(int number) {
+  OutsideKernel outside;
+  Block& block = *current->block;
+  void*& memory = block.static_shared[number];
+  if (memory != nullptr) return memory;
+  const Variable& variable = variables()[number];
+  memory = allocate(variable.bytes, variable.alignment, Memory::kShared);
+  block.static_bytes += variable.bytes;
+  const std::size_t total = block.static_bytes + running.dynamic_bytes;
+  if (block.static_bytes > kSharedBytesWithoutOptIn || total > running.shared_limit) {
+    report(format("too much shared memory: %zu static + %zu dynamic bytes, %zu allowed", block.static_bytes,
+                  running.dynamic_bytes, running.shared_limit));
+  }
+  return memory;
+}
+
+void* dynamic_shared_memory() {
+  OutsideKernel outside;
+  Block& block = *current->block;
+  if (block.dynamic_shared == nullptr) {
+    report("the kernel uses dynamic shared memory, and its launch gives none");
+    abandon_launch();
+  }
+  return block.dynamic_shared;
+}
+
+}  // namespace emu
