@@ -57,7 +57,19 @@ def compile_ptx(source: str | Path, architecture: str, output: Path, *options: s
     """The PTX of a .cu file, compiled with the flags of a release build (CMake's -O3 -DNDEBUG among them)."""
     flags = ["-std=c++17", "-O3", "-DNDEBUG", *cmake_list("SSD_CUDA_FLAGS")]
     virtual = architecture.replace("sm_", "compute_")
-    run([str(nvcc()), *flags, f"-I{ROOT / 'csrc'}", f"-arch={virtual}", "-ptx", "-o", str(output), *options, str(source)])
+    run(
+        [
+            str(nvcc()),
+            *flags,
+            f"-I{ROOT / 'csrc'}",
+            f"-arch={virtual}",
+            "-ptx",
+            "-o",
+            str(output),
+            *options,
+            str(source),
+        ]
+    )
     return output.read_text()
 
 
@@ -116,9 +128,7 @@ def measure(architectures: Iterable[str] = ARCHITECTURES) -> Table:
     jobs = [(source, architecture) for source in sources() for architecture in architectures]
     table: Table = {}
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for (_, architecture), kernels in zip(
-            jobs, pool.map(lambda job: usage(*job, Path(folder)), jobs), strict=True
-        ):
+        for (_, architecture), kernels in zip(jobs, pool.map(lambda job: usage(*job, Path(folder)), jobs), strict=True):
             for kernel, use in kernels.items():
                 table.setdefault(kernel, {})[architecture] = use
     return dict(sorted(table.items()))

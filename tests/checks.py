@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ssd_fast import reference
+import ssd_fast
+from ssd_fast import Detections, reference
 
 
 def canonical_bytes(x: Tensor) -> bytes:
@@ -101,3 +102,19 @@ def assert_well_registered(op: Callable[..., Any], *args: Any, **kwargs: Any) ->
     torch._dynamo.reset()
     compiled = torch.compile(lambda *inputs: op(*inputs, **kwargs), fullgraph=True, backend="aot_eager")
     assert_same_bits(compiled(*args), expected)
+
+
+def run_postprocess(backend: Any, *args: Any, **kwargs: Any) -> Detections:
+    """postprocess on the backend, its result on the CPU; its shapes, dtypes and padding and its inputs are checked."""
+    args, kwargs = tree_map_only(Tensor, backend.to, (args, kwargs))
+    with unmodified(args, kwargs):
+        result = ssd_fast.postprocess(*args, **kwargs)
+    assert all(tensor.device.type == backend.device.type for tensor in result)
+    result = Detections(*(tensor.cpu() for tensor in result))
+    images, k = len(result.counts), args[3].keep_top_k
+    assert [tuple(tensor.shape) for tensor in result] == [(images, k, 4), *[(images, k)] * 3, (images,)]
+    assert [tensor.dtype for tensor in result] == [torch.float32] * 2 + [torch.int64] * 3
+    padding = torch.arange(k) >= result.counts[:, None]
+    assert (result.boxes[padding] == 0).all() and (result.scores[padding] == 0).all()
+    assert (result.labels[padding] == -1).all() and (result.box_idxs[padding] == -1).all()
+    return result

@@ -1,8 +1,8 @@
 """Deletes each barrier and fence of the kernels in turn, and expects the checker to notice.
 
-For each __syncthreads, __syncwarp and __threadfence statement, the runners that include its file are rebuilt without it,
-in the check flavour, and their good cases are run. A deletion that every runner survives means that no case needs the
-statement, or that the checker is blind to it: exit status 1. One that is truly harmless says so on its line:
+For each __syncthreads, __syncwarp and __threadfence statement, the runners that include its file are rebuilt without
+it, in the check flavour, and their good cases are run. A deletion that every runner survives means that no case needs
+the statement, or that the checker is blind to it: exit status 1. One that is truly harmless says so on its line:
 
     __syncwarp();  // mutate: harmless because the lanes meet again before ...
 
@@ -61,10 +61,10 @@ def find_sites(file: Path, source: str) -> Iterator[Site]:
         code = line.split("//")[0]
         for match in STATEMENT.finditer(code):
             end = closing_parenthesis(code, match.end())
-            if code[end:].lstrip().startswith(";"):
-                yield Site(
-                    file, number, offset + match.start(), offset + end, line.strip(), bool(HARMLESS.search(line))
-                )
+            if not code[end:].lstrip().startswith(";"):
+                continue  # its value is used
+            harmless = HARMLESS.search(line) is not None
+            yield Site(file, number, offset + match.start(), offset + end, line.strip(), harmless)
         offset += len(line)
 
 
@@ -86,7 +86,7 @@ def checked_units(build: Path) -> list[Unit]:
     """What the check flavour of every runner is compiled from, in the order in which it is linked."""
     units = []
     for entry in json.loads((build / "compile_commands.json").read_text()):
-        target = re.match(r"CMakeFiles/(\w+)_check\.dir/", entry["output"])
+        target = re.search(r"CMakeFiles/(\w+)_check\.dir/", entry["output"])
         if target is None or target[1] in ("emu", "runner"):
             continue
         command = shlex.split(entry["command"])

@@ -94,7 +94,14 @@ def test_checker_reports_fault(runners: Path, fault: str) -> None:
 
 
 def test_runner_fails_when_a_case_does(runners: Path) -> None:
-    """A fault that gives a wrong result without any checker must turn the exit status."""
+    """A missing fence shows in no result: without the checker, the fault is missed."""
+    result = run(runners / "demo_plain", "--faults", "fault-last-block-unfenced")
+    assert result.returncode == 1
+    assert re.match(r"MISSED +fault-last-block-unfenced ", result.stdout)
+    assert result.stdout.splitlines()[-1] == "demo: 0 passed, 1 failed"
+
+
+def test_runner_fails_when_it_runs_nothing(runners: Path) -> None:
     result = run(runners / "demo_plain", "no such case")
     assert result.returncode == 1
     assert "no case has such a name" in result.stdout

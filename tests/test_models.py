@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -203,14 +205,24 @@ def test_damaged_and_missing_files(suffix, tmp_path):
             load_weights(network, path)
 
 
-class Unpickled:
-    """Something that a pickle could run code with."""
+class Payload:
+    """A pickle that runs code when it is loaded: it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.folder),)
 
 
-def test_pickled_objects_are_not_loaded(tmp_path):
-    torch.save({"model": Unpickled()}, tmp_path / "object.pth")
-    with pytest.raises(ValueError, match=r"object\.pth"):
+def test_pickled_code_is_not_run(tmp_path):
+    torch.save({"model": Payload(tmp_path / "harm")}, tmp_path / "object.pth")
+    with pytest.raises(ValueError, match=r"object\.pth is damaged or no file of plain tensors"):
         load_weights(ssdlite300_mobilenet_v2(2), tmp_path / "object.pth")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_files_of_something_else_than_tensors_by_name(tmp_path):
     torch.save([torch.zeros(1)], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="tensors by name, got list"):
         load_weights(ssdlite300_mobilenet_v2(2), tmp_path / "list.pth")

@@ -8,7 +8,7 @@ import goldens
 import inputs
 import pytest
 import torch
-from checks import assert_numpy_agrees, assert_same_bits, assert_well_registered, specified, unmodified
+from checks import assert_same_bits, run_postprocess, specified
 from comparators import Candidates, Limits, assert_same_detections
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,36 +19,11 @@ from ssd_fast import BoxCoderSpec, PostprocessSpec, reference
 CODER = inputs.CODER
 DEFAULT = reference.default_boxes(inputs.SMALL)
 P = len(DEFAULT)
-SIZE = {"image_sizes": (96, 96)}
-
-
-def run(backend, *args, **kwargs):
-    """The op on the backend, its result on the CPU, its padding checked."""
-    args, kwargs = backend_arguments(backend, args), backend_arguments(backend, kwargs)
-    with unmodified(args, kwargs):
-        result = ssd_fast.postprocess(*args, **kwargs)
-    assert all(tensor.device.type == backend.device.type for tensor in result)
-    result = ssd_fast.Detections(*(tensor.cpu() for tensor in result))
-    images, spec = len(result.counts), args[3]
-    assert result.boxes.shape == (images, spec.keep_top_k, 4) and result.scores.shape == (images, spec.keep_top_k)
-    assert [tensor.dtype for tensor in result] == [torch.float32] * 2 + [torch.int64] * 3
-    padding = torch.arange(spec.keep_top_k) >= result.counts[:, None]
-    assert (result.boxes[padding] == 0).all() and (result.scores[padding] == 0).all()
-    assert (result.labels[padding] == -1).all() and (result.box_idxs[padding] == -1).all()
-    return result
-
-
-def backend_arguments(backend, values):
-    if isinstance(values, dict):
-        return {key: backend_arguments(backend, value) for key, value in values.items()}
-    if type(values) in (list, tuple):
-        return type(values)(backend_arguments(backend, value) for value in values)
-    return backend.to(values) if isinstance(values, torch.Tensor) else values
 
 
 def check_exact(backend, *args, **kwargs):
-    """For inputs whose scores and boxes rounding cannot change: the reference's detections, all bits but the scores'."""
-    result, expected = run(backend, *args, **kwargs), specified("postprocess", *args, **kwargs)
+    """Where rounding can change neither score order nor boxes: the reference's detections, all bits but the scores'."""
+    result, expected = run_postprocess(backend, *args, **kwargs), specified("postprocess", *args, **kwargs)
     for field in ("counts", "labels", "box_idxs", "boxes"):
         assert_same_bits(getattr(result, field), getattr(expected, field))
     torch.testing.assert_close(result.scores, expected.scores, rtol=0, atol=1e-6)
@@ -57,7 +32,7 @@ def check_exact(backend, *args, **kwargs):
 
 def check(backend, cls_logits, deltas, default, spec, coder, **sizes):
     """For any inputs: the reference's detections, but for what the comparator excuses, which must be little."""
-    result = run(backend, cls_logits, deltas, default, spec, coder=coder, **sizes)
+    result = run_postprocess(backend, cls_logits, deltas, default, spec, coder=coder, **sizes)
     expected = specified("postprocess", cls_logits, deltas, default, spec, coder=coder, **sizes)
     boxes = reference.decode_boxes(deltas, default, coder)
     if spec.clip == "before_nms":
@@ -79,17 +54,17 @@ def test_by_hand(backend):
     cls_logits = torch.tensor([[[0.0, 2, -9], [0, 1, -9], [0, -9, 2]]])
     deltas = torch.zeros(1, 3, 4)
     spec = PostprocessSpec(score_threshold=0.1, keep_top_k=4)
-    result = run(backend, cls_logits, deltas, default, spec, coder=CODER)
+    result = run_postprocess(backend, cls_logits, deltas, default, spec, coder=CODER)
     assert result.box_idxs.tolist() == [[0, 2, -1, -1]] and result.labels.tolist() == [[1, 2, -1, -1]]
     assert result.counts.tolist() == [2] and result.boxes[0, :2].tolist() == default[[0, 2]].tolist()
     torch.testing.assert_close(result.scores[0, :2], cls_logits.softmax(-1)[0, [0, 2], [1, 2]])
 
     sizes = {"image_sizes": (8, 20), "original_sizes": [(16, 20)]}
     after = dataclasses.replace(spec, clip="after_nms")
-    boxes = run(backend, cls_logits, deltas, default, after, coder=CODER, **sizes).boxes
+    boxes = run_postprocess(backend, cls_logits, deltas, default, after, coder=CODER, **sizes).boxes
     assert boxes[0, :2].tolist() == [[0, 0, 10, 16], [20, 0, 20, 16]]
     before = dataclasses.replace(spec, clip="before_nms", iou_threshold=0.7)
-    kept = run(backend, cls_logits, deltas, default, before, coder=CODER, **sizes)
+    kept = run_postprocess(backend, cls_logits, deltas, default, before, coder=CODER, **sizes)
     assert kept.box_idxs.tolist() == [[0, 2, -1, -1]]  # clipped, the IoU of 0 and 1 is 6/8 instead of 6/10
 
 
@@ -99,7 +74,7 @@ def test_borders_by_hand(backend):
 
     def kept(**spec):
         spec = PostprocessSpec(keep_top_k=3, **spec)
-        return run(backend, cls_logits, deltas, default, spec, coder=CODER).box_idxs.tolist()
+        return run_postprocess(backend, cls_logits, deltas, default, spec, coder=CODER).box_idxs.tolist()
 
     assert kept(score_threshold=0.5) == [[-1, -1, -1]]
     assert kept(score_threshold=0.5, score_inclusive=True, iou_threshold=0.5) == [[0, 1, -1]]
@@ -194,17 +169,19 @@ def test_images_are_independent(backend):
     logits, deltas = row_logits(1, 5, P, 4), inputs.bell(2, 5, P, 4)
     logits[3] = -30.0
     logits[3, :, 0] = 30.0  # an image without a candidate
-    together = run(backend, logits, deltas, DEFAULT, inputs.LOOSE, coder=CODER)
+    together = run_postprocess(backend, logits, deltas, DEFAULT, inputs.LOOSE, coder=CODER)
     assert together.counts[3] == 0
     for n in range(5):
-        alone = run(backend, logits[n : n + 1], deltas[n : n + 1], DEFAULT, inputs.LOOSE, coder=CODER)
+        alone = run_postprocess(backend, logits[n : n + 1], deltas[n : n + 1], DEFAULT, inputs.LOOSE, coder=CODER)
         assert_same_bits([field[n : n + 1] for field in together], list(alone))
 
 
 def test_no_images_and_no_rows(backend):
-    result = run(backend, torch.zeros(0, P, 3), torch.zeros(0, P, 4), DEFAULT, inputs.LOOSE, coder=CODER)
+    result = run_postprocess(backend, torch.zeros(0, P, 3), torch.zeros(0, P, 4), DEFAULT, inputs.LOOSE, coder=CODER)
     assert result.counts.shape == (0,)
-    result = run(backend, torch.zeros(2, 0, 3), torch.zeros(2, 0, 4), DEFAULT[:0], inputs.LOOSE, coder=CODER)
+    result = run_postprocess(
+        backend, torch.zeros(2, 0, 3), torch.zeros(2, 0, 4), DEFAULT[:0], inputs.LOOSE, coder=CODER
+    )
     assert result.counts.tolist() == [0, 0]
 
 
@@ -226,6 +203,7 @@ def test_no_images_and_no_rows(backend):
         iou_inclusive=st.booleans(),
         keep_top_k=st.sampled_from([1, 7, 100, 300]),
         clip=st.sampled_from(["none", "before_nms", "after_nms"]),
+        rescale=st.sampled_from(["before_nms", "after_nms"]),
     ),
     coder=st.sampled_from([CODER, inputs.CLAMPED, BoxCoderSpec((0.05, 0.1, 0.2, 0.25), order="yx")]),
     rescaled=st.booleans(),
@@ -255,7 +233,7 @@ def test_full_size(backend):
 @pytest.mark.parametrize("photo, setting", goldens.OPENCV)
 def test_equals_opencv(backend, photo, setting):
     case = goldens.opencv(photo, setting)
-    result = run(backend, *case[:4], coder=case.coder)
+    result = run_postprocess(backend, *case[:4], coder=case.coder)
     limits = Limits(case.spec.score_threshold, case.spec.iou_threshold, case.spec.keep_top_k, box=1e-5)
     assert not assert_same_detections(result, case.expected, limits).excused
 
@@ -263,7 +241,7 @@ def test_equals_opencv(backend, photo, setting):
 @pytest.mark.parametrize("photo", goldens.TENSORFLOW)
 def test_equals_tensorflow(backend, photo):
     case = goldens.tensorflow(photo)
-    result = run(backend, *case[:4], coder=case.coder, image_sizes=case.image_sizes)
+    result = run_postprocess(backend, *case[:4], coder=case.coder, image_sizes=case.image_sizes)
     limits = Limits(case.spec.score_threshold, case.spec.iou_threshold, case.spec.keep_top_k, box=1e-5)
     assert not assert_same_detections(result, case.expected, limits).excused
     assert_same_bits(result.box_idxs, case.expected.box_idxs)

@@ -22,27 +22,25 @@ __global__ void __launch_bounds__(kSegmentThreads)
   uint64_t* kept_keys = workspace.kept_keys + segment * workspace.kept_capacity;
   Box* kept_boxes = workspace.kept_boxes + segment * workspace.kept_capacity;
 
-  const auto box_at = [&](uint64_t key) { return decode_candidate(task, image, row_of(key)); };
-  const auto emit = [&](int rank, uint64_t key) { kept_keys[rank] = key; };
+  const bool listed = size <= workspace.list_capacity;
+  const uint64_t* list = workspace.lists + segment * workspace.list_capacity;
+  const auto rescan = [&](int row) {
+    const HeadLevel& level = task.level_of(row);
+    const T* data = static_cast<const T*>(level.logits.data);
+    const int64_t offset = level.logits.row_offset(image, row - level.first_row, level.sizes);
+    const float logit = to_float(data[offset + column * level.logits.column_stride]);
+    const int64_t statistics = image * task.num_rows + row;
+    const float max = task.sigmoid ? 0.0f : workspace.row_max[statistics];
+    const float sum = task.sigmoid ? 0.0f : workspace.row_sum[statistics];
+    const float score = score_at(task, logit, max, sum);
+    return score > task.score_threshold ? candidate_key(score, row) : uint64_t{0};
+  };
   int num_kept = 0;
-  if (size > 0 && size <= workspace.list_capacity) {
-    const uint64_t* list = workspace.lists + segment * workspace.list_capacity;
-    num_kept = segment_nms([&](int i) { return list[i]; }, size, task.top_k, workspace.kept_capacity,
-                           task.iou_threshold, box_at, emit, kept_boxes, shared);
-  } else if (size > 0) {
-    const auto rescan = [&](int row) {
-      const HeadLevel& level = task.level_of(row);
-      const T* data = static_cast<const T*>(level.logits.data);
-      const int64_t offset = level.logits.row_offset(image, row - level.first_row, level.sizes);
-      const float logit = to_float(data[offset + column * level.logits.column_stride]);
-      const int64_t statistics = image * task.num_rows + row;
-      const float max = task.sigmoid ? 0.0f : workspace.row_max[statistics];
-      const float sum = task.sigmoid ? 0.0f : workspace.row_sum[statistics];
-      const float score = score_at(task, logit, max, sum);
-      return score > task.score_threshold ? candidate_key(score, row) : uint64_t{0};
-    };
-    num_kept = segment_nms(rescan, task.num_rows, task.top_k, workspace.kept_capacity, task.iou_threshold, box_at,
-                           emit, kept_boxes, shared);
+  if (size > 0) {
+    num_kept = segment_nms([&](int i) { return listed ? list[i] : rescan(i); }, listed ? size : task.num_rows,
+                           task.top_k, workspace.kept_capacity, task.iou_threshold,
+                           [&](uint64_t key) { return decode_candidate(task, image, row_of(key)); },
+                           [&](int rank, uint64_t key) { kept_keys[rank] = key; }, kept_boxes, shared);
   }
   if (threadIdx.x == 0) workspace.kept_sizes[segment] = num_kept;
 }

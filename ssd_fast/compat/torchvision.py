@@ -27,8 +27,7 @@ def patch(model: Model) -> Model:
 
     The model is called as before and returns the same dicts in the same order; training, parameters and state_dict are
     untouched. Its thresholds, its box coder's weights and its anchors are read at every call, so they may change. A
-    patched model can be pickled, deep-copied and patched again.
-    torch.jit.script(model) compiles torchvision's own postprocess.
+    patched model can be pickled, deep-copied and patched again; torch.jit.script still compiles torchvision's method.
 
     Args:    model: a torchvision.models.detection.ssd.SSD, which SSD300 and SSDlite are, or a subclass that keeps its
                  postprocess. Of a wrapper (DataParallel, torch.compile) patch the model inside.

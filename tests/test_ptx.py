@@ -1,0 +1,188 @@
+"""What nvcc makes of the kernels: no approximate or flushing instruction, no fused multiply-add that the source does not
+spell, no spills, and no more registers or shared memory than tests/golden/kernel_resources.json says."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+_SCRIPT = importlib.util.spec_from_file_location("kernel_resources", ROOT / "scripts" / "kernel_resources.py")
+assert _SCRIPT is not None and _SCRIPT.loader is not None
+kernel_resources = importlib.util.module_from_spec(_SCRIPT)
+_SCRIPT.loader.exec_module(kernel_resources)
+
+SOURCES = kernel_resources.sources()
+# sm_90 alone is quick; SSD_FAST_ALL_ARCHS=1 takes all that the table has.
+ARCHITECTURES = kernel_resources.ARCHITECTURES if os.environ.get("SSD_FAST_ALL_ARCHS") == "1" else ("sm_90",)
+
+needs_nvcc = pytest.mark.skipif(kernel_resources.nvcc() is None, reason="no CUDA toolkit (nvcc)")
+
+SPELLS_FMA = {"exp", "log"}  # the functions of box_math.h that may
+
+# The only way to spell a fused multiply-add on the device, made a product and a sum. The headers come first, since they
+# declare the intrinsic that the macro replaces.
+WITHOUT_FMA = """
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+#define __fmaf_rn(a, b, c) __fadd_rn(__fmul_rn(a, b), c)
+"""
+
+
+def instructions(ptx: str) -> Iterator[str]:
+    """The opcodes of a PTX file, such as fma.rn.f32, without operands."""
+    for statement in re.split(r"[;{}\n]", re.sub(r"//[^\n]*|/\*.*?\*/|\"[^\"\n]*\"", "", ptx, flags=re.DOTALL)):
+        found = re.match(r"\s*(?:@!?%\w+\s+)?([a-z]\w*(?:\.\w+)+)\s", statement + " ")
+        if found:
+            yield found[1]
+
+
+def inexact(ptx: str) -> list[str]:
+    """Instructions that round otherwise than IEEE says, or flush subnormals."""
+    return [opcode for opcode in instructions(ptx) if set(opcode.split(".")) & {"approx", "ftz", "full"}]
+
+
+def fused(ptx: str) -> list[str]:
+    """Fused multiply-adds of floating point numbers (mad.lo.s32 is one of integers)."""
+    return [
+        opcode
+        for opcode in instructions(ptx)
+        if opcode.split(".")[0] in ("fma", "mad") and re.search(r"\.b?f(16|16x2|32|32x2|64)$", opcode)
+    ]
+
+
+@pytest.fixture(scope="module")
+def without_fma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    header = tmp_path_factory.mktemp("ptx") / "without_fma.h"
+    header.write_text(WITHOUT_FMA)
+    return header
+
+
+@pytest.fixture(scope="module")
+def ptx(tmp_path_factory: pytest.TempPathFactory, without_fma: Path) -> dict[tuple[str, str], tuple[str, str]]:
+    """The PTX of every source and architecture: as shipped, and with the spelled fma made a product and a sum."""
+    folder = tmp_path_factory.mktemp("ptx")
+
+    def compile_twice(job: tuple[str, str]) -> tuple[str, str]:
+        source, architecture = job
+        stem = f"{source.replace('/', '-')}.{architecture}"
+        shipped = kernel_resources.compile_ptx(source, architecture, folder / f"{stem}.ptx")
+        plain = kernel_resources.compile_ptx(
+            source, architecture, folder / f"{stem}.plain.ptx", "-include", str(without_fma)
+        )
+        return shipped, plain
+
+    jobs = [(source, architecture) for source in SOURCES for architecture in ARCHITECTURES]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(jobs, pool.map(compile_twice, jobs), strict=True))
+
+
+def test_every_cuda_source_is_built() -> None:
+    assert sorted(kernel_resources.cmake_list("SSD_CUDA_SOURCES")) == SOURCES
+
+
+def test_flags_forbid_contraction_and_fast_math() -> None:
+    device, host = kernel_resources.cmake_list("SSD_CUDA_FLAGS"), kernel_resources.cmake_list("SSD_CXX_FLAGS")
+    assert "--fmad=false" in device and "-ffp-contract=off" in host
+    assert not [flag for flag in device + host if "fast" in flag or "ftz" in flag or "prec-" in flag]
+
+
+def test_fma_is_spelled_in_exp_and_log_alone() -> None:
+    for path in sorted((ROOT / "csrc").rglob("*")):
+        if path.suffix not in (".h", ".cuh", ".cu", ".cpp"):
+            continue
+        code = re.sub(r"//[^\n]*", "", path.read_text())
+        if path.name != "box_math.h":
+            assert not re.search(r"\bfma[fl]?\s*\(|__d?h?fma\w*\s*\(|__builtin_fma", code), f"{path.name} spells an fma"
+            continue
+        functions = re.split(r"^SSD_HD ", code, flags=re.MULTILINE)[1:]
+        spelled = {re.match(r"[\w<>]+ (\w+)", text)[1] for text in functions if re.search(r"\bfma\(", text)}  # type: ignore[index]
+        assert spelled - {"fma"} == SPELLS_FMA
+
+
+@needs_nvcc
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("source", SOURCES)
+def test_kernels_are_exact(ptx: dict[tuple[str, str], tuple[str, str]], source: str, architecture: str) -> None:
+    shipped, plain = ptx[source, architecture]
+    assert not inexact(shipped)
+    # Without the spelled ones no fused multiply-add is left: the compiler made none of its own.
+    assert not fused(plain)
+    assert set(fused(shipped)) <= {"fma.rn.f32"}
+
+
+@needs_nvcc
+def test_some_kernels_spell_fma(ptx: dict[tuple[str, str], tuple[str, str]]) -> None:
+    """Else the test above would hold of PTX that it cannot read."""
+    with_fma = {source for (source, _), (shipped, _) in ptx.items() if fused(shipped)}
+    assert "csrc/box_coder/box_coder.cu" in with_fma
+    assert "csrc/box_iou/box_iou.cu" not in with_fma
+
+
+@needs_nvcc
+@pytest.mark.parametrize(
+    ("body", "options", "find", "expected"),
+    [
+        ("*x = __fadd_rn(__fmul_rn(x[0], x[1]), x[2]);", ["--fmad=true"], fused, []),
+        ("*x = x[0] * x[1] + x[2];", [], fused, []),
+        ("*x = x[0] * x[1] + x[2];", ["--fmad=true"], fused, ["fma.rn.f32"]),
+        ("*x = __fmaf_rn(x[0], x[1], x[2]);", [], fused, ["fma.rn.f32"]),
+        ("*x = x[0] / x[1];", [], inexact, []),
+        ("*x = x[0] / x[1];", ["--prec-div=false"], inexact, ["div.full.f32"]),
+        ("*x = x[0] + x[1];", ["--ftz=true"], inexact, ["add.ftz.f32"]),
+        ("if (x[1] > 0) *x = __frcp_rn(x[0]) + rsqrtf(x[1]);", [], inexact, ["rsqrt.approx.f32"]),
+    ],
+)
+def test_planted_faults_are_found(tmp_path: Path, body: str, options: list[str], find, expected: list[str]) -> None:
+    source = tmp_path / "fault.cu"
+    source.write_text(f"__global__ void kernel(float* x) {{ {body} }}\n")
+    assert find(kernel_resources.compile_ptx(source, "sm_90", tmp_path / "fault.ptx", *options)) == expected
+
+
+@needs_nvcc
+def test_box_math_is_never_contracted_by_a_compiler_left_to_itself(tmp_path: Path, without_fma: Path) -> None:
+    """Users of Numba and NVRTC compile box_math.h without our flags."""
+    source = tmp_path / "box_math.cu"
+    source.write_text(
+        '#include "common/box_math.h"\n'
+        "__global__ void kernel(ssd::Box* b, const ssd::Deltas* d, ssd::BoxCoder coder, float* f) {\n"
+        "  b[0] = ssd::decode(d[0], b[1], coder);\n"
+        "  const ssd::Deltas e = ssd::encode(b[2], b[3], coder);\n"
+        "  b[4] = ssd::Box{e.x, e.y, e.w, e.h};\n"
+        "  f[0] = ssd::iou(b[5], b[6]);\n"
+        "  f[1] = ssd::softmax_score(f[2], f[3], f[4]) + ssd::sigmoid(f[5]);\n"
+        "  b[7] = ssd::clip(ssd::multiply(ssd::divide(b[8], f[6], f[7]), f[8], f[9]), f[8], f[9]);\n"
+        "  b[9] = ssd::default_box(threadIdx.x, blockIdx.x, f[10], f[11], f[12], f[13], f[14]);\n"
+        "}\n"
+    )
+    plain = kernel_resources.compile_ptx(
+        source, "sm_90", tmp_path / "box_math.ptx", "--fmad=true", "-include", str(without_fma)
+    )
+    assert not fused(plain) and not inexact(plain)
+    assert sum(opcode.startswith("mul.") for opcode in instructions(plain)) > 10
+
+
+@needs_nvcc
+def test_kernels_spill_nothing_and_need_no_more_than_the_table() -> None:
+    found, unchecked = kernel_resources.check(kernel_resources.measure(ARCHITECTURES))
+    assert not found, "(python scripts/kernel_resources.py --update accepts growth) " + "; ".join(found)
+    if unchecked:
+        pytest.skip(f"no kernel spills; growth was not checked: {unchecked}")
+
+
+def test_the_table_of_resources_notices() -> None:
+    lean = {"registers": 32, "shared": 1024, "spills": 0}
+    golden = {"a.cu: k": {"sm_90": lean}}
+    assert not kernel_resources.problems({"a.cu: k": {"sm_90": lean}}, golden)
+    assert not kernel_resources.problems({"a.cu: k": {"sm_90": {**lean, "registers": 30}}}, golden)
+    for change in ({"registers": 33}, {"shared": 1040}, {"spills": 4}):
+        assert len(kernel_resources.problems({"a.cu: k": {"sm_90": {**lean, **change}}}, golden)) == 1
+    assert len(kernel_resources.problems({"a.cu: new": {"sm_90": lean}}, golden)) == 2  # one new, one gone
+    assert kernel_resources.problems({"a.cu: k": {"sm_90": {**lean, "spills": 4}}}, None)
