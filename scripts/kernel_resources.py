@@ -155,7 +155,7 @@ def problems(table: Table, golden: Table | None) -> list[str]:
 
 
 def check(table: Table) -> tuple[list[str], str | None]:
-    """(problems, why growth was not checked). Another nvcc allocates registers differently, so only spills count then."""
+    """(problems, why growth was not checked). Another nvcc allocates differently, so only spills count then."""
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {"nvcc": None, "kernels": {}}
     if golden["nvcc"] is not None and golden["nvcc"] != nvcc_version():
         return problems(table, None), f"the table is of nvcc {golden['nvcc']}, this is {nvcc_version()}"

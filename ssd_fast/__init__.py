@@ -1,5 +1,8 @@
 """Hand-written CUDA and CPU kernels for SSD object detection, composed with standard SSD networks in PyTorch."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ._backend import build_info, cuda_status
 from .detections import Detections
 from .ops import (
@@ -15,12 +18,39 @@ from .ops import (
 from .presets import Preset, list_presets, preset
 from .specs import BoxCoderSpec, DefaultBoxSpec, PostprocessSpec
 
+if TYPE_CHECKING:
+    from .compat import patch, patched, unpatch
+    from .detector import Detector, load_detector
+    from .drawing import draw_detections
+
 __version__ = "0.1.0"
+
+# What needs a network, an image library or torchvision is imported when it is first asked for.
+_LAZY = {
+    "Detector": ".detector",
+    "load_detector": ".detector",
+    "draw_detections": ".drawing",
+    "patch": ".compat",
+    "patched": ".compat",
+    "unpatch": ".compat",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 __all__ = [
     "BoxCoderSpec",
     "DefaultBoxSpec",
     "Detections",
+    "Detector",
     "PostprocessSpec",
     "Preset",
     "batched_nms",
@@ -29,10 +59,15 @@ __all__ = [
     "cuda_status",
     "decode_boxes",
     "default_boxes",
+    "draw_detections",
     "encode_boxes",
     "list_presets",
+    "load_detector",
     "nms",
     "nms_padded",
+    "patch",
+    "patched",
     "postprocess",
     "preset",
+    "unpatch",
 ]

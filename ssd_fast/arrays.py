@@ -59,11 +59,18 @@ def from_list(values: Sequence[Any], dtype: str, like: Any) -> Any:
     return cuda.to_device(host)
 
 
+def strided(array: Any, op: str, argument: str) -> Any:
+    """The array as its memory stands: torch's without grad and without a pending negation."""
+    if library_of(array, op, argument) != "torch":
+        return array
+    return (array.detach() if array.requires_grad else array).resolve_neg()
+
+
 def contiguous(array: Any, op: str, argument: str) -> Any:
     """The array in row-major order: itself where it is so already."""
     library = library_of(array, op, argument)
     if library == "torch":
-        return array.resolve_neg().contiguous()
+        return strided(array, op, argument).contiguous()
     if library != "numba":
         return array if array.flags.c_contiguous else array.copy(order="C")
     if not array.is_c_contiguous():

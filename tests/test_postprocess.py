@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import goldens
 import inputs
@@ -30,10 +31,11 @@ def check_exact(backend, *args, **kwargs):
     return result
 
 
-def check(backend, cls_logits, deltas, default, spec, coder, **sizes):
+def check(backend, cls_logits, deltas, default, spec, coder, expected=None, **sizes):
     """For any inputs: the reference's detections, but for what the comparator excuses, which must be little."""
     result = run_postprocess(backend, cls_logits, deltas, default, spec, coder=coder, **sizes)
-    expected = specified("postprocess", cls_logits, deltas, default, spec, coder=coder, **sizes)
+    if expected is None:
+        expected = specified("postprocess", cls_logits, deltas, default, spec, coder=coder, **sizes)
     boxes = reference.decode_boxes(deltas, default, coder)
     if spec.clip == "before_nms":
         height, width = sizes["image_sizes"]
@@ -42,7 +44,7 @@ def check(backend, cls_logits, deltas, default, spec, coder, **sizes):
     scores = logits.softmax(-1) if spec.activation == "softmax" else logits.sigmoid()
     limits = Limits(spec.score_threshold, spec.iou_threshold, spec.keep_top_k, spec.top_k, ties_defined=True)
     found = assert_same_detections(result, expected, limits, Candidates(boxes, scores))
-    assert len(found.excused) <= 2 + int(expected.counts.sum()) // 50, found.excused
+    assert len(found.excused) <= 2, found.excused
     return result
 
 
@@ -218,12 +220,18 @@ def test_random(backend, seed, shape, dtype, spec, coder, rescaled):
     check(backend, logits, deltas, DEFAULT, spec, coder, **sizes)
 
 
-def test_full_size(backend):
-    """SSD300 on COCO's 91 columns, as torchvision sets it."""
+@functools.cache
+def full_size():
+    """SSD300 on COCO's 91 columns, as torchvision sets it, and what the reference, which takes seconds, makes of it."""
     preset = ssd_fast.preset("torchvision_ssd300_vgg16")
     default = reference.default_boxes(preset.default_boxes)
-    logits, deltas = inputs.logits(1, 1, 8732, 91, background=7.0), inputs.bell(2, 1, 8732, 4)
-    result = check(backend, logits, deltas, default, preset.postprocess, preset.coder, image_sizes=(300, 300))
+    args = inputs.logits(1, 1, 8732, 91, background=7.0), inputs.bell(2, 1, 8732, 4), default, preset.postprocess
+    return args, preset.coder, specified("postprocess", *args, coder=preset.coder, image_sizes=(300, 300))
+
+
+def test_full_size(backend):
+    args, coder, expected = full_size()
+    result = check(backend, *args, coder, expected, image_sizes=(300, 300))
     assert result.counts.tolist() == [200]
 
 

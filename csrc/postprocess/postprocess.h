@@ -69,6 +69,9 @@ inline Sizes make_sizes(const Checks& check, const std::optional<View>& per_imag
   }
   if (one.empty()) return {nullptr, 1.0f, 1.0f};
   if (one.size() != 2) check.value_error(argument, "(height, width)", std::to_string(one.size()) + " numbers");
+  for (const double side : one) {
+    if (!(side > 0 && side <= 1e9)) check.value_error(argument, "finite positive sizes", std::to_string(side));
+  }
   return {nullptr, static_cast<float>(one[0]), static_cast<float>(one[1])};
 }
 

@@ -15,8 +15,11 @@ def register(
     implementation: Callable[..., Any],
     fake: Callable[..., Any],
     keys: Sequence[str] = ("CPU", "CUDA"),
+    differentiable: bool = False,
 ) -> Any:
     """Defines torch.ops.ssd_fast.<name> for the dispatch keys and returns it.
+
+    An op that is not differentiable returns tensors without grad; the others are given register_autograd.
 
     Library.define and impl cost a tenth of torch.library.custom_op's call overhead. The implementation is the function
     that other array libraries call directly, so it allocates by ssd_fast.arrays.
@@ -25,6 +28,8 @@ def register(
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     for key in keys:
         _library.impl(name, implementation, key)
+    if not differentiable:
+        _library.impl(name, torch.library.fallthrough_kernel, "Autograd")
     torch.library.register_fake(f"ssd_fast::{name}", fake, lib=_library)
     return getattr(torch.ops.ssd_fast, name)
 

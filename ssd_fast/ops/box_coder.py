@@ -76,12 +76,16 @@ def _fake(rows: torch.Tensor, *_: Any) -> torch.Tensor:
 
 
 _encode_op = register(
-    "encode_boxes(Tensor boxes, Tensor default_boxes, float[] variances, bool yx) -> Tensor", _encode_boxes, _fake
+    "encode_boxes(Tensor boxes, Tensor default_boxes, float[] variances, bool yx) -> Tensor",
+    _encode_boxes,
+    _fake,
+    differentiable=True,
 )
 _decode_op = register(
     "decode_boxes(Tensor deltas, Tensor default_boxes, float[] variances, float low, float high, bool yx) -> Tensor",
     _decode_boxes,
     _fake,
+    differentiable=True,
 )
 
 # ---- gradients: the derivatives of the two formulas, in torch, so that they trace and compile ------------------------

@@ -116,6 +116,8 @@ def _as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
                 f"postprocess: {argument}: expected one (height, width) or a tensor on the device while a CUDA graph "
                 "is captured, got a list, which would have to be copied"
             )
+        if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in sizes):
+            raise ValueError(f"postprocess: {argument}: expected (height, width) or a list of such pairs, got {sizes!r}")
         return arrays.from_list(sizes, "int64", like=like), []
     arrays.library_of(sizes, "postprocess", argument)
     integral = arrays.dtype_name(sizes) in ("int64", "int32", "int16", "uint8")
@@ -150,7 +152,10 @@ def _postprocess(
     original_sizes: Any,
     original_size: Sequence[float],
 ) -> tuple[Any, ...]:
-    extension, like = _backend.C, cls_logits[0]
+    extension = _backend.C
+    cls_logits = [arrays.strided(level, "postprocess", "cls_logits") for level in cls_logits]
+    bbox_regression = [arrays.strided(level, "postprocess", "bbox_regression") for level in bbox_regression]
+    like = cls_logits[0]
     default_boxes = arrays.contiguous(default_boxes, "postprocess", "default_boxes")
     if image_sizes is not None:
         image_sizes = arrays.contiguous(image_sizes, "postprocess", "image_sizes")

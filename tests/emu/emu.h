@@ -22,7 +22,6 @@ struct Options {
   Order order = Order::kRandom;  // of blocks, and of the threads that could run
   unsigned resident_blocks = 4;  // how many blocks are interleaved
   unsigned preempt = 0;          // n: switch threads at every n-th atomic or checked access, on average; 0: hardly ever
-  bool quiet = false;            // do not print findings to stderr
 };
 
 struct Stats {

@@ -110,9 +110,7 @@ std::string source_lines(const void* return_address) {
 void report(const std::string& what) {
   constexpr std::size_t kTextsKept = 100;
   count += 1;
-  const std::string text = what + "\n  in " + where();
-  if (texts.size() < kTextsKept) texts.push_back(text);
-  if (!options.quiet) fprintf(stderr, "emulator: %s\n", text.c_str());
+  if (texts.size() < kTextsKept) texts.push_back(what + "\n  in " + where());
 }
 
 void report_again() { count += 1; }

@@ -1,0 +1,47 @@
+"""The command line `ssd-fast`. Exit status: 0 fine, 1 the work failed, 2 wrong use."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .demo import demo
+from .detect import detect
+from .doctor import doctor
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="ssd-fast",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        typer.echo(f"ssd-fast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """SSD object detection with hand-written kernels."""
+
+
+for command in (detect, demo, doctor):
+    app.command()(command)
+
+
+def main() -> None:
+    """Runs the command line with the arguments of the process."""
+    app(prog_name="ssd-fast")

@@ -1,0 +1,160 @@
+"""`ssd-fast detect`: what is in these pictures?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from ._output import choose_device, err, fail, out, print_error, print_json
+
+if TYPE_CHECKING:
+    from ..detector import Detector
+
+_SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+def detect(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER...", show_default=False)],
+    pictures: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", file_okay=False, help="Write pictures with the detections to this folder."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array and nothing else.")] = False,
+    score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score of a detection.")] = 0.5,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A weight file of one of our networks.", show_default="COCO's")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:1.", show_default="the GPU, if there is one")
+    ] = None,
+) -> None:
+    """Detect the objects in pictures, or in all pictures of folders."""
+    detector = _load(weights, device)
+    paths, failures = _find(images)
+    names = _Names()
+    results = []
+    for path in _progress(paths) if any(path.is_dir() for path in images) else paths:
+        try:
+            result, picture = _detect_one(detector, path, score, draw=pictures is not None)
+            if picture is not None and pictures is not None:
+                pictures.mkdir(parents=True, exist_ok=True)
+                picture.save(pictures / names.unused(path))
+        except (OSError, ValueError, RuntimeError) as error:
+            failures += 1
+            reason = str(error)
+            print_error(reason if str(path) in reason else f"{path}: {reason}")
+            continue
+        results.append(result)
+        if not as_json:
+            _show(result, detector)
+    if as_json:
+        print_json(results)
+    elif pictures is not None and results:
+        out.print(Text(f"{len(results)} picture{'s' if len(results) > 1 else ''} written to {pictures}"), soft_wrap=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _load(weights: str | None, device: str | None) -> Detector:
+    chosen = choose_device(device)
+    from ..detector import load_detector
+
+    try:
+        if weights is None:
+            return load_detector(device=chosen)
+        return load_detector(weights, device=chosen)
+    except (OSError, ValueError, RuntimeError) as error:
+        fail(error)
+
+
+def _find(images: Iterable[Path]) -> tuple[list[Path], int]:
+    """The image files, those of folders in the order of their names, and how many arguments led nowhere."""
+    paths, failures = [], 0
+    for path in images:
+        if not path.is_dir():
+            paths.append(path)
+            continue
+        try:
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())
+        except OSError as error:
+            print_error(f"{path}: {error.strerror}")
+            failures += 1
+            continue
+        if not found:
+            print_error(f"{path}: no pictures in this folder")
+            failures += 1
+        paths += found
+    return paths, failures
+
+
+def _detect_one(detector: Detector, path: Path, score: float, draw: bool) -> tuple[dict[str, Any], Any]:
+    """The JSON object of an image, and the picture if it is wanted. Raises: OSError, ValueError, RuntimeError."""
+    from ..drawing import draw_detections
+    from ..images import as_image_tensor
+
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        image = as_image_tensor(path)
+    except Exception as error:  # a damaged file may raise anything
+        raise ValueError(str(error)) from error
+    (found,) = detector([image], score).to_list()
+    detections = [
+        {
+            "label": detector.classes[label],
+            "label_id": label,
+            "score": round(value, 6),
+            "box": [round(corner, 3) for corner in box],
+        }
+        for label, value, box in zip(
+            found["labels"].tolist(), found["scores"].tolist(), found["boxes"].tolist(), strict=True
+        )
+    ]
+    picture = draw_detections(image, found, detector.classes) if draw else None
+    return {"image": os.fspath(path), "detections": detections}, picture
+
+
+def _show(result: dict[str, Any], detector: Detector) -> None:
+    from ..colors import class_color
+
+    if not result["detections"]:
+        out.print(Text.assemble((result["image"], "bold"), ": nothing found"), soft_wrap=True)
+        return
+    table = Table(title=Text(result["image"], style="bold"), title_justify="left")
+    table.add_column("label")
+    table.add_column("score", justify="right")
+    for corner in ("x1", "y1", "x2", "y2"):
+        table.add_column(corner, justify="right")
+    for found in result["detections"]:
+        red, green, blue = class_color(found["label_id"])
+        label = Text.assemble(("■ ", f"rgb({red},{green},{blue})"), found["label"])
+        table.add_row(label, f"{found['score']:.1%}", *(f"{corner:.1f}" for corner in found["box"]))
+    out.print(table)
+
+
+def _progress(paths: list[Path]) -> Iterator[Path]:
+    """The paths, with a bar on stderr."""
+    columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=not err.is_terminal) as progress:
+        yield from progress.track(paths)
+
+
+class _Names:
+    """Names of the pictures, never the same twice and never an image's own."""
+
+    def __init__(self) -> None:
+        self._used: set[str] = set()
+
+    def unused(self, path: Path) -> str:
+        number = 1
+        while (name := f"{path.stem}_detections{'' if number == 1 else f'_{number}'}.png") in self._used:
+            number += 1
+        self._used.add(name)
+        return name
