@@ -74,7 +74,9 @@ def contiguous(array: Any, op: str, argument: str) -> Any:
     if library != "numba":
         return array if array.flags.c_contiguous else array.copy(order="C")
     if not array.is_c_contiguous():
-        raise ValueError(f"{op}: {argument}: expected a contiguous Numba array (Numba has no device copy), got a strided one")
+        raise ValueError(
+            f"{op}: {argument}: expected a contiguous Numba array (Numba has no device copy), got a strided one"
+        )
     return array
 
 

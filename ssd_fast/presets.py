@@ -1,7 +1,8 @@
-"""Named SSD dialects: data only. A preset is here only if a test compares it with the project that it is named after."""
+"""Named SSD dialects: data only. A preset is here only if a test compares it with the project it is named after."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -39,13 +40,13 @@ def _torchvision_ssd300_vgg16(name: str) -> Preset:
     )
 
 
-def _caffe_ssd300_voc(name: str) -> Preset:
-    """weiliu89/caffe, SSD300 on PASCAL VOC (deploy.prototxt), as OpenCV's DNN module runs it."""
+def _caffe_ssd300(name: str, feature_maps: tuple[int, ...]) -> Preset:
+    """SSD300 by Caffe's layers with the box sizes of PASCAL VOC."""
     return Preset(
         name,
         DefaultBoxSpec.from_min_max(
             (300, 300),
-            _SSD300_MAPS,
+            feature_maps,
             min_sizes=(30, 60, 111, 162, 213, 264),
             max_sizes=(60, 111, 162, 213, 264, 315),
             aspect_ratios=_SSD300_RATIOS,
@@ -54,23 +55,16 @@ def _caffe_ssd300_voc(name: str) -> Preset:
         BoxCoderSpec(),
         PostprocessSpec(),
     )
+
+
+def _caffe_ssd300_voc(name: str) -> Preset:
+    """weiliu89/caffe, SSD300 on PASCAL VOC (deploy.prototxt), as OpenCV's DNN module runs it."""
+    return _caffe_ssd300(name, _SSD300_MAPS)
 
 
 def _opencv_res10(name: str) -> Preset:
     """OpenCV's face detector (res10_300x300_ssd). Its last two maps are 5x5, so many boxes lie outside the image."""
-    return Preset(
-        name,
-        DefaultBoxSpec.from_min_max(
-            (300, 300),
-            (38, 19, 10, 5, 5, 5),
-            min_sizes=(30, 60, 111, 162, 213, 264),
-            max_sizes=(60, 111, 162, 213, 264, 315),
-            aspect_ratios=_SSD300_RATIOS,
-            steps=_SSD300_STEPS,
-        ),
-        BoxCoderSpec(),
-        PostprocessSpec(),
-    )
+    return _caffe_ssd300(name, (38, 19, 10, 5, 5, 5))
 
 
 def _tf_ssdlite_mobilenet_v2(name: str) -> Preset:
@@ -78,7 +72,7 @@ def _tf_ssdlite_mobilenet_v2(name: str) -> Preset:
     scales = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0)
     side = 300
     levels = []
-    for index, (scale, following) in enumerate(zip(scales[:-1], scales[1:], strict=True)):
+    for index, (scale, following) in enumerate(itertools.pairwise(scales)):
         if index == 0:
             shapes = [(0.1, 1.0), (scale, 2.0), (scale, 0.5)]
         else:

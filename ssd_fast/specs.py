@@ -1,11 +1,11 @@
-"""The frozen specs that say which SSD dialect an op speaks. Each is checked when it is made, so ops need not ask again."""
+"""The frozen specs that say which SSD dialect an op speaks. Each is checked when it is made, so ops need not."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class DefaultBoxSpec:
         normalized: divide the coordinates by the image's width and height.
         row_order: order of the rows within a map: "HWA" (cells outside, boxes of a cell inside) or "AHW".
     Raises: ValueError naming the field, what was expected and what was given.
-    Source: Liu et al. 2016, section 2.2. The classmethods compute box_sizes by the conventions of the projects they name.
+    Source: Liu et al. 2016, section 2.2; the classmethods follow the conventions of the projects that they name.
     """
 
     image_size: tuple[int, int]
@@ -109,7 +109,7 @@ class DefaultBoxSpec:
         levels = []
         for low, high, ratios in zip(min_sizes, max_sizes, aspect_ratios, strict=True):
             low32 = np.float32(low)
-            sides = [(low32, low32)]
+            sides: list[tuple[Any, Any]] = [(low32, low32)]
             if high is not None:
                 mean = np.sqrt(low32 * np.float32(high))
                 sides.append((mean, mean))
@@ -214,7 +214,7 @@ class PostprocessSpec:
         iou_threshold: a better box of the class with a larger IoU suppresses (iou_inclusive: or an equal one).
         keep_top_k: detections kept an image, over all classes; the K of Detections.
         clip: clamp boxes to the image: "before_nms", "after_nms" or "none".
-        rescale: when boxes are scaled to original_sizes, if those are given: "before_nms" (after clipping) or "after_nms".
+        rescale: when boxes are scaled to original_sizes, if given: "before_nms" (after clipping) or "after_nms".
         channel_order: of raw head maps: "AC": channel a * C + c; "CA": c * A + a.
         row_order: of default_boxes within a map when raw head maps are given: "HWA" or "AHW".
     Raises: ValueError naming the field, what was expected and what was given.

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import ssd_fast
 from ssd_fast import _backend
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,7 +78,7 @@ def configure(folder: Path, cuda: str, compiler: str) -> subprocess.CompletedPro
 
 def test_wheel_holds_what_the_package_needs(wheel: Path) -> None:
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
-    assert wheel.name.startswith(f"ssd_fast-0.1.0-{tag}-{tag}-linux_")
+    assert wheel.name.startswith(f"ssd_fast-{ssd_fast.__version__}-{tag}-{tag}-linux_")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     extension = [name for name in names if name.endswith(".so")]
@@ -86,7 +87,9 @@ def test_wheel_holds_what_the_package_needs(wheel: Path) -> None:
         if path.is_file() and path.suffix not in (".so", ".pyc"):
             assert str(path.relative_to(ROOT)) in names
     assert "ssd_fast/assets/ssdlite300_mobilenet_v2_coco.safetensors" in names
-    assert not [name for name in names if name.split("/")[0] not in ("ssd_fast", "ssd_fast-0.1.0.dist-info")]
+    assert not [
+        name for name in names if name.split("/")[0] not in ("ssd_fast", f"ssd_fast-{ssd_fast.__version__}.dist-info")
+    ]
     for licence in ("LICENSE", "NOTICE"):
         assert [name for name in names if ".dist-info/" in name and name.endswith(licence)]
 
@@ -117,7 +120,9 @@ def test_installing_leaves_torch_alone(wheel: Path, metadata: Message) -> None:
     dry = run([*PIP, "install", "--dry-run", "--no-index", "--no-build-isolation", str(wheel)], cwd=wheel.parent)
     assert dry.returncode == 0, dry.stdout
     would_install = [line for line in dry.stdout.splitlines() if line.startswith("Would install")]
-    assert not [line for line in would_install if line.replace("-", "_").split()[2:] != ["ssd_fast_0.1.0"]]
+    assert not [
+        line for line in would_install if line.replace("-", "_").split()[2:] != [f"ssd_fast_{ssd_fast.__version__}"]
+    ]
 
 
 def test_extension_needs_neither_torch_nor_cuda_nor_openmp(site: Path) -> None:

@@ -31,8 +31,7 @@ inline void decode_boxes(const View& deltas, const View& default_boxes, const st
                           make_box_coder(check, variances, log_scale_low, log_scale_high, yx)};
   if (task.num_rows == 0) return;
   dispatch(
-      "decode_boxes", deltas,
-      [&](auto...) { decode_boxes_cpu(task, deltas.data, deltas.dtype, boxes.as<Box>()); },
+      "decode_boxes", deltas, [&](auto...) { decode_boxes_cpu(task, deltas.data, deltas.dtype, boxes.as<Box>()); },
       [&](auto stream) { decode_boxes_cuda(task, deltas.data, deltas.dtype, boxes.as<Box>(), stream); });
 }
 

@@ -11,9 +11,9 @@ constexpr int kThreads = 256;
 constexpr int64_t kMaxGridY = 65535;
 
 // box_iou_kernel: ious[i][j] for every pair.
-// Block:   256 columns of rows blockIdx.y, + gridDim.y, ...      Thread: one column; its box and area stay in registers.
-// Memory:  reads each box2 once a grid row and a broadcast box1 a row; writes coalesced.
-// Order:   deterministic; no atomics.
+// Block:   256 columns of rows blockIdx.y, + gridDim.y, ...      Thread: one column; its box and area stay in
+// registers. Memory:  reads each box2 once a grid row and a broadcast box1 a row; writes coalesced. Order:
+// deterministic; no atomics.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     box_iou_kernel(const BoxOf<T>* boxes1, int64_t n, const BoxOf<T>* boxes2, int64_t m, T* ious) {
@@ -30,8 +30,7 @@ __global__ void __launch_bounds__(kThreads)
 template <typename T>
 void launch_box_iou(const BoxOf<T>* boxes1, int64_t n, const BoxOf<T>* boxes2, int64_t m, T* ious, Stream stream) {
   const DeviceGuard guard(stream);
-  const dim3 grid(static_cast<unsigned>(ceil_div(m, int64_t{kThreads})),
-                  static_cast<unsigned>(std::min(n, kMaxGridY)));
+  const dim3 grid(static_cast<unsigned>(ceil_div(m, int64_t{kThreads})), static_cast<unsigned>(std::min(n, kMaxGridY)));
   launch(box_iou_kernel<T>, grid, dim3(kThreads), 0, stream, boxes1, n, boxes2, m, ious);
 }
 

@@ -1,4 +1,5 @@
-// box_iou on the CPU: a row of the result at a time, over coordinates laid out one after the other so that it vectorises.
+// box_iou on the CPU: a row of the result at a time, over coordinates laid out one after the other so that it
+// vectorises.
 #include <vector>
 
 #include "box_iou/box_iou_launch.h"

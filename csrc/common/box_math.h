@@ -76,8 +76,9 @@ SSD_HD T clamp(T value, T low, T high) {  // NaN stays NaN
 
 // ---- exp and log ----------------------------------------------------------------------------------------------------
 
-// exp(x), within 1 ulp, monotone, exp(0) = 1, +0 below 2^-126 (so that flush-to-zero changes nothing), +inf above 88.72.
-// Reduction to |r| <= ln(2) / 2 by rounding with a magic number: no float-to-int cast, which is undefined out of range.
+// exp(x), within 1 ulp, monotone, exp(0) = 1, +0 below 2^-126 (so that flush-to-zero changes nothing), +inf
+// above 88.72. Reduction to |r| <= ln(2) / 2 by rounding with a magic number: no float-to-int cast, which is undefined
+// out of range.
 SSD_HD float exp(float x) {
   float y = x < -104.0f ? -104.0f : x;  // comparisons are false for NaN, which therefore passes through
   y = y > 89.0f ? 89.0f : y;
@@ -101,8 +102,8 @@ SSD_HD float exp(float x) {
   return result < 1.17549435e-38f ? 0.0f : result;
 }
 
-// log(x), within 1 ulp for normal x. log(+-0) and subnormals (which flush-to-zero hardware reads as 0) give -inf, numbers
-// below 0 NaN, +inf +inf.
+// log(x), within 1 ulp for normal x. log(+-0) and subnormals (which flush-to-zero hardware reads as 0) give -inf,
+// numbers below 0 NaN, +inf +inf.
 SSD_HD float log(float x) {
   // x = 2^k * m with m in [sqrt(1/2), sqrt(2)): subtracting sqrt(1/2)'s bits makes the exponent field switch there.
   const unsigned root_half = 0x3F3504F3u;

@@ -1,7 +1,6 @@
 // Whether there is a GPU to run on, by the CUDA runtime.
-#include "common/cuda_info.h"
-
 #include "common/cuda.cuh"
+#include "common/cuda_info.h"
 
 namespace ssd {
 

@@ -13,14 +13,22 @@ enum class DType { float32, float64, float16, bfloat16, int32, int64, uint8, oth
 
 inline const char* name_of(DType dtype) {
   switch (dtype) {
-    case DType::float32: return "float32";
-    case DType::float64: return "float64";
-    case DType::float16: return "float16";
-    case DType::bfloat16: return "bfloat16";
-    case DType::int32: return "int32";
-    case DType::int64: return "int64";
-    case DType::uint8: return "uint8";
-    case DType::other: return "another type";
+    case DType::float32:
+      return "float32";
+    case DType::float64:
+      return "float64";
+    case DType::float16:
+      return "float16";
+    case DType::bfloat16:
+      return "bfloat16";
+    case DType::int32:
+      return "int32";
+    case DType::int64:
+      return "int64";
+    case DType::uint8:
+      return "uint8";
+    case DType::other:
+      return "another type";
   }
   return "another type";
 }
@@ -50,9 +58,12 @@ SSD_HD float to_float(Half value) {
 template <typename Visitor>
 void visit_logit_type(DType dtype, Visitor visitor) {
   switch (dtype) {
-    case DType::float16: return visitor(Half{});
-    case DType::bfloat16: return visitor(BFloat16{});
-    default: return visitor(float{});  // the checks of <family>.h let nothing else through
+    case DType::float16:
+      return visitor(Half{});
+    case DType::bfloat16:
+      return visitor(BFloat16{});
+    default:
+      return visitor(float{});  // the checks of <family>.h let nothing else through
   }
 }
 

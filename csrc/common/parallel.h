@@ -1,8 +1,8 @@
 // CPU threads: parallel_for over torch's own OpenMP pool, since a second pool beside it only makes both slower.
 //
-// The library does not link OpenMP. torch loads GNU's libgomp into the process; its entry points are looked up there, so
-// torch.set_num_threads holds here too. Without it, within another parallel region, and in a forked child (where libgomp
-// would hang) the loop runs on the caller's thread. Results never depend on the number of threads.
+// The library does not link OpenMP. torch loads GNU's libgomp into the process; its entry points are looked up there,
+// so torch.set_num_threads holds here too. Without it, within another parallel region, and in a forked child (where
+// libgomp would hang) the loop runs on the caller's thread. Results never depend on the number of threads.
 #pragma once
 
 #include <dlfcn.h>
@@ -50,8 +50,7 @@ struct OpenMp {
       library.process = getpid();
       const bool all = find(library.parallel, "GOMP_parallel") && find(library.max_threads, "omp_get_max_threads") &&
                        find(library.thread_index, "omp_get_thread_num") &&
-                       find(library.team_size, "omp_get_num_threads") &&
-                       find(library.in_parallel, "omp_in_parallel");
+                       find(library.team_size, "omp_get_num_threads") && find(library.in_parallel, "omp_in_parallel");
       if (!all) library.parallel = nullptr;
       return library;
     }();
@@ -89,8 +88,7 @@ void parallel_for(int64_t count, int64_t grain, const Body& body) {
   if (count <= 0) return;
   const detail::OpenMp& openmp = detail::OpenMp::instance();
   const bool usable = openmp.parallel != nullptr && openmp.process == getpid() && !openmp.in_parallel();
-  const int64_t threads =
-      usable ? std::min<int64_t>({openmp.max_threads(), (count + grain - 1) / grain, 256}) : 1;
+  const int64_t threads = usable ? std::min<int64_t>({openmp.max_threads(), (count + grain - 1) / grain, 256}) : 1;
   if (threads <= 1) {
     const SubnormalsOn subnormals_on;
     body(int64_t{0}, count);

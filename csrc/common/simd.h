@@ -1,4 +1,5 @@
-// How CPU loops are compiled: once for any x86-64 and again for AVX2 + FMA and for AVX-512, chosen when the library loads.
+// How CPU loops are compiled: once for any x86-64 and again for AVX2 + FMA and for AVX-512, chosen when the library
+// loads.
 #pragma once
 
 // The levels are named by micro-architecture because "avx2" would not include FMA, which box_math's exp needs.

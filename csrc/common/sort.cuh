@@ -1,9 +1,10 @@
-// Block-wide sort of keys in shared memory.
+// Block-wide sort of keys in shared memory, and the largest of many keys in order.
 #pragma once
 
 #include <cstdint>
 
 #include "common/cuda.cuh"
+#include "common/select.cuh"
 
 namespace ssd {
 
@@ -32,6 +33,18 @@ inline __device__ void block_sort_descending(uint64_t* keys, int size) {
       __syncthreads();
     }
   }
+}
+
+// As block_select, with the selected keys in descending order. `selected` holds next_power_of_two(wanted) keys.
+template <typename Source>
+__device__ int block_select_sorted(const Source& source, int count, uint64_t bound, int wanted, uint64_t* selected,
+                                   SelectShared& shared) {
+  const int found = block_select(source, count, bound, wanted, selected, shared);
+  const int padded = next_power_of_two(found);
+  for (int i = found + static_cast<int>(threadIdx.x); i < padded; i += blockDim.x) selected[i] = 0;
+  __syncthreads();
+  block_sort_descending(selected, padded);
+  return found;
 }
 
 }  // namespace ssd

@@ -1,6 +1,7 @@
 // The array View, a plain struct, and the checks that every op makes on its arguments before it dispatches.
 //
-// A message names the op, the argument, what was expected and what was given: "nms: scores: expected shape [5], got [4]".
+// A message names the op, the argument, what was expected and what was given: "nms: scores: expected shape [5], got
+// [4]".
 #pragma once
 
 #include <cstdint>
@@ -106,8 +107,10 @@ class Checks {
 
   // On the same device as `reference`, with memory behind it.
   void device(const View& view, const std::string& argument, const View& reference) const {
-    if (view.device.kind == Device::other) value_error(argument, "an array on the CPU or a CUDA GPU", name_of(view.device));
-    if (view.device != reference.device) value_error(argument, "device " + name_of(reference.device), name_of(view.device));
+    if (view.device.kind == Device::other)
+      value_error(argument, "an array on the CPU or a CUDA GPU", name_of(view.device));
+    if (view.device != reference.device)
+      value_error(argument, "device " + name_of(reference.device), name_of(view.device));
     if (view.data == nullptr && view.size() > 0) value_error(argument, "an array with memory", "a fake or meta one");
   }
 

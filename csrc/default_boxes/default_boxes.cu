@@ -10,8 +10,8 @@ constexpr int kThreads = 256;
 // default_boxes_kernel: boxes[row] for every row.
 // Thread:  one box; writes 16 B.      Memory: writes 16 B a row; the parameters come in constant memory.
 // Order:   deterministic; no atomics.
-__global__ void __launch_bounds__(kThreads) default_boxes_kernel(const __grid_constant__ DefaultBoxParams params,
-                                                                 Box* boxes) {
+__global__ void __launch_bounds__(kThreads)
+    default_boxes_kernel(const __grid_constant__ DefaultBoxParams params, Box* boxes) {
   const int row = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
   if (row < params.num_rows) boxes[row] = default_box_at(params, row);
 }

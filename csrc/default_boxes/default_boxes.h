@@ -1,4 +1,5 @@
-// default_boxes: the boxes of every cell of every feature map, [P, 4] float32 xyxy. Source: Liu et al. 2016, section 2.2.
+// default_boxes: the boxes of every cell of every feature map, [P, 4] float32 xyxy. Source: Liu et al. 2016,
+// section 2.2.
 #pragma once
 
 #include "common/view.h"
@@ -26,9 +27,12 @@ inline void default_boxes(const std::vector<int64_t>& feature_maps, const std::v
   int64_t num_rows = 0;
   int64_t num_sizes = 0;
   for (int64_t i = 0; i < num_levels; ++i) {
-    params.levels[i] = {static_cast<int>(feature_maps[2 * i]),   static_cast<int>(feature_maps[2 * i + 1]),
-                        static_cast<int>(boxes_per_cell[i]),     static_cast<int>(num_rows),
-                        static_cast<int>(num_sizes),             steps[2 * i],
+    params.levels[i] = {static_cast<int>(feature_maps[2 * i]),
+                        static_cast<int>(feature_maps[2 * i + 1]),
+                        static_cast<int>(boxes_per_cell[i]),
+                        static_cast<int>(num_rows),
+                        static_cast<int>(num_sizes),
+                        steps[2 * i],
                         steps[2 * i + 1]};
     num_rows += feature_maps[2 * i] * feature_maps[2 * i + 1] * boxes_per_cell[i];
     num_sizes += boxes_per_cell[i];

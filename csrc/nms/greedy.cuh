@@ -5,13 +5,12 @@
 
 #include "common/box_math.h"
 #include "common/cuda.cuh"
-#include "common/select.cuh"
 #include "common/sort.cuh"
 
 namespace ssd {
 
-// Decides which boxes of a tile are kept. Thread t stands for box t, in score order; `alive` says that nothing before the
-// tile suppresses it, and suppressors(w) is the word of the boxes 32 w .. 32 w + 31 before t that would, if kept.
+// Decides which boxes of a tile are kept. Thread t stands for box t, in score order; `alive` says that nothing before
+// the tile suppresses it, and suppressors(w) is the word of the boxes 32 w .. 32 w + 31 before t that would, if kept.
 //
 // Warp after warp resolves its own 32 boxes and then strikes out later ones. Within a warp a box is decided as soon as
 // every suppressor of it is: typically two or three rounds, never more than 32.
@@ -70,9 +69,9 @@ struct SegmentShared {
   SelectShared select;
 };
 
-// Greedy NMS of the best `top_k` of the candidates source(0 .. count-1), keys as block_select takes them, until max_keep
-// are kept. box_at(key) is a candidate's box; emit(rank, key) is called once for each kept one. kept_boxes: global
-// scratch of max_keep boxes. Returns how many were kept. Called by a whole block of kSegmentThreads.
+// Greedy NMS of the best `top_k` of the candidates source(0 .. count-1), keys as block_select takes them, until
+// max_keep are kept. box_at(key) is a candidate's box; emit(rank, key) is called once for each kept one. kept_boxes:
+// global scratch of max_keep boxes. Returns how many were kept. Called by a whole block of kSegmentThreads.
 //
 // Candidates are taken in chunks, best first, so that any number of them needs the same shared memory; one chunk is
 // enough where top_k <= kSelectedKeys.
@@ -84,13 +83,8 @@ __device__ int segment_nms(const Source& source, int count, int top_k, int max_k
   uint64_t bound = ~uint64_t{0};
   for (int remaining = top_k; remaining > 0 && num_kept < max_keep;) {
     const int wanted = min(remaining, kSelectedKeys);
-    const int selected = block_select(source, count, bound, wanted, shared.keys, shared.select);
+    const int selected = block_select_sorted(source, count, bound, wanted, shared.keys, shared.select);
     if (selected == 0) break;
-    const int padded = next_power_of_two(selected);
-    for (int i = selected + thread; i < padded; i += kSegmentThreads) shared.keys[i] = 0;
-    __syncthreads();
-    block_sort_descending(shared.keys, padded);
-
     for (int first = 0; first < selected && num_kept < max_keep; first += kSegmentThreads) {
       const bool valid = first + thread < selected;
       const uint64_t key = valid ? shared.keys[first + thread] : 0;

@@ -1,5 +1,6 @@
-// nms and batched_nms in CUDA, any size in O(n) memory: sort by score, then chunk after chunk of the sorted boxes against
-// the boxes kept so far and against itself. No step waits for the host: the number of kept boxes stays on the device.
+// nms and batched_nms in CUDA, any size in O(n) memory: sort by score, then chunk after chunk of the sorted boxes
+// against the boxes kept so far and against itself. No step waits for the host: the number of kept boxes stays on the
+// device.
 #include "common/arena.h"
 #include "nms/greedy.cuh"
 #include "nms/sort_candidates.cuh"
@@ -30,8 +31,9 @@ struct Kept {  // the boxes kept so far, and how many; out and count are the op'
 };
 
 struct Chunk {
-  unsigned* matrix;  // [kChunkWords, kChunk]: bit b of matrix[w][j]: box 32 w + b comes before box j and would suppress it
-  unsigned* dead;    // [kChunkWords]: bit b of word w: a kept box suppresses box 32 w + b
+  unsigned*
+      matrix;  // [kChunkWords, kChunk]: bit b of matrix[w][j]: box 32 w + b comes before box j and would suppress it
+  unsigned* dead;  // [kChunkWords]: bit b of word w: a kept box suppresses box 32 w + b
 };
 
 // gather_kernel: boxes and classes in score order.
@@ -52,8 +54,8 @@ __global__ void __launch_bounds__(kCompareThreads)
 // Order:   deterministic: the atomics set bits.
 template <typename T>
 __global__ void __launch_bounds__(kCompareThreads)
-    compare_chunk_kernel(const __grid_constant__ Sorted<T> sorted, const __grid_constant__ Kept<T> kept, T iou_threshold,
-                         int first, const __grid_constant__ Chunk chunk) {
+    compare_chunk_kernel(const __grid_constant__ Sorted<T> sorted, const __grid_constant__ Kept<T> kept,
+                         T iou_threshold, int first, const __grid_constant__ Chunk chunk) {
   const int j = static_cast<int>(blockIdx.x * kCompareThreads + threadIdx.x);  // within the chunk
   if (first + j >= sorted.n) return;
   const BoxOf<T> box = sorted.boxes[first + j];
@@ -95,8 +97,7 @@ __global__ void __launch_bounds__(kChunk)
   const int64_t num_kept = *kept.count;
   // Words past the own one hold no box before this thread's; rows past the end of the boxes were never written.
   resolve_tile(
-      alive,
-      [&](int word) { return alive && word * kWarpSize <= thread ? chunk.matrix[word * kChunk + thread] : 0u; },
+      alive, [&](int word) { return alive && word * kWarpSize <= thread ? chunk.matrix[word * kChunk + thread] : 0u; },
       kept_words);
   int before = 0;
   const int total = count_kept(kept_words, before);

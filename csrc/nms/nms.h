@@ -1,7 +1,7 @@
 // nms, batched_nms, nms_padded: greedy non-maximum suppression, exact at any size, O(n) memory.
 //
-// Candidates are taken by descending score, ties by lower index; NaN scores are no candidates. A candidate is kept unless
-// a kept one (batched_nms: of its class) has iou > iou_threshold with it.
+// Candidates are taken by descending score, ties by lower index; NaN scores are no candidates. A candidate is kept
+// unless a kept one (batched_nms: of its class) has iou > iou_threshold with it.
 #pragma once
 
 #include "common/view.h"
@@ -15,7 +15,8 @@ inline int64_t nms_workspace(const View& boxes) {
   dispatch(
       "nms", boxes, [](auto...) {},
       [&](auto) {
-        bytes = static_cast<int64_t>(nms_cuda_workspace(boxes.ndim > 0 ? boxes.shape[0] : 0, boxes.dtype == DType::float64));
+        bytes = static_cast<int64_t>(
+            nms_cuda_workspace(boxes.ndim > 0 ? boxes.shape[0] : 0, boxes.dtype == DType::float64));
       });
   return bytes;
 }
@@ -35,11 +36,14 @@ inline void run_nms(const Checks& check, const char* op, const View& boxes, cons
 
   const auto run = [&](auto zero) {
     using T = decltype(zero);
-    const NmsTask<T> task{boxes.as<BoxOf<T>>(),    scores.as<T>(),      idxs == nullptr ? nullptr : idxs->as<int64_t>(), n,
-                          static_cast<T>(iou_threshold), kept.as<int64_t>(), count.as<int64_t>()};
-    dispatch(
-        op, boxes, [&](auto...) { nms_cpu(task); },
-        [&](auto stream) { nms_cuda(task, workspace.data, stream); });
+    const NmsTask<T> task{boxes.as<BoxOf<T>>(),
+                          scores.as<T>(),
+                          idxs == nullptr ? nullptr : idxs->as<int64_t>(),
+                          n,
+                          static_cast<T>(iou_threshold),
+                          kept.as<int64_t>(),
+                          count.as<int64_t>()};
+    dispatch(op, boxes, [&](auto...) { nms_cpu(task); }, [&](auto stream) { nms_cuda(task, workspace.data, stream); });
   };
   if (boxes.dtype == DType::float64) {
     run(0.0);
@@ -84,15 +88,16 @@ inline void nms_padded(const View& boxes, const View& scores, double iou_thresho
   check.at_least(max_output, 1, "max_output");
   check.fits_int32(n, "boxes");
   check.fits_int32(max_output, "max_output");
-  check.array(kept, "out", has_classes ? Shape{images, classes, max_output} : Shape{images, max_output},
-              {DType::int64}, boxes);
+  check.array(kept, "out", has_classes ? Shape{images, classes, max_output} : Shape{images, max_output}, {DType::int64},
+              boxes);
   check.array(counts, "counts", has_classes ? Shape{images, classes} : Shape{images}, {DType::int64}, boxes);
   check.array(workspace, "workspace", {kAny}, {DType::uint8}, boxes);
   check.at_least(workspace.shape[0], nms_padded_workspace(scores, max_output), "workspace");
   if (images * classes == 0) return;
 
-  const NmsPaddedTask task{boxes.as<Box>(), scores.as<float>(), images, classes, n, static_cast<float>(iou_threshold),
-                           max_output, kept.as<int64_t>(), counts.as<int64_t>()};
+  const NmsPaddedTask task{
+      boxes.as<Box>(),    scores.as<float>(),  images, classes, n, static_cast<float>(iou_threshold), max_output,
+      kept.as<int64_t>(), counts.as<int64_t>()};
   dispatch(
       "nms_padded", boxes, [&](auto...) { nms_padded_cpu(task); },
       [&](auto stream) { nms_padded_cuda(task, workspace.data, stream); });

@@ -26,8 +26,8 @@ __global__ void __launch_bounds__(kSegmentThreads)
     const int n = static_cast<int>(task.n);
     const int num_kept = segment_nms(
         key_at, n, n, static_cast<int>(task.max_output), task.iou_threshold,
-        [&](uint64_t key) { return boxes[index_of(key)]; },
-        [&](int rank, uint64_t key) { kept[rank] = index_of(key); }, kept_boxes + problem * task.max_output, shared);
+        [&](uint64_t key) { return boxes[index_of(key)]; }, [&](int rank, uint64_t key) { kept[rank] = index_of(key); },
+        kept_boxes + problem * task.max_output, shared);
     for (int64_t i = num_kept + threadIdx.x; i < task.max_output; i += kSegmentThreads) kept[i] = -1;
     if (threadIdx.x == 0) task.counts[problem] = num_kept;
     __syncthreads();  // the next problem reuses the shared memory

@@ -67,14 +67,15 @@ __global__ void __launch_bounds__(kThreads) scan_kernel(uint32_t* histogram, int
 }
 
 // scatter_kernel: moves the keys of a tile to their places, equal digits in their former order.
-// Block:   one tile, 256 keys a round.   Thread: one key a round: its place is the digit's base, plus the keys of the digit
+// Block:   one tile, 256 keys a round.   Thread: one key a round: its place is the digit's base, plus the keys of the
+// digit
 //          in the warps before, plus those in the lanes before.
 // Memory:  reads coalesced, writes in runs.   Order: deterministic: positions are counted, not raced for.
 template <typename Key>
 __global__ void __launch_bounds__(kThreads)
     scatter_kernel(const Key* keys, const uint32_t* order, int n, int shift, const uint32_t* histogram, Key* keys_out,
                    uint32_t* order_out) {
-  SSD_SHARED(base, uint32_t[kSortDigits]);                 // next free place of each digit
+  SSD_SHARED(base, uint32_t[kSortDigits]);                  // next free place of each digit
   SSD_SHARED(warp_counts, uint32_t[kWarps * kSortDigits]);  // of this round: keys of a digit in a warp
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = thread / kWarpSize;

@@ -1,5 +1,4 @@
 // The last stage of postprocess in CUDA: of everything kept of an image the best keep_top_k, written out.
-#include "common/select.cuh"
 #include "common/sort.cuh"
 #include "postprocess/stages.cuh"
 
@@ -38,12 +37,8 @@ __global__ void __launch_bounds__(kThreads)
   uint64_t bound = ~uint64_t{0};
   while (written < task.keep_top_k) {
     const int wanted = min(task.keep_top_k - written, kMergedKeys);
-    const int selected = block_select(key_at, count, bound, wanted, shared.keys, shared.select);
+    const int selected = block_select_sorted(key_at, count, bound, wanted, shared.keys, shared.select);
     if (selected == 0) break;
-    const int padded = next_power_of_two(selected);
-    for (int i = selected + thread; i < padded; i += kThreads) shared.keys[i] = 0;
-    __syncthreads();
-    block_sort_descending(shared.keys, padded);
     for (int i = thread; i < selected; i += kThreads) {
       const uint64_t key = shared.keys[i];
       const int column = row_of(key) / task.num_rows;

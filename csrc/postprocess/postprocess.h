@@ -1,5 +1,5 @@
-// postprocess: head outputs -> padded detections. Scores, threshold, top-k a class, decode, clip, greedy NMS a class, the
-// best keep_top_k of an image, rescale; over a batch, without a sync. Source: Liu et al. 2016, section 2.2.
+// postprocess: head outputs -> padded detections. Scores, threshold, top-k a class, decode, clip, greedy NMS a class,
+// the best keep_top_k of an image, rescale; over a batch, without a sync. Source: Liu et al. 2016, section 2.2.
 #pragma once
 
 #include <cmath>
@@ -10,7 +10,8 @@
 
 namespace ssd {
 
-// The smallest float whose value under a monotone function exceeds the threshold, by bisection over the floats in order.
+// The smallest float whose value under a monotone function exceeds the threshold, by bisection over the floats in
+// order.
 template <typename Function>
 float smallest_above(float threshold, Function function) {
   const auto float_at = [](int64_t position) {  // 0 is position 0, larger floats have larger positions
@@ -82,8 +83,8 @@ inline int64_t postprocess_workspace(const std::vector<View>& cls_logits, int64_
   dispatch(
       "postprocess", cls_logits[0], [](auto...) {},
       [&](auto) {
-        bytes = static_cast<int64_t>(
-            postprocess_cuda_workspace(cls_logits[0].shape[0], num_rows, num_columns, keep_top_k));
+        bytes =
+            static_cast<int64_t>(postprocess_cuda_workspace(cls_logits[0].shape[0], num_rows, num_columns, keep_top_k));
       });
   return bytes;
 }
@@ -171,8 +172,13 @@ inline void postprocess(const std::vector<View>& cls_logits, const std::vector<V
   task.logits_dtype = first.dtype;
   task.deltas_dtype = bbox_regression[0].dtype;
   task.default_boxes = default_boxes.as<Box>();
-  task.coder = {options.variances.at(0), options.variances.at(1),  options.variances.at(2), options.variances.at(3),
-                options.log_scale_low,   options.log_scale_high, options.yx};
+  task.coder = {options.variances.at(0),
+                options.variances.at(1),
+                options.variances.at(2),
+                options.variances.at(3),
+                options.log_scale_low,
+                options.log_scale_high,
+                options.yx};
   task.sigmoid = options.sigmoid;
   task.background = static_cast<int>(options.background);
   task.score_threshold = exclusive(options.score_threshold, options.score_inclusive);
@@ -180,8 +186,8 @@ inline void postprocess(const std::vector<View>& cls_logits, const std::vector<V
   // then exp(logit - background logit) does too. Without a background column there is nothing to compare with.
   task.can_reject = task.score_threshold >= 0 && (options.sigmoid || options.background >= 0);
   if (task.can_reject) {
-    task.reject_below = smallest_above(task.score_threshold,
-                                       [&](float x) { return options.sigmoid ? sigmoid(x) : exp(x); });
+    task.reject_below =
+        smallest_above(task.score_threshold, [&](float x) { return options.sigmoid ? sigmoid(x) : exp(x); });
   }
   task.top_k = static_cast<int>(options.top_k == 0 ? num_rows : std::min<int64_t>(options.top_k, num_rows));
   task.iou_threshold = exclusive(options.iou_threshold, options.iou_inclusive);
@@ -192,8 +198,8 @@ inline void postprocess(const std::vector<View>& cls_logits, const std::vector<V
   task.clip = static_cast<Stage>(options.clip);
   task.rescale = rescales ? static_cast<Stage>(options.rescale) : Stage::never;
   if ((task.clip != Stage::never || rescales) && !image_sizes.has_value() && image_size.empty()) {
-    check.value_error("image_sizes", rescales ? "sizes, since original_sizes are given" : "sizes, since spec.clip clips",
-                      "None");
+    check.value_error("image_sizes",
+                      rescales ? "sizes, since original_sizes are given" : "sizes, since spec.clip clips", "None");
   }
   task.boxes = out.boxes.as<Box>();
   task.scores = out.scores.as<float>();

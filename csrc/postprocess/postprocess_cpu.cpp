@@ -1,11 +1,11 @@
-// postprocess on the CPU in three parallel stages: candidates of row tiles, NMS of (image, class) segments, merge of images.
-#include "postprocess/postprocess_launch.h"
-
+// postprocess on the CPU in three parallel stages: candidates of row tiles, NMS of (image, class) segments, merge of
+// images.
 #include <algorithm>
 #include <vector>
 
 #include "common/parallel.h"
 #include "nms/greedy_cpu.h"
+#include "postprocess/postprocess_launch.h"
 #include "postprocess/score_filter_cpu.h"
 
 namespace ssd {

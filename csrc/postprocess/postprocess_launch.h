@@ -12,9 +12,9 @@ namespace ssd {
 
 constexpr int kMaxHeadLevels = 8;
 
-// Where the elements of one head output lie. A row of a level is (i0, i1, i2) of `sizes`, i2 fastest: (y, x, anchor) for
-// rows in HWA order, (anchor, y, x) for AHW, (0, row, 0) for a plain [N, P, columns] tensor. So NCHW, channels-last and
-// both channel orders are strides, and no kernel branches on them.
+// Where the elements of one head output lie. A row of a level is (i0, i1, i2) of `sizes`, i2 fastest: (y, x, anchor)
+// for rows in HWA order, (anchor, y, x) for AHW, (0, row, 0) for a plain [N, P, columns] tensor. So NCHW, channels-last
+// and both channel orders are strides, and no kernel branches on them.
 struct HeadMap {
   const void* data;
   int64_t image_stride, column_stride;
@@ -69,7 +69,7 @@ struct PostprocessTask {
   Stage clip, rescale;
   Sizes image_sizes, original_sizes;
 
-  Box* boxes;         // [N, keep_top_k], and so the following
+  Box* boxes;  // [N, keep_top_k], and so the following
   float* scores;
   int64_t* labels;
   int64_t* box_idxs;
@@ -82,8 +82,8 @@ struct PostprocessTask {
   }
 };
 
-// A candidate of one class as an integer: larger is better. Scores are not negative, so their bits order as they do; the
-// inverted index makes the lower of two tied default boxes the better one.
+// A candidate of one class as an integer: larger is better. Scores are not negative, so their bits order as they do;
+// the inverted index makes the lower of two tied default boxes the better one.
 SSD_HD uint64_t candidate_key(float score, int row) {
   return static_cast<uint64_t>(float_to_bits(score)) << 32 | ~static_cast<uint32_t>(row);
 }

@@ -16,7 +16,8 @@ SSD_HD int tile_pitch(int columns) { return columns | 1; }
 // Memory:  Staged: the tile is read once, coalesced, into shared memory, where three passes run over it (reject, max,
 //          sum and emit). Not staged (so many columns that no tile fits): the passes read global memory.
 //          Writes 8 B a row and 8 B a candidate.
-// Order:   the lists' order depends on the atomics; the sets do not, and the keys are distinct, so results do not either.
+// Order:   the lists' order depends on the atomics; the sets do not, and the keys are distinct, so results do not
+// either.
 template <typename T, bool Staged>
 __global__ void __launch_bounds__(kMaxTileRows)
     score_filter_kernel(const __grid_constant__ PostprocessTask task,
@@ -106,8 +107,7 @@ void filter_levels(const PostprocessTask& task, const PostprocessWorkspace& work
 }  // namespace
 
 void score_filter(const PostprocessTask& task, const PostprocessWorkspace& workspace, Stream stream) {
-  visit_logit_type(task.logits_dtype,
-                   [&](auto zero) { filter_levels<decltype(zero)>(task, workspace, stream); });
+  visit_logit_type(task.logits_dtype, [&](auto zero) { filter_levels<decltype(zero)>(task, workspace, stream); });
 }
 
 }  // namespace ssd

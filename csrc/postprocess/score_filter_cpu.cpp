@@ -1,5 +1,5 @@
-// The first stage of postprocess on the CPU. Most rows hold no candidate, and the logits alone say so (reject_below): the
-// stage is one vectorised pass over the logits, and takes exponentials of the few rows that survive.
+// The first stage of postprocess on the CPU. Most rows hold no candidate, and the logits alone say so (reject_below):
+// the stage is one vectorised pass over the logits, and takes exponentials of the few rows that survive.
 #include "postprocess/score_filter_cpu.h"
 
 #include <algorithm>
@@ -121,9 +121,8 @@ void score_filter_cpu(const PostprocessTask& task, int64_t image, int begin, int
     const int first = std::max(begin - level.first_row, 0);
     const int last = std::min(end - level.first_row, level.num_rows);
     if (first >= last) continue;
-    visit_logit_type(task.logits_dtype, [&](auto zero) {
-      filter_level<decltype(zero)>(task, level, image, first, last, candidates);
-    });
+    visit_logit_type(task.logits_dtype,
+                     [&](auto zero) { filter_level<decltype(zero)>(task, level, image, first, last, candidates); });
   }
 }
 

@@ -7,14 +7,15 @@
 namespace ssd {
 
 // Candidates of a segment (a class of an image) that are listed. Of a segment with more, the next stage rescans the
-// logits instead: an untrained head gives every class a candidate a row, and lists for that would be as large as the logits.
+// logits instead: an untrained head gives every class a candidate a row, and lists for that would be as large as the
+// logits.
 constexpr int kListCapacity = 1024;
 
 struct PostprocessWorkspace {
-  float* row_max;   // [N, P] softmax: the largest logit of a row, +inf where the row has no candidate
-  float* row_sum;   // [N, P] softmax: the sum of its terms
-  uint64_t* lists;  // [N, C, list_capacity] candidate keys of a segment, in any order
-  int* list_sizes;  // [N, C] candidates of a segment, which may exceed the list
+  float* row_max;       // [N, P] softmax: the largest logit of a row, +inf where the row has no candidate
+  float* row_sum;       // [N, P] softmax: the sum of its terms
+  uint64_t* lists;      // [N, C, list_capacity] candidate keys of a segment, in any order
+  int* list_sizes;      // [N, C] candidates of a segment, which may exceed the list
   uint64_t* kept_keys;  // [N, C, kept_capacity] what NMS keeps of a segment, best first
   Box* kept_boxes;      // [N, C, kept_capacity]
   int* kept_sizes;      // [N, C]

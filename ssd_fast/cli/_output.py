@@ -15,8 +15,12 @@ err = Console(stderr=True)
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on stdout."""
-    typer.echo(json.dumps(value, indent=2, allow_nan=False))
+    """One JSON value on stdout: of an array one element a line."""
+    if isinstance(value, list) and value:
+        text = "[\n" + ",\n".join(json.dumps(item, allow_nan=False) for item in value) + "\n]"
+    else:
+        text = json.dumps(value, indent=2, allow_nan=False)
+    typer.echo(text)
 
 
 def print_error(message: object) -> None:

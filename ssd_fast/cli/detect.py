@@ -38,25 +38,26 @@ def detect(
     """Detect the objects in pictures, or in all pictures of folders."""
     detector = _load(weights, device)
     paths, failures = _find(images)
-    names = _Names()
+    names = _Names(paths)
     results = []
     for path in _progress(paths) if any(path.is_dir() for path in images) else paths:
         try:
             result, picture = _detect_one(detector, path, score, draw=pictures is not None)
             if picture is not None and pictures is not None:
                 pictures.mkdir(parents=True, exist_ok=True)
-                picture.save(pictures / names.unused(path))
+                picture.save(names.unused(pictures, path))
         except (OSError, ValueError, RuntimeError) as error:
             failures += 1
             reason = str(error)
             print_error(reason if str(path) in reason else f"{path}: {reason}")
             continue
         results.append(result)
-        if not as_json:
-            _show(result, detector)
     if as_json:
         print_json(results)
-    elif pictures is not None and results:
+    else:  # after the progress bar, which shares the terminal
+        for result in results:
+            _show(result, detector)
+    if pictures is not None and results and not as_json:
         out.print(Text(f"{len(results)} picture{'s' if len(results) > 1 else ''} written to {pictures}"), soft_wrap=True)
     if failures:
         raise typer.Exit(1)
@@ -142,19 +143,19 @@ def _show(result: dict[str, Any], detector: Detector) -> None:
 def _progress(paths: list[Path]) -> Iterator[Path]:
     """The paths, with a bar on stderr."""
     columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=not err.is_terminal) as progress:
+    with Progress(*columns, console=err) as progress:
         yield from progress.track(paths)
 
 
 class _Names:
-    """Names of the pictures, never the same twice and never an image's own."""
+    """Where pictures go: never the same place twice, and never over an image."""
 
-    def __init__(self) -> None:
-        self._used: set[str] = set()
+    def __init__(self, images: Iterable[Path]) -> None:
+        self._used = {path.resolve() for path in images}
 
-    def unused(self, path: Path) -> str:
+    def unused(self, folder: Path, image: Path) -> Path:
         number = 1
-        while (name := f"{path.stem}_detections{'' if number == 1 else f'_{number}'}.png") in self._used:
+        while (path := folder / f"{image.stem}_detections{'' if number == 1 else f'_{number}'}.png").resolve() in self._used:
             number += 1
-        self._used.add(name)
-        return name
+        self._used.add(path.resolve())
+        return path

@@ -21,7 +21,8 @@ def default_boxes(spec: DefaultBoxSpec, *, device: Any = None) -> torch.Tensor:
     Returns: float32 [P, 4] xyxy, P = spec.num_boxes, maps in order, in the order spec.row_order within a map.
     Ties: none.   Grad: none.   Syncs: never.
     Raises: TypeError: spec is no DefaultBoxSpec.
-    Source: Liu et al. 2016, section 2.2; bit-equal to OpenCV's PriorBox. Specification: ssd_fast.reference.default_boxes
+    Source: Liu et al. 2016, section 2.2; bit-equal to OpenCV's PriorBox.
+    Specification: ssd_fast.reference.default_boxes
     """
     if not isinstance(spec, DefaultBoxSpec):
         raise TypeError(f"default_boxes: spec: expected a DefaultBoxSpec, got {type(spec).__name__}")
@@ -71,8 +72,8 @@ def _num_boxes(feature_maps: Sequence[int], boxes_per_cell: Sequence[int]) -> in
 
 
 _op = register(
-    "default_boxes(int[] feature_maps, int[] boxes_per_cell, float[] box_sizes, float[] steps, float offset, bool clip, "
-    "bool normalized, bool ahw, int[] image_size, Device device) -> Tensor",
+    "default_boxes(int[] feature_maps, int[] boxes_per_cell, float[] box_sizes, float[] steps, float offset, "
+    "bool clip, bool normalized, bool ahw, int[] image_size, Device device) -> Tensor",
     _default_boxes,
     _fake,
     keys=("CompositeExplicitAutograd",),  # no tensor argument to choose a device by

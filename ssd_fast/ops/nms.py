@@ -29,7 +29,7 @@ def nms(boxes: Any, scores: Any, iou_threshold: float) -> Any:
 
 
 def batched_nms(boxes: Any, scores: Any, idxs: Any, iou_threshold: float) -> Any:
-    """NMS within each class, as torchvision.ops.batched_nms, but never by offsetting boxes: IoUs are those of the boxes.
+    """NMS within each class, as torchvision.ops.batched_nms, but never by offsetting boxes: their IoUs stay exact.
 
     Args:
         boxes, scores, iou_threshold: as for nms.

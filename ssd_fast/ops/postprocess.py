@@ -34,8 +34,8 @@ def postprocess(
         default_boxes: [P, 4] float32 xyxy, in the rows' order.
         spec: what to do; for raw maps also the channel and row order.
         coder: how bbox_regression encodes boxes.
-        image_sizes: the window that spec.clip clips to, in the unit of default_boxes: one (height, width), an int [N, 2]
-            tensor on the device, or a list of pairs (copied to the device: not while a CUDA graph is captured).
+        image_sizes: the window that spec.clip clips to, in the unit of default_boxes: one (height, width), an int
+            [N, 2] tensor on the device, or a list of pairs (copied to the device: not during CUDA graph capture).
         original_sizes: likewise, sizes that boxes are scaled to from image_sizes, at the stage spec.rescale.
     Returns: Detections of K = spec.keep_top_k an image, best first, padded. Inputs are not modified.
     Ties: equal scores: lower class, then lower default box.   Grad: none.
@@ -117,7 +117,9 @@ def _as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
                 "is captured, got a list, which would have to be copied"
             )
         if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in sizes):
-            raise ValueError(f"postprocess: {argument}: expected (height, width) or a list of such pairs, got {sizes!r}")
+            raise ValueError(
+                f"postprocess: {argument}: expected (height, width) or a list of such pairs, got {sizes!r}"
+            )
         return arrays.from_list(sizes, "int64", like=like), []
     arrays.library_of(sizes, "postprocess", argument)
     integral = arrays.dtype_name(sizes) in ("int64", "int32", "int16", "uint8")

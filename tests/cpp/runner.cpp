@@ -30,7 +30,6 @@ void begin_schedule(int seed) {
   options.order = seed == 0 ? emu::Order::kInOrder : seed == 1 ? emu::Order::kReverse : emu::Order::kRandom;
   options.preempt = seed < 2 || seed % 3 == 0 ? 0 : seed % 3 == 1 ? 4 : 64;
   options.resident_blocks = 4 + static_cast<unsigned>(seed) % 4;
-  options.quiet = true;
   emu::restart(options);
 #else
   (void)seed;
@@ -91,7 +90,8 @@ struct Runner::Outcome {
   }
 };
 
-Runner::Runner(const std::string& family, int argc, char** argv) : family_(family), faults_(kChecked) {
+Runner::Runner(const std::string& family, int argc, char** argv, int schedules)
+    : family_(family), schedules_(schedules), faults_(kChecked) {
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument == "--list") {

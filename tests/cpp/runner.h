@@ -40,9 +40,10 @@ class DeviceArray {
   T* data() { return data_; }
   std::size_t size() const { return size_; }
 
-  std::vector<T> host() const {
-    std::vector<T> values(size_);
-    require(cudaMemcpy(values.data(), data_, bytes(), cudaMemcpyDeviceToHost));
+  std::vector<T> host() const { return first(size_); }
+  std::vector<T> first(std::size_t count) const {  // so many elements, where the others were never written
+    std::vector<T> values(count);
+    require(cudaMemcpy(values.data(), data_, count * sizeof(T), cudaMemcpyDeviceToHost));
     return values;
   }
 
@@ -115,7 +116,7 @@ class Runner {
  public:
   using Function = std::function<void(Case&)>;
 
-  Runner(const std::string& family, int argc, char** argv);
+  Runner(const std::string& family, int argc, char** argv, int schedules = 20);  // unless --schedules says
 
   void good(const std::string& name, const Function& function);
 
@@ -135,7 +136,7 @@ class Runner {
 
   std::string family_;
   std::vector<std::string> wanted_;
-  int schedules_ = 20;
+  int schedules_;
   int first_seed_ = 0;
   bool list_ = false;
   bool faults_;

@@ -235,7 +235,6 @@ bool check_access(const void* address, int bytes, AccessKind kind, const void* c
     if (!is_private(address)) check.report_fault("not device memory");
     return false;
   }
-  stats.accesses += 1;
   const char* byte = static_cast<const char*>(address);
   const char* end = byte + bytes;
   while (byte < end) {

@@ -24,22 +24,13 @@ struct Options {
   unsigned preempt = 0;          // n: switch threads at every n-th atomic or checked access, on average; 0: hardly ever
 };
 
-struct Stats {
-  uint64_t launches = 0;
-  uint64_t blocks = 0;
-  uint64_t threads = 0;
-  uint64_t switches = 0;  // between threads
-  uint64_t accesses = 0;  // to device memory, as seen by the checker
-};
-
 extern Options options;
-extern Stats stats;
 
 // Takes up these options as if nothing had been launched before.
 void restart(const Options& options);
 
-// Since restart. A finding that repeats on the same source lines counts again, but its text is kept once; at most 100
-// are.
+// Since restart. What repeats on the same source lines counts again, but its text is kept once; at most 100 texts are.
+// A finding makes its launch fail, with its text as the error's message.
 int finding_count();
 const std::vector<std::string>& findings();  // what, where in the source, which kernel, block and thread
 

@@ -16,7 +16,6 @@ dim3 gridDim;
 namespace emu {
 
 Options options;
-Stats stats;
 Launch running;
 Thread* current = nullptr;
 bool in_kernel = false;
@@ -52,8 +51,6 @@ void admit_block() {
     thread.index = unflatten(i, blockDim);
     make_ready(thread);
   }
-  stats.blocks += 1;
-  stats.threads += thread_count;
   running.resident.push_back(std::move(block));
 }
 
@@ -84,7 +81,6 @@ void make_current(Thread& thread) {
   current = &thread;
   threadIdx = thread.index;
   blockIdx = thread.block->index;
-  stats.switches += 1;
 }
 
 void exit_thread(Thread& thread) {
@@ -156,8 +152,8 @@ void run_all_blocks() {
   const std::size_t resident = std::max(1u, options.resident_blocks);
   while (running.resident.size() < resident && running.next_block < running.block_order.size()) admit_block();
   if (Thread* first = pick()) begin_or_resume(running.host, *first);
-  if (!running.failed && !running.resident.empty()) report_deadlock();
   current = nullptr;
+  if (!running.failed && !running.resident.empty()) report_deadlock();
   abandon_blocks();
   running.retired.reset();
 }
@@ -253,7 +249,6 @@ cudaError_t run(const Kernel& kernel, dim3 grid, dim3 block, std::size_t dynamic
   running.chances_to_yield = 0;
   running.yields_without_progress = 0;
   launches_since_restart += 1;
-  stats.launches += 1;
   seed_random();
   order_blocks(std::size_t(grid.x) * grid.y * grid.z);
 
