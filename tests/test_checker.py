@@ -27,7 +27,13 @@ FAULTS = (
     "fault-nms-global-overrun",
     "fault-nms-shared-overrun",
     "fault-exchange-unordered",
-    "fault-last-block-unfenced",
+    "fault-exchange-shuffled",
+    "fault-exchange-halved",
+    "fault-last-block-unreleased",
+    "fault-last-block-unacquired",
+    "fault-flag-too-early",
+    "fault-histogram-barrier",
+    "fault-two-writers",
     "fault-divergent-barrier",
     "fault-missing-lane",
     "fault-livelock",
@@ -95,9 +101,9 @@ def test_checker_reports_fault(runners: Path, fault: str) -> None:
 
 def test_runner_fails_when_a_case_does(runners: Path) -> None:
     """A missing fence shows in no result: without the checker, the fault is missed."""
-    result = run(runners / "demo_plain", "--faults", "fault-last-block-unfenced")
+    result = run(runners / "demo_plain", "--faults", "fault-last-block-unreleased")
     assert result.returncode == 1
-    assert re.match(r"MISSED +fault-last-block-unfenced ", result.stdout)
+    assert re.match(r"MISSED +fault-last-block-unreleased ", result.stdout)
     assert result.stdout.splitlines()[-1] == "demo: 0 passed, 1 failed"
 
 

@@ -10,6 +10,7 @@ import torch
 from .. import _backend, arrays
 from ..detections import Detections
 from ..specs import BoxCoderSpec, PostprocessSpec
+from ._head_outputs import as_levels, as_sizes, count_columns
 from ._library import register
 
 _STAGES = {"none": 0, "before_nms": 1, "after_nms": 2}
@@ -48,13 +49,13 @@ def postprocess(
         raise TypeError(f"postprocess: spec: expected a PostprocessSpec, got {type(spec).__name__}")
     if not isinstance(coder, BoxCoderSpec):
         raise TypeError(f"postprocess: coder: expected a BoxCoderSpec, got {type(coder).__name__}")
-    logits = _as_levels(cls_logits, "cls_logits")
-    deltas = _as_levels(bbox_regression, "bbox_regression")
-    size_tensor, size = _as_sizes(image_sizes, "image_sizes", logits[0])
-    original_tensor, original = _as_sizes(original_sizes, "original_sizes", logits[0])
-    num_columns = _num_columns(logits[0], deltas[0])
-    background = -1 if spec.background is None else spec.background % max(num_columns, 1)
-    if spec.background is not None and spec.background >= num_columns:
+    logits = as_levels(cls_logits, "cls_logits")
+    deltas = as_levels(bbox_regression, "bbox_regression")
+    size_tensor, size = as_sizes(image_sizes, "image_sizes", logits[0])
+    original_tensor, original = as_sizes(original_sizes, "original_sizes", logits[0])
+    columns = count_columns(logits[0], deltas[0])
+    background = -1 if spec.background is None else spec.background % max(columns, 1)
+    if spec.background is not None and spec.background >= columns:
         background = spec.background  # out of range: the op says so
     is_torch = arrays.library_of(logits[0], "postprocess", "cls_logits") == "torch"
     return Detections(
@@ -62,7 +63,7 @@ def postprocess(
             logits,
             deltas,
             default_boxes,
-            num_columns,
+            columns,
             spec.activation == "sigmoid",
             background,
             spec.score_threshold,
@@ -84,48 +85,6 @@ def postprocess(
             original,
         )
     )
-
-
-def _as_levels(head: Any, argument: str) -> list[Any]:
-    """A head output as a list of levels, each known to be an array."""
-    levels = list(head) if isinstance(head, (list, tuple)) else [head]
-    if not levels:
-        raise ValueError(f"postprocess: {argument}: expected 1 to 8 levels, got none")
-    for level in levels:
-        arrays.library_of(level, "postprocess", argument)
-    return levels
-
-
-def _num_columns(logits: Any, deltas: Any) -> int:
-    """C, for raw maps from the two channel counts; 0 where the shapes make no sense, which the op then reports."""
-    if len(logits.shape) != 4:
-        return arrays.dimension(logits, -1)
-    anchors = arrays.dimension(deltas, 1) // 4
-    return arrays.dimension(logits, 1) // anchors if anchors else 0
-
-
-def _as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
-    """(an int64 [N, 2] array or None, one (height, width) or nothing)."""
-    if sizes is None:
-        return None, []
-    if isinstance(sizes, (list, tuple)):
-        if all(isinstance(side, (int, float)) for side in sizes):
-            return None, [float(side) for side in sizes]
-        if isinstance(like, torch.Tensor) and like.is_cuda and torch.cuda.is_current_stream_capturing():
-            raise ValueError(
-                f"postprocess: {argument}: expected one (height, width) or a tensor on the device while a CUDA graph "
-                "is captured, got a list, which would have to be copied"
-            )
-        if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in sizes):
-            raise ValueError(
-                f"postprocess: {argument}: expected (height, width) or a list of such pairs, got {sizes!r}"
-            )
-        return arrays.from_list(sizes, "int64", like=like), []
-    arrays.library_of(sizes, "postprocess", argument)
-    integral = arrays.dtype_name(sizes) in ("int64", "int32", "int16", "uint8")
-    if not integral:
-        raise TypeError(f"postprocess: {argument}: expected integers, got {arrays.dtype_name(sizes)}")
-    return (sizes.long() if isinstance(sizes, torch.Tensor) else sizes.astype("int64")), []
 
 
 def _postprocess(

@@ -153,9 +153,12 @@ __global__ void nms_resolve_kernel(const uint64_t* __restrict__ mask, int n, int
 template <Fault kFault>
 __global__ void exchange_kernel(int* out) {
   SSD_SHARED(values, int[32]);
+  constexpr bool kWrong = kFault != Fault::kNone;
   values[threadIdx.x] = static_cast<int>(threadIdx.x);
-  if (kFault != Fault::kExchangeUnordered) __syncwarp();
-  out[threadIdx.x] = values[threadIdx.x ^ 1];
+  if (!kWrong) __syncwarp();
+  if (kFault == Fault::kExchangeShuffled) __shfl_xor_sync(kFullWarp, 0, 16);
+  if (kFault == Fault::kExchangeHalved) __syncwarp(threadIdx.x < 16 ? 0x0000ffffu : 0xffff0000u);
+  out[threadIdx.x] = values[threadIdx.x ^ 16];
 }
 
 template <Fault kFault>
@@ -170,9 +173,9 @@ __global__ void last_block_sum_kernel(const float* __restrict__ x, int n, float*
   value = warp_sum(value);
   if (thread == 0) {
     partial[blockIdx.x] = value;
-    if (kFault != Fault::kLastBlockUnfenced) __threadfence();
+    if (kFault != Fault::kLastBlockUnreleased) __threadfence();
     is_last = atomicAdd(ticket, 1u) == gridDim.x - 1;
-    if (kFault != Fault::kLastBlockUnfenced) __threadfence();
+    if (kFault != Fault::kLastBlockUnacquired) __threadfence();
   }
   __syncthreads();
   if (!is_last) return;
@@ -182,14 +185,16 @@ __global__ void last_block_sum_kernel(const float* __restrict__ x, int n, float*
   if (thread == 0) *sum = total;
 }
 
-__global__ void wait_for_flag_kernel(int* flag, int* out) {
+template <Fault kFault>
+__global__ void wait_for_flag_kernel(int* flags, int* out) {
   if (threadIdx.x != 0) return;
   if (blockIdx.x == 0) {
+    if (kFault == Fault::kFlagTooEarly) atomicExch(&flags[0], 1);
     out[0] = 42;
     __threadfence();
-    atomicExch(flag, 1);
+    atomicExch(&flags[kFault == Fault::kFlagTooEarly ? 1 : 0], 1);
   } else {
-    while (atomicAdd(flag, 0) == 0) __nanosleep(100);
+    while (atomicAdd(&flags[0], 0) == 0) __nanosleep(100);
     __threadfence();
     out[1] = out[0] + 1;
   }
@@ -204,6 +209,7 @@ __global__ void axpy_kernel(const Half* __restrict__ x, Half* __restrict__ y, fl
   if (i < n) y[i] = Half(a * static_cast<float>(x[i]) + static_cast<float>(y[i]));
 }
 
+template <Fault kFault>
 __global__ void histogram_kernel(const int* __restrict__ x, int n, int* counts, unsigned* seen, float* total) {
   SSD_SHARED(block_counts, int[16]);
   if (threadIdx.x < 16) block_counts[threadIdx.x] = 0;
@@ -214,7 +220,7 @@ __global__ void histogram_kernel(const int* __restrict__ x, int n, int* counts, 
     atomicOr(&seen[i / 32], 1u << (i % 32));
     atomicAdd(total, 0.5f);
   }
-  __syncthreads();
+  if (kFault != Fault::kHistogramBarrierMissing) __syncthreads();
   if (threadIdx.x < 16) atomicAdd(&counts[threadIdx.x], block_counts[threadIdx.x]);
 }
 
@@ -281,8 +287,8 @@ void launch_nms(const Box* boxes, int classes, int n, float threshold, uint64_t*
 // ---------------------------------------------------------------------------------------------------------
 
 void sort(const float* values, int rows, int n, float* sorted, int* indices, Stream stream, Fault fault) {
-  const auto kernel =
-      fault == Fault::kSortBarrierMissing ? sort_kernel<Fault::kSortBarrierMissing> : sort_kernel<Fault::kNone>;
+  auto kernel = sort_kernel<Fault::kNone>;
+  if (fault == Fault::kSortBarrierMissing) kernel = sort_kernel<Fault::kSortBarrierMissing>;
   const unsigned threads = 512;
   const size_t shared_bytes = 2 * threads * sizeof(uint64_t);
   launch(kernel, dim3(static_cast<unsigned>(rows)), dim3(threads), shared_bytes, stream, values, n, sorted, indices);
@@ -310,14 +316,17 @@ void nms(const Box* boxes, int classes, int n, float threshold, int max_output, 
 }
 
 void exchange(int* out, Stream stream, Fault fault) {
-  const auto kernel =
-      fault == Fault::kExchangeUnordered ? exchange_kernel<Fault::kExchangeUnordered> : exchange_kernel<Fault::kNone>;
+  auto kernel = exchange_kernel<Fault::kNone>;
+  if (fault == Fault::kExchangeUnordered) kernel = exchange_kernel<Fault::kExchangeUnordered>;
+  if (fault == Fault::kExchangeShuffled) kernel = exchange_kernel<Fault::kExchangeShuffled>;
+  if (fault == Fault::kExchangeHalved) kernel = exchange_kernel<Fault::kExchangeHalved>;
   launch(kernel, dim3(1), dim3(32), 0, stream, out);
 }
 
 void last_block_sum(const float* x, int n, float* partial, unsigned* ticket, float* sum, Stream stream, Fault fault) {
-  const auto kernel = fault == Fault::kLastBlockUnfenced ? last_block_sum_kernel<Fault::kLastBlockUnfenced>
-                                                         : last_block_sum_kernel<Fault::kNone>;
+  auto kernel = last_block_sum_kernel<Fault::kNone>;
+  if (fault == Fault::kLastBlockUnreleased) kernel = last_block_sum_kernel<Fault::kLastBlockUnreleased>;
+  if (fault == Fault::kLastBlockUnacquired) kernel = last_block_sum_kernel<Fault::kLastBlockUnacquired>;
   launch(kernel, dim3(16), dim3(32), 0, stream, x, n, partial, ticket, sum);
 }
 
@@ -331,14 +340,18 @@ void bfloat16_axpy(const uint16_t* x, uint16_t* y, float a, int n, Stream stream
          reinterpret_cast<const __nv_bfloat16*>(x), reinterpret_cast<__nv_bfloat16*>(y), a, n);
 }
 
-void histogram(const int* x, int n, int* counts, unsigned* seen, float* total, Stream stream) {
-  launch(histogram_kernel, dim3(4), dim3(64), 0, stream, x, n, counts, seen, total);
+void histogram(const int* x, int n, int* counts, unsigned* seen, float* total, Stream stream, Fault fault) {
+  auto kernel = histogram_kernel<Fault::kNone>;
+  if (fault == Fault::kHistogramBarrierMissing) kernel = histogram_kernel<Fault::kHistogramBarrierMissing>;
+  launch(kernel, dim3(4), dim3(64), 0, stream, x, n, counts, seen, total);
 }
 
 void functions(int* out, Stream stream) { launch(functions_kernel, dim3(1), dim3(64), 0, stream, out); }
 
-void wait_for_flag(int* flag, int* out, Stream stream) {
-  launch(wait_for_flag_kernel, dim3(2), dim3(32), 0, stream, flag, out);
+void wait_for_flag(int* flags, int* out, Stream stream, Fault fault) {
+  auto kernel = wait_for_flag_kernel<Fault::kNone>;
+  if (fault == Fault::kFlagTooEarly) kernel = wait_for_flag_kernel<Fault::kFlagTooEarly>;
+  launch(kernel, dim3(2), dim3(32), 0, stream, flags, out);
 }
 
 }  // namespace ssd::demo

@@ -5,6 +5,10 @@
 namespace ssd::demo {
 namespace {
 
+__global__ void write_twice_kernel(int* out) {
+  if (threadIdx.x % kWarpSize == 0) out[0] = static_cast<int>(threadIdx.x);
+}
+
 __global__ void diverge_at_barrier_kernel(int* out) {
   if (threadIdx.x % 2 == 1) {
     __syncthreads();
@@ -38,6 +42,8 @@ __global__ void use_dynamic_shared_kernel(int* out) {
 }
 
 }  // namespace
+
+void write_twice(int* out, Stream stream) { launch(write_twice_kernel, dim3(1), dim3(64), 0, stream, out); }
 
 void diverge_at_barrier(int* out, Stream stream) {
   launch(diverge_at_barrier_kernel, dim3(1), dim3(64), 0, stream, out);

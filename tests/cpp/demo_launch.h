@@ -16,15 +16,20 @@ namespace ssd::demo {
 
 enum class Fault {
   kNone,
-  kSortBarrierMissing,     // of many barriers in a loop, one now and then
-  kSumBarrierMissing,      // between writing the warps' sums and reading them
-  kSumUninitialised,       // reads sums of warps that the block does not have
-  kCompactBarrierMissing,  // at the end of a loop whose next round overwrites what is still read
-  kNmsBarrierMissing,      // between filling the tile and reading it
-  kNmsGlobalOverrun,       // reads a box past the last
-  kNmsSharedOverrun,       // reads a box past the tile
-  kExchangeUnordered,      // no __syncwarp between lanes that exchange values through shared memory
-  kLastBlockUnfenced,      // no __threadfence around the ticket that says which block is last
+  kSortBarrierMissing,       // of many barriers in a loop, one now and then
+  kSumBarrierMissing,        // between writing the warps' sums and reading them
+  kSumUninitialised,         // reads sums of warps that the block does not have
+  kCompactBarrierMissing,    // at the end of a loop whose next round overwrites what is still read
+  kNmsBarrierMissing,        // between filling the tile and reading it
+  kNmsGlobalOverrun,         // reads a box past the last
+  kNmsSharedOverrun,         // reads a box past the tile
+  kExchangeUnordered,        // no __syncwarp between lanes that exchange values through shared memory
+  kExchangeShuffled,         // a shuffle, which orders nothing, in its place
+  kExchangeHalved,           // a __syncwarp of each half of the warp, and the halves exchange
+  kLastBlockUnreleased,      // no __threadfence before the ticket that says which block is last
+  kLastBlockUnacquired,      // and none after it
+  kFlagTooEarly,             // the flag is raised before the value is written
+  kHistogramBarrierMissing,  // between counting by atomics and reading the counts
 };
 
 struct alignas(16) Box {
@@ -62,7 +67,7 @@ void sum_and_compact(const float* x, int n, float threshold, float* sum, int* ke
 void nms(const Box* boxes, int classes, int n, float threshold, int max_output, uint64_t* mask, int* kept, int* counts,
          Stream stream, Fault fault = Fault::kNone);
 
-// out[lane] = lane ^ 1, through shared memory.
+// out[lane] = lane ^ 16, through shared memory.
 void exchange(int* out, Stream stream, Fault fault = Fault::kNone);
 
 // sum of x[n] over 16 blocks; the last one to finish adds the blocks' sums. partial [16]; ticket starts as 0.
@@ -74,15 +79,17 @@ void half_axpy(const uint16_t* x, uint16_t* y, float a, int n, Stream stream);
 void bfloat16_axpy(const uint16_t* x, uint16_t* y, float a, int n, Stream stream);
 
 // counts[value] of x[n] in 0..15; bit i of seen is set for every i < n; half of n is added to total by halves.
-void histogram(const int* x, int n, int* counts, unsigned* seen, float* total, Stream stream);
+void histogram(const int* x, int n, int* counts, unsigned* seen, float* total, Stream stream,
+               Fault fault = Fault::kNone);
 
 // A kernel of every warp function and scalar function; out[64] is worked out in run_demo.cpp.
 void functions(int* out, Stream stream);
 
-// Block 1 waits for block 0's value: out[0] = 42, out[1] = 43. flag starts as 0.
-void wait_for_flag(int* flag, int* out, Stream stream);
+// Block 1 waits for block 0's value: out[0] = 42, out[1] = 43. flags [2] start as 0.
+void wait_for_flag(int* flags, int* out, Stream stream, Fault fault = Fault::kNone);
 
 // Kernels that are nothing but wrong (demo_faults.cu).
+void write_twice(int* out, Stream stream);
 void diverge_at_barrier(int* out, Stream stream);
 void leave_out_a_lane(int* out, Stream stream);
 void spin_for_ever(int* flag, Stream stream);

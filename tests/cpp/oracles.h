@@ -39,13 +39,20 @@ BoxOf<T> hostile_box(int which) {
   const T infinity = std::numeric_limits<T>::infinity();
   const T huge = std::numeric_limits<T>::max() / 2;
   switch (which) {
-    case 0: return {nan, nan, nan, nan};
-    case 1: return {0, 0, nan, 50};
-    case 2: return {0, 0, infinity, infinity};
-    case 3: return {-infinity, 0, infinity, 50};
-    case 4: return {20, 20, 20, 60};  // no width
-    case 5: return {60, 60, 20, 20};  // the wrong way round
-    default: return {-huge, -huge, huge, huge};
+    case 0:
+      return {nan, nan, nan, nan};
+    case 1:
+      return {0, 0, nan, 50};
+    case 2:
+      return {0, 0, infinity, infinity};
+    case 3:
+      return {-infinity, 0, infinity, 50};
+    case 4:
+      return {20, 20, 20, 60};  // no width
+    case 5:
+      return {60, 60, 20, 20};  // the wrong way round
+    default:
+      return {-huge, -huge, huge, huge};
   }
 }
 
@@ -57,10 +64,18 @@ std::vector<BoxOf<T>> make_boxes(Boxes kind, int n, uint64_t seed) {
     const T x = kind == Boxes::kRandom || kind == Boxes::kHostile ? T(random.below(200)) : T(0);
     const T y = kind == Boxes::kRandom || kind == Boxes::kHostile ? T(random.below(200)) : T(0);
     switch (kind) {
-      case Boxes::kRandom: boxes[i] = {x, y, x + T(1 + random.below(80)), y + T(1 + random.below(80))}; break;
-      case Boxes::kIdentical: boxes[i] = {10, 10, 30, 50}; break;
-      case Boxes::kDisjoint: boxes[i] = {T(2 * i), T(0), T(2 * i + 1), T(1)}; break;
-      case Boxes::kStaircase: boxes[i] = {T(3 * i), T(0), T(3 * i + 10), T(10)}; break;
+      case Boxes::kRandom:
+        boxes[i] = {x, y, x + T(1 + random.below(80)), y + T(1 + random.below(80))};
+        break;
+      case Boxes::kIdentical:
+        boxes[i] = {10, 10, 30, 50};
+        break;
+      case Boxes::kDisjoint:
+        boxes[i] = {T(2 * i), T(0), T(2 * i + 1), T(1)};
+        break;
+      case Boxes::kStaircase:
+        boxes[i] = {T(3 * i), T(0), T(3 * i + 10), T(10)};
+        break;
       case Boxes::kHostile:
         boxes[i] = i % 3 == 1 ? hostile_box<T>(random.below(7)) : BoxOf<T>{x, y, x + T(60), y + T(60)};
         break;
@@ -103,11 +118,21 @@ std::vector<T> make_scores(Scores kind, int n, uint64_t seed) {
     // More digits than a float has, for double.
     const T uniform = T(random.uniform(0.0f, 1.0f)) + T(random.uniform(0.0f, 1.0f)) * T(0x1p-24f);
     switch (kind) {
-      case Scores::kRandom: scores[i] = uniform; break;
-      case Scores::kDescending: scores[i] = T(n - i); break;
-      case Scores::kTied: scores[i] = T(0.5); break;
-      case Scores::kFew: scores[i] = few[random.below(5)]; break;
-      case Scores::kHostile: scores[i] = random.below(2) == 0 ? hostile[random.below(8)] : uniform; break;
+      case Scores::kRandom:
+        scores[i] = uniform;
+        break;
+      case Scores::kDescending:
+        scores[i] = T(n - i);
+        break;
+      case Scores::kTied:
+        scores[i] = T(0.5);
+        break;
+      case Scores::kFew:
+        scores[i] = few[random.below(5)];
+        break;
+      case Scores::kHostile:
+        scores[i] = random.below(2) == 0 ? hostile[random.below(8)] : uniform;
+        break;
     }
   }
   return scores;

@@ -29,8 +29,12 @@ DefaultBoxParams make_params(const std::vector<Map>& maps, const Options& option
   DefaultBoxParams params{};
   int num_sizes = 0;
   for (const Map& map : maps) {
-    params.levels[params.num_levels++] = {map.height,      map.width, map.boxes_per_cell,
-                                          params.num_rows, num_sizes, kImageHeight / static_cast<float>(map.height),
+    params.levels[params.num_levels++] = {map.height,
+                                          map.width,
+                                          map.boxes_per_cell,
+                                          params.num_rows,
+                                          num_sizes,
+                                          kImageHeight / static_cast<float>(map.height),
                                           kImageWidth / static_cast<float>(map.width)};
     params.num_rows += map.height * map.width * map.boxes_per_cell;
     num_sizes += map.boxes_per_cell;

@@ -112,7 +112,7 @@ void exchange(Case& one, Fault fault) {
   DeviceArray<int> out(32);
   ssd::demo::exchange(out.data(), kStream, fault);
   std::vector<int> want(32);
-  for (int i = 0; i < 32; ++i) want[i] = i ^ 1;
+  for (int i = 0; i < 32; ++i) want[i] = i ^ 16;
   one.equal(out.host(), want, "out");
 }
 
@@ -140,7 +140,7 @@ void axpy(Case& one, const std::vector<uint16_t>& step, void (*run)(const uint16
   one.equal(device_y.host(), std::vector<uint16_t>(n, step[3]), "y");
 }
 
-void histogram(Case& one) {
+void histogram(Case& one, Fault fault) {
   const int n = 1000;
   Random random(5);
   std::vector<int> values(n);
@@ -155,7 +155,7 @@ void histogram(Case& one) {
   DeviceArray<int> counts = DeviceArray<int>::zeros(16);
   DeviceArray<unsigned> seen = DeviceArray<unsigned>::zeros(32);
   DeviceArray<float> total = DeviceArray<float>::zeros(1);
-  ssd::demo::histogram(input.data(), n, counts.data(), seen.data(), total.data(), kStream);
+  ssd::demo::histogram(input.data(), n, counts.data(), seen.data(), total.data(), kStream, fault);
   one.equal(counts.host(), want_counts, "counts");
   one.equal(seen.host(), want_seen, "seen");
   one.equal(total.host(), {n / 2.0f}, "total");
@@ -168,10 +168,10 @@ void functions(Case& one) {
   one.equal(out.host(), std::vector<int>(64, kFunctionsTested), "number of functions that are right");
 }
 
-void wait_for_flag(Case& one) {
-  DeviceArray<int> flag = DeviceArray<int>::zeros(1);
+void wait_for_flag(Case& one, Fault fault) {
+  DeviceArray<int> flags = DeviceArray<int>::zeros(2);
   DeviceArray<int> out(2);
-  ssd::demo::wait_for_flag(flag.data(), out.data(), kStream);
+  ssd::demo::wait_for_flag(flags.data(), out.data(), kStream, fault);
   one.equal(out.host(), {42, 43}, "out");
 }
 
@@ -186,9 +186,9 @@ void add_good(Runner& runner) {
   runner.good("last-block-sum", [](Case& one) { last_block_sum(one, Fault::kNone); });
   runner.good("half", [](Case& one) { axpy(one, {0x3800, 0x3c00, 0x3e00, 0x4000}, ssd::demo::half_axpy); });
   runner.good("bfloat16", [](Case& one) { axpy(one, {0x3f00, 0x3f80, 0x3fc0, 0x4000}, ssd::demo::bfloat16_axpy); });
-  runner.good("histogram", histogram);
+  runner.good("histogram", [](Case& one) { histogram(one, Fault::kNone); });
   runner.good("functions", functions);
-  runner.good("wait-for-flag", wait_for_flag);
+  runner.good("wait-for-flag", [](Case& one) { wait_for_flag(one, Fault::kNone); });
 }
 
 void add_faults(Runner& runner) {
@@ -204,8 +204,19 @@ void add_faults(Runner& runner) {
   runner.fault("fault-nms-shared-overrun", "out of bounds: read",
                [](Case& one) { nms(one, 500, 1, Fault::kNmsSharedOverrun); });
   runner.fault("fault-exchange-unordered", "data race", [](Case& one) { exchange(one, Fault::kExchangeUnordered); });
-  runner.fault("fault-last-block-unfenced", "data race",
-               [](Case& one) { last_block_sum(one, Fault::kLastBlockUnfenced); });
+  runner.fault("fault-exchange-shuffled", "data race", [](Case& one) { exchange(one, Fault::kExchangeShuffled); });
+  runner.fault("fault-exchange-halved", "data race", [](Case& one) { exchange(one, Fault::kExchangeHalved); });
+  runner.fault("fault-last-block-unreleased", "data race",
+               [](Case& one) { last_block_sum(one, Fault::kLastBlockUnreleased); });
+  runner.fault("fault-last-block-unacquired", "data race",
+               [](Case& one) { last_block_sum(one, Fault::kLastBlockUnacquired); });
+  runner.fault("fault-flag-too-early", "data race", [](Case& one) { wait_for_flag(one, Fault::kFlagTooEarly); });
+  runner.fault("fault-histogram-barrier", "data race",
+               [](Case& one) { histogram(one, Fault::kHistogramBarrierMissing); });
+  runner.fault("fault-two-writers", "data race: write", [](Case&) {
+    DeviceArray<int> out(1);
+    ssd::demo::write_twice(out.data(), kStream);
+  });
   runner.fault("fault-divergent-barrier", "barrier divergence", [](Case&) {
     DeviceArray<int> out(64);
     ssd::demo::diverge_at_barrier(out.data(), kStream);

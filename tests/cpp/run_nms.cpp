@@ -20,9 +20,9 @@ void compare_nms(Case& one, const std::vector<BoxOf<T>>& boxes, const std::vecto
   DeviceArray<int64_t> kept(boxes.size());
   DeviceArray<int64_t> count(1);
   DeviceArray<unsigned char> workspace(ssd::nms_cuda_workspace(n, sizeof(T) == 8));
-  ssd::NmsTask<T> task{device_boxes.data(), device_scores.data(), classes.empty() ? nullptr : device_classes.data(),
-                       n,                   T(kThreshold),        kept.data(),
-                       count.data()};
+  ssd::NmsTask<T> task{
+      device_boxes.data(), device_scores.data(), classes.empty() ? nullptr : device_classes.data(), n, T(kThreshold),
+      kept.data(),         count.data()};
   ssd::nms_cuda(task, workspace.data(), kStream);
   const auto want_count = static_cast<int64_t>(want.size());
   one.equal(count.host(), {want_count}, "cuda: count");
@@ -84,8 +84,8 @@ void nms_padded(Case& one, const Padded& padded) {
   DeviceArray<int64_t> kept(want_kept.size());
   DeviceArray<int64_t> counts(want_counts.size());
   DeviceArray<unsigned char> workspace(ssd::nms_padded_cuda_workspace(problems, padded.max_output));
-  ssd::NmsPaddedTask task{device_boxes.data(), device_scores.data(), padded.images,     padded.segments, padded.n,
-                          kThreshold,          padded.max_output,    kept.data(),       counts.data()};
+  ssd::NmsPaddedTask task{device_boxes.data(), device_scores.data(), padded.images, padded.segments, padded.n,
+                          kThreshold,          padded.max_output,    kept.data(),   counts.data()};
   ssd::nms_padded_cuda(task, workspace.data(), kStream);
   one.equal(counts.host(), want_counts, "cuda: counts");
   one.equal(kept.host(), want_kept, "cuda: kept");

@@ -1,4 +1,4 @@
-"""The frozen specs that say which SSD dialect an op speaks. Each is checked when it is made, so ops need not."""
+"""DefaultBoxSpec: where an SSD's default boxes lie."""
 
 from __future__ import annotations
 
@@ -9,18 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ._checks import is_finite, require
+
 Pair = tuple[float, float]
 
 _MAX_LEVELS = 8  # as many feature maps as the kernels' parameter block holds
-
-
-def _require(condition: bool, spec: str, field: str, expected: str, given: object) -> None:
-    if not condition:
-        raise ValueError(f"{spec}: {field}: expected {expected}, got {given!r}")
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -52,18 +45,18 @@ class DefaultBoxSpec:
     def __post_init__(self) -> None:
         name, levels = "DefaultBoxSpec", len(self.feature_maps)
         sizes = (*self.feature_maps, self.image_size)
-        _require(1 <= levels <= _MAX_LEVELS, name, "feature_maps", f"1 to {_MAX_LEVELS} maps", levels)
-        _require(all(min(size) >= 1 for size in sizes), name, "image_size, feature_maps", "sizes of at least 1", sizes)
-        _require(len(self.box_sizes) == levels, name, "box_sizes", f"{levels} maps", len(self.box_sizes))
-        _require(all(self.box_sizes), name, "box_sizes", "at least one box a cell on each map", self.box_sizes)
+        require(1 <= levels <= _MAX_LEVELS, name, "feature_maps", f"1 to {_MAX_LEVELS} maps", levels)
+        require(all(min(size) >= 1 for size in sizes), name, "image_size, feature_maps", "sizes of at least 1", sizes)
+        require(len(self.box_sizes) == levels, name, "box_sizes", f"{levels} maps", len(self.box_sizes))
+        require(all(self.box_sizes), name, "box_sizes", "at least one box a cell on each map", self.box_sizes)
         for size in (side for level in self.box_sizes for pair in level for side in pair):
-            _require(_is_finite(size) and size > 0, name, "box_sizes", "finite positive pixels", size)
+            require(is_finite(size) and size > 0, name, "box_sizes", "finite positive pixels", size)
         if self.steps is not None:
-            _require(len(self.steps) == levels, name, "steps", f"{levels} maps", len(self.steps))
+            require(len(self.steps) == levels, name, "steps", f"{levels} maps", len(self.steps))
             for step in (side for pair in self.steps for side in pair):
-                _require(_is_finite(step) and step > 0, name, "steps", "finite positive pixels", step)
-        _require(_is_finite(self.offset), name, "offset", "a finite number", self.offset)
-        _require(self.row_order in ("HWA", "AHW"), name, "row_order", '"HWA" or "AHW"', self.row_order)
+                require(is_finite(step) and step > 0, name, "steps", "finite positive pixels", step)
+        require(is_finite(self.offset), name, "offset", "a finite number", self.offset)
+        require(self.row_order in ("HWA", "AHW"), name, "row_order", '"HWA" or "AHW"', self.row_order)
 
     @property
     def boxes_per_cell(self) -> tuple[int, ...]:
@@ -143,7 +136,7 @@ class DefaultBoxSpec:
         Source: torchvision.models.detection.anchor_utils.DefaultBoxGenerator (equal to 2 ulp: it multiplies by the
         image size later).
         """
-        _require(len(scales) == len(feature_maps) + 1, "DefaultBoxSpec", "scales", "one a map and one more", scales)
+        require(len(scales) == len(feature_maps) + 1, "DefaultBoxSpec", "scales", "one a map and one more", scales)
         height, width = image_size
         levels = []
         for scale, following, ratios in zip(scales[:-1], scales[1:], aspect_ratios, strict=True):
@@ -168,97 +161,3 @@ def _as_maps(feature_maps: Sequence[int | tuple[int, int]]) -> tuple[tuple[int, 
 
 def _as_pairs(sides: Iterable[tuple[float, float]]) -> tuple[Pair, ...]:
     return tuple((float(w), float(h)) for w, h in sides)
-
-
-@dataclass(frozen=True)
-class BoxCoderSpec:
-    """How four offsets describe a box relative to its default box (centre-size code).
-
-    centre = default centre + offset * variance * default size;  size = default size * exp(offset * variance).
-
-    Args:
-        variances: for x, y, w, h (whatever `order` says); 1 / weight where a project speaks of weights.
-        order: "xy": offsets are (tx, ty, tw, th); "yx": (ty, tx, th, tw).
-        log_scale_clamp: (low, high) limits of offset * variance before exp when decoding; None for none.
-    Raises: ValueError naming the field, what was expected and what was given.
-    Source: Liu et al. 2016, equation 2.
-    """
-
-    variances: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
-    order: Literal["xy", "yx"] = "xy"
-    log_scale_clamp: Pair | None = None
-
-    def __post_init__(self) -> None:
-        ok = len(self.variances) == 4 and all(_is_finite(v) and v > 0 for v in self.variances)
-        _require(ok, "BoxCoderSpec", "variances", "4 finite positive numbers", self.variances)
-        _require(self.order in ("xy", "yx"), "BoxCoderSpec", "order", '"xy" or "yx"', self.order)
-        if self.log_scale_clamp is not None:
-            low, high = self.log_scale_clamp
-            _require(low < high, "BoxCoderSpec", "log_scale_clamp", "(low, high), low < high", self.log_scale_clamp)
-
-    @property
-    def clamp_limits(self) -> Pair:
-        """log_scale_clamp, infinite where there is none."""
-        return (-math.inf, math.inf) if self.log_scale_clamp is None else self.log_scale_clamp
-
-
-@dataclass(frozen=True)
-class PostprocessSpec:
-    """How head outputs become detections: score, filter, top-k a class, decode, clip, NMS a class, merge, rescale.
-
-    Args:
-        activation: "softmax" over the columns, or "sigmoid" of each.
-        background: column that is no class: its index (-1: the last), None: every column is a class.
-        score_threshold: a candidate's score exceeds it (score_inclusive: or equals it).
-        top_k: candidates that a class of an image may send into NMS, best first; None: all.
-        iou_threshold: a better box of the class with a larger IoU suppresses (iou_inclusive: or an equal one).
-        keep_top_k: detections kept an image, over all classes; the K of Detections.
-        clip: clamp boxes to the image: "before_nms", "after_nms" or "none".
-        rescale: when boxes are scaled to original_sizes, if given: "before_nms" (after clipping) or "after_nms".
-        channel_order: of raw head maps: "AC": channel a * C + c; "CA": c * A + a.
-        row_order: of default_boxes within a map when raw head maps are given: "HWA" or "AHW".
-    Raises: ValueError naming the field, what was expected and what was given.
-    Source: Liu et al. 2016, section 2.2 (inference); `ssd_fast.presets` has the projects' values.
-    """
-
-    activation: Literal["softmax", "sigmoid"] = "softmax"
-    background: int | None = 0
-    score_threshold: float = 0.01
-    score_inclusive: bool = False
-    top_k: int | None = 400
-    iou_threshold: float = 0.45
-    iou_inclusive: bool = False
-    keep_top_k: int = 200
-    clip: Literal["none", "before_nms", "after_nms"] = "none"
-    rescale: Literal["before_nms", "after_nms"] = "after_nms"
-    channel_order: Literal["AC", "CA"] = "AC"
-    row_order: Literal["HWA", "AHW"] = "HWA"
-
-    def __post_init__(self) -> None:
-        choices = {
-            "activation": ("softmax", "sigmoid"),
-            "clip": ("none", "before_nms", "after_nms"),
-            "rescale": ("before_nms", "after_nms"),
-            "channel_order": ("AC", "CA"),
-            "row_order": ("HWA", "AHW"),
-        }
-        for field, allowed in choices.items():
-            value = getattr(self, field)
-            _require(value in allowed, "PostprocessSpec", field, " or ".join(map(repr, allowed)), value)
-        for field in ("score_threshold", "iou_threshold"):
-            value = getattr(self, field)
-            _require(_is_finite(value) and value >= 0, "PostprocessSpec", field, "a finite number >= 0", value)
-        _require(
-            not (self.iou_inclusive and self.iou_threshold == 0),
-            "PostprocessSpec",
-            "iou_inclusive",
-            "iou_threshold > 0 (else boxes that do not touch would suppress each other)",
-            self.iou_threshold,
-        )
-        background = self.background
-        ok = background is None or (isinstance(background, int) and background >= -1)
-        _require(ok, "PostprocessSpec", "background", "a column, -1 or None", background)
-        ok = self.top_k is None or (isinstance(self.top_k, int) and self.top_k >= 1)
-        _require(ok, "PostprocessSpec", "top_k", "an int >= 1 or None", self.top_k)
-        ok = isinstance(self.keep_top_k, int) and self.keep_top_k >= 1
-        _require(ok, "PostprocessSpec", "keep_top_k", "an int >= 1", self.keep_top_k)

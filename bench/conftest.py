@@ -1,0 +1,165 @@
+"""The fixture `race`, which verifies, then times us and the rivals in one loop, and records all of it."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from timing import (
+    ROUNDS,
+    Implementation,
+    Times,
+    bandwidth,
+    clone,
+    is_due,
+    number_of_copies,
+    rival_rounds,
+    rotation,
+    size_of,
+    time_call,
+    time_graph,
+)
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # for its comparators
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+bandwidth = functools.cache(bandwidth)
+
+Race = Callable[..., None]
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return torch.device(request.param)
+
+
+@pytest.fixture(params=["warm", "rotated"])
+def memory(request: pytest.FixtureRequest) -> str:
+    """warm: the same inputs in every call. rotated: copies that together exceed the last-level cache."""
+    return str(request.param)
+
+
+@pytest.fixture
+def race(benchmark: Any, memory: str) -> Race:
+    """race(op, inputs, ours, rivals, bytes_moved=..., verify=..., ...): see `run`."""
+    return functools.partial(_run, benchmark, memory)
+
+
+def _run(
+    benchmark: Any,
+    memory: str,
+    op: str,
+    inputs: tuple[Any, ...],
+    ours: Implementation,
+    rivals: Sequence[Implementation],
+    *,
+    bytes_moved: int,
+    verify: Callable[[Any], None],
+    **parameters: Any,
+) -> None:
+    """Verifies our result, then times everyone in turn: one of our calls a round, and in that round's untimed setup one
+    call of each rival that is due (slow rivals sit most rounds out).
+
+    bytes_moved: the least that any implementation must read and write. parameters: of the case, for the report.
+    """
+    device = next(x.device for x in _tensors(inputs))
+    assert ours.run is not None
+    with torch.inference_mode():
+        verify(ours.run(*ours.prepare(*inputs)))
+        copies, past_cache = (1, False) if memory == "warm" else number_of_copies(size_of(inputs), device)
+        sets = [inputs, *(clone(inputs) for _ in range(copies - 1))]
+        our_call = _call(ours, sets)
+        calls, rounds, failed = _start_rivals(rivals, sets, device)
+        times = {name: Times() for name in (ours.name, *calls)}
+        next_copy = rotation(copies)
+        current = 0
+        index = 0
+
+        def setup() -> None:
+            nonlocal current, index
+            current = next_copy()
+            for name, call in calls.items():
+                if is_due(index, rounds[name]):
+                    times[name].calls.append(time_call(call, current, device))
+            index += 1
+
+        def timed() -> None:
+            times[ours.name].calls.append(time_call(our_call, current, device))
+
+        benchmark.group = op
+        benchmark.pedantic(timed, setup=setup, rounds=ROUNDS, iterations=1, warmup_rounds=2)
+        del times[ours.name].calls[:2]  # of the warm-up
+
+        if device.type == "cuda":
+            _time_graphs([ours, *rivals], {ours.name: our_call, **calls}, copies, times)
+
+    benchmark.extra_info.update(
+        op=op,
+        device=device.type,
+        memory=memory,
+        parameters=parameters,
+        past_cache=past_cache,
+        bytes=bytes_moved,
+        bandwidth=bandwidth(device),
+        ours=times[ours.name].summary(),
+        rivals={name: times[name].summary() for name in calls},
+        absent={rival.name: rival.absent for rival in rivals if rival.absent} | failed,
+    )
+
+
+def _tensors(inputs: Any) -> Any:
+    if isinstance(inputs, torch.Tensor):
+        yield inputs
+    elif isinstance(inputs, (list, tuple)):
+        for item in inputs:
+            yield from _tensors(item)
+
+
+def _call(implementation: Implementation, sets: Sequence[tuple[Any, ...]]) -> Callable[[int], Any]:
+    run = implementation.run
+    assert run is not None
+    prepared = [implementation.prepare(*inputs) for inputs in sets]
+    return lambda copy: run(*prepared[copy])
+
+
+def _start_rivals(
+    rivals: Sequence[Implementation], sets: Sequence[tuple[Any, ...]], device: torch.device
+) -> tuple[dict[str, Callable[[int], Any]], dict[str, int], dict[str, str]]:
+    """The rivals' calls, warmed up (compiled), how many rounds each gets, and why the others cannot run."""
+    calls, rounds, failed = {}, {}, {}
+    for rival in rivals:
+        if rival.absent:
+            continue
+        try:
+            call = _call(rival, sets)
+            begin = time.perf_counter()
+            call(0)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if time.perf_counter() - begin < 30:
+                time_call(call, 0, device)
+            rounds[rival.name] = rival_rounds(time_call(call, 0, device))
+            calls[rival.name] = call
+        except (RuntimeError, ValueError, TypeError, MemoryError, ImportError) as error:
+            failed[rival.name] = f"cannot run: {type(error).__name__}: {str(error).strip().splitlines()[0][:160]}"
+    return calls, rounds, failed
+
+
+def _time_graphs(
+    implementations: Sequence[Implementation],
+    calls: dict[str, Callable[[int], Any]],
+    copies: int,
+    times: dict[str, Times],
+) -> None:
+    """Device time, of those that a CUDA graph can capture: ten calls a graph, or one a copy."""
+    order = list(range(copies)) if copies > 1 else [0] * 10
+    for implementation in implementations:
+        if implementation.capturable and implementation.name in calls:
+            times[implementation.name].graph = time_graph(calls[implementation.name], order, replays=ROUNDS)

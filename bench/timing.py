@@ -1,0 +1,147 @@
+"""How the benchmarks time: rivals alternate with us in one loop, on inputs that are warm or rotated past the cache."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+QUICK = os.environ.get("SSD_FAST_BENCH_QUICK") == "1"  # a few rounds: to see that the benchmarks work
+ROUNDS = 5 if QUICK else 60
+RIVAL_ROUNDS = 2 if QUICK else 4  # at least, however slow
+RIVAL_SECONDS = 0.2 if QUICK else 2.0  # that a rival may take in all
+MOST_COPIES, MOST_BYTES = 256, 4 << 30  # of the rotated inputs
+
+Call = Callable[[int], Any]  # runs an implementation on a copy of the inputs, by its number
+
+
+@dataclass
+class Implementation:
+    """One way to compute what is timed.
+
+    prepare turns inputs into the arguments of run, untimed. capturable: may be captured in a CUDA graph. absent: why it
+    cannot be timed here.
+    """
+
+    name: str
+    run: Callable[..., Any] | None = None
+    prepare: Callable[..., tuple[Any, ...]] = lambda *inputs: inputs
+    capturable: bool = False
+    absent: str | None = None
+
+
+@dataclass
+class Times:
+    """Seconds: of single calls (CUDA: between events), and on a GPU of a call within a replayed graph."""
+
+    calls: list[float] = field(default_factory=list)
+    graph: list[float] = field(default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        return {"rounds": len(self.calls), "call": spread(self.calls), "graph": spread(self.graph)}
+
+
+def spread(values: Sequence[float]) -> dict[str, float] | None:
+    if not values:
+        return None
+    quartiles = statistics.quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
+    return {"median": statistics.median(values), "q1": quartiles[0], "q3": quartiles[2], "min": min(values)}
+
+
+def time_call(call: Call, copy: int, device: torch.device) -> float:
+    """Seconds of one call that starts on an idle device."""
+    if device.type == "cuda":
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        call(copy)
+        end.record()
+        end.synchronize()
+        return start.elapsed_time(end) / 1e3
+    begin = time.perf_counter()
+    call(copy)
+    return time.perf_counter() - begin
+
+
+def time_graph(call: Call, copies: Sequence[int], *, replays: int) -> list[float]:
+    """Seconds of a call in a CUDA graph that makes one call a copy: the device's time, without Python's."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for copy in copies[:3]:
+            call(copy)
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for copy in copies:
+            call(copy)
+    graph.replay()
+    torch.cuda.synchronize()
+    return [time_call(lambda _: graph.replay(), 0, torch.device("cuda")) / len(copies) for _ in range(replays)]
+
+
+def rival_rounds(seconds: float) -> int:
+    """In how many of the rounds a rival that takes so long is timed."""
+    return max(RIVAL_ROUNDS, min(ROUNDS, int(RIVAL_SECONDS / max(seconds, 1e-9))))
+
+
+def is_due(index: int, rounds: int) -> bool:
+    """Whether a rival that is timed in `rounds` of the ROUNDS is timed in this one: evenly spread."""
+    return index * rounds // ROUNDS != (index + 1) * rounds // ROUNDS
+
+
+def size_of(inputs: Any) -> int:
+    """Bytes of all tensors in nested lists and tuples."""
+    if isinstance(inputs, torch.Tensor):
+        return inputs.numel() * inputs.element_size()
+    return sum(map(size_of, inputs)) if isinstance(inputs, (list, tuple)) else 0
+
+
+def clone(inputs: Any) -> Any:
+    """Nested lists and tuples with copies of their tensors, memory format and all."""
+    if isinstance(inputs, torch.Tensor):
+        return inputs.clone()
+    return type(inputs)(map(clone, inputs)) if isinstance(inputs, (list, tuple)) else inputs
+
+
+def last_level_cache(device: torch.device) -> int:
+    """Bytes of the last cache before memory."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).L2_cache_size)
+    sizes = [16 << 20]
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        found = re.fullmatch(r"(\d+)([KM])", path.read_text().strip())
+        if found:
+            sizes.append(int(found[1]) << (10 if found[2] == "K" else 20))
+    return max(sizes)
+
+
+def number_of_copies(size: int, device: torch.device) -> tuple[int, bool]:
+    """(copies of inputs of so many bytes to rotate through, whether together they exceed twice the last cache)."""
+    wanted = math.ceil(2 * last_level_cache(device) / max(size, 1)) + 1
+    copies = max(2, min(wanted, MOST_COPIES, MOST_BYTES // max(size, 1)))
+    return copies, copies >= wanted
+
+
+def bandwidth(device: torch.device) -> float:
+    """Bytes a second that a large copy reads and writes: what the byte limits are computed from."""
+    elements = (1 << 30) // 4 if device.type == "cuda" else (1 << 28) // 4
+    source = torch.zeros(elements, dtype=torch.float32, device=device)
+    target = torch.empty_like(source)
+    times = [time_call(lambda _: target.copy_(source), 0, device) for _ in range(12)]
+    return 2 * 4 * elements / min(times[2:])
+
+
+def rotation(copies: int) -> Callable[[], int]:
+    """The numbers of the copies, one a call, round and round."""
+    numbers = itertools.cycle(range(copies))
+    return lambda: next(numbers)

@@ -1,0 +1,51 @@
+"""The arguments of postprocess in the form that the op takes: levels, columns, and one size or many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .. import arrays
+
+
+def as_levels(head: Any, argument: str) -> list[Any]:
+    """A head output as a list of levels, each known to be an array."""
+    levels = list(head) if isinstance(head, (list, tuple)) else [head]
+    if not levels:
+        raise ValueError(f"postprocess: {argument}: expected 1 to 8 levels, got none")
+    for level in levels:
+        arrays.library_of(level, "postprocess", argument)
+    return levels
+
+
+def count_columns(logits: Any, deltas: Any) -> int:
+    """C, for raw maps from the two channel counts; 0 where the shapes make no sense, which the op then reports."""
+    if len(logits.shape) != 4:
+        return arrays.dimension(logits, -1)
+    anchors = arrays.dimension(deltas, 1) // 4
+    return arrays.dimension(logits, 1) // anchors if anchors else 0
+
+
+def as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
+    """(an int64 [N, 2] array or None, one (height, width) or nothing)."""
+    if sizes is None:
+        return None, []
+    if isinstance(sizes, (list, tuple)):
+        if all(isinstance(side, (int, float)) for side in sizes):
+            return None, [float(side) for side in sizes]
+        if isinstance(like, torch.Tensor) and like.is_cuda and torch.cuda.is_current_stream_capturing():
+            raise ValueError(
+                f"postprocess: {argument}: expected one (height, width) or a tensor on the device while a CUDA graph "
+                "is captured, got a list, which would have to be copied"
+            )
+        if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in sizes):
+            raise ValueError(
+                f"postprocess: {argument}: expected (height, width) or a list of such pairs, got {sizes!r}"
+            )
+        return arrays.from_list(sizes, "int64", like=like), []
+    arrays.library_of(sizes, "postprocess", argument)
+    integral = arrays.dtype_name(sizes) in ("int64", "int32", "int16", "uint8")
+    if not integral:
+        raise TypeError(f"postprocess: {argument}: expected integers, got {arrays.dtype_name(sizes)}")
+    return (sizes.long() if isinstance(sizes, torch.Tensor) else sizes.astype("int64")), []

@@ -1,0 +1,7 @@
+"""The frozen specs that say which SSD dialect an op speaks. Each is checked when it is made, so ops need not."""
+
+from .box_coder import BoxCoderSpec
+from .default_boxes import DefaultBoxSpec
+from .postprocess import PostprocessSpec
+
+__all__ = ["BoxCoderSpec", "DefaultBoxSpec", "PostprocessSpec"]

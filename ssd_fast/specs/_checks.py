@@ -1,0 +1,16 @@
+"""What the specs check when they are made."""
+
+from __future__ import annotations
+
+import math
+
+
+def require(condition: bool, spec: str, field: str, expected: str, given: object) -> None:
+    """Raises ValueError naming spec, field, what was expected and what was given, unless the condition holds."""
+    if not condition:
+        raise ValueError(f"{spec}: {field}: expected {expected}, got {given!r}")
+
+
+def is_finite(value: object) -> bool:
+    """A number, not NaN or infinite."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,70 @@
+"""PostprocessSpec: how head outputs become detections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ._checks import is_finite, require
+
+
+@dataclass(frozen=True)
+class PostprocessSpec:
+    """How head outputs become detections: score, filter, top-k a class, decode, clip, NMS a class, merge, rescale.
+
+    Args:
+        activation: "softmax" over the columns, or "sigmoid" of each.
+        background: column that is no class: its index (-1: the last), None: every column is a class.
+        score_threshold: a candidate's score exceeds it (score_inclusive: or equals it).
+        top_k: candidates that a class of an image may send into NMS, best first; None: all.
+        iou_threshold: a better box of the class with a larger IoU suppresses (iou_inclusive: or an equal one).
+        keep_top_k: detections kept an image, over all classes; the K of Detections.
+        clip: clamp boxes to the image: "before_nms", "after_nms" or "none".
+        rescale: when boxes are scaled to original_sizes, if given: "before_nms" (after clipping) or "after_nms".
+        channel_order: of raw head maps: "AC": channel a * C + c; "CA": c * A + a.
+        row_order: of default_boxes within a map when raw head maps are given: "HWA" or "AHW".
+    Raises: ValueError naming the field, what was expected and what was given.
+    Source: Liu et al. 2016, section 2.2 (inference); `ssd_fast.presets` has the projects' values.
+    """
+
+    activation: Literal["softmax", "sigmoid"] = "softmax"
+    background: int | None = 0
+    score_threshold: float = 0.01
+    score_inclusive: bool = False
+    top_k: int | None = 400
+    iou_threshold: float = 0.45
+    iou_inclusive: bool = False
+    keep_top_k: int = 200
+    clip: Literal["none", "before_nms", "after_nms"] = "none"
+    rescale: Literal["before_nms", "after_nms"] = "after_nms"
+    channel_order: Literal["AC", "CA"] = "AC"
+    row_order: Literal["HWA", "AHW"] = "HWA"
+
+    def __post_init__(self) -> None:
+        choices = {
+            "activation": ("softmax", "sigmoid"),
+            "clip": ("none", "before_nms", "after_nms"),
+            "rescale": ("before_nms", "after_nms"),
+            "channel_order": ("AC", "CA"),
+            "row_order": ("HWA", "AHW"),
+        }
+        for field, allowed in choices.items():
+            value = getattr(self, field)
+            require(value in allowed, "PostprocessSpec", field, " or ".join(map(repr, allowed)), value)
+        for field in ("score_threshold", "iou_threshold"):
+            value = getattr(self, field)
+            require(is_finite(value) and value >= 0, "PostprocessSpec", field, "a finite number >= 0", value)
+        require(
+            not (self.iou_inclusive and self.iou_threshold == 0),
+            "PostprocessSpec",
+            "iou_inclusive",
+            "iou_threshold > 0 (else boxes that do not touch would suppress each other)",
+            self.iou_threshold,
+        )
+        background = self.background
+        ok = background is None or (isinstance(background, int) and background >= -1)
+        require(ok, "PostprocessSpec", "background", "a column, -1 or None", background)
+        ok = self.top_k is None or (isinstance(self.top_k, int) and self.top_k >= 1)
+        require(ok, "PostprocessSpec", "top_k", "an int >= 1 or None", self.top_k)
+        ok = isinstance(self.keep_top_k, int) and self.keep_top_k >= 1
+        require(ok, "PostprocessSpec", "keep_top_k", "an int >= 1", self.keep_top_k)
