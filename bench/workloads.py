@@ -1,0 +1,98 @@
+"""What the benchmarks run on: boxes for NMS, and head outputs like those of trained and of untrained SSDs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import ssd_fast
+from ssd_fast.presets import Preset
+
+OBJECTS = 20  # an image
+CLUSTER = 8  # default boxes that see an object: 20 * 8 = 160 candidates an image
+
+
+def generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def uniform_boxes(n: int, seed: int = 0, extent: float = 1000.0) -> Tensor:
+    """[n, 4] boxes of sides 8 to 100 px anywhere: hardly crowded at 1,000, very much so at 100,000."""
+    g = generator(seed)
+    centre = torch.rand(n, 2, generator=g) * extent
+    half = (8 + 92 * torch.rand(n, 2, generator=g)) / 2
+    return torch.cat((centre - half, centre + half), -1)
+
+
+def clustered_boxes(n: int, seed: int = 0, extent: float = 1000.0, size: int = 50) -> Tensor:
+    """[n, 4] boxes around one object in `size`, as a detector's: NMS keeps few."""
+    g = generator(seed)
+    objects = uniform_boxes(max(n // size, 1), seed, extent)
+    boxes = objects[torch.randint(len(objects), (n,), generator=g)]
+    return boxes + torch.randn(n, 4, generator=g) * 0.08 * (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+
+
+def staircase_boxes(n: int) -> Tensor:
+    """[n, 4] boxes of which each overlaps the next alone by an IoU of 0.6: the longest chain of decisions."""
+    x = torch.arange(n, dtype=torch.float32) * 25
+    return torch.stack((x, torch.zeros(n), x + 100, torch.full((n,), 100.0)), -1)
+
+
+def stacked_boxes(n: int, seed: int = 0) -> Tensor:
+    """[n, 4] boxes that all overlap: one is kept. torchvision's own benchmark has such boxes."""
+    return torch.tensor([100.0, 100.0, 200.0, 200.0]) + torch.rand(n, 4, generator=generator(seed))
+
+
+def distinct_scores(n: int, seed: int = 0) -> Tensor:
+    """[n] scores without ties, in random order."""
+    return (torch.randperm(n, generator=generator(seed)).float() + 1) / (n + 1)
+
+
+def preset() -> Preset:
+    """torchvision's SSD300: 8732 default boxes, top 400 a class, the best 200."""
+    return ssd_fast.preset("torchvision_ssd300_vgg16")
+
+
+def head_outputs(
+    kind: str, num_images: int, num_columns: int, device: torch.device, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """cls_logits [N, P, C], bbox_regression [N, P, 4] and default boxes [P, 4].
+
+    kind: "sparse": 160 candidates an image, around 20 objects, as a trained SSD's; "dense": every class has more than
+    top_k candidates; "untrained": every default box is a candidate of every class (for C up to 91).
+    """
+    specs = preset()
+    default_boxes = ssd_fast.default_boxes(specs.default_boxes)
+    p = len(default_boxes)
+    g = torch.Generator(device).manual_seed(seed)
+    logits = torch.randn(num_images, p, num_columns, generator=g, device=device)
+    deltas = torch.randn(num_images, p, 4, generator=g, device=device)
+    if kind == "untrained":
+        return logits * 0.01, deltas, default_boxes.to(device)
+    logits[..., 0] += 5.6 if kind == "dense" else 12
+    if kind == "sparse":
+        _place_objects(logits, deltas, default_boxes, seed)
+    return logits, deltas, default_boxes.to(device)
+
+
+def _place_objects(logits: Tensor, deltas: Tensor, default_boxes: Tensor, seed: int) -> None:
+    """Lets the default boxes that overlap an object most see it, each a bit differently."""
+    g = generator(seed)
+    coder = preset().coder
+    num_images, _, columns = logits.shape
+    for n in range(num_images):
+        objects = default_boxes[torch.randint(len(default_boxes), (OBJECTS,), generator=g)]
+        nearest = ssd_fast.box_iou(objects, default_boxes).topk(CLUSTER).indices.flatten()
+        seen = ssd_fast.encode_boxes(objects.repeat_interleave(CLUSTER, 0), default_boxes[nearest], coder)
+        label = torch.randint(1, columns, (OBJECTS,), generator=g).repeat_interleave(CLUSTER)
+        rows = nearest.to(logits.device)
+        deltas[n, rows] = (seen + 0.3 * torch.randn(seen.shape, generator=g)).to(deltas.device)
+        # Between the background's 12 less 3 and plus 4: scores from 0.05 to 0.98.
+        height = 9 + 7 * torch.rand(len(rows), generator=g)
+        logits[n, rows, label.to(logits.device)] = height.to(logits.device)
+
+
+def candidates(logits: Tensor) -> float:
+    """Candidates an image: scores of a class above the threshold."""
+    scores = logits.softmax(-1)[..., 1:]
+    return float((scores > preset().postprocess.score_threshold).sum()) / len(logits)

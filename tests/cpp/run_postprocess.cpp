@@ -1,0 +1,316 @@
+// run_postprocess.cpp: the fused postprocess in every layout, element type and option against the naive one.
+#include "postprocess_problem.h"
+
+namespace {
+
+using namespace ssd::test;
+using ssd::Box;
+using ssd::DType;
+using ssd::PostprocessTask;
+using ssd::Stage;
+
+// The task but for its pointers.
+PostprocessTask make_task(const Problem& problem, const Inputs& inputs) {
+  PostprocessTask task{};
+  task.num_levels = static_cast<int>(problem.maps.size());
+  for (int i = 0; i < task.num_levels; ++i) {
+    const MapSize& map = problem.maps[i];
+    ssd::HeadLevel& level = task.levels[i];
+    level.logits = ssd::head_map(inputs.logits.views[i], problem.columns, problem.anchor_major, problem.ahw);
+    level.deltas = ssd::head_map(inputs.deltas.views[i], 4, problem.anchor_major, problem.ahw);
+    const int of_maps[3] = {problem.ahw ? map.anchors : map.height, problem.ahw ? map.height : map.width,
+                            problem.ahw ? map.width : map.anchors};
+    const int of_rows[3] = {1, map.rows(), 1};
+    std::copy_n(problem.raw ? of_maps : of_rows, 3, level.sizes);
+    level.first_row = task.num_rows;
+    level.num_rows = map.rows();
+    task.num_rows += map.rows();
+  }
+  task.num_images = problem.images;
+  task.num_columns = problem.columns;
+  task.logits_dtype = problem.logits_dtype;
+  task.deltas_dtype = problem.deltas_dtype;
+  task.coder = kCoder;
+  task.sigmoid = problem.sigmoid;
+  task.background = problem.background;
+  task.score_threshold = problem.score_threshold;
+  if (problem.inclusive) task.score_threshold = std::nextafter(problem.score_threshold, -1.0f);
+  task.can_reject = task.score_threshold >= 0 && (problem.sigmoid || problem.background >= 0);
+  if (task.can_reject) {
+    task.reject_below = ssd::smallest_above(
+        task.score_threshold, [&](float x) { return problem.sigmoid ? ssd::sigmoid(x) : ssd::exp(x); });
+  }
+  task.top_k = problem.top_k == 0 ? task.num_rows : std::min(problem.top_k, task.num_rows);
+  task.iou_threshold = problem.iou_threshold;
+  task.keep_top_k = problem.keep_top_k;
+  task.clip = problem.clip;
+  task.rescale = problem.rescale;
+  task.image_sizes = {nullptr, static_cast<float>(inputs.image_sizes[0]), static_cast<float>(inputs.image_sizes[1])};
+  task.original_sizes = {nullptr, static_cast<float>(inputs.original_sizes[0]),
+                         static_cast<float>(inputs.original_sizes[1])};
+  return task;
+}
+
+std::vector<float> numbers(const std::vector<Box>& boxes) {
+  std::vector<float> flat;
+  for (const Box& box : boxes) flat.insert(flat.end(), {box.x1, box.y1, box.x2, box.y2});
+  return flat;
+}
+
+void compare(Case& one, const Detections& got, const Detections& want, const std::string& where) {
+  one.equal(got.counts, want.counts, where + ": counts");
+  one.equal(got.box_idxs, want.box_idxs, where + ": box_idxs");
+  one.equal(got.labels, want.labels, where + ": labels");
+  one.equal(got.scores, want.scores, where + ": scores");
+  one.equal(numbers(got.boxes), numbers(want.boxes), where + ": boxes");
+}
+
+Detections run_cuda(const Problem& problem, const Inputs& inputs) {
+  using Bytes = DeviceArray<unsigned char>;
+  PostprocessTask task = make_task(problem, inputs);
+  std::vector<std::unique_ptr<Bytes>> heads;
+  const auto copy = [&](const std::vector<unsigned char>& stored) {
+    heads.push_back(std::make_unique<Bytes>(stored));
+    return heads.back()->data();
+  };
+  for (int i = 0; i < task.num_levels; ++i) {
+    task.levels[i].logits.data = copy(inputs.logits.stored[i]);
+    task.levels[i].deltas.data = copy(inputs.deltas.stored[i]);
+  }
+  DeviceArray<Box> default_boxes(inputs.default_boxes);
+  DeviceArray<int64_t> image_sizes(inputs.image_sizes);
+  DeviceArray<int64_t> original_sizes(inputs.original_sizes);
+  task.default_boxes = default_boxes.data();
+  if (problem.sizes_per_image) {
+    task.image_sizes.per_image = image_sizes.data();
+    task.original_sizes.per_image = original_sizes.data();
+  }
+  const std::size_t places = static_cast<std::size_t>(problem.images) * problem.keep_top_k;
+  DeviceArray<Box> boxes(places);
+  DeviceArray<float> scores(places);
+  DeviceArray<int64_t> labels(places);
+  DeviceArray<int64_t> box_idxs(places);
+  DeviceArray<int64_t> counts(problem.images);
+  task.boxes = boxes.data();
+  task.scores = scores.data();
+  task.labels = labels.data();
+  task.box_idxs = box_idxs.data();
+  task.counts = counts.data();
+  Bytes workspace(
+      ssd::postprocess_cuda_workspace(task.num_images, task.num_rows, task.num_columns, task.keep_top_k));
+  ssd::postprocess_cuda(task, workspace.data(), kStream);
+  return {boxes.host(), scores.host(), labels.host(), box_idxs.host(), counts.host()};
+}
+
+Detections run_cpu(const Problem& problem, const Inputs& inputs) {
+  PostprocessTask task = make_task(problem, inputs);
+  for (int i = 0; i < task.num_levels; ++i) {
+    task.levels[i].logits.data = inputs.logits.stored[i].data();
+    task.levels[i].deltas.data = inputs.deltas.stored[i].data();
+  }
+  task.default_boxes = inputs.default_boxes.data();
+  if (problem.sizes_per_image) {
+    task.image_sizes.per_image = inputs.image_sizes.data();
+    task.original_sizes.per_image = inputs.original_sizes.data();
+  }
+  const std::size_t places = static_cast<std::size_t>(problem.images) * problem.keep_top_k;
+  Detections out;
+  out.boxes.resize(places);
+  out.scores.resize(places);
+  out.labels.resize(places);
+  out.box_idxs.resize(places);
+  out.counts.resize(problem.images);
+  task.boxes = out.boxes.data();
+  task.scores = out.scores.data();
+  task.labels = out.labels.data();
+  task.box_idxs = out.box_idxs.data();
+  task.counts = out.counts.data();
+  ssd::postprocess_cpu(task);
+  return out;
+}
+
+// at_least: how many detections the case must have, lest it test nothing.
+void postprocess(Case& one, const Problem& problem, int at_least) {
+  const Inputs inputs = make_inputs(problem);
+  const Detections want = plain_postprocess(problem, inputs);
+  one.expect(std::accumulate(want.counts.begin(), want.counts.end(), int64_t{0}) >= at_least, "too few detections");
+  compare(one, run_cuda(problem, inputs), want, "cuda");
+  compare(one, run_cpu(problem, inputs), want, "cpu");
+}
+
+class Cases {
+ public:
+  explicit Cases(Runner& runner) : runner_(runner) {}
+
+  template <class Change>
+  void add(const std::string& name, const Problem& base, const Change& change, int at_least = 10) {
+    Problem problem = base;
+    change(problem);
+    runner_.good(name, [=](Case& one) { postprocess(one, problem, at_least); });
+  }
+
+ private:
+  Runner& runner_;
+};
+
+const std::vector<MapSize> kLevels = {{3, 5, 7}, {2, 3, 4}, {6, 1, 1}};
+
+Problem one_map(int rows) {
+  Problem problem;
+  problem.maps = {{1, 1, rows}};
+  problem.raw = false;
+  problem.images = 1;
+  return problem;
+}
+
+void add_layouts(Cases& cases) {
+  Problem base;
+  base.maps = kLevels;
+  for (int bits = 0; bits < 8; ++bits) {
+    base.channels_last = (bits & 1) != 0;
+    base.anchor_major = (bits & 2) != 0;
+    base.ahw = (bits & 4) != 0;
+    const std::string name = std::string(base.channels_last ? "channels-last" : "nchw") +
+                             (base.anchor_major ? "-ac" : "-ca") + (base.ahw ? "-ahw" : "-hwa");
+    cases.add("layout-" + name, base, [](Problem&) {});
+  }
+  cases.add("layout-rows", one_map(130), [](Problem& p) { p.images = 3; });
+  cases.add("layout-eight-levels", base, [](Problem& p) { p.maps.assign(8, {2, 2, 3}); });
+  for (const DType dtype : {DType::float16, DType::bfloat16}) {
+    const std::string name = dtype == DType::float16 ? "half" : "bfloat16";
+    cases.add(name + "-nchw", base, [&](Problem& p) { p.logits_dtype = p.deltas_dtype = dtype; });
+    cases.add(name + "-channels-last-deltas-float", base, [&](Problem& p) {
+      p.channels_last = true;
+      p.logits_dtype = dtype;
+    });
+    cases.add(name + "-rows", one_map(100), [&](Problem& p) { p.logits_dtype = p.deltas_dtype = dtype; });
+  }
+}
+
+void add_options(Cases& cases) {
+  Problem base;
+  base.maps = kLevels;
+  base.images = 1;
+  cases.add("sigmoid", base, [](Problem& p) { p.sigmoid = true; });
+  cases.add("sigmoid-no-background", base, [](Problem& p) {
+    p.sigmoid = true;
+    p.background = -1;
+    p.score_threshold = 0.9f;
+  });
+  cases.add("no-background", base, [](Problem& p) { p.background = -1; });
+  cases.add("last-background", base, [](Problem& p) { p.background = p.columns - 1; });
+  cases.add("one-class", base, [](Problem& p) {
+    p.columns = 1;
+    p.background = -1;
+  });
+  // No row can be rejected, and a score of 0 is a candidate.
+  cases.add("threshold-0-inclusive", base, [](Problem& p) {
+    p.score_threshold = 0.0f;
+    p.inclusive = true;
+  });
+  cases.add("threshold-inclusive", base, [](Problem& p) {
+    p.logits = Logits::kTied;
+    p.columns = 4;
+    p.score_threshold = 0.25f;  // exactly the scores
+    p.inclusive = true;
+  });
+  cases.add("threshold-exclusive", base, [](Problem& p) {
+    p.logits = Logits::kTied;
+    p.columns = 4;
+    p.score_threshold = 0.25f;
+  }, 0);
+  cases.add("nothing-passes", base, [](Problem& p) { p.score_threshold = 2.0f; }, 0);
+  cases.add("stages-never", base, [](Problem& p) { p.clip = p.rescale = Stage::never; });
+  cases.add("stages-before-nms", base, [](Problem& p) { p.clip = p.rescale = Stage::before_nms; });
+  cases.add("stages-after-nms", base, [](Problem& p) { p.clip = p.rescale = Stage::after_nms; });
+  cases.add("sizes-per-image", base, [](Problem& p) {
+    p.images = 3;
+    p.sizes_per_image = true;
+  });
+  cases.add("top-k-3", base, [](Problem& p) { p.top_k = 3; });
+  cases.add("keep-top-k-1", base, [](Problem& p) { p.keep_top_k = 1; }, 1);
+  cases.add("hostile", base, [](Problem& p) {
+    p.logits = Logits::kHostile;
+    p.boxes = Boxes::kHostile;
+  });
+  cases.add("hostile-sigmoid", base, [](Problem& p) {
+    p.logits = Logits::kHostile;
+    p.sigmoid = true;
+  });
+}
+
+void add_sizes(Cases& cases) {
+  for (const int rows : {1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257}) {
+    cases.add("rows-" + std::to_string(rows), one_map(rows), [](Problem& p) { p.columns = 3; }, rows > 1 ? 10 : 0);
+  }
+  cases.add("no-rows", one_map(0), [](Problem&) {}, 0);
+  cases.add("tied", one_map(300), [](Problem& p) { p.logits = Logits::kTied; });
+  cases.add("identical", one_map(300), [](Problem& p) { p.boxes = Boxes::kIdentical; }, 3);
+  cases.add("staircase", one_map(300), [](Problem& p) {
+    p.boxes = Boxes::kStaircase;
+    p.clip = Stage::never;
+    p.logits = Logits::kTied;  // box 0 suppresses 1, so 2 is kept, and so on
+    p.keep_top_k = 600;
+  }, 500);
+  for (const int columns : {31, 33, 90, 400, 2000}) {  // fewer rows fit a tile; at 2000 none is staged
+    cases.add("columns-" + std::to_string(columns), one_map(70), [=](Problem& p) {
+      p.columns = columns;
+      p.score_threshold = 0.1f;
+      p.logits = columns > 33 ? Logits::kHostile : Logits::kTrained;  // of 400 classes none has a large share, unless
+    }, 1);                                                            // its logit is
+  }
+  cases.add("columns-2000-nchw", one_map(40), [](Problem& p) {
+    p.maps = kLevels;
+    p.raw = true;
+    p.columns = 2000;
+    p.score_threshold = 0.5f;
+    p.logits = Logits::kHostile;
+  }, 1);
+  // Lists of 1024 candidates a class are just full, or overflow: then the logits are read again.
+  for (const int rows : {1023, 1024, 1025}) {
+    cases.add("list-" + std::to_string(rows), one_map(rows), [](Problem& p) {
+      p.logits = Logits::kUntrained;
+      p.columns = 3;
+      p.top_k = 200;
+    });
+  }
+  cases.add("list-overflows-sigmoid", one_map(1100), [](Problem& p) {
+    p.logits = Logits::kUntrained;
+    p.columns = 2;
+    p.sigmoid = true;
+  });
+  cases.add("list-overflows-rejects", one_map(1500), [](Problem& p) {  // half of the rows are background
+    p.columns = 2;
+    p.score_threshold = 1e-5f;
+    p.logits = Logits::kHostile;
+  });
+  Problem large;
+  large.maps = {{2, 20, 25}, {3, 10, 15}};
+  large.images = 1;
+  large.columns = 2;
+  large.logits = Logits::kUntrained;
+  large.boxes = Boxes::kDisjoint;
+  large.clip = Stage::never;
+  cases.add("top-k-1300", large, [](Problem& p) { p.top_k = 1300; });
+  cases.add("top-k-all-keep-1100", large, [](Problem& p) {
+    p.top_k = 0;
+    p.keep_top_k = 1100;
+  }, 1100);
+  cases.add("keep-1100-of-two-classes", large, [](Problem& p) {
+    p.maps = {{1, 20, 30}};
+    p.columns = 3;
+    p.keep_top_k = 1100;
+    p.logits_dtype = DType::bfloat16;  // many ties, between classes too
+  }, 800);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Runner runner("postprocess", argc, argv, kSchedules);
+  Cases cases(runner);
+  add_layouts(cases);
+  add_options(cases);
+  add_sizes(cases);
+  return runner.finish();
+}
