@@ -1,4 +1,4 @@
-"""What others offer for the same: torchvision, plain and compiled torch, Numba, CuPy, OpenCV. What is missing is said."""
+"""What others offer for the same: torchvision, plain and compiled torch, Numba, CuPy, OpenCV, if they are here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from timing import QUICK, Implementation
 from torch import Tensor
 
 from ssd_fast import reference
-from ssd_fast.specs import BoxCoderSpec, PostprocessSpec
+from ssd_fast.specs import BoxCoderSpec, DefaultBoxSpec, PostprocessSpec
 
 
 def module(name: str) -> ModuleType | None:
@@ -40,9 +40,7 @@ def compiled(name: str, function: Callable[..., Any], device: torch.device, **op
     if QUICK or os.environ.get("SSD_FAST_BENCH_COMPILE", "1") == "0":
         return absent(name, "left out: compiling takes long (quick run, or SSD_FAST_BENCH_COMPILE=0)")
     torch.compiler.reset()
-    return Implementation(
-        name, torch.compile(function, dynamic=False), capturable=device.type == "cuda", **options
-    )
+    return Implementation(name, torch.compile(function, dynamic=False), capturable=device.type == "cuda", **options)
 
 
 # ---- box_iou --------------------------------------------------------------------------------------------------------
@@ -131,22 +129,25 @@ def _cupy_iou(a: Any, b: Any) -> Any:
 # ---- default_boxes --------------------------------------------------------------------------------------------------
 
 
-def default_boxes(spec: Any, scales: Sequence[float], ratios: Sequence[Any], steps: Sequence[int]) -> list[Any]:
-    """As every forward pass of torchvision's SSD makes them anew."""
+def default_boxes(
+    spec: DefaultBoxSpec, scales: Sequence[float], ratios: Sequence[Sequence[int]], device: torch.device
+) -> list[Implementation]:
+    """torchvision's generator, which runs anew in every forward pass of its SSD, and plain torch."""
 
-    def generator(device: torch.device) -> Implementation:
+    def from_generator() -> Implementation:
         from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
         from torchvision.models.detection.image_list import ImageList
 
-        make = DefaultBoxGenerator(list(map(list, ratios)), scales=list(scales), steps=list(steps))
+        steps = [int(vertical) for vertical, _ in spec.level_steps]
+        make = DefaultBoxGenerator([list(level) for level in ratios], scales=list(scales), steps=steps)
         height, width = spec.image_size
         images = ImageList(torch.empty(1, 3, height, width, device=device), [(height, width)])
         maps = [torch.empty(1, 1, h, w, device=device) for h, w in spec.feature_maps]
         return Implementation("torchvision", lambda _: make(images, maps)[0])
 
     return [
-        lambda device: from_torchvision(lambda: generator(device)),
-        lambda device: Implementation("eager torch", lambda _: reference.default_boxes(spec, device=device)),
+        from_torchvision(from_generator),
+        Implementation("eager torch", lambda _: reference.default_boxes(spec, device=device)),
     ]
 
 
@@ -154,42 +155,68 @@ def default_boxes(spec: Any, scales: Sequence[float], ratios: Sequence[Any], ste
 
 
 def decode_boxes(coder: BoxCoderSpec, device: torch.device) -> list[Implementation]:
-    function = functools.partial(reference.decode_boxes, coder=coder)
+    function = functools.partial(_decode, coder=coder)
 
-    def torchvision_decode() -> Implementation:
-        from torchvision.models.detection._utils import BoxCoder
+    def from_box_coder() -> Implementation:
+        decoder = _torchvision_coder(coder)
 
-        decoder = BoxCoder(weights=tuple(1 / v for v in coder.variances))  # type: ignore[arg-type]
-        return Implementation(
-            "torchvision",
-            lambda deltas, boxes: torch.stack([decoder.decode_single(image, boxes) for image in deltas]),
-            capturable=True,
-        )
+        def run(deltas: Tensor, default_boxes: Tensor) -> Tensor:
+            return torch.stack([decoder.decode_single(image, default_boxes) for image in deltas])
+
+        return Implementation("torchvision", run, capturable=device.type == "cuda")
 
     return [
-        from_torchvision(torchvision_decode),
-        Implementation("eager torch", function, capturable=True),
+        from_torchvision(from_box_coder),
+        Implementation("eager torch", function, capturable=device.type == "cuda"),
         compiled("torch.compile", function, device),
     ]
 
 
 def encode_boxes(coder: BoxCoderSpec, device: torch.device) -> list[Implementation]:
-    function = functools.partial(reference.encode_boxes, coder=coder)
+    function = functools.partial(_encode, coder=coder)
 
-    def torchvision_encode() -> Implementation:
-        from torchvision.models.detection._utils import BoxCoder
+    def from_box_coder() -> Implementation:
+        encoder = _torchvision_coder(coder)
 
-        encoder = BoxCoder(weights=tuple(1 / v for v in coder.variances))  # type: ignore[arg-type]
-        return Implementation(
-            "torchvision",
-            lambda boxes, default_boxes: torch.stack([encoder.encode_single(image, default_boxes) for image in boxes]),
-        )
+        def run(boxes: Tensor, default_boxes: Tensor) -> Tensor:
+            return torch.stack([encoder.encode_single(image, default_boxes) for image in boxes])
+
+        return Implementation("torchvision", run)  # copies its weights from the host: no graph can capture it
 
     return [
-        from_torchvision(torchvision_encode),
-        Implementation("eager torch", function, capturable=True),
+        from_torchvision(from_box_coder),
+        Implementation("eager torch", function, capturable=device.type == "cuda"),
         compiled("torch.compile", function, device),
     ]
+
+
+def _torchvision_coder(coder: BoxCoderSpec) -> Any:
+    from torchvision.models.detection._utils import BoxCoder
+
+    return BoxCoder(weights=tuple(1 / v for v in coder.variances))  # type: ignore[arg-type]
+
+
+# Unlike ssd_fast.reference, these copy nothing from the host, and so are what a GPU user would write.
+
+
+def _centre_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    size = boxes[..., 2:] - boxes[..., :2]
+    return boxes[..., :2] + 0.5 * size, size
+
+
+def _decode(deltas: Tensor, default_boxes: Tensor, coder: BoxCoderSpec) -> Tensor:
+    centre, size = _centre_size(default_boxes)
+    vx, _, vw, _ = coder.variances  # those of y and h are the same in the presets that are benchmarked
+    target = centre + deltas[..., :2] * vx * size
+    half = 0.5 * size * torch.exp((deltas[..., 2:] * vw).clamp(*coder.clamp_limits))
+    return torch.cat((target - half, target + half), -1)
+
+
+def _encode(boxes: Tensor, default_boxes: Tensor, coder: BoxCoderSpec) -> Tensor:
+    centre, size = _centre_size(default_boxes)
+    target, target_size = _centre_size(boxes)
+    vx, _, vw, _ = coder.variances
+    return torch.cat(((target - centre) / size / vx, torch.log(target_size / size) / vw), -1)
 
 
 # ---- nms ------------------------------------------------------------------------------------------------------------
@@ -204,12 +231,10 @@ def nms(iou_threshold: float, n: int, device: torch.device) -> list[Implementati
             )
         )
     ]
-    if n <= 10_000:
-        rivals.append(
-            Implementation("eager torch", lambda boxes, scores: reference.nms(boxes, scores, iou_threshold))
-        )
+    if n <= 1_000:
+        rivals.append(Implementation("eager torch", lambda boxes, scores: reference.nms(boxes, scores, iou_threshold)))
     else:
-        rivals.append(absent("eager torch", "takes minutes at this size"))
+        rivals.append(absent("eager torch", "a Python step a kept box: minutes at larger sizes"))
     if cuda:
         rivals += [absent("OpenCV", "runs on the CPU only"), absent("numba", "has no NMS, and one block is no rival")]
         return rivals
@@ -223,9 +248,7 @@ def nms(iou_threshold: float, n: int, device: torch.device) -> list[Implementati
         rivals.append(absent("numba"))
     else:
         function = _numba_nms()
-        rivals.append(
-            Implementation("numba", lambda boxes, scores: function(boxes, scores, iou_threshold), _as_numpy)
-        )
+        rivals.append(Implementation("numba", lambda boxes, scores: function(boxes, scores, iou_threshold), _as_numpy))
     return rivals
 
 
@@ -344,7 +367,9 @@ def postprocess(
     spec: PostprocessSpec, coder: BoxCoderSpec, image_size: tuple[int, int], device: torch.device, vectorised: bool
 ) -> list[Implementation]:
     """vectorised: whether the [N * classes, top_k, top_k] overlaps of the vectorised torch version fit."""
-    rivals = [from_torchvision(lambda: Implementation("torchvision", _torchvision_postprocess(spec, coder, image_size)))]
+    rivals = [
+        from_torchvision(lambda: Implementation("torchvision", torchvision_postprocess(spec, coder, image_size)))
+    ]
     function = functools.partial(_vectorised_postprocess, spec=spec, coder=coder, image_size=image_size)
     if vectorised:
         cuda = device.type == "cuda"
@@ -356,15 +381,14 @@ def postprocess(
     return rivals
 
 
-def _torchvision_postprocess(
+def torchvision_postprocess(
     spec: PostprocessSpec, coder: BoxCoderSpec, image_size: tuple[int, int]
 ) -> Callable[..., Any]:
     """torchvision's own method, on an SSD without a network."""
-    from torchvision.models.detection._utils import BoxCoder
     from torchvision.models.detection.ssd import SSD
 
     model = SimpleNamespace(
-        box_coder=BoxCoder(weights=tuple(1 / v for v in coder.variances)),  # type: ignore[arg-type]
+        box_coder=_torchvision_coder(coder),
         score_thresh=spec.score_threshold,
         topk_candidates=spec.top_k,
         nms_thresh=spec.iou_threshold,
@@ -391,9 +415,9 @@ def _vectorised_postprocess(
     """What an expert writes in torch: no loop over images or classes, fixed shapes, no sync."""
     assert spec.top_k is not None
     height, width = image_size
-    boxes = reference.decode_boxes(deltas, default_boxes, coder)
-    limits = boxes.new_tensor([width, height, width, height])
-    boxes = torch.minimum(boxes.clamp(min=0), limits)
+    corners = _decode(deltas, default_boxes, coder)
+    x, y = corners[..., 0::2].clamp(0, width), corners[..., 1::2].clamp(0, height)
+    boxes = torch.stack((x, y), -1).flatten(-2)
     scores, idxs = logits.softmax(-1)[..., 1:].transpose(1, 2).topk(spec.top_k, -1)  # [N, classes, k]
     images = torch.arange(len(boxes), device=boxes.device)[:, None, None]
     kept = _suppress(boxes[images, idxs], scores > spec.score_threshold, spec.iou_threshold)

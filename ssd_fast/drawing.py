@@ -97,8 +97,8 @@ class _Canvas:
 
     def place(self, frame: Rect, text: str, color: Color, taken: Sequence[Rect]) -> _Plate:
         """The plate with the text: the first place around the frame that is free, or the one that hides least."""
-        while self.font.getlength(text) > self.width - 2 * self.pad and len(text) > 2:
-            text = text[:-2] + "…"
+        while self.font.getlength(text) > self.width - 2 * self.pad and len(text) > 4:
+            text = text.removesuffix("...")[:-1] + "..."
         width, height = self.font.getlength(text) + 2 * self.pad, self.text_height + 1.4 * self.pad
         half = self.line / 2
         x1, y1, x2, y2 = frame[0] - half, frame[1] - half, frame[2] + half, frame[3] + half

@@ -75,9 +75,16 @@ class Backend:
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
     if request.param == "emulated":
         monkeypatch.setattr("ssd_fast._backend.C", _emulated_extension())
-    elif request.param == "cuda" and not torch.cuda.is_available():
+    device = request.getfixturevalue("cuda") if request.param == "cuda" else torch.device("cpu")
+    return Backend(request.param, device)
+
+
+@pytest.fixture
+def cuda() -> torch.device:
+    """For tests of what only a GPU has."""
+    if not torch.cuda.is_available():
         _missing("SSD_FAST_REQUIRE_CUDA", "no CUDA device")
-    return Backend(request.param, torch.device("cuda" if request.param == "cuda" else "cpu"))
+    return torch.device("cuda")
 
 
 @functools.cache

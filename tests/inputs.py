@@ -16,6 +16,7 @@ STRANGE_BOXES = (
     (0.0, 0.0, 10.0, 10.0),
     (10.0, 10.0, 0.0, 0.0),  # inside out: its area is positive
     (0.0, 10.0, 10.0, 0.0),  # upside down: its area is negative
+    (10.0, 0.0, 0.0, 10.0),  # mirrored: likewise
     (5.0, 5.0, 5.0, 5.0),  # a point
     (0.0, 5.0, 10.0, 5.0),  # a line
     (NAN, 0.0, 10.0, 10.0),

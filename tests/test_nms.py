@@ -55,7 +55,7 @@ def test_by_hand(backend):
 def test_strange_scores_by_hand(backend):
     boxes = torch.tensor([[0.0, 0, 10, 10]]).repeat(6, 1)
     boxes += 20 * torch.arange(6)[:, None]
-    scores = torch.tensor([0.0, inputs.NAN, -0.0, inputs.INF, -inputs.INF, 0.5])
+    scores = torch.tensor([-0.0, inputs.NAN, 0.0, inputs.INF, -inputs.INF, 0.5])
     boxes, scores = backend.to((boxes, scores))
     assert ssd_fast.nms(boxes, scores, 0.5).tolist() == [3, 5, 0, 2, 4]
     assert ssd_fast.nms(torch.zeros_like(boxes), scores, 0.5).tolist() == [3, 5, 0, 2, 4]  # points suppress nothing
@@ -200,6 +200,19 @@ def test_registered(backend):
     assert_well_registered(lambda a, b: ssd_fast.nms(a, b, 0.5), boxes, scores)
     assert_well_registered(lambda a, b, c: ssd_fast.batched_nms(a, b, c, 0.5), boxes, scores, idxs)
     assert_well_registered(lambda a, b: ssd_fast.nms_padded(a, b, 0.5, 9), boxes[None], scores[None])
+
+
+def test_cuda_graph(cuda):
+    boxes, scores = torch.zeros(2, 300, 4, device=cuda), torch.zeros(2, 5, 300, device=cuda)
+    ssd_fast.nms_padded(boxes, scores, 0.5, 40)  # kernels are loaded outside the capture
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = ssd_fast.nms_padded(boxes, scores, 0.5, 40)
+    for seed in (1, 2):
+        boxes.copy_(inputs.boxes(seed, 2, 300))
+        scores.copy_(inputs.tied_scores(seed, 2, 5, 300))
+        graph.replay()
+        assert_same_bits(captured, ssd_fast.nms_padded(boxes, scores, 0.5, 40))
 
 
 BOX3, SCORE3, IDX3 = torch.zeros(3, 4), torch.zeros(3), torch.zeros(3, dtype=torch.int64)

@@ -10,9 +10,11 @@ import subprocess
 import sys
 import warnings
 from collections import OrderedDict
+from collections.abc import Iterator
 
 import pytest
 import torch
+from checks import one_thread
 from comparators import Candidates, Limits, assert_same_detections
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, RetinaNet, ssd300_vgg16, ssdlite320_mobilenet_v3_large
@@ -24,6 +26,12 @@ from torchvision.models.detection.ssd import SSD
 from ssd_fast.compat import patch, patched, unpatch
 
 SIDE, COLUMNS = 64, 5
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 class TinyBackbone(nn.Module):
@@ -215,6 +223,19 @@ def test_settings_changed_after_patching_are_obeyed():
             changed = [len(image["scores"]) for image in expected] != [len(image["scores"]) for image in last]
             assert changed or not torch.equal(expected[0]["boxes"], last[0]["boxes"]), "the change changes nothing"
             last = expected
+
+
+def test_a_negative_threshold_takes_scores_of_zero_too():
+    model = tiny_ssd()
+    model.score_thresh, model.nms_thresh, model.detections_per_img = -1.0, 1.0, 10**9
+    anchors = anchors_of(model, (8, 4), SIDE, 1)
+    heads = head_outputs(1, len(anchors[0]), COLUMNS, 300.0)
+    counts = []
+    for each in (model, patch(model)):
+        (found,) = each.postprocess_detections(heads, anchors, [(SIDE, SIDE)])
+        assert not found["scores"].any()
+        counts.append(len(found["scores"]))
+    assert counts == [len(anchors[0]) * (COLUMNS - 1)] * 2
 
 
 def test_images_with_anchors_or_windows_of_their_own():

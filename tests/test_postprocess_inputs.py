@@ -169,6 +169,26 @@ def test_registered(backend):
     assert_well_registered(lambda *rows: ssd_fast.postprocess(*rows, spec, coder=CODER, **sizes), *maps, default)
 
 
+def test_cuda_graph(cuda):
+    """A replay reads what the inputs then hold, and needs nothing that the capture allocated outside the graph."""
+    default, sizes = DEFAULT.to(cuda), torch.tensor([[90, 80], [50, 60]], device=cuda)
+    spec = dataclasses.replace(inputs.LOOSE, clip="before_nms")
+
+    def detect(logits, deltas):
+        return ssd_fast.postprocess(logits, deltas, default, spec, coder=CODER, image_sizes=sizes)
+
+    first = torch.zeros_like(LOGITS, device=cuda), torch.zeros_like(DELTAS, device=cuda)
+    detect(*first)  # kernels are loaded outside the capture
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = detect(*first)
+    for logits, deltas in ((LOGITS, DELTAS), (LOGITS.flip(1), DELTAS.flip(0))):
+        first[0].copy_(logits)
+        first[1].copy_(deltas)
+        graph.replay()
+        assert_same_bits(captured, detect(logits.to(cuda), deltas.to(cuda)))
+
+
 def test_has_no_gradient(backend):
     logits, deltas, default = backend.to((LOGITS.clone(), DELTAS.clone(), DEFAULT))
     result = ssd_fast.postprocess(logits.requires_grad_(), deltas.requires_grad_(), default, inputs.LOOSE, coder=CODER)

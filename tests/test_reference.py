@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import goldens
 import inputs
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -52,8 +53,9 @@ def test_strange_boxes_touch_nothing():
     strange = torch.tensor(inputs.STRANGE_BOXES)
     iou = reference.box_iou(strange, strange)
     assert iou.isfinite().all() and (iou >= 0).all() and (iou <= 1).all()
-    boxes_with_area = [0, 14, 15]  # the two of 10x10, the far one
-    assert iou.nonzero().tolist() == [[0, 0], [0, 14], [14, 0], [14, 14], [15, 15]], boxes_with_area
+    ordinary, negative_zero, far = 0, 15, 16
+    same = [ordinary, negative_zero]
+    assert iou.nonzero().tolist() == [[i, j] for i in same for j in same] + [[far, far]]
 
 
 def test_decode_by_hand():
@@ -69,6 +71,24 @@ def test_decode_by_hand():
     torch.testing.assert_close(box[2:] - box[:2], torch.tensor([20 * 2**0.5, 40.0]))
     torch.testing.assert_close(reference.encode_boxes(expected, default, BoxCoderSpec()), deltas)
     torch.testing.assert_close(reference.encode_boxes(expected, default, yx), deltas[:, [1, 0, 3, 2]])
+    each = BoxCoderSpec((0.5, 0.25, 0.2, 0.4))
+    expected = torch.tensor([[30.0 - 20, 30.0 - 5, 30 + 20, 30 + 5]])
+    torch.testing.assert_close(reference.decode_boxes(deltas, default, each), expected)
+    torch.testing.assert_close(reference.encode_boxes(expected, default, each), deltas)
+
+
+def test_decode_rounds_every_operation():
+    """In the order of the definition, worked with NumPy's float32 numbers: no fused multiply-add, no float64."""
+    default, deltas = inputs.boxes(1, 200), inputs.bell(2, 200, 4)
+    deltas[:, 2:] = 0  # exp(0) is exact
+    variance, half = np.float32(0.1), np.float32(0.5)
+    expected = []
+    for (x1, _, x2, _), tx in zip(default.numpy(), deltas[:, 0].numpy(), strict=True):
+        width = x2 - x1
+        centre = (x1 + half * width) + (tx * variance) * width
+        expected.append((centre - half * width, centre + half * width))
+    decoded = reference.decode_boxes(deltas, default, BoxCoderSpec())[:, [0, 2]]
+    assert decoded.dtype == torch.float32 and decoded.tolist() == np.array(expected).tolist()
 
 
 def test_nms_by_hand():
@@ -87,7 +107,7 @@ def test_nms_by_hand():
 def test_nms_of_strange_scores_by_hand():
     boxes = torch.tensor([[0.0, 0, 10, 10]]).repeat(6, 1)
     boxes += 20 * torch.arange(6)[:, None]
-    scores = torch.tensor([0.0, float("nan"), -0.0, float("inf"), float("-inf"), 0.5])
+    scores = torch.tensor([-0.0, float("nan"), 0.0, float("inf"), float("-inf"), 0.5])
     assert reference.nms(boxes, scores, 0.5).tolist() == [3, 5, 0, 2, 4]
     assert reference.nms(boxes.zero_(), scores, 0.5).tolist() == [3, 5, 0, 2, 4]  # points suppress nothing
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "common/parallel.h"
+#include "common/simd.h"
 #include "nms/greedy_cpu.h"
 #include "postprocess/postprocess_launch.h"
 #include "postprocess/score_filter_cpu.h"
@@ -64,6 +65,11 @@ std::vector<Segment> group_by_class(const PostprocessTask& task, int64_t tasks_p
   return segments;
 }
 
+SSD_CLONES void decode_candidates(const PostprocessTask& task, int64_t image, const std::vector<uint64_t>& keys,
+                                  Box* boxes) {
+  for (size_t i = 0; i < keys.size(); ++i) boxes[i] = decode_candidate(task, image, row_of(keys[i]));
+}
+
 void suppress(const PostprocessTask& task, Segment& segment, GreedyNms<float>& greedy) {
   std::vector<uint64_t>& keys = segment.keys;
   const auto best_first = [](uint64_t a, uint64_t b) { return a > b; };
@@ -72,11 +78,12 @@ void suppress(const PostprocessTask& task, Segment& segment, GreedyNms<float>& g
     keys.resize(task.top_k);
   }
   std::sort(keys.begin(), keys.end(), best_first);
+  std::vector<Box> boxes(keys.size());
+  decode_candidates(task, segment.image, keys, boxes.data());
   greedy.clear();
-  for (const uint64_t key : keys) {
+  for (size_t i = 0; i < keys.size(); ++i) {
     if (greedy.size() == task.keep_top_k) break;  // more of one class could not be among the image's best
-    const Box box = decode_candidate(task, segment.image, row_of(key));
-    if (greedy.keep(box)) segment.kept.push_back({key, segment.column, box});
+    if (greedy.keep(boxes[i])) segment.kept.push_back({keys[i], segment.column, boxes[i]});
   }
 }
 

@@ -24,7 +24,7 @@ def detect(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER...", show_default=False)],
     pictures: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", file_okay=False, help="Write pictures with the detections to this folder."),
+        typer.Option("--out", metavar="DIR", file_okay=False, help="Write pictures of the detections to this folder."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array and nothing else.")] = False,
     score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score of a detection.")] = 0.5,
@@ -58,7 +58,9 @@ def detect(
         for result in results:
             _show(result, detector)
     if pictures is not None and results and not as_json:
-        out.print(Text(f"{len(results)} picture{'s' if len(results) > 1 else ''} written to {pictures}"), soft_wrap=True)
+        out.print(
+            Text(f"{len(results)} picture{'s' if len(results) > 1 else ''} written to {pictures}"), soft_wrap=True
+        )
     if failures:
         raise typer.Exit(1)
 
@@ -155,7 +157,9 @@ class _Names:
 
     def unused(self, folder: Path, image: Path) -> Path:
         number = 1
-        while (path := folder / f"{image.stem}_detections{'' if number == 1 else f'_{number}'}.png").resolve() in self._used:
+        while True:
+            path = folder / f"{image.stem}_detections{'' if number == 1 else f'_{number}'}.png"
+            if path.resolve() not in self._used:
+                self._used.add(path.resolve())
+                return path
             number += 1
-        self._used.add(path.resolve())
-        return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ _EXTRAS = {
     "torchvision": ("torchvision",),
     "train": ("torchvision", "pycocotools"),
     "bench": ("pytest-benchmark", "matplotlib", "opencv-python-headless", "torchvision"),
-    "cupy": ("cupy-cuda12x|cupy-cuda13x|cupy",),
+    "cupy": ("cupy-cuda12x or cupy-cuda13x",),
     "numba": ("numba", "numba-cuda"),
 }
 _CPU_FLAGS = ("sse4_2", "avx", "fma", "avx2", "avx512f", "asimd", "sve")
@@ -64,8 +65,8 @@ def _version(package: str) -> str | None:
 
 
 def _missing(packages: tuple[str, ...]) -> list[str]:
-    """Those not installed; "a|b" is one of several."""
-    return [names for names in packages if not any(_version(name) for name in names.split("|"))]
+    """Those not installed; "a or b": any of them."""
+    return [names for names in packages if not any(_version(name) for name in names.split(" or "))]
 
 
 def _cpu() -> dict[str, Any]:
@@ -125,7 +126,7 @@ def _show(report: dict[str, Any]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
 
-    def section(title: str, rows: list[tuple[str, str | Text]]) -> None:
+    def section(title: str, rows: Sequence[tuple[str, str | Text]]) -> None:
         table.add_row(Text(title, style="bold cyan"), "")
         for name, value in rows:
             table.add_row(f"  {name}", value)
@@ -145,7 +146,9 @@ def _show(report: dict[str, Any]) -> None:
     )
     cpu = report["cpu"]
     features = " ".join(cpu["features"]) or "unknown"
-    section("CPU", [("model", cpu["model"]), ("features", features), ("threads", f"{cpu['threads']} of {cpu['cores']}")])
+    section(
+        "CPU", [("model", cpu["model"]), ("features", features), ("threads", f"{cpu['threads']} of {cpu['cores']}")]
+    )
     section(
         "extras",
         [

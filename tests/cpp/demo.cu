@@ -157,7 +157,6 @@ __global__ void exchange_kernel(int* out) {
   values[threadIdx.x] = static_cast<int>(threadIdx.x);
   if (!kWrong) __syncwarp();
   if (kFault == Fault::kExchangeShuffled) __shfl_xor_sync(kFullWarp, 0, 16);
-  if (kFault == Fault::kExchangeHalved) __syncwarp(threadIdx.x < 16 ? 0x0000ffffu : 0xffff0000u);
   out[threadIdx.x] = values[threadIdx.x ^ 16];
 }
 
@@ -171,17 +170,17 @@ __global__ void last_block_sum_kernel(const float* __restrict__ x, int n, float*
   float value = 0.0f;
   for (int i = static_cast<int>(blockIdx.x) * threads + thread; i < n; i += blocks * threads) value += x[i];
   value = warp_sum(value);
+  if (thread % kWarpSize == 0) partial[blockIdx.x * 2 + thread / kWarpSize] = value;
+  __syncthreads();
   if (thread == 0) {
-    partial[blockIdx.x] = value;
     if (kFault != Fault::kLastBlockUnreleased) __threadfence();
     is_last = atomicAdd(ticket, 1u) == gridDim.x - 1;
     if (kFault != Fault::kLastBlockUnacquired) __threadfence();
   }
   __syncthreads();
   if (!is_last) return;
-  float total = 0.0f;
-  for (int i = thread; i < blocks; i += threads) total += partial[i];
-  total = warp_sum(total);
+  if (thread >= kWarpSize) return;
+  const float total = warp_sum(partial[thread]);
   if (thread == 0) *sum = total;
 }
 
@@ -319,7 +318,6 @@ void exchange(int* out, Stream stream, Fault fault) {
   auto kernel = exchange_kernel<Fault::kNone>;
   if (fault == Fault::kExchangeUnordered) kernel = exchange_kernel<Fault::kExchangeUnordered>;
   if (fault == Fault::kExchangeShuffled) kernel = exchange_kernel<Fault::kExchangeShuffled>;
-  if (fault == Fault::kExchangeHalved) kernel = exchange_kernel<Fault::kExchangeHalved>;
   launch(kernel, dim3(1), dim3(32), 0, stream, out);
 }
 
@@ -327,7 +325,7 @@ void last_block_sum(const float* x, int n, float* partial, unsigned* ticket, flo
   auto kernel = last_block_sum_kernel<Fault::kNone>;
   if (fault == Fault::kLastBlockUnreleased) kernel = last_block_sum_kernel<Fault::kLastBlockUnreleased>;
   if (fault == Fault::kLastBlockUnacquired) kernel = last_block_sum_kernel<Fault::kLastBlockUnacquired>;
-  launch(kernel, dim3(16), dim3(32), 0, stream, x, n, partial, ticket, sum);
+  launch(kernel, dim3(16), dim3(64), 0, stream, x, n, partial, ticket, sum);
 }
 
 void half_axpy(const uint16_t* x, uint16_t* y, float a, int n, Stream stream) {

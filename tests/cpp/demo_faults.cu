@@ -9,6 +9,19 @@ __global__ void write_twice_kernel(int* out) {
   if (threadIdx.x % kWarpSize == 0) out[0] = static_cast<int>(threadIdx.x);
 }
 
+__global__ void read_beside_atomic_kernel(int* value, int* out) {
+  if (threadIdx.x == 0) atomicAdd(value, 1);
+  if (threadIdx.x == 32) out[0] = *value;
+}
+
+// The lower half writes, the upper half reads, and each waits for itself only.
+__global__ void synchronise_halves_kernel(int* out) {
+  SSD_SHARED(values, int[16]);
+  if (threadIdx.x < 16) values[threadIdx.x] = 1;
+  __syncwarp(threadIdx.x < 16 ? 0x0000ffffu : 0xffff0000u);
+  if (threadIdx.x >= 16) out[threadIdx.x] = values[threadIdx.x - 16];
+}
+
 __global__ void diverge_at_barrier_kernel(int* out) {
   if (threadIdx.x % 2 == 1) {
     __syncthreads();
@@ -44,6 +57,14 @@ __global__ void use_dynamic_shared_kernel(int* out) {
 }  // namespace
 
 void write_twice(int* out, Stream stream) { launch(write_twice_kernel, dim3(1), dim3(64), 0, stream, out); }
+
+void read_beside_atomic(int* value, int* out, Stream stream) {
+  launch(read_beside_atomic_kernel, dim3(1), dim3(64), 0, stream, value, out);
+}
+
+void synchronise_halves(int* out, Stream stream) {
+  launch(synchronise_halves_kernel, dim3(1), dim3(32), 0, stream, out);
+}
 
 void diverge_at_barrier(int* out, Stream stream) {
   launch(diverge_at_barrier_kernel, dim3(1), dim3(64), 0, stream, out);

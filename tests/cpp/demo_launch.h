@@ -25,7 +25,6 @@ enum class Fault {
   kNmsSharedOverrun,         // reads a box past the tile
   kExchangeUnordered,        // no __syncwarp between lanes that exchange values through shared memory
   kExchangeShuffled,         // a shuffle, which orders nothing, in its place
-  kExchangeHalved,           // a __syncwarp of each half of the warp, and the halves exchange
   kLastBlockUnreleased,      // no __threadfence before the ticket that says which block is last
   kLastBlockUnacquired,      // and none after it
   kFlagTooEarly,             // the flag is raised before the value is written
@@ -70,7 +69,8 @@ void nms(const Box* boxes, int classes, int n, float threshold, int max_output, 
 // out[lane] = lane ^ 16, through shared memory.
 void exchange(int* out, Stream stream, Fault fault = Fault::kNone);
 
-// sum of x[n] over 16 blocks; the last one to finish adds the blocks' sums. partial [16]; ticket starts as 0.
+// sum of x[n] over 16 blocks of 2 warps; the last block to finish adds the warps' sums. partial [32]; ticket starts as
+// 0.
 void last_block_sum(const float* x, int n, float* partial, unsigned* ticket, float* sum, Stream stream,
                     Fault fault = Fault::kNone);
 
@@ -90,6 +90,8 @@ void wait_for_flag(int* flags, int* out, Stream stream, Fault fault = Fault::kNo
 
 // Kernels that are nothing but wrong (demo_faults.cu).
 void write_twice(int* out, Stream stream);
+void read_beside_atomic(int* value, int* out, Stream stream);  // value starts as 0
+void synchronise_halves(int* out, Stream stream);
 void diverge_at_barrier(int* out, Stream stream);
 void leave_out_a_lane(int* out, Stream stream);
 void spin_for_ever(int* flag, Stream stream);

@@ -1,6 +1,6 @@
 // postprocess_problem.h: head outputs in every layout and type, and what postprocess must make of them.
-// The problem is made as logits[image][row][column] and deltas[image][row][4]; storing them in a layout is the inverse of
-// what the kernels do to read them. The oracle looks at the values before they were stored.
+// The problem is made as logits[image][row][column] and deltas[image][row][4]; storing them in a layout is the inverse
+// of what the kernels do to read them. The oracle looks at the values before they were stored.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -92,12 +92,15 @@ inline float make_logit(const Problem& problem, Random& random, int column) {
   const float specials[4] = {NAN, INFINITY, -INFINITY, 80.0f};
   const bool is_background = column == problem.background;
   switch (problem.logits) {
-    case Logits::kTied: return 0.0f;
-    case Logits::kUntrained: return random.uniform(-0.25f, 0.25f);
+    case Logits::kTied:
+      return 0.0f;
+    case Logits::kUntrained:
+      return random.uniform(-0.25f, 0.25f);
     case Logits::kHostile:
       if (random.below(16) == 0) return specials[random.below(4)];
       [[fallthrough]];
-    case Logits::kTrained: return is_background ? random.uniform(3.0f, 9.0f) : random.uniform(-6.0f, 6.0f);
+    case Logits::kTrained:
+      return is_background ? random.uniform(3.0f, 9.0f) : random.uniform(-6.0f, 6.0f);
   }
   return 0.0f;
 }
@@ -160,7 +163,8 @@ Head make_head(const Problem& problem, int columns, DType dtype, const Value& va
           } else {
             at += local * view.strides[1] + column * view.strides[2];
           }
-          float& one = head.values[(static_cast<int64_t>(image) * problem.rows() + first_row + local) * columns + column];
+          float& one =
+              head.values[(static_cast<int64_t>(image) * problem.rows() + first_row + local) * columns + column];
           one = store(one, dtype, &stored[at * bytes_of(dtype)]);
         }
       }
@@ -186,8 +190,8 @@ inline Inputs make_inputs(const Problem& problem) {
   inputs.logits = make_head(problem, problem.columns, problem.logits_dtype,
                             [&](int column) { return make_logit(problem, random, column); });
   const bool moved = problem.boxes == Boxes::kRandom || problem.boxes == Boxes::kHostile;
-  inputs.deltas = make_head(problem, 4, problem.deltas_dtype,
-                            [&](int) { return moved ? random.uniform(-1.5f, 1.5f) : 0.0f; });
+  inputs.deltas =
+      make_head(problem, 4, problem.deltas_dtype, [&](int) { return moved ? random.uniform(-1.5f, 1.5f) : 0.0f; });
   inputs.default_boxes = make_boxes<float>(problem.boxes, problem.rows(), 22);
   for (int image = 0; image < problem.images; ++image) {
     const int which = problem.sizes_per_image ? image : 0;

@@ -36,9 +36,10 @@ void in_xywh_order(const BoxCoder& coder, const T* stored, double offsets[4]) {
   for (int i = 0; i < 4; ++i) offsets[i] = static_cast<double>(stored[coder.yx ? i ^ 1 : i]);
 }
 
+// size: the largest number on the way to want.
 bool near(double got, double want, double size) {
   if (std::isnan(want)) return std::isnan(got);
-  if (std::isinf(want)) return got == want;
+  if (std::fabs(want) > std::numeric_limits<float>::max()) return std::isinf(got) && (got > 0) == (want > 0);
   return std::fabs(got - want) <= 4e-7 * (std::fabs(want) + size);
 }
 
@@ -52,12 +53,14 @@ bool decoded_right(const Box& got, const BoxCoder& coder, const float* stored, c
            : log_scale > coder.log_scale_high ? coder.log_scale_high
                                               : log_scale;
   };
-  const double cx = base.x1 + width / 2 + t[0] * coder.variance_x * width;
-  const double cy = base.y1 + height / 2 + t[1] * coder.variance_y * height;
+  const double shift_x = t[0] * coder.variance_x * width;
+  const double shift_y = t[1] * coder.variance_y * height;
+  const double cx = base.x1 + width / 2 + shift_x;
+  const double cy = base.y1 + height / 2 + shift_y;
   const double w = std::exp(limited(t[2] * coder.variance_w)) * width;
   const double h = std::exp(limited(t[3] * coder.variance_h)) * height;
-  const double size_x = std::fabs(cx) + w;
-  const double size_y = std::fabs(cy) + h;
+  const double size_x = std::fabs(base.x1) + width + std::fabs(shift_x) + w;
+  const double size_y = std::fabs(base.y1) + height + std::fabs(shift_y) + h;
   return near(got.x1, cx - w / 2, size_x) && near(got.y1, cy - h / 2, size_y) && near(got.x2, cx + w / 2, size_x) &&
          near(got.y2, cy + h / 2, size_y);
 }

@@ -120,7 +120,7 @@ void last_block_sum(Case& one, Fault fault) {
   const int n = 4096;
   const std::vector<float> values = Random(4).uniform(n, -1.0f, 1.0f);
   DeviceArray<float> input(values);
-  DeviceArray<float> partial(16);
+  DeviceArray<float> partial(32);
   DeviceArray<unsigned> ticket = DeviceArray<unsigned>::zeros(1);
   DeviceArray<float> sum(1);
   ssd::demo::last_block_sum(input.data(), n, partial.data(), ticket.data(), sum.data(), kStream, fault);
@@ -205,7 +205,6 @@ void add_faults(Runner& runner) {
                [](Case& one) { nms(one, 500, 1, Fault::kNmsSharedOverrun); });
   runner.fault("fault-exchange-unordered", "data race", [](Case& one) { exchange(one, Fault::kExchangeUnordered); });
   runner.fault("fault-exchange-shuffled", "data race", [](Case& one) { exchange(one, Fault::kExchangeShuffled); });
-  runner.fault("fault-exchange-halved", "data race", [](Case& one) { exchange(one, Fault::kExchangeHalved); });
   runner.fault("fault-last-block-unreleased", "data race",
                [](Case& one) { last_block_sum(one, Fault::kLastBlockUnreleased); });
   runner.fault("fault-last-block-unacquired", "data race",
@@ -216,6 +215,15 @@ void add_faults(Runner& runner) {
   runner.fault("fault-two-writers", "data race: write", [](Case&) {
     DeviceArray<int> out(1);
     ssd::demo::write_twice(out.data(), kStream);
+  });
+  runner.fault("fault-read-beside-atomic", "data race", [](Case&) {
+    DeviceArray<int> value = DeviceArray<int>::zeros(1);
+    DeviceArray<int> out(1);
+    ssd::demo::read_beside_atomic(value.data(), out.data(), kStream);
+  });
+  runner.fault("fault-synchronised-halves", "data race", [](Case&) {
+    DeviceArray<int> out(32);
+    ssd::demo::synchronise_halves(out.data(), kStream);
   });
   runner.fault("fault-divergent-barrier", "barrier divergence", [](Case&) {
     DeviceArray<int> out(64);

@@ -37,8 +37,8 @@ PostprocessTask make_task(const Problem& problem, const Inputs& inputs) {
   if (problem.inclusive) task.score_threshold = std::nextafter(problem.score_threshold, -1.0f);
   task.can_reject = task.score_threshold >= 0 && (problem.sigmoid || problem.background >= 0);
   if (task.can_reject) {
-    task.reject_below = ssd::smallest_above(
-        task.score_threshold, [&](float x) { return problem.sigmoid ? ssd::sigmoid(x) : ssd::exp(x); });
+    task.reject_below = ssd::smallest_above(task.score_threshold,
+                                            [&](float x) { return problem.sigmoid ? ssd::sigmoid(x) : ssd::exp(x); });
   }
   task.top_k = problem.top_k == 0 ? task.num_rows : std::min(problem.top_k, task.num_rows);
   task.iou_threshold = problem.iou_threshold;
@@ -96,8 +96,7 @@ Detections run_cuda(const Problem& problem, const Inputs& inputs) {
   task.labels = labels.data();
   task.box_idxs = box_idxs.data();
   task.counts = counts.data();
-  Bytes workspace(
-      ssd::postprocess_cuda_workspace(task.num_images, task.num_rows, task.num_columns, task.keep_top_k));
+  Bytes workspace(ssd::postprocess_cuda_workspace(task.num_images, task.num_rows, task.num_columns, task.keep_top_k));
   ssd::postprocess_cuda(task, workspace.data(), kStream);
   return {boxes.host(), scores.host(), labels.host(), box_idxs.host(), counts.host()};
 }
@@ -214,11 +213,14 @@ void add_options(Cases& cases) {
     p.score_threshold = 0.25f;  // exactly the scores
     p.inclusive = true;
   });
-  cases.add("threshold-exclusive", base, [](Problem& p) {
-    p.logits = Logits::kTied;
-    p.columns = 4;
-    p.score_threshold = 0.25f;
-  }, 0);
+  cases.add(
+      "threshold-exclusive", base,
+      [](Problem& p) {
+        p.logits = Logits::kTied;
+        p.columns = 4;
+        p.score_threshold = 0.25f;
+      },
+      0);
   cases.add("nothing-passes", base, [](Problem& p) { p.score_threshold = 2.0f; }, 0);
   cases.add("stages-never", base, [](Problem& p) { p.clip = p.rescale = Stage::never; });
   cases.add("stages-before-nms", base, [](Problem& p) { p.clip = p.rescale = Stage::before_nms; });
@@ -241,31 +243,32 @@ void add_options(Cases& cases) {
 
 void add_sizes(Cases& cases) {
   for (const int rows : {1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257}) {
-    cases.add("rows-" + std::to_string(rows), one_map(rows), [](Problem& p) { p.columns = 3; }, rows > 1 ? 10 : 0);
+    cases.add("rows-" + std::to_string(rows), one_map(rows), [](Problem& p) { p.columns = 3; }, rows / 10);
   }
   cases.add("no-rows", one_map(0), [](Problem&) {}, 0);
   cases.add("tied", one_map(300), [](Problem& p) { p.logits = Logits::kTied; });
   cases.add("identical", one_map(300), [](Problem& p) { p.boxes = Boxes::kIdentical; }, 3);
-  cases.add("staircase", one_map(300), [](Problem& p) {
-    p.boxes = Boxes::kStaircase;
-    p.clip = Stage::never;
-    p.logits = Logits::kTied;  // box 0 suppresses 1, so 2 is kept, and so on
-    p.keep_top_k = 600;
-  }, 500);
-  for (const int columns : {31, 33, 90, 400, 2000}) {  // fewer rows fit a tile; at 2000 none is staged
-    cases.add("columns-" + std::to_string(columns), one_map(70), [=](Problem& p) {
+  cases.add(
+      "staircase", one_map(300),
+      [](Problem& p) {
+        p.boxes = Boxes::kStaircase;
+        p.clip = Stage::never;
+        p.logits = Logits::kTied;  // box 0 suppresses 1, so 2 is kept, and so on
+        p.keep_top_k = 600;
+      },
+      500);
+  for (const int columns : {31, 33, 90, 400, 2000}) {  // ever fewer rows fit a tile; of 2000 columns none is staged
+    cases.add("columns-" + std::to_string(columns), one_map(33), [=](Problem& p) {
       p.columns = columns;
-      p.score_threshold = 0.1f;
-      p.logits = columns > 33 ? Logits::kHostile : Logits::kTrained;  // of 400 classes none has a large share, unless
-    }, 1);                                                            // its logit is
+      p.score_threshold = std::min(0.1f, 10.0f / static_cast<float>(columns));
+    });
   }
-  cases.add("columns-2000-nchw", one_map(40), [](Problem& p) {
-    p.maps = kLevels;
+  cases.add("columns-2000-nchw", one_map(0), [](Problem& p) {
+    p.maps = {{2, 3, 4}, {1, 1, 3}};
     p.raw = true;
     p.columns = 2000;
-    p.score_threshold = 0.5f;
-    p.logits = Logits::kHostile;
-  }, 1);
+    p.score_threshold = 0.005f;
+  });
   // Lists of 1024 candidates a class are just full, or overflow: then the logits are read again.
   for (const int rows : {1023, 1024, 1025}) {
     cases.add("list-" + std::to_string(rows), one_map(rows), [](Problem& p) {
@@ -279,7 +282,7 @@ void add_sizes(Cases& cases) {
     p.columns = 2;
     p.sigmoid = true;
   });
-  cases.add("list-overflows-rejects", one_map(1500), [](Problem& p) {  // half of the rows are background
+  cases.add("list-overflows-rejects", one_map(1500), [](Problem& p) {  // some rows are
     p.columns = 2;
     p.score_threshold = 1e-5f;
     p.logits = Logits::kHostile;
@@ -292,16 +295,22 @@ void add_sizes(Cases& cases) {
   large.boxes = Boxes::kDisjoint;
   large.clip = Stage::never;
   cases.add("top-k-1300", large, [](Problem& p) { p.top_k = 1300; });
-  cases.add("top-k-all-keep-1100", large, [](Problem& p) {
-    p.top_k = 0;
-    p.keep_top_k = 1100;
-  }, 1100);
-  cases.add("keep-1100-of-two-classes", large, [](Problem& p) {
-    p.maps = {{1, 20, 30}};
-    p.columns = 3;
-    p.keep_top_k = 1100;
-    p.logits_dtype = DType::bfloat16;  // many ties, between classes too
-  }, 800);
+  cases.add(
+      "top-k-all-keep-1100", large,
+      [](Problem& p) {
+        p.top_k = 0;
+        p.keep_top_k = 1100;
+      },
+      1100);
+  cases.add(
+      "keep-1100-of-two-classes", large,
+      [](Problem& p) {
+        p.maps = {{1, 20, 30}};
+        p.columns = 3;
+        p.keep_top_k = 1100;
+        p.logits_dtype = DType::bfloat16;  // many ties, between classes too
+      },
+      800);
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ class DeviceArray {
     require(cudaMalloc(reinterpret_cast<void**>(&data_), bytes()));
   }
   explicit DeviceArray(const std::vector<T>& values) : DeviceArray(values.size()) {
-    require(cudaMemcpy(data_, values.data(), bytes(), cudaMemcpyHostToDevice));
+    if (size_ > 0) require(cudaMemcpy(data_, values.data(), bytes(), cudaMemcpyHostToDevice));
   }
   ~DeviceArray() { cudaFree(data_); }
   DeviceArray(const DeviceArray&) = delete;
@@ -43,7 +43,7 @@ class DeviceArray {
   std::vector<T> host() const { return first(size_); }
   std::vector<T> first(std::size_t count) const {  // so many elements, where the others were never written
     std::vector<T> values(count);
-    require(cudaMemcpy(values.data(), data_, count * sizeof(T), cudaMemcpyDeviceToHost));
+    if (count > 0) require(cudaMemcpy(values.data(), data_, count * sizeof(T), cudaMemcpyDeviceToHost));
     return values;
   }
 

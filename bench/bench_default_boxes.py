@@ -1,0 +1,36 @@
+"""default_boxes: SSD300's 8732 boxes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import rivals
+import torch
+from timing import Implementation
+
+import ssd_fast
+
+SCALES = (0.07, 0.15, 0.33, 0.51, 0.69, 0.87, 1.05)
+RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
+
+
+@pytest.mark.parametrize("memory", ["warm"], indirect=True)
+def bench_default_boxes(race: Any, device: torch.device) -> None:
+    spec = ssd_fast.preset("torchvision_ssd300_vgg16").default_boxes
+    like = torch.empty(0, device=device)  # there is no input, but the harness wants to know the device
+
+    def verify(boxes: torch.Tensor) -> None:
+        assert torch.equal(boxes, ssd_fast.reference.default_boxes(spec, device=device))
+
+    race(
+        "default_boxes",
+        (like,),
+        Implementation(
+            "ssd_fast", lambda _: ssd_fast.default_boxes(spec, device=device), capturable=device.type == "cuda"
+        ),
+        rivals.default_boxes(spec, SCALES, RATIOS, device),
+        bytes_moved=16 * spec.num_boxes,
+        verify=verify,
+        boxes=spec.num_boxes,
+    )
