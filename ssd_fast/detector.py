@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ._backend import build_info
+from ._backend import cuda_status
 from .assets import COCO_CLASSES, asset_path
 from .detections import Detections
 from .images import Image, as_image_tensors
@@ -40,7 +40,8 @@ def load_detector(
         raise ValueError(f"load_detector: expected one of {', '.join(_WEIGHTS)} or a weight file, got {name!r}")
     network, classes = load_network(asset_path(_WEIGHTS[name]) if name in _WEIGHTS else name)
     if device is None:
-        device = "cuda" if torch.cuda.is_available() and build_info()["cuda"] is not None else "cpu"
+        usable = torch.cuda.is_available() and cuda_status().startswith("available")
+        device = "cuda" if usable else "cpu"
     return Detector(network.to(device), classes)
 
 

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import ssd_fast
 from ssd_fast.assets import asset_path
 from ssd_fast.cli import app
-from ssd_fast.demo import comparison
+from ssd_fast.showcase import comparison
 
 FINE, FAILED, WRONG_USE = 0, 1, 2
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # of processes

@@ -13,6 +13,9 @@ namespace ssd {
 namespace {
 
 constexpr int kRowsPerTask = 512;
+// What a thread must have to do to be worth waking: about 20 microseconds.
+constexpr int64_t kLogitsPerThread = 1 << 16;
+constexpr int64_t kCandidatesPerThread = 512;
 
 struct Kept {
   uint64_t key;
@@ -35,7 +38,8 @@ struct Segment {  // the candidates of one class of one image
 
 std::vector<std::vector<ClassCandidate>> filter_all(const PostprocessTask& task, int64_t tasks_per_image) {
   std::vector<std::vector<ClassCandidate>> lists(task.num_images * tasks_per_image);
-  parallel_for(static_cast<int64_t>(lists.size()), 1, [&](int64_t first, int64_t last) {
+  const int64_t grain = 1 + kLogitsPerThread / (int64_t{kRowsPerTask} * task.num_columns);
+  parallel_for(static_cast<int64_t>(lists.size()), grain, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
       const int begin = static_cast<int>(i % tasks_per_image) * kRowsPerTask;
       score_filter_cpu(task, i / tasks_per_image, begin, std::min(begin + kRowsPerTask, task.num_rows), lists[i]);
@@ -111,7 +115,11 @@ void postprocess_cpu(const PostprocessTask& task) {
   const int64_t tasks_per_image = (task.num_rows + kRowsPerTask - 1) / kRowsPerTask;
   std::vector<Segment> segments = group_by_class(task, tasks_per_image, filter_all(task, tasks_per_image));
 
-  parallel_for(static_cast<int64_t>(segments.size()), 1, [&](int64_t begin, int64_t end) {
+  int64_t num_candidates = 0;
+  for (const Segment& segment : segments) num_candidates += static_cast<int64_t>(segment.keys.size());
+  const auto num_segments = static_cast<int64_t>(segments.size());
+  const int64_t grain = 1 + num_segments * kCandidatesPerThread / (num_candidates + 1);
+  parallel_for(num_segments, grain, [&](int64_t begin, int64_t end) {
     GreedyNms<float> greedy(task.iou_threshold);
     for (int64_t i = begin; i < end; ++i) suppress(task, segments[i], greedy);
   });
@@ -119,11 +127,13 @@ void postprocess_cpu(const PostprocessTask& task) {
   std::vector<int64_t> first_segment(task.num_images + 1, 0);
   for (const Segment& segment : segments) ++first_segment[segment.image + 1];
   for (int64_t image = 0; image < task.num_images; ++image) first_segment[image + 1] += first_segment[image];
-  parallel_for(task.num_images, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t image = begin; image < end; ++image) {
-      write_image(task, image, segments.data() + first_segment[image], segments.data() + first_segment[image + 1]);
-    }
-  });
+  parallel_for(task.num_images, 1 + task.num_images * kCandidatesPerThread / (num_candidates + 1),
+               [&](int64_t begin, int64_t end) {
+                 for (int64_t image = begin; image < end; ++image) {
+                   write_image(task, image, segments.data() + first_segment[image],
+                               segments.data() + first_segment[image + 1]);
+                 }
+               });
 }
 
 }  // namespace ssd

@@ -16,8 +16,8 @@ from rich.text import Text
 from ._output import choose_device, err, fail, out, print_json
 
 if TYPE_CHECKING:
-    from ..demo.comparison import Row
     from ..detector import Detector
+    from ..showcase.comparison import Row
 
 _PHOTOS = ("coffee", "astronaut", "chelsea")
 
@@ -67,8 +67,8 @@ def _pictures(
     detector: Detector, photos: list[Path], folder: Path, announce: Callable[[str], None]
 ) -> list[dict[str, Any]]:
     """Writes the PNGs; of each its path and what it shows."""
-    from ..demo.stages import default_boxes_picture, stages, stages_picture
     from ..drawing import draw_detections
+    from ..showcase.stages import default_boxes_picture, stages, stages_picture
 
     written = []
 
@@ -97,7 +97,7 @@ def _rows(detector: Detector, photos: list[Path]) -> tuple[list[Row], str | None
     """The comparisons, or why there are none."""
     if importlib.util.find_spec("torchvision") is None:
         return [], "comparison omitted: torchvision is not installed; pip install ssd_fast[torchvision]"
-    from ..demo.comparison import detector_rows, patch_rows
+    from ..showcase.comparison import detector_rows, patch_rows
 
     try:
         import torchvision  # noqa: F401
@@ -112,7 +112,9 @@ def _show(pictures: list[dict[str, Any]], rows: list[Row], omitted: str | None, 
     out.print()
     if rows:
         threads = f", {torch.get_num_threads()} of its threads" if rows[0].device == "cpu" else ""
-        title = Text(f"Milliseconds on the {rows[0].device.upper()}{threads}, medians of alternating runs", style="bold")
+        title = Text(
+            f"Milliseconds on the {rows[0].device.upper()}{threads}, medians of alternating runs", style="bold"
+        )
         table = Table(title=title, title_justify="left")
         table.add_column("what", no_wrap=True)
         for header in ("images", "without\nus", "with\nus", "ratio", "identical\ndetections"):

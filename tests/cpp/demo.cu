@@ -178,8 +178,7 @@ __global__ void last_block_sum_kernel(const float* __restrict__ x, int n, float*
     if (kFault != Fault::kLastBlockUnacquired) __threadfence();
   }
   __syncthreads();
-  if (!is_last) return;
-  if (thread >= kWarpSize) return;
+  if (!is_last || thread >= kWarpSize) return;
   const float total = warp_sum(partial[thread]);
   if (thread == 0) *sum = total;
 }
@@ -244,8 +243,7 @@ __global__ void functions_kernel(int* out) {
   right += __shfl_up_sync(kFullWarp, lane, 1, 8) == (lane % 8 == 0 ? lane : lane - 1);
   right += __shfl_down_sync(kFullWarp, lane, 1, 8) == (lane % 8 == 7 ? lane : lane + 1);
   right += __shfl_xor_sync(kFullWarp, static_cast<double>(lane), 5) == static_cast<double>(lane ^ 5);
-  const int4 four = __shfl_sync(kFullWarp, make_int4(lane, 2, 3, 4), 9);
-  right += four.x == 9 && four.w == 4;
+  right += __shfl_sync(kFullWarp, static_cast<long long>(lane) << 40, 9) == 9ll << 40;
   const __half half = __shfl_xor_sync(kFullWarp, __float2half(static_cast<float>(lane)), 1);
   right += __half2float(half) == static_cast<float>(lane ^ 1);
 

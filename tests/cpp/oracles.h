@@ -16,7 +16,8 @@ namespace ssd::test {
 
 const Stream kStream{};
 
-// Fewer where each takes long. The checker finds what it looks for by rule, under any schedule; wrong results take luck.
+// Fewer where each takes long. The checker finds what it looks for by rule, under any schedule; wrong results take
+// luck.
 #if defined(SSD_CHECKED) || defined(__SANITIZE_ADDRESS__)
 constexpr int kSchedules = 3;
 #else
