@@ -25,7 +25,7 @@ CASES = [
 IMAGE_SIZE = (300, 300)
 
 
-def bench_cases(device: torch.device, kind: str, num_images: int, columns: int) -> bool:
+def runs_here(device: torch.device, kind: str, num_images: int, columns: int) -> bool:
     """Whether a case is run: large batches on a GPU only, and the slowest not in a quick run."""
     if device.type == "cpu":
         return num_images == 1 or (num_images == 8 and not QUICK and kind != "untrained")
@@ -34,7 +34,7 @@ def bench_cases(device: torch.device, kind: str, num_images: int, columns: int) 
 
 @pytest.mark.parametrize(("kind", "num_images", "columns"), CASES)
 def bench_postprocess(race: Any, device: torch.device, kind: str, num_images: int, columns: int) -> None:
-    if not bench_cases(device, kind, num_images, columns):
+    if not runs_here(device, kind, num_images, columns):
         pytest.skip("large batches are for GPUs, and not for a quick run")
     preset = workloads.preset()
     spec = preset.postprocess

@@ -367,9 +367,7 @@ def postprocess(
     spec: PostprocessSpec, coder: BoxCoderSpec, image_size: tuple[int, int], device: torch.device, vectorised: bool
 ) -> list[Implementation]:
     """vectorised: whether the [N * classes, top_k, top_k] overlaps of the vectorised torch version fit."""
-    rivals = [
-        from_torchvision(lambda: Implementation("torchvision", torchvision_postprocess(spec, coder, image_size)))
-    ]
+    rivals = [from_torchvision(lambda: Implementation("torchvision", torchvision_postprocess(spec, coder, image_size)))]
     function = functools.partial(_vectorised_postprocess, spec=spec, coder=coder, image_size=image_size)
     if vectorised:
         cuda = device.type == "cuda"

@@ -117,8 +117,8 @@ def _show(pictures: list[dict[str, Any]], rows: list[Row], omitted: str | None, 
         )
         table = Table(title=title, title_justify="left")
         table.add_column("what", no_wrap=True)
-        for header in ("images", "without\nus", "with\nus", "ratio", "identical\ndetections"):
-            table.add_column(header, justify="right")
+        for header in ("N", "without\nus", "with\nus", "ratio", "identical\ndetections"):
+            table.add_column(header, justify="right", min_width=max(map(len, header.split("\n"))))
         for row in rows:
             same = Text(f"{row.same}/{row.total}", style="green" if row.same == row.total else "bold red")
             ratio = Text(f"{row.ratio:.1f}x", style="bold" if row.ratio >= 1 else "yellow")
