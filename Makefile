@@ -32,6 +32,8 @@ endif
 CUDAARCHS ?= 90
 export CUDAARCHS
 
+PYTHON_FOR_CMAKE = -DPython_EXECUTABLE="$$($(PY) -c 'import sys; print(sys.executable)')" \
+  -Dpybind11_DIR="$$($(PY) -m pybind11 --cmakedir)"
 CPP_FILES := find csrc tests -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu'
 
 .PHONY: help venv build build-tests test lint format demo mutate sweep bench gpu-report wheel clean
@@ -63,8 +65,7 @@ ifeq ($(NVCC),)
 	@echo "build-tests: no CUDA toolkit (nvcc) on the PATH: the tests of the CUDA kernels' source will be skipped"
 else
 	cmake -S . -B build/tests --log-level=WARNING $$(command -v ninja >/dev/null && echo -GNinja) \
-	  -DSSD_FAST_TESTS=ON -DSSD_FAST_CUDA=OFF -DPython_EXECUTABLE="$$($(PY) -c 'import sys; print(sys.executable)')" \
-	  -Dpybind11_DIR="$$($(PY) -m pybind11 --cmakedir)"
+	  -DSSD_FAST_TESTS=ON -DSSD_FAST_CUDA=OFF $(PYTHON_FOR_CMAKE)
 	cmake --build build/tests --parallel
 endif
 
@@ -91,11 +92,10 @@ demo: build  ## detect objects in the photos that come with the package; picture
 mutate: build build-tests  ## plant bugs and see that the tests find them (slow)
 	$(PY) tests/mutate.py
 
-sweep: venv  ## the largest error of exp and log, over every float
-	cmake -S . -B build/sweep --log-level=WARNING -DSSD_FAST_TESTS=ON -DSSD_FAST_CUDA=OFF \
-	  -DPython_EXECUTABLE="$$($(PY) -c 'import sys; print(sys.executable)')" -Dpybind11_DIR="$$($(PY) -m pybind11 --cmakedir)"
+sweep: venv  ## the largest error of exp and log, over every float (minutes)
+	cmake -S . -B build/sweep --log-level=WARNING -DSSD_FAST_CUDA=OFF $(PYTHON_FOR_CMAKE)
 	cmake --build build/sweep --target sweep_exp_log
-	build/sweep/runners/sweep_exp_log
+	build/sweep/sweep_exp_log
 
 bench: build  ## every benchmark, with a report in OUT (build/bench)
 	$(PY) bench/report.py $(or $(OUT),build/bench)

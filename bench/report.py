@@ -144,7 +144,7 @@ def environment() -> dict[str, Any]:
             "l2_bytes": properties.L2_cache_size,
             "memory_gib": round(properties.total_memory / 2**30),
             "torch_cuda": torch.version.cuda,
-            "driver, largest clocks, power limit": output(query).splitlines()[:1],
+            "driver, largest clocks, power limit": output(["nvidia-smi", query, "--format=csv,noheader"]).strip(),
         }
     return found
 
@@ -181,7 +181,7 @@ def markdown(report: dict[str, Any]) -> str:
     for device in sorted({row["device"] for row in rows}, reverse=True):
         for op in dict.fromkeys(row["op"] for row in rows if row["device"] == device):
             lines += [f"### {op}, {device.upper()}", ""]
-            lines += table([row for row in rows if row["device"] == device and row["op"] == op]) + [""]
+            lines += [*table([row for row in rows if row["device"] == device and row["op"] == op]), ""]
     absent = sorted({f"{row['op']}: {name}: {why}" for row in rows for name, why in row["absent"].items()})
     if absent:
         lines += ["### Rivals not timed", "", *(f"- {line}" for line in absent), ""]

@@ -34,6 +34,8 @@ def test_default_boxes_by_hand():
     assert torch.equal(reference.default_boxes(spec), expected)
     ahw = DefaultBoxSpec((40, 60), ((2, 1),), sizes, row_order="AHW")
     assert torch.equal(reference.default_boxes(ahw), expected[[0, 2, 1, 3]])
+    at_corner = DefaultBoxSpec((40, 60), ((2, 1),), sizes, offset=0.25)
+    assert torch.equal(reference.default_boxes(at_corner), expected - torch.tensor([15.0, 5, 15, 5]))
     normalized = DefaultBoxSpec((40, 60), ((2, 1),), sizes, normalized=True)
     assert torch.equal(reference.default_boxes(normalized), expected / torch.tensor([60.0, 40, 60, 40]))
     clipped = DefaultBoxSpec((40, 60), ((2, 1),), (((80.0, 10.0), (4.0, 44.0)),), clip=True)
@@ -89,6 +91,18 @@ def test_decode_rounds_every_operation():
         expected.append((centre - half * width, centre + half * width))
     decoded = reference.decode_boxes(deltas, default, BoxCoderSpec())[:, [0, 2]]
     assert decoded.dtype == torch.float32 and decoded.tolist() == np.array(expected).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_narrow_inputs_are_widened(dtype):
+    default = reference.default_boxes(inputs.SMALL)
+    logits, deltas = (x.to(dtype) for x in (inputs.logits(1, 1, 101, 4), inputs.bell(2, 1, 101, 4)))
+    narrow = reference.decode_boxes(deltas, default, BoxCoderSpec())
+    assert narrow.dtype == torch.float32
+    assert torch.equal(narrow, reference.decode_boxes(deltas.float(), default, BoxCoderSpec()))
+    narrow = reference.postprocess(logits, deltas, default, inputs.LOOSE, coder=BoxCoderSpec())
+    wide = reference.postprocess(logits.float(), deltas.float(), default, inputs.LOOSE, coder=BoxCoderSpec())
+    assert narrow.counts > 10 and all(torch.equal(a, b) for a, b in zip(narrow, wide, strict=True))
 
 
 def test_nms_by_hand():

@@ -41,8 +41,8 @@ inline __device__ void find_bin(SelectShared& shared, int wanted) {
 }
 
 // Writes the (up to) `wanted` largest of the keys source(0 .. count-1) that are below `bound` and not 0 to `selected`,
-// in any order, and returns how many they are. Keys other than 0 must be distinct. All threads of the block call it,
-// after a barrier; it ends with one.
+// in any order, and returns how many they are. Keys other than 0 must be distinct. All threads of the block call it.
+// It begins and ends with a barrier: whoever read `selected` before is done when it is written.
 template <typename Source>
 __device__ int block_select(const Source& source, int count, uint64_t bound, int wanted, uint64_t* selected,
                             SelectShared& shared) {

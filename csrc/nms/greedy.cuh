@@ -126,10 +126,9 @@ __device__ int segment_nms(const Source& source, int count, int top_k, int max_k
       num_kept = min(num_kept + total, max_keep);
       __syncthreads();  // kept_boxes are written, the tile and the words are read
     }
-    bound = shared.keys[selected - 1];
+    bound = shared.keys[selected - 1];  // read before the barrier with which the next selection begins
     remaining -= selected;
     if (selected < wanted) break;
-    __syncthreads();  // the bound is read before the next chunk replaces the keys
   }
   return num_kept;
 }

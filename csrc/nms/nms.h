@@ -88,6 +88,7 @@ inline void nms_padded(const View& boxes, const View& scores, double iou_thresho
   check.at_least(max_output, 1, "max_output");
   check.fits_int32(n, "boxes");
   check.fits_int32(max_output, "max_output");
+  check.fits_int32(images * classes, "scores");
   check.array(kept, "out", has_classes ? Shape{images, classes, max_output} : Shape{images, max_output}, {DType::int64},
               boxes);
   check.array(counts, "counts", has_classes ? Shape{images, classes} : Shape{images}, {DType::int64}, boxes);

@@ -49,9 +49,8 @@ __global__ void __launch_bounds__(kThreads)
       task.labels[place] = column;
       task.box_idxs[place] = row;
     }
-    bound = shared.keys[selected - 1];
+    bound = shared.keys[selected - 1];  // all reads of the keys end before the next selection's first barrier
     written += selected;
-    __syncthreads();  // the keys are read before the next chunk replaces them
     if (selected < wanted) break;
   }
   for (int i = written + thread; i < task.keep_top_k; i += kThreads) {

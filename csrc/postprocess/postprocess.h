@@ -141,6 +141,7 @@ inline void postprocess(const std::vector<View>& cls_logits, const std::vector<V
     check.fits_int32(num_rows * num_columns, "cls_logits");
   }
   const int64_t images = first.shape[0];
+  if (images > 65535) check.value_error("cls_logits", "at most 65535 images", std::to_string(images));
   check.array(default_boxes, "default_boxes", {num_rows, 4}, {DType::float32}, first);
   if (options.background >= num_columns) {
     check.value_error("spec.background", "a column below " + std::to_string(num_columns),
