@@ -5,6 +5,7 @@
 #include "box_iou/box_iou.h"
 #include "common/view_caster.h"
 #include "default_boxes/default_boxes.h"
+#include "match/match.h"
 #include "nms/nms.h"
 #include "postprocess/postprocess.h"
 
@@ -40,6 +41,10 @@ PYBIND11_MODULE(SSD_MODULE, m) {
   m.def("encode_boxes", &ssd::encode_boxes, "boxes"_a, "default_boxes"_a, "variances"_a, "yx"_a, "out"_a, Guard());
   m.def("decode_boxes", &ssd::decode_boxes, "deltas"_a, "default_boxes"_a, "variances"_a, "log_scale_low"_a,
         "log_scale_high"_a, "yx"_a, "out"_a, Guard());
+  m.def("match", &ssd::match, "gt_boxes"_a, "offsets"_a, "default_boxes"_a, "positive_threshold"_a,
+        "positive_inclusive"_a, "negative_threshold"_a, "bipartite"_a, "force"_a, "last_wins"_a, "forced_above"_a,
+        "workspace"_a, "out"_a, Guard());
+  m.def("match_workspace", &ssd::match_workspace, "gt_boxes"_a);
   m.def("nms", &ssd::nms, "boxes"_a, "scores"_a, "iou_threshold"_a, "workspace"_a, "out"_a, "count"_a, Guard());
   m.def("batched_nms", &ssd::batched_nms, "boxes"_a, "scores"_a, "idxs"_a, "iou_threshold"_a, "workspace"_a, "out"_a,
         "count"_a, Guard());

@@ -11,12 +11,13 @@ from .ops import (
     decode_boxes,
     default_boxes,
     encode_boxes,
+    match,
     nms,
     nms_padded,
     postprocess,
 )
 from .presets import Preset, list_presets, preset
-from .specs import BoxCoderSpec, DefaultBoxSpec, PostprocessSpec
+from .specs import BoxCoderSpec, DefaultBoxSpec, MatcherSpec, PostprocessSpec
 
 if TYPE_CHECKING:
     from .compat import patch, patched, unpatch
@@ -51,6 +52,7 @@ __all__ = [
     "DefaultBoxSpec",
     "Detections",
     "Detector",
+    "MatcherSpec",
     "PostprocessSpec",
     "Preset",
     "batched_nms",
@@ -63,6 +65,7 @@ __all__ = [
     "encode_boxes",
     "list_presets",
     "load_detector",
+    "match",
     "nms",
     "nms_padded",
     "patch",

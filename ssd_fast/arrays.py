@@ -44,7 +44,7 @@ def empty(shape: Sequence[int], dtype: str, like: Any) -> Any:
 def from_list(values: Sequence[Any], dtype: str, like: Any) -> Any:
     """An array of the given values, of the library and device of `like`. Copies to the device."""
     library = library_of(like, "from_list", "like")
-    host = np.array([tuple(row) for row in values], dtype)
+    host = np.array(list(values), dtype)
     if library == "torch":
         return torch.from_numpy(host).to(like.device)
     if library == "numpy":
@@ -57,6 +57,22 @@ def from_list(values: Sequence[Any], dtype: str, like: Any) -> Any:
     from numba import cuda
 
     return cuda.to_device(host)
+
+
+def concatenate(parts: Sequence[Any], like: Any) -> Any:
+    """The rows of all parts, of the library of `like`; without parts an empty float32 [0, 4]."""
+    library = library_of(like, "concatenate", "like")
+    if not parts:
+        return empty((0, 4), "float32", like=like)
+    if library == "torch":
+        return torch.cat(list(parts))
+    if library == "numpy":
+        return np.concatenate(parts)
+    if library == "cupy":
+        import cupy
+
+        return cupy.concatenate(parts)
+    raise TypeError("concatenate: Numba arrays cannot be joined on the device: give packed (boxes, offsets)")
 
 
 def strided(array: Any, op: str, argument: str) -> Any:

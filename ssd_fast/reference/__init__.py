@@ -8,6 +8,7 @@ trusts its arguments: the checks and their messages belong to the ops.
 from .box_coder import decode_boxes, encode_boxes
 from .box_iou import box_iou
 from .default_boxes import default_boxes
+from .match import match
 from .nms import batched_nms, nms, nms_padded
 from .postprocess import postprocess
 
@@ -17,6 +18,7 @@ __all__ = [
     "decode_boxes",
     "default_boxes",
     "encode_boxes",
+    "match",
     "nms",
     "nms_padded",
     "postprocess",

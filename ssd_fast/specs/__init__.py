@@ -2,6 +2,7 @@
 
 from .box_coder import BoxCoderSpec
 from .default_boxes import DefaultBoxSpec
+from .matcher import MatcherSpec
 from .postprocess import PostprocessSpec
 
-__all__ = ["BoxCoderSpec", "DefaultBoxSpec", "PostprocessSpec"]
+__all__ = ["BoxCoderSpec", "DefaultBoxSpec", "MatcherSpec", "PostprocessSpec"]

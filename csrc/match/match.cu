@@ -1,0 +1,185 @@
+// match in CUDA: no matrix of IoUs. Each default box keeps its best ground truth in registers, each ground truth its
+// best default box in one 64-bit word.
+#include "common/cuda.cuh"
+#include "match/match_launch.h"
+
+namespace ssd {
+namespace {
+
+using PairKey = unsigned long long;  // the type of CUDA's 64-bit atomics
+
+constexpr int kThreads = 256;
+constexpr int kStaged = 128;  // ground truths staged in shared memory at a time
+
+__device__ unsigned warp_max(unsigned value) {  // __reduce_max_sync wants sm_80
+  for (int offset = kWarpSize / 2; offset > 0; offset /= 2) {
+    value = max(value, __shfl_xor_sync(kFullWarp, value, offset));
+  }
+  return value;
+}
+
+// best_kernel: of every ground truth the best default box (FindPairs), and of every default box that is not taken yet
+// the best ground truth, by threshold (Assign). Block:   256 default boxes of image blockIdx.y.      Thread: one
+// default box against all ground truths of its image. Memory:  reads each ground truth once a block; writes 8 B a
+// default box, and one atomic a ground truth and block. Order:   deterministic: the maximum of distinct keys does not
+// depend on the atomics' order.
+template <bool FindPairs, bool Assign>
+__global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ MatchTask task, PairKey* pairs) {
+  SSD_SHARED(staged, Box[kStaged]);
+  SSD_SHARED(staged_pairs, PairKey[kStaged]);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int64_t image = blockIdx.y;
+  const int i = static_cast<int>(blockIdx.x) * kThreads + thread;
+  const bool valid = i < task.num_default_boxes;
+  const Box box = valid ? task.default_boxes[i] : Box{0, 0, 0, 0};
+  const float box_area = area(box);
+  const GtRange range = gt_range(task, image);
+  const int64_t first_gt = range.first;
+  const int num_gt = range.count;
+  float best_iou = -1.0f;
+  int64_t best_gt = -1;
+  for (int begin = 0; begin < num_gt; begin += kStaged) {
+    const int count = min(num_gt - begin, kStaged);
+    if (thread < count) {
+      staged[thread] = task.gt_boxes[first_gt + begin + thread];
+      staged_pairs[thread] = pair_key(0.0f, 0);  // the best of the pairs that do not overlap
+    }
+    __syncthreads();
+    for (int g = 0; g < count; ++g) {
+      const Box gt = staged[g];
+      const float overlap = iou(gt, area(gt), box, box_area);
+      if (overlap > best_iou) {
+        best_iou = overlap;
+        best_gt = begin + g;
+      }
+      const unsigned bits =
+          valid ? float_to_bits(overlap) : 0;               // IoUs are not negative, so their bits order as they do
+      if (FindPairs && __any_sync(kFullWarp, bits != 0)) {  // few warps see a given ground truth
+        const unsigned largest = warp_max(bits);
+        const unsigned holders = __ballot_sync(kFullWarp, bits == largest);
+        if (thread % kWarpSize == __ffs(static_cast<int>(holders)) - 1) {
+          atomicMax(&staged_pairs[g], static_cast<PairKey>(pair_key(overlap, i)));
+        }
+      }
+    }
+    __syncthreads();
+    if (FindPairs && thread < count) atomicMax(&pairs[first_gt + begin + thread], staged_pairs[thread]);
+    __syncthreads();  // the staged pairs are read before the next chunk clears them
+  }
+  if (!Assign || !valid) return;
+  int64_t& matched = task.matched_idxs[image * task.num_default_boxes + i];
+  if (!FindPairs && matched >= 0) return;  // taken by a pair
+  matched = match_by_threshold(task, best_iou, best_gt);
+}
+
+// force_kernel: gives each ground truth of image blockIdx.x its best default box.
+// Thread:  a ground truth, which gives way if another that wins over it wants the same box.
+// Order:   deterministic: each box is written by one thread.
+__global__ void __launch_bounds__(kThreads) force_kernel(const __grid_constant__ MatchTask task, const PairKey* pairs) {
+  const int64_t image = blockIdx.x;
+  const GtRange range = gt_range(task, image);
+  const int64_t first_gt = range.first;
+  const int num_gt = range.count;
+  const auto is_forced = [&](int gt) { return iou_of(pairs[first_gt + gt]) > task.forced_above; };
+  for (int gt = static_cast<int>(threadIdx.x); gt < num_gt; gt += kThreads) {
+    if (!is_forced(gt)) continue;
+    const int box = default_box_of(pairs[first_gt + gt]);
+    bool wins = true;
+    const int begin = task.last_wins ? gt + 1 : 0;
+    const int end = task.last_wins ? num_gt : gt;
+    for (int other = begin; wins && other < end; ++other) {
+      wins = default_box_of(pairs[first_gt + other]) != box || !is_forced(other);
+    }
+    if (wins) task.matched_idxs[image * task.num_default_boxes + box] = gt;
+  }
+}
+
+// The largest value of the block's threads, and the lowest `index` that holds it. Ends with a barrier.
+struct Best {
+  PairKey key;
+  int index;
+};
+__device__ Best block_best(Best mine, Best* shared) {
+  const int thread = static_cast<int>(threadIdx.x);
+  shared[thread] = mine;
+  __syncthreads();
+  for (int half = kThreads / 2; half > 0; half /= 2) {
+    if (thread < half) {
+      const Best other = shared[thread + half];
+      const Best own = shared[thread];
+      if (other.key > own.key || (other.key == own.key && other.index < own.index)) shared[thread] = other;
+    }
+    __syncthreads();
+  }
+  const Best best = shared[0];
+  __syncthreads();  // all have read before the next reduction writes
+  return best;
+}
+
+// pair_kernel: bipartite matching of image blockIdx.x: the best pair of a free ground truth and a free default box,
+// again and again; ties to the lower default box, then the lower ground truth. Block:   one image; a ground truth whose
+// box was taken looks for its next best over all default boxes. Memory:  O(P) a ground truth that lost its box. Order:
+// deterministic.
+__global__ void __launch_bounds__(kThreads) pair_kernel(const __grid_constant__ MatchTask task, PairKey* pairs) {
+  SSD_SHARED(reduction, Best[kThreads]);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int64_t image = blockIdx.x;
+  const GtRange range = gt_range(task, image);
+  const int64_t first_gt = range.first;
+  const int num_gt = range.count;
+  int64_t* matched = task.matched_idxs + image * task.num_default_boxes;
+  for (int i = thread; i < task.num_default_boxes; i += kThreads) matched[i] = kBackground;
+  __syncthreads();
+
+  for (int round = 0; round < num_gt; ++round) {
+    Best mine{0, num_gt};
+    for (int gt = thread; gt < num_gt; gt += kThreads) {
+      const PairKey key = pairs[first_gt + gt];
+      if (key > mine.key) mine = {key, gt};
+    }
+    const Best best = block_best(mine, reduction);
+    if (best.key == 0 || !(iou_of(best.key) > task.forced_above)) return;
+    const int box = default_box_of(best.key);
+    if (thread == 0) {
+      matched[box] = best.index;
+      pairs[first_gt + best.index] = 0;  // matched
+    }
+    __syncthreads();
+    for (int gt = 0; gt < num_gt; ++gt) {
+      const PairKey key = pairs[first_gt + gt];
+      if (key == 0 || default_box_of(key) != box) continue;  // the same for the whole block
+      const Box gt_box = task.gt_boxes[first_gt + gt];
+      Best next{0, 0};
+      for (int i = thread; i < task.num_default_boxes; i += kThreads) {
+        if (matched[i] >= 0) continue;
+        const PairKey candidate = pair_key(iou(gt_box, task.default_boxes[i]), i);
+        if (candidate > next.key) next.key = candidate;
+      }
+      const PairKey found = block_best(next, reduction).key;
+      if (thread == 0) pairs[first_gt + gt] = found;
+      __syncthreads();
+    }
+  }
+}
+
+}  // namespace
+
+size_t match_cuda_workspace(int64_t num_gt) { return static_cast<size_t>(num_gt) * sizeof(PairKey); }
+
+void match_cuda(const MatchTask& task, void* workspace, Stream stream) {
+  const DeviceGuard guard(stream);
+  auto* pairs = static_cast<PairKey*>(workspace);
+  const dim3 grid(ceil_div(task.num_default_boxes, kThreads), static_cast<unsigned>(task.num_images));
+  const dim3 images(static_cast<unsigned>(task.num_images));
+  zero_async(pairs, match_cuda_workspace(task.num_gt), stream);
+  if (task.bipartite) {
+    launch(best_kernel<true, false>, grid, dim3(kThreads), 0, stream, task, pairs);
+    launch(pair_kernel, images, dim3(kThreads), 0, stream, task, pairs);
+    launch(best_kernel<false, true>, grid, dim3(kThreads), 0, stream, task, pairs);
+    return;
+  }
+  launch(best_kernel<true, true>, grid, dim3(kThreads), 0, stream, task, pairs);
+  if (task.force) launch(force_kernel, images, dim3(kThreads), 0, stream, task, pairs);
+}
+
+}  // namespace ssd

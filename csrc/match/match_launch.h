@@ -1,0 +1,59 @@
+// match: the task that the entry points take, and the decisions that every backend shares.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "common/box_math.h"
+#include "common/stream.h"
+
+namespace ssd {
+
+constexpr int64_t kBackground = -1;  // values of matched_idxs that are no ground truth
+constexpr int64_t kIgnored = -2;
+
+struct MatchTask {
+  const Box* gt_boxes;     // of all images, one after the other
+  const int64_t* offsets;  // [N + 1]: image n has the ground truths offsets[n] .. offsets[n + 1]
+  int64_t num_images, num_gt;
+  const Box* default_boxes;
+  int num_default_boxes;
+  float positive_above;   // an IoU above it makes a positive; an inclusive threshold comes as the float before it
+  float negative_below;   // an IoU below it, or equal to it, makes background; between the two a box is ignored
+  bool bipartite;         // each ground truth gets a default box of its own, best pairs first
+  bool force;             // each ground truth gets its best default box, whatever the IoU
+  bool last_wins;         // of two ground truths with the same best box; else the first
+  float forced_above;     // a forced or bipartite pair has an IoU above it
+  int64_t* matched_idxs;  // [N, P]
+};
+
+struct GtRange {
+  int64_t first;
+  int count;
+};
+// The ground truths of an image. Offsets in device memory cannot be checked without a sync; wrong ones are made
+// harmless.
+SSD_HD GtRange gt_range(const MatchTask& task, int64_t image) {
+  const int64_t first = clamp(task.offsets[image], int64_t{0}, task.num_gt);
+  const int64_t end = clamp(task.offsets[image + 1], first, task.num_gt);
+  return {first, static_cast<int>(end - first)};
+}
+
+// A default box as a candidate of a ground truth: the larger is the better, ties go to the lower index.
+SSD_HD uint64_t pair_key(float iou, int default_box) {
+  return static_cast<uint64_t>(float_to_bits(iou)) << 32 | ~static_cast<uint32_t>(default_box);
+}
+SSD_HD float iou_of(uint64_t key) { return bits_to_float(static_cast<uint32_t>(key >> 32)); }
+SSD_HD int default_box_of(uint64_t key) { return static_cast<int>(~static_cast<uint32_t>(key)); }
+
+// What a default box becomes by its best ground truth, before any is forced.
+SSD_HD int64_t match_by_threshold(const MatchTask& task, float best_iou, int64_t best_gt) {
+  if (best_gt >= 0 && best_iou > task.positive_above) return best_gt;
+  return best_gt >= 0 && best_iou > task.negative_below ? kIgnored : kBackground;
+}
+
+void match_cpu(const MatchTask& task);
+void match_cuda(const MatchTask& task, void* workspace, Stream stream);
+size_t match_cuda_workspace(int64_t num_gt);
+
+}  // namespace ssd

@@ -1,0 +1,61 @@
+"""match in plain torch: the matrix of IoUs that the kernels never make, and the rules on it, one after the other."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..specs import MatcherSpec
+from .box_iou import box_iou
+
+
+def match(gt_boxes: Sequence[Tensor] | tuple[Tensor, Tensor], default_boxes: Tensor, matcher: MatcherSpec) -> Tensor:
+    """int64 [N, P] of a list of [G, 4] or packed (boxes [sum G, 4], offsets [N + 1]); -1 background, -2 ignored."""
+    if isinstance(gt_boxes, tuple) and gt_boxes[1].ndim == 1:
+        boxes, offsets = gt_boxes
+        gt_boxes = [boxes[begin:end] for begin, end in itertools.pairwise(offsets.tolist())]
+    if not gt_boxes:
+        return torch.empty((0, len(default_boxes)), dtype=torch.int64, device=default_boxes.device)
+    return torch.stack([_match_image(box_iou(boxes, default_boxes), matcher) for boxes in gt_boxes])
+
+
+def _match_image(iou: Tensor, matcher: MatcherSpec) -> Tensor:
+    """int64 [P] of the IoUs [G, P] of one image."""
+    num_gt, num_boxes = iou.shape
+    matched = torch.full((num_boxes,), -1, dtype=torch.int64, device=iou.device)
+    if num_gt == 0 or num_boxes == 0:
+        return matched
+    positive = torch.tensor(matcher.positive_threshold, dtype=torch.float32)
+    best_iou, best_gt = iou.amax(0), _first_maximum(iou, 0)
+    is_positive = best_iou >= positive if matcher.positive_inclusive else best_iou > positive
+    if matcher.negative_threshold is not None:
+        negative = torch.tensor(matcher.negative_threshold, dtype=torch.float32)
+        matched[(best_iou >= negative) & ~is_positive] = -2
+    matched[is_positive] = best_gt[is_positive]
+
+    minimum = -1.0 if matcher.minimum_forced_iou is None else matcher.minimum_forced_iou
+    minimum = torch.tensor(minimum, dtype=torch.float32)
+    if matcher.rule == "forced":
+        order = range(num_gt) if matcher.claimed_twice == "last" else reversed(range(num_gt))
+        for gt in order:
+            box = _first_maximum(iou[gt], 0)
+            if iou[gt, box] > minimum:
+                matched[box] = gt
+    elif matcher.rule == "bipartite":
+        free = iou.clone()
+        for _ in range(min(num_gt, num_boxes)):
+            if not free.max() > minimum:
+                break
+            box, gt = divmod(int(_first_maximum(free.t().flatten(), 0)), num_gt)  # box-major: the lower box wins a tie
+            matched[box] = gt
+            free[gt, :] = -2.0
+            free[:, box] = -2.0
+    return matched
+
+
+def _first_maximum(values: Tensor, dim: int) -> Tensor:
+    """The lowest index of the maximum: argmax leaves ties undefined."""
+    return (values == values.amax(dim, keepdim=True)).int().cummax(dim).values.eq(0).sum(dim)
