@@ -6,6 +6,7 @@
 #include "common/view_caster.h"
 #include "default_boxes/default_boxes.h"
 #include "match/match.h"
+#include "multibox_loss/multibox_loss.h"
 #include "nms/nms.h"
 #include "postprocess/postprocess.h"
 
@@ -45,6 +46,16 @@ PYBIND11_MODULE(SSD_MODULE, m) {
         "positive_inclusive"_a, "negative_threshold"_a, "bipartite"_a, "force"_a, "last_wins"_a, "forced_above"_a,
         "workspace"_a, "out"_a, Guard());
   m.def("match_workspace", &ssd::match_workspace, "gt_boxes"_a);
+  py::class_<ssd::LossOptions>(m, "LossOptions", py::module_local())
+      .def(py::init<int64_t, double, int64_t, double, int64_t, std::vector<float>, bool>(), "background"_a,
+           "negatives_per_positive"_a, "min_negatives"_a, "beta"_a, "normalizer"_a, "variances"_a, "yx"_a);
+  m.def("multibox_loss_forward", &ssd::multibox_loss_forward, "cls_logits"_a, "bbox_regression"_a, "gt_boxes"_a,
+        "gt_labels"_a, "offsets"_a, "matched_idxs"_a, "default_boxes"_a, "options"_a, "workspace"_a, "losses"_a,
+        "row_max"_a, "row_sum"_a, "selected"_a, "normalizer"_a, Guard());
+  m.def("multibox_loss_backward", &ssd::multibox_loss_backward, "grad_losses"_a, "cls_logits"_a, "bbox_regression"_a,
+        "gt_boxes"_a, "gt_labels"_a, "offsets"_a, "matched_idxs"_a, "default_boxes"_a, "options"_a, "row_max"_a,
+        "row_sum"_a, "selected"_a, "normalizer"_a, "grad_logits"_a, "grad_regression"_a, Guard());
+  m.def("multibox_loss_workspace", &ssd::multibox_loss_workspace, "cls_logits"_a);
   m.def("nms", &ssd::nms, "boxes"_a, "scores"_a, "iou_threshold"_a, "workspace"_a, "out"_a, "count"_a, Guard());
   m.def("batched_nms", &ssd::batched_nms, "boxes"_a, "scores"_a, "idxs"_a, "iou_threshold"_a, "workspace"_a, "out"_a,
         "count"_a, Guard());

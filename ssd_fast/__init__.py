@@ -12,12 +12,13 @@ from .ops import (
     default_boxes,
     encode_boxes,
     match,
+    multibox_loss,
     nms,
     nms_padded,
     postprocess,
 )
 from .presets import Preset, list_presets, preset
-from .specs import BoxCoderSpec, DefaultBoxSpec, MatcherSpec, PostprocessSpec
+from .specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec, PostprocessSpec
 
 if TYPE_CHECKING:
     from .compat import patch, patched, unpatch
@@ -52,6 +53,7 @@ __all__ = [
     "DefaultBoxSpec",
     "Detections",
     "Detector",
+    "LossSpec",
     "MatcherSpec",
     "PostprocessSpec",
     "Preset",
@@ -66,6 +68,7 @@ __all__ = [
     "list_presets",
     "load_detector",
     "match",
+    "multibox_loss",
     "nms",
     "nms_padded",
     "patch",

@@ -14,7 +14,7 @@ from checks import canonical_bytes
 from torch.utils._pytree import tree_leaves
 
 import ssd_fast
-from ssd_fast import BoxCoderSpec, PostprocessSpec, preset
+from ssd_fast import BoxCoderSpec, MatcherSpec, PostprocessSpec, preset
 
 FILE = Path(__file__).parent / "golden" / "bits.json"
 
@@ -42,6 +42,13 @@ def read() -> dict[str, str]:
 
 
 SPECS = {name: preset(name) for name in ("torchvision_ssd300_vgg16", "opencv_res10", "tf_ssdlite_mobilenet_v2")}
+MATCHERS = (
+    MatcherSpec(),
+    MatcherSpec("bipartite", minimum_forced_iou=1e-6),
+    MatcherSpec(positive_inclusive=False, negative_threshold=0.25, claimed_twice="first", minimum_forced_iou=1 / 3),
+    MatcherSpec("bipartite"),
+    MatcherSpec("threshold", positive_threshold=0.6, negative_threshold=0.4),
+)
 STRANGE = torch.tensor([inputs.NAN, inputs.INF, -inputs.INF, 0.0, -0.0, 1e-40, 1e4, -1e4, 3.0])
 
 
@@ -90,6 +97,27 @@ def encode_boxes(to: Any) -> Any:
 def encode_boxes_strange(to: Any) -> Any:
     boxes = inputs.strange_boxes(7, 300)
     return ssd_fast.encode_boxes(*to((boxes, boxes.flip(0))), inputs.CODER)
+
+
+@case
+def match(to: Any) -> Any:
+    """Full size, the rules of torchvision and of Caffe."""
+    default = _default_boxes("torchvision_ssd300_vgg16", to)
+    gts = to([inputs.boxes(21, 8), inputs.boxes(22, 0), inputs.boxes(23, 61)])
+    return [ssd_fast.match(gts, default, spec) for spec in MATCHERS[:2]]
+
+
+@case
+def match_rules(to: Any) -> Any:
+    """Ties everywhere, under every rule, in packed ground truth."""
+    boxes, offsets, default = to((inputs.grid_boxes(24, 40), torch.tensor([0, 0, 29, 40]), inputs.grid_boxes(25, 300)))
+    return [ssd_fast.match((boxes, offsets), default, spec) for spec in MATCHERS]
+
+
+@case
+def match_strange(to: Any) -> Any:
+    gts, default = to((inputs.strange_boxes(26, 60), inputs.strange_boxes(27, 300)))
+    return [ssd_fast.match([gts, default], default, spec) for spec in MATCHERS]
 
 
 @case

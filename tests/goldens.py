@@ -136,3 +136,25 @@ def detections(boxes: Tensor, scores: Tensor, labels: Tensor, indices: np.ndarra
     padded.boxes[0, :k], padded.scores[0, :k] = boxes, scores
     padded.labels[0, :k], padded.box_idxs[0, :k] = labels.long(), torch.from_numpy(indices).long()
     return padded
+
+
+MATCHES = tuple(
+    (network, photo)
+    for network, photos in (
+        ("ssd300_vgg16", ("BloodImage_00000", "BloodImage_00038", "BloodImage_00077", "OSBS_029")),
+        ("ssdlite320", ("BloodImage_00000", "BloodImage_00038", "BloodImage_00077")),
+    )
+    for photo in photos
+)
+
+
+def match(network: str, photo: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Ground truths, default boxes, and torchvision's match and largest IoU of each default box."""
+    arrays = load("matching_torchvision", f"tv_{network}__{photo}")
+    default_boxes = load("matching_torchvision", f"tv_{network}__priors")["default_boxes_xyxy_px"]
+    return (
+        torch.from_numpy(arrays["gt_boxes_xyxy_px"]),
+        torch.from_numpy(default_boxes),
+        torch.from_numpy(arrays["matched_gt_idx"]).long(),
+        torch.from_numpy(arrays["max_iou_per_prior"]),
+    )

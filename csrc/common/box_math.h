@@ -226,6 +226,13 @@ SSD_HD Deltas encode(const Box& box, const Box& default_box, const BoxCoder& cod
 // Softmax: max over the columns; the sum of softmax_term over the columns in ascending order, one float accumulator;
 // then softmax_score. That order is the definition (docs/numerics.md).
 SSD_HD float softmax_term(float logit, float max) { return exp(sub(logit, max)); }
+template <typename Logit>
+SSD_HD void softmax_statistics(const Logit& logit, int columns, float& max, float& sum) {
+  max = logit(0);
+  for (int c = 1; c < columns; ++c) max = max_of(max, logit(c));
+  sum = 0.0f;
+  for (int c = 0; c < columns; ++c) sum = add(sum, softmax_term(logit(c), max));
+}
 SSD_HD float softmax_score(float logit, float max, float sum) { return div(softmax_term(logit, max), sum); }
 SSD_HD float sigmoid(float logit) { return div(1.0f, add(1.0f, exp(-logit))); }
 

@@ -54,6 +54,44 @@ SSD_HD float to_float(Half value) {
 #endif
 }
 
+SSD_HD float load_as_float(const void* data, DType dtype, int64_t offset) {
+  if (dtype == DType::float16) return to_float(static_cast<const Half*>(data)[offset]);
+  if (dtype == DType::bfloat16) return to_float(static_cast<const BFloat16*>(data)[offset]);
+  return static_cast<const float*>(data)[offset];
+}
+
+// ---- rounding to nearest even on store
+// -------------------------------------------------------------------------------
+
+SSD_HD void store(float* place, float value) { *place = value; }
+SSD_HD void store(BFloat16* place, float value) {
+  const unsigned bits = float_to_bits(value);
+  const unsigned rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16;
+  const bool is_nan = value != value;  // adding could carry a NaN over to infinity
+  place->bits = static_cast<unsigned short>(is_nan ? 0x7FC0u : rounded);
+}
+SSD_HD void store(Half* place, float value) {
+#if defined(__CUDA_ARCH__)
+  place->bits = __half_as_ushort(__float2half_rn(value));
+#else
+  const unsigned bits = float_to_bits(value);
+  const unsigned sign = bits >> 16 & 0x8000u;
+  const unsigned magnitude = bits & 0x7FFFFFFFu;
+  unsigned half;
+  if (magnitude > 0x7F800000u) {
+    half = 0x7FFFu;  // NaN, as the GPU's conversion has it
+  } else if (magnitude >= 0x477FF000u) {
+    half = 0x7C00u;  // rounds past the largest half: infinity
+  } else if (magnitude < 0x38800000u) {
+    // Subnormal: adding 0.5 leaves the half's bits, rounded, in the lowest bits of the sum.
+    half = float_to_bits(add(bits_to_float(magnitude), 0.5f)) - 0x3F000000u;
+  } else {
+    half = (magnitude - 0x38000000u + 0x0FFFu + (magnitude >> 13 & 1u)) >> 13;
+  }
+  place->bits = static_cast<unsigned short>(sign | half);
+#endif
+}
+
 // Calls visitor(T{}) with the C++ type of a floating dtype that head outputs may have.
 template <typename Visitor>
 void visit_logit_type(DType dtype, Visitor visitor) {

@@ -40,12 +40,11 @@ inline __device__ void find_bin(SelectShared& shared, int wanted) {
   if (!__any_sync(kFullWarp, mine) && lane == 0) shared.digit = -1;  // fewer than `wanted` keys
 }
 
-// Writes the (up to) `wanted` largest of the keys source(0 .. count-1) that are below `bound` and not 0 to `selected`,
-// in any order, and returns how many they are. Keys other than 0 must be distinct. All threads of the block call it.
-// It begins and ends with a barrier: whoever read `selected` before is done when it is written.
+// The least of the (up to) `wanted` largest of the keys source(0 .. count-1) that are below `bound` and not 0; 1 if
+// there are fewer. Keys other than 0 must be distinct. All threads of the block call it; it begins with a barrier
+// (after which whatever was read before may be overwritten) and ends with one.
 template <typename Source>
-__device__ int block_select(const Source& source, int count, uint64_t bound, int wanted, uint64_t* selected,
-                            SelectShared& shared) {
+__device__ uint64_t block_threshold(const Source& source, int count, uint64_t bound, int wanted, SelectShared& shared) {
   uint64_t threshold = 1;  // keys from here up are selected
   uint64_t prefix = 0;     // of the wanted-th largest key, as far as it is known
   int rank = wanted;       // of that key among those with the prefix
@@ -67,6 +66,14 @@ __device__ int block_select(const Source& source, int count, uint64_t bound, int
     threshold = prefix;
     if (shared.inside == rank) break;  // the whole bin is selected: its lower digits do not matter
   }
+  return threshold;
+}
+
+// Writes those keys to `selected`, in any order, and returns how many they are. Begins and ends with a barrier.
+template <typename Source>
+__device__ int block_select(const Source& source, int count, uint64_t bound, int wanted, uint64_t* selected,
+                            SelectShared& shared) {
+  const uint64_t threshold = block_threshold(source, count, bound, wanted, shared);
   if (threadIdx.x == 0) shared.num_selected = 0;
   __syncthreads();
   for (int i = threadIdx.x; i < count; i += blockDim.x) {

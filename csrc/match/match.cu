@@ -64,7 +64,6 @@ __global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ 
     }
     __syncthreads();
     if (FindPairs && thread < count) atomicMax(&pairs[first_gt + begin + thread], staged_pairs[thread]);
-    __syncthreads();  // the staged pairs are read before the next chunk clears them
   }
   if (!Assign || !valid) return;
   int64_t& matched = task.matched_idxs[image * task.num_default_boxes + i];
@@ -94,7 +93,7 @@ __global__ void __launch_bounds__(kThreads) force_kernel(const __grid_constant__
   }
 }
 
-// The largest value of the block's threads, and the lowest `index` that holds it. Ends with a barrier.
+// The largest value of the block's threads, and the lowest `index` that holds it. A barrier must come before the next.
 struct Best {
   PairKey key;
   int index;
@@ -111,9 +110,7 @@ __device__ Best block_best(Best mine, Best* shared) {
     }
     __syncthreads();
   }
-  const Best best = shared[0];
-  __syncthreads();  // all have read before the next reduction writes
-  return best;
+  return shared[0];
 }
 
 // pair_kernel: bipartite matching of image blockIdx.x: the best pair of a free ground truth and a free default box,
@@ -122,19 +119,20 @@ __device__ Best block_best(Best mine, Best* shared) {
 // deterministic.
 __global__ void __launch_bounds__(kThreads) pair_kernel(const __grid_constant__ MatchTask task, PairKey* pairs) {
   SSD_SHARED(reduction, Best[kThreads]);
+  SSD_SHARED(lost, bool[kThreads]);
   const int thread = static_cast<int>(threadIdx.x);
   const int64_t image = blockIdx.x;
   const GtRange range = gt_range(task, image);
-  const int64_t first_gt = range.first;
+  const Box* gts = task.gt_boxes + range.first;
+  PairKey* own_pairs = pairs + range.first;
   const int num_gt = range.count;
   int64_t* matched = task.matched_idxs + image * task.num_default_boxes;
   for (int i = thread; i < task.num_default_boxes; i += kThreads) matched[i] = kBackground;
-  __syncthreads();
 
   for (int round = 0; round < num_gt; ++round) {
     Best mine{0, num_gt};
     for (int gt = thread; gt < num_gt; gt += kThreads) {
-      const PairKey key = pairs[first_gt + gt];
+      const PairKey key = own_pairs[gt];
       if (key > mine.key) mine = {key, gt};
     }
     const Best best = block_best(mine, reduction);
@@ -142,22 +140,28 @@ __global__ void __launch_bounds__(kThreads) pair_kernel(const __grid_constant__ 
     const int box = default_box_of(best.key);
     if (thread == 0) {
       matched[box] = best.index;
-      pairs[first_gt + best.index] = 0;  // matched
+      own_pairs[best.index] = 0;  // matched
     }
-    __syncthreads();
-    for (int gt = 0; gt < num_gt; ++gt) {
-      const PairKey key = pairs[first_gt + gt];
-      if (key == 0 || default_box_of(key) != box) continue;  // the same for the whole block
-      const Box gt_box = task.gt_boxes[first_gt + gt];
-      Best next{0, 0};
-      for (int i = thread; i < task.num_default_boxes; i += kThreads) {
-        if (matched[i] >= 0) continue;
-        const PairKey candidate = pair_key(iou(gt_box, task.default_boxes[i]), i);
-        if (candidate > next.key) next.key = candidate;
-      }
-      const PairKey found = block_best(next, reduction).key;
-      if (thread == 0) pairs[first_gt + gt] = found;
+    // A chunk's losers are read by all from shared memory: should wrong offsets let images overlap, then another block
+    // writes to the same pairs, and yet the threads of this one must not part.
+    for (int begin = 0; begin < num_gt; begin += kThreads) {
       __syncthreads();
+      const PairKey key = begin + thread < num_gt ? own_pairs[begin + thread] : 0;
+      lost[thread] = key != 0 && default_box_of(key) == box;
+      __syncthreads();
+      for (int g = 0; g < kThreads; ++g) {
+        if (!lost[g]) continue;
+        const Box gt_box = gts[begin + g];
+        Best next{0, 0};
+        for (int i = thread; i < task.num_default_boxes; i += kThreads) {
+          if (matched[i] >= 0) continue;
+          const PairKey candidate = pair_key(iou(gt_box, task.default_boxes[i]), i);
+          if (candidate > next.key) next.key = candidate;
+        }
+        const PairKey found = block_best(next, reduction).key;
+        if (thread == 0) own_pairs[begin + g] = found;
+        __syncthreads();
+      }
     }
   }
 }

@@ -1,5 +1,7 @@
-// match on the CPU: images in parallel; a ground truth at a time against all default boxes, so that it vectorises.
+// match on the CPU: images in parallel; a ground truth at a time against tiles of default boxes, so that it vectorises
+// and that tiles far from the ground truth are passed over.
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "common/parallel.h"
@@ -9,65 +11,64 @@
 namespace ssd {
 namespace {
 
-struct Columns {  // the default boxes, laid out one coordinate after the other
-  std::vector<float> values;
-  int count;
+constexpr int kTile = 64;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-  explicit Columns(const MatchTask& task) : values(5 * task.num_default_boxes), count(task.num_default_boxes) {
-    for (int i = 0; i < count; ++i) {
-      const Box& box = task.default_boxes[i];
-      const float fields[5] = {box.x1, box.y1, box.x2, box.y2, area(box)};
-      for (int f = 0; f < 5; ++f) values[f * count + i] = fields[f];
-    }
+// Default boxes, one coordinate after the other. The last tile is filled up with boxes whose IoU with any is 0.
+struct Tile {
+  float x1[kTile] = {}, y1[kTile] = {}, x2[kTile] = {}, y2[kTile] = {}, areas[kTile] = {};
+  Box hull{kInfinity, kInfinity, -kInfinity, -kInfinity};  // around all boxes of the tile
+
+  void set(int i, const Box& box) {
+    x1[i] = box.x1, y1[i] = box.y1, x2[i] = box.x2, y2[i] = box.y2, areas[i] = area(box);
+    hull = {min_of(hull.x1, box.x1), min_of(hull.y1, box.y1), max_of(hull.x2, box.x2), max_of(hull.y2, box.y2)};
   }
-  const float* field(int index) const { return values.data() + index * count; }
+  // Then every IoU is 0: an intersection has no width or no height. (The hull passes over NaN, whose IoU is 0 anyway.)
+  bool is_apart(const Box& gt) const {
+    return gt.x2 <= hull.x1 || gt.x1 >= hull.x2 || gt.y2 <= hull.y1 || gt.y1 >= hull.y2;
+  }
 };
 
-SSD_CLONES void ious_with(const Box& gt, const Columns& boxes, float* ious) {
-  const float *x1 = boxes.field(0), *y1 = boxes.field(1), *x2 = boxes.field(2), *y2 = boxes.field(3);
-  const float* areas = boxes.field(4);
+// The IoUs of a ground truth with a tile. Returns the bits of the largest: IoUs are not negative, so bits order as they
+// do, and an integer maximum vectorises. (As the loops do whose inputs are copies: a reference might alias the output.)
+SSD_CLONES unsigned ious_with(const Box gt, const Tile& tile, float* ious) {
   const float gt_area = area(gt);
-  for (int i = 0; i < boxes.count; ++i) ious[i] = iou(gt, gt_area, Box{x1[i], y1[i], x2[i], y2[i]}, areas[i]);
+  unsigned largest = 0;
+  for (int i = 0; i < kTile; ++i) {
+    ious[i] = iou(gt, gt_area, Box{tile.x1[i], tile.y1[i], tile.x2[i], tile.y2[i]}, tile.areas[i]);
+  }
+  for (int i = 0; i < kTile; ++i) largest = max_of(largest, float_to_bits(ious[i]));
+  return largest;
 }
 
 // Where the IoU is larger than with any ground truth before, this one is the box's best.
-SSD_CLONES void update_best(const float* ious, int gt, int count, float* best_ious, int* best_gts) {
-  for (int i = 0; i < count; ++i) {
+SSD_CLONES void update_best(const float* ious, int gt, float* best_ious, int* best_gts) {
+  for (int i = 0; i < kTile; ++i) {
     const bool better = ious[i] > best_ious[i];
     best_ious[i] = better ? ious[i] : best_ious[i];
     best_gts[i] = better ? gt : best_gts[i];
   }
 }
 
-// The best pair of a ground truth with a default box that is not taken, 0 if there is none.
-uint64_t best_pair(const float* ious, const std::vector<char>& taken) {
-  uint64_t best = 0;
-  for (size_t i = 0; i < taken.size(); ++i) {
-    if (!taken[i]) best = std::max(best, pair_key(ious[i], static_cast<int>(i)));
-  }
-  return best;
+SSD_CLONES void assign(const MatchTask task, const float* best_ious, const int* best_gts, int64_t* matched) {
+  for (int i = 0; i < task.num_default_boxes; ++i) matched[i] = match_by_threshold(task, best_ious[i], best_gts[i]);
 }
 
 class ImageMatcher {
  public:
-  ImageMatcher(const MatchTask& task, const Columns& boxes)
-      : task_(task), boxes_(boxes), ious_(boxes.count), best_ious_(boxes.count), best_gts_(boxes.count) {}
+  ImageMatcher(const MatchTask& task, const std::vector<Tile>& tiles)
+      : task_(task), tiles_(tiles), best_ious_(tiles.size() * kTile), best_gts_(tiles.size() * kTile) {}
 
   void match(int64_t image) {
     const GtRange range = gt_range(task_, image);
     const Box* gts = task_.gt_boxes + range.first;
-    const int num_gt = range.count;
-    int64_t* matched = task_.matched_idxs + image * boxes_.count;
-    std::fill(best_ious_.begin(), best_ious_.end(), -1.0f);
-    std::fill(best_gts_.begin(), best_gts_.end(), -1);
-    taken_.assign(boxes_.count, 0);
-    pairs_.assign(num_gt, 0);
-    for (int gt = 0; gt < num_gt; ++gt) {
-      ious_with(gts[gt], boxes_, ious_.data());
-      update_best(ious_.data(), gt, boxes_.count, best_ious_.data(), best_gts_.data());
-      pairs_[gt] = best_pair(ious_.data(), taken_);
-    }
-    for (int i = 0; i < boxes_.count; ++i) matched[i] = match_by_threshold(task_, best_ious_[i], best_gts_[i]);
+    int64_t* matched = task_.matched_idxs + image * task_.num_default_boxes;
+    // The first ground truth is a box's best until another one overlaps it more.
+    std::fill(best_ious_.begin(), best_ious_.end(), 0.0f);
+    std::fill(best_gts_.begin(), best_gts_.end(), range.count > 0 ? 0 : -1);
+    pairs_.resize(range.count);
+    for (int gt = 0; gt < range.count; ++gt) pairs_[gt] = find_pair(gts[gt], gt);
+    assign(task_, best_ious_.data(), best_gts_.data(), matched);
     if (task_.bipartite) {
       match_pairs(gts, matched);
     } else if (task_.force) {
@@ -76,36 +77,66 @@ class ImageMatcher {
   }
 
  private:
-  void force(int64_t* matched) {
+  // The best pair of a ground truth with a default box; on the way, the boxes learn of the ground truth.
+  uint64_t find_pair(const Box& box, int gt) {
+    uint64_t best = pair_key(0.0f, 0);
+    float ious[kTile];
+    for (size_t tile = 0; tile < tiles_.size(); ++tile) {
+      if (tiles_[tile].is_apart(box)) continue;
+      const float largest = bits_to_float(ious_with(box, tiles_[tile], ious));
+      if (largest == 0) continue;
+      update_best(ious, gt, &best_ious_[tile * kTile], &best_gts_[tile * kTile]);
+      if (largest > iou_of(best)) {
+        best = pair_key(largest, static_cast<int>(tile * kTile + (std::find(ious, ious + kTile, largest) - ious)));
+      }
+    }
+    return best;
+  }
+
+  // The same among the default boxes that are not taken; 0 if all are.
+  uint64_t find_free_pair(const Box& box) const {
+    const auto free = std::find(taken_.begin(), taken_.end(), false);
+    if (free == taken_.end()) return 0;
+    uint64_t best = pair_key(0.0f, static_cast<int>(free - taken_.begin()));
+    float ious[kTile];
+    for (size_t tile = 0; tile < tiles_.size(); ++tile) {
+      if (tiles_[tile].is_apart(box)) continue;
+      if (bits_to_float(ious_with(box, tiles_[tile], ious)) <= iou_of(best)) continue;
+      const size_t begin = tile * kTile;
+      for (size_t i = begin; i < std::min(begin + kTile, taken_.size()); ++i) {
+        if (!taken_[i]) best = std::max(best, pair_key(ious[i - begin], static_cast<int>(i)));
+      }
+    }
+    return best;
+  }
+
+  void force(int64_t* matched) const {
     for (size_t i = 0; i < pairs_.size(); ++i) {  // the winner comes last
       const size_t gt = task_.last_wins ? i : pairs_.size() - 1 - i;
-      if (pairs_[gt] != 0 && iou_of(pairs_[gt]) > task_.forced_above) {
-        matched[default_box_of(pairs_[gt])] = static_cast<int64_t>(gt);
-      }
+      if (iou_of(pairs_[gt]) > task_.forced_above) matched[default_box_of(pairs_[gt])] = static_cast<int64_t>(gt);
     }
   }
 
   // The best pair of a ground truth and a default box that are both free, again and again; ties as pair_key has them,
   // then the lower ground truth.
   void match_pairs(const Box* gts, int64_t* matched) {
+    taken_.assign(task_.num_default_boxes, false);
     while (true) {
       const auto best = std::max_element(pairs_.begin(), pairs_.end());
       if (best == pairs_.end() || *best == 0 || !(iou_of(*best) > task_.forced_above)) return;
       const int box = default_box_of(*best);
       matched[box] = best - pairs_.begin();
-      taken_[box] = 1;
+      taken_[box] = true;
       *best = 0;
       for (size_t gt = 0; gt < pairs_.size(); ++gt) {
-        if (pairs_[gt] == 0 || default_box_of(pairs_[gt]) != box) continue;
-        ious_with(gts[gt], boxes_, ious_.data());
-        pairs_[gt] = best_pair(ious_.data(), taken_);
+        if (pairs_[gt] != 0 && default_box_of(pairs_[gt]) == box) pairs_[gt] = find_free_pair(gts[gt]);
       }
     }
   }
 
   const MatchTask& task_;
-  const Columns& boxes_;
-  std::vector<float> ious_, best_ious_;
+  const std::vector<Tile>& tiles_;
+  std::vector<float> best_ious_;  // of each default box, with its best ground truth
   std::vector<int> best_gts_;
   std::vector<char> taken_;
   std::vector<uint64_t> pairs_;  // of each ground truth its best pair; 0 when it has none or has been matched
@@ -115,9 +146,10 @@ class ImageMatcher {
 
 void match_cpu(const MatchTask& task) {
   const SubnormalsOn subnormals_on;
-  const Columns boxes(task);
+  std::vector<Tile> tiles((static_cast<size_t>(task.num_default_boxes) + kTile - 1) / kTile);
+  for (int i = 0; i < task.num_default_boxes; ++i) tiles[i / kTile].set(i % kTile, task.default_boxes[i]);
   parallel_for(task.num_images, 1, [&](int64_t begin, int64_t end) {
-    ImageMatcher matcher(task, boxes);
+    ImageMatcher matcher(task, tiles);
     for (int64_t image = begin; image < end; ++image) matcher.match(image);
   });
 }

@@ -90,12 +90,6 @@ SSD_HD uint64_t candidate_key(float score, int row) {
 SSD_HD float score_of(uint64_t key) { return bits_to_float(static_cast<uint32_t>(key >> 32)); }
 SSD_HD int row_of(uint64_t key) { return static_cast<int>(~static_cast<uint32_t>(key)); }
 
-SSD_HD float load_as_float(const void* data, DType dtype, int64_t offset) {
-  if (dtype == DType::float16) return to_float(static_cast<const Half*>(data)[offset]);
-  if (dtype == DType::bfloat16) return to_float(static_cast<const BFloat16*>(data)[offset]);
-  return static_cast<const float*>(data)[offset];
-}
-
 SSD_HD Box apply_stage(const PostprocessTask& task, Stage stage, int64_t image, Box box) {
   const float height = task.image_sizes.height_of(image);
   const float width = task.image_sizes.width_of(image);

@@ -1,15 +1,9 @@
 // The first stage of postprocess in CUDA: logits -> the candidates of each class.
+#include "common/row_tile.cuh"
 #include "postprocess/stages.cuh"
 
 namespace ssd {
 namespace {
-
-// Rows of logits in shared memory; a tile of fewer rows than a warp has lanes is not worth staging.
-constexpr size_t kTileBytes = 48 * 1024;
-constexpr int kMaxTileRows = 128;
-
-// An odd distance between rows: threads that read the same column of their rows hit different banks.
-SSD_HD int tile_pitch(int columns) { return columns | 1; }
 
 // score_filter_kernel: lists the candidates of every class, and keeps each row's max and sum.
 // Block:   a tile of blockDim.x rows of one level of image blockIdx.y.      Thread: one row.
@@ -68,9 +62,7 @@ __global__ void __launch_bounds__(kMaxTileRows)
   float max = 0.0f;
   float sum = 0.0f;
   if (!task.sigmoid) {
-    max = logit(0);
-    for (int c = 1; c < columns; ++c) max = max_of(max, logit(c));
-    for (int c = 0; c < columns; ++c) sum = add(sum, softmax_term(logit(c), max));
+    softmax_statistics(logit, columns, max, sum);
     workspace.row_max[statistics] = max;
     workspace.row_sum[statistics] = sum;
   }
@@ -88,18 +80,15 @@ __global__ void __launch_bounds__(kMaxTileRows)
 
 template <typename T>
 void filter_levels(const PostprocessTask& task, const PostprocessWorkspace& workspace, Stream stream) {
-  const size_t row_bytes = tile_pitch(task.num_columns) * sizeof(float);
-  int tile_rows = kMaxTileRows;
-  while (tile_rows > kWarpSize && tile_rows * row_bytes > kTileBytes) tile_rows /= 2;
-  const bool staged = tile_rows * row_bytes <= kTileBytes;
+  const RowTiling tiling(task.num_columns);
   for (int i = 0; i < task.num_levels; ++i) {
     const int rows = task.levels[i].num_rows;
     if (rows == 0) continue;
-    const dim3 grid(ceil_div(rows, tile_rows), static_cast<unsigned>(task.num_images));
-    if (staged) {
-      launch(score_filter_kernel<T, true>, grid, dim3(tile_rows), tile_rows * row_bytes, stream, task, workspace, i);
+    const dim3 grid(ceil_div(rows, tiling.rows), static_cast<unsigned>(task.num_images));
+    if (tiling.staged) {
+      launch(score_filter_kernel<T, true>, grid, dim3(tiling.rows), tiling.shared_bytes, stream, task, workspace, i);
     } else {
-      launch(score_filter_kernel<T, false>, grid, dim3(tile_rows), sizeof(float), stream, task, workspace, i);
+      launch(score_filter_kernel<T, false>, grid, dim3(tiling.rows), tiling.shared_bytes, stream, task, workspace, i);
     }
   }
 }

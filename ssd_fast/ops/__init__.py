@@ -4,6 +4,7 @@ from .box_coder import decode_boxes, encode_boxes
 from .box_iou import box_iou
 from .default_boxes import default_boxes
 from .match import match
+from .multibox_loss import multibox_loss
 from .nms import batched_nms, nms, nms_padded
 from .postprocess import postprocess
 
@@ -14,6 +15,7 @@ __all__ = [
     "default_boxes",
     "encode_boxes",
     "match",
+    "multibox_loss",
     "nms",
     "nms_padded",
     "postprocess",

@@ -31,6 +31,7 @@ def match(gt_boxes: Any, default_boxes: Any, matcher: MatcherSpec) -> Any:
     """
     if not isinstance(matcher, MatcherSpec):
         raise TypeError(f"match: matcher: expected a MatcherSpec, got {type(matcher).__name__}")
+    arrays.library_of(default_boxes, "match", "default_boxes")
     boxes, offsets = packed_ground_truth(gt_boxes, default_boxes, "match")
     is_torch = arrays.library_of(boxes, "match", "gt_boxes") == "torch"
     positive, negative, minimum = matcher.positive_threshold, matcher.negative_threshold, matcher.minimum_forced_iou
@@ -54,8 +55,11 @@ def packed_ground_truth(gt_boxes: Any, like: Any, op: str) -> tuple[Any, Any]:
         return gt_boxes
     if not isinstance(gt_boxes, (list, tuple)):
         raise TypeError(f"{op}: gt_boxes: expected a list of [G, 4] or (boxes, offsets), got {type(gt_boxes).__name__}")
+    library = arrays.library_of(like, op, "like")
     for index, boxes in enumerate(gt_boxes):
-        arrays.library_of(boxes, op, f"gt_boxes[{index}]")
+        if arrays.library_of(boxes, op, f"gt_boxes[{index}]") != library:
+            given = type(boxes).__name__
+            raise TypeError(f"{op}: gt_boxes[{index}]: expected {library}'s, as the other arrays are, got {given}")
         if len(boxes.shape) != 2 or boxes.shape[1] != 4:
             raise ValueError(f"{op}: gt_boxes[{index}]: expected shape [any, 4], got {list(boxes.shape)}")
     sizes = [int(boxes.shape[0]) for boxes in gt_boxes]

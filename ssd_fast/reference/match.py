@@ -14,7 +14,7 @@ from .box_iou import box_iou
 
 def match(gt_boxes: Sequence[Tensor] | tuple[Tensor, Tensor], default_boxes: Tensor, matcher: MatcherSpec) -> Tensor:
     """int64 [N, P] of a list of [G, 4] or packed (boxes [sum G, 4], offsets [N + 1]); -1 background, -2 ignored."""
-    if isinstance(gt_boxes, tuple) and gt_boxes[1].ndim == 1:
+    if isinstance(gt_boxes, tuple) and len(gt_boxes) == 2 and gt_boxes[1].ndim == 1:
         boxes, offsets = gt_boxes
         gt_boxes = [boxes[begin:end] for begin, end in itertools.pairwise(offsets.tolist())]
     if not gt_boxes:

@@ -2,7 +2,8 @@
 
 from .box_coder import BoxCoderSpec
 from .default_boxes import DefaultBoxSpec
+from .loss import LossSpec
 from .matcher import MatcherSpec
 from .postprocess import PostprocessSpec
 
-__all__ = ["BoxCoderSpec", "DefaultBoxSpec", "MatcherSpec", "PostprocessSpec"]
+__all__ = ["BoxCoderSpec", "DefaultBoxSpec", "LossSpec", "MatcherSpec", "PostprocessSpec"]

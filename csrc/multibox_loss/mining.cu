@@ -1,0 +1,100 @@
+// The second stage of multibox_loss in CUDA: hard negatives, the sums of images, and the two losses.
+#include "common/select.cuh"
+#include "common/tree_sum.cuh"
+#include "multibox_loss/stages.cuh"
+
+namespace ssd {
+namespace {
+
+constexpr int kThreads = 256;
+
+struct MiningShared {
+  float tiles[kMaxTreeTiles];
+  SelectShared select;
+  int num_positives;
+};
+
+// mining_kernel: keeps of the negatives of image blockIdx.x the hardest, and sums the losses of what is selected.
+// Block:   one image.
+// Memory:  reads the image's cross-entropies once a radix-select pass (1 to 8) and twice more, 5 B a row each.
+// Order:   deterministic: counts are integers, keys are distinct, sums have the order of tree_sum.h.
+__global__ void __launch_bounds__(kThreads)
+    mining_kernel(const __grid_constant__ LossTask task, const __grid_constant__ LossWorkspace workspace) {
+  SSD_SHARED(shared, MiningShared);
+  const int64_t image = blockIdx.x;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int64_t first = image * task.num_rows;
+  const float* classification = workspace.classification + first;
+  uint8_t* selected = task.selected + first;
+
+  if (thread == 0) shared.num_positives = 0;
+  __syncthreads();
+  int mine = 0;
+  for (int row = thread; row < task.num_rows; row += kThreads) mine += selected[row] == kPositive;
+  if (mine > 0) atomicAdd(&shared.num_positives, mine);
+  __syncthreads();
+  const int num_positives = shared.num_positives;
+
+  const int64_t wanted = wanted_negatives(task, num_positives);
+  const auto key_at = [&](int row) {
+    return selected[row] == kHardNegative ? mining_key(classification[row], row) : uint64_t{0};
+  };
+  uint64_t threshold = ~uint64_t{0};  // no key reaches it
+  if (wanted > 0) {
+    const int most = static_cast<int>(min(wanted, static_cast<int64_t>(task.num_rows)));
+    threshold = block_threshold(key_at, task.num_rows, ~uint64_t{0}, most, shared.select);
+  }
+  for (int row = thread; row < task.num_rows; row += kThreads) {
+    if (selected[row] == kHardNegative && key_at(row) < threshold) selected[row] = kNotSelected;
+  }
+  __syncthreads();  // what is selected is final
+
+  const float classification_sum = block_tree_sum(
+      [&](int row) { return selected[row] == kNotSelected ? 0.0f : classification[row]; }, task.num_rows, shared.tiles);
+  const float regression_sum =
+      block_tree_sum([&](int row) { return workspace.regression[first + row]; }, task.num_rows, shared.tiles);
+  if (thread == 0) workspace.images[image] = {regression_sum, classification_sum, num_positives};
+}
+
+// total_kernel: the two losses, and what the rows of each image are divided by.
+// Block:   one.   Order: deterministic, as above.
+__global__ void __launch_bounds__(kThreads)
+    total_kernel(const __grid_constant__ LossForward forward, const __grid_constant__ LossWorkspace workspace) {
+  SSD_SHARED(tiles, float[kMaxTreeTiles]);
+  SSD_SHARED(batch_normalizer, int);
+  const LossTask& task = forward.task;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int num_images = static_cast<int>(task.num_images);
+  if (thread == 0) batch_normalizer = 0;
+  __syncthreads();
+  int mine = 0;
+  for (int image = thread; image < num_images; image += kThreads) {
+    mine += normalizer_share(task, workspace.images[image].num_positives);
+  }
+  if (mine > 0) atomicAdd(&batch_normalizer, mine);
+  __syncthreads();
+  const float batch = static_cast<float>(max(batch_normalizer, 1));
+  for (int image = thread; image < num_images; image += kThreads) {
+    task.normalizer[image] = image_normalizer(task, workspace.images[image].num_positives, batch);
+  }
+  const float regression = block_tree_sum(
+      [&](int image) { return loss_share(task, workspace.images[image].regression, image); }, num_images, tiles);
+  const float classification = block_tree_sum(
+      [&](int image) { return loss_share(task, workspace.images[image].classification, image); }, num_images, tiles);
+  if (thread == 0) {
+    forward.losses[0] = total_loss(task, regression, batch);
+    forward.losses[1] = total_loss(task, classification, batch);
+  }
+}
+
+}  // namespace
+
+void mining_stage(const LossForward& forward, const LossWorkspace& workspace, Stream stream) {
+  const LossTask& task = forward.task;
+  if (task.num_images > 0) {
+    launch(mining_kernel, dim3(static_cast<unsigned>(task.num_images)), dim3(kThreads), 0, stream, task, workspace);
+  }
+  launch(total_kernel, dim3(1), dim3(kThreads), 0, stream, forward, workspace);
+}
+
+}  // namespace ssd

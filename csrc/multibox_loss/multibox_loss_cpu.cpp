@@ -1,0 +1,178 @@
+// multibox_loss on the CPU: row losses in parallel over tiles of rows, mining and sums over images, gradients over
+// rows.
+#include <algorithm>
+#include <vector>
+
+#include "common/parallel.h"
+#include "common/simd.h"
+#include "common/tree_sum.h"
+#include "multibox_loss/multibox_loss_launch.h"
+
+namespace ssd {
+namespace {
+
+constexpr int kLanes = 16;  // rows whose softmax statistics are computed side by side
+constexpr int64_t kGrain = 512;
+
+// Max and sum of 16 rows at once; tile: [columns, 16]. Each row adds its columns in ascending order.
+SSD_CLONES void lane_statistics(const float* tile, int columns, float* max, float* sum) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    max[lane] = tile[lane];
+    sum[lane] = 0.0f;
+  }
+  for (int c = 1; c < columns; ++c) {
+    for (int lane = 0; lane < kLanes; ++lane) max[lane] = max_of(max[lane], tile[c * kLanes + lane]);
+  }
+  for (int c = 0; c < columns; ++c) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      sum[lane] = add(sum[lane], softmax_term(tile[c * kLanes + lane], max[lane]));
+    }
+  }
+}
+
+SSD_CLONES void cross_entropies(const float* logits, const float* max, const float* sum, float* losses) {
+  for (int lane = 0; lane < kLanes; ++lane) losses[lane] = cross_entropy(logits[lane], max[lane], sum[lane]);
+}
+
+struct RowLosses {
+  std::vector<float> classification, regression;  // [N, P]
+};
+
+// The losses of rows [begin, end) of N * P, were they selected.
+template <typename T>
+void row_losses(const LossTask& task, int64_t begin, int64_t end, RowLosses& losses) {
+  const int columns = task.num_columns;
+  std::vector<float> tile(static_cast<size_t>(columns) * kLanes);
+  for (int64_t first = begin; first < end; first += kLanes) {
+    const int count = static_cast<int>(std::min<int64_t>(kLanes, end - first));
+    const T* logits = static_cast<const T*>(task.logits) + first * columns;
+    for (int lane = 0; lane < kLanes; ++lane) {  // lanes past the end repeat the last row
+      const T* row = logits + static_cast<int64_t>(std::min(lane, count - 1)) * columns;
+      for (int c = 0; c < columns; ++c) tile[c * kLanes + lane] = to_float(row[c]);
+    }
+    float max[kLanes], sum[kLanes], target_logits[kLanes] = {}, classification[kLanes];
+    lane_statistics(tile.data(), columns, max, sum);
+    for (int lane = 0; lane < count; ++lane) {
+      const int64_t place = first + lane;
+      const int64_t image = place / task.num_rows;
+      const int row = static_cast<int>(place % task.num_rows);
+      const RowTarget target = row_target(task, image, row);
+      target_logits[lane] = tile[target.column * kLanes + lane];
+      task.row_max[place] = max[lane];
+      task.row_sum[place] = sum[lane];
+      task.selected[place] = target.kind;
+      losses.regression[place] = target.kind == kPositive ? regression_loss(task, image, row, target.gt) : 0.0f;
+    }
+    cross_entropies(target_logits, max, sum, classification);
+    std::copy_n(classification, count, losses.classification.begin() + first);
+  }
+}
+
+// Keeps the hardest of an image's negatives.
+void mine(const LossTask& task, int num_positives, const float* classification, uint8_t* selected) {
+  std::vector<uint64_t> keys;
+  for (int row = 0; row < task.num_rows; ++row) {
+    if (selected[row] == kHardNegative) keys.push_back(mining_key(classification[row], row));
+  }
+  const auto wanted = static_cast<size_t>(wanted_negatives(task, num_positives));
+  if (wanted >= keys.size()) return;
+  std::nth_element(keys.begin(), keys.begin() + wanted, keys.end(), [](uint64_t a, uint64_t b) { return a > b; });
+  const uint64_t best_left_out = keys[wanted];
+  for (int row = 0; row < task.num_rows; ++row) {
+    const bool out = selected[row] == kHardNegative && mining_key(classification[row], row) <= best_left_out;
+    if (out) selected[row] = kNotSelected;
+  }
+}
+
+ImageSums sum_image(const LossTask& task, int64_t image, const RowLosses& losses) {
+  const int64_t first = image * task.num_rows;
+  uint8_t* selected = task.selected + first;
+  const float* classification = losses.classification.data() + first;
+  const auto num_positives = static_cast<int>(std::count(selected, selected + task.num_rows, kPositive));
+  mine(task, num_positives, classification, selected);
+  const auto chosen = [&](int64_t row) { return selected[row] == kNotSelected ? 0.0f : classification[row]; };
+  const auto regression = [&](int64_t row) { return losses.regression[first + row]; };
+  return {tree_sum(regression, task.num_rows), tree_sum(chosen, task.num_rows), num_positives};
+}
+
+SSD_CLONES void store_gradients(const LossTask& task, const float* logits, float max, float sum, int target,
+                                float scale, float* gradients) {
+  for (int c = 0; c < task.num_columns; ++c) {
+    gradients[c] = mul(logit_slope(logits[c], max, sum, c == target), scale);
+  }
+}
+
+template <typename T>
+void logit_gradients(const LossBackward& backward, int64_t begin, int64_t end) {
+  const LossTask& task = backward.task;
+  const int columns = task.num_columns;
+  std::vector<float> logits(columns), gradients(columns);
+  for (int64_t place = begin; place < end; ++place) {
+    T* out = static_cast<T*>(backward.grad_logits) + place * columns;
+    const int64_t image = place / task.num_rows;
+    if (task.selected[place] == kNotSelected) {
+      std::fill(out, out + columns, T{});  // all bits 0 is 0 in each of the types
+      continue;
+    }
+    const T* row = static_cast<const T*>(task.logits) + place * columns;
+    for (int c = 0; c < columns; ++c) logits[c] = to_float(row[c]);
+    const int target = row_target(task, image, static_cast<int>(place % task.num_rows)).column;
+    store_gradients(task, logits.data(), task.row_max[place], task.row_sum[place], target,
+                    div(backward.grad_losses[1], task.normalizer[image]), gradients.data());
+    for (int c = 0; c < columns; ++c) store(out + c, gradients[c]);
+  }
+}
+
+template <typename T>
+void offset_gradients(const LossBackward& backward, int64_t begin, int64_t end) {
+  const LossTask& task = backward.task;
+  for (int64_t place = begin; place < end; ++place) {
+    const int64_t image = place / task.num_rows;
+    float gradients[4];
+    regression_gradients(task, image, static_cast<int>(place % task.num_rows),
+                         div(backward.grad_losses[0], task.normalizer[image]), gradients);
+    for (int i = 0; i < 4; ++i) store(static_cast<T*>(backward.grad_deltas) + 4 * place + i, gradients[i]);
+  }
+}
+
+}  // namespace
+
+void multibox_loss_forward_cpu(const LossForward& forward) {
+  const LossTask& task = forward.task;
+  const int64_t total = task.num_images * task.num_rows;
+  RowLosses losses{std::vector<float>(total), std::vector<float>(total)};
+  visit_logit_type(task.logits_dtype, [&](auto zero) {
+    parallel_for(total, kGrain,
+                 [&](int64_t begin, int64_t end) { row_losses<decltype(zero)>(task, begin, end, losses); });
+  });
+  std::vector<ImageSums> images(task.num_images);
+  parallel_for(task.num_images, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t image = begin; image < end; ++image) images[image] = sum_image(task, image, losses);
+  });
+
+  const SubnormalsOn subnormals_on;
+  int64_t shares = 0;
+  for (const ImageSums& image : images) shares += normalizer_share(task, image.num_positives);
+  const auto batch = static_cast<float>(std::max<int64_t>(shares, 1));
+  for (int64_t i = 0; i < task.num_images; ++i) {
+    task.normalizer[i] = image_normalizer(task, images[i].num_positives, batch);
+  }
+  const auto regression = [&](int64_t i) { return loss_share(task, images[i].regression, i); };
+  const auto classification = [&](int64_t i) { return loss_share(task, images[i].classification, i); };
+  forward.losses[0] = total_loss(task, tree_sum(regression, task.num_images), batch);
+  forward.losses[1] = total_loss(task, tree_sum(classification, task.num_images), batch);
+}
+
+void multibox_loss_backward_cpu(const LossBackward& backward) {
+  const int64_t total = backward.task.num_images * backward.task.num_rows;
+  visit_logit_type(backward.task.logits_dtype, [&](auto zero) {
+    parallel_for(total, kGrain,
+                 [&](int64_t begin, int64_t end) { logit_gradients<decltype(zero)>(backward, begin, end); });
+  });
+  visit_logit_type(backward.task.deltas_dtype, [&](auto zero) {
+    parallel_for(total, kGrain,
+                 [&](int64_t begin, int64_t end) { offset_gradients<decltype(zero)>(backward, begin, end); });
+  });
+}
+
+}  // namespace ssd

@@ -1,0 +1,107 @@
+"""The MultiBox loss, as defined. Differentiable by torch's autograd with respect to the two head outputs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..specs import BoxCoderSpec, LossSpec
+from .box_coder import encode_boxes
+
+
+def multibox_loss(
+    cls_logits: Tensor,
+    bbox_regression: Tensor,
+    gt_boxes: Sequence[Tensor] | tuple[Tensor, Tensor],
+    gt_labels: Sequence[Tensor] | Tensor,
+    matched_idxs: Tensor,
+    default_boxes: Tensor,
+    *,
+    coder: BoxCoderSpec,
+    loss: LossSpec,
+) -> dict[str, Tensor]:
+    """{"bbox_regression", "classification"}: scalars, float32, or float64 where the head output is.
+
+    cls_logits [N, P, C], bbox_regression [N, P, 4], matched_idxs [N, P] as of match, default_boxes [P, 4]; ground truth
+    a list of [G, 4] and one of int64 [G], or packed: (boxes [sum G, 4], offsets [N + 1]) and int64 [sum G].
+    """
+    logits, deltas = _widen(cls_logits), _widen(bbox_regression)
+    num_images, num_columns = logits.shape[0], logits.shape[2]
+    background = num_columns - 1 if loss.background == -1 else loss.background
+    boxes, labels = _by_image(gt_boxes, gt_labels)
+    targets = [
+        _target_columns(matched, image_labels, num_columns, background)
+        for matched, image_labels in zip(matched_idxs, labels, strict=True)
+    ]
+    num_positives = [int(((target >= 0) & (target != background)).sum()) for target in targets]
+
+    classification, regression = logits[:0].sum(), deltas[:0].sum()
+    for n, target in enumerate(targets):
+        if loss.normalizer == "positives":
+            normalizer = max(sum(num_positives), 1)
+        elif loss.normalizer == "sum_max_one":
+            normalizer = sum(max(count, 1) for count in num_positives)
+        else:
+            normalizer = num_positives[n] * num_images
+            if normalizer == 0:
+                continue
+        positives = ((target >= 0) & (target != background)).nonzero()[:, 0]
+        negatives = _hard_negatives(logits[n].detach(), target, background, len(positives), loss)
+        # Only selected rows enter the graph: the others have no gradient, not even that of a NaN.
+        rows = torch.cat((positives, negatives))
+        classification = classification + _cross_entropy(logits[n, rows], target[rows]).sum() / normalizer
+        matched_boxes = boxes[n][matched_idxs[n, positives]].detach()
+        difference = deltas[n, positives] - encode_boxes(matched_boxes, default_boxes[positives], coder)
+        regression = regression + _smooth_l1(difference, loss.beta).sum() / normalizer
+    return {"bbox_regression": regression, "classification": classification}
+
+
+def _widen(x: Tensor) -> Tensor:
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _by_image(
+    gt_boxes: Sequence[Tensor] | tuple[Tensor, Tensor], gt_labels: Sequence[Tensor] | Tensor
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Lists of an image's boxes and labels, from lists or packed ones."""
+    if isinstance(gt_boxes, tuple) and len(gt_boxes) == 2 and gt_boxes[1].ndim == 1:
+        packed, offsets = gt_boxes
+        gt_boxes = [packed[begin:end] for begin, end in itertools.pairwise(offsets.tolist())]
+    if isinstance(gt_labels, Tensor):
+        gt_labels = gt_labels.split([len(boxes) for boxes in gt_boxes])
+    return gt_boxes, gt_labels
+
+
+def _target_columns(matched: Tensor, labels: Tensor, num_columns: int, background: int) -> Tensor:
+    """[P]: the column that each default box is trained towards, -1: ignored, as are those of labels out of range."""
+    exists = (matched >= 0) & (matched < len(labels))
+    target = torch.full_like(matched, -1)
+    target[exists] = labels[matched[exists]]
+    target[(target < 0) | (target >= num_columns) | (target == background)] = -1
+    target[matched == -1] = background
+    return target
+
+
+def _hard_negatives(logits: Tensor, target: Tensor, background: int, num_positives: int, loss: LossSpec) -> Tensor:
+    """The background rows with the largest cross-entropy, NaN before all, the lower row first among equals."""
+    candidates = (target == background).nonzero()[:, 0]
+    losses = _cross_entropy(logits[candidates], target[candidates])
+    order = torch.sort(losses + 0.0, descending=True, stable=True).indices  # sorts NaN before all numbers
+    by_ratio = int(torch.tensor(loss.negatives_per_positive, dtype=torch.float32) * num_positives)
+    return candidates[order[: max(by_ratio, loss.min_negatives)]]
+
+
+def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """[R] of logits [R, C] and their target columns [R]."""
+    largest = logits.detach().amax(1, keepdim=True)
+    shifted = logits - largest
+    return shifted.exp().sum(1).log() - shifted.gather(1, target[:, None])[:, 0]
+
+
+def _smooth_l1(difference: Tensor, beta: float) -> Tensor:
+    """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2; by torch, whose slopes are right at infinity."""
+    return functional.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="none", beta=beta)
