@@ -5,6 +5,7 @@
 #   CUDAARCHS=90     the GPUs that development builds are compiled for (`make wheel` takes all)
 #   SSD_FAST_CUDA    AUTO, ON or OFF: whether to build the CUDA kernels (AUTO: if there is an nvcc)
 #   PYTEST_ARGS      for make test, such as PYTEST_ARGS="-x tests/test_nms.py"
+#   OUT, PARTS       for make gpu-report: the folder, and if not all is wanted such as PARTS="build tests"
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -103,7 +104,7 @@ bench: build  ## every benchmark, with a report in OUT (build/bench)
 # Downloads nothing: uses the environment that `make venv` built, if it did, else the one at hand.
 gpu-report:  ## on a CUDA machine: build, tests, compute-sanitizer, benchmarks; a report in OUT
 	@test -n "$(OUT)" || { echo "gpu-report: name a folder: make gpu-report OUT=DIR" >&2; exit 2; }
-	$(if $(wildcard $(INSTALLED)),$(PY),$(PYTHON)) scripts/gpu_report.py $(OUT)
+	$(if $(wildcard $(INSTALLED)),$(PY),$(PYTHON)) scripts/gpu_report.py $(OUT) $(if $(PARTS),--only $(PARTS))
 
 wheel: venv  ## a wheel in dist/, for all CUDA architectures
 	env -u CUDAARCHS CMAKE_ARGS="-UCMAKE_CUDA_ARCHITECTURES $(CMAKE_ARGS)" \
