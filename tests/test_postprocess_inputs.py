@@ -272,6 +272,7 @@ def test_rejected(backend, change, error, message):
         ({"top_k": 0}, "top_k: expected an int >= 1 or None, got 0"),
         ({"keep_top_k": 0}, "keep_top_k: expected an int >= 1, got 0"),
         ({"clip": "always"}, "clip: expected 'none' or 'before_nms' or 'after_nms', got 'always'"),
+        ({"clip": "after_nms", "rescale": "before_nms"}, "rescale: expected .*not yet rescaled, got 'before_nms'"),
         ({"rescale": "never"}, "rescale: expected 'before_nms' or 'after_nms', got 'never'"),
         ({"channel_order": "HWC"}, "channel_order: expected 'AC' or 'CA', got 'HWC'"),
         ({"row_order": "WHA"}, "row_order: expected 'HWA' or 'AHW', got 'WHA'"),
