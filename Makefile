@@ -68,7 +68,7 @@ ifeq ($(NVCC),)
 	@echo "build-tests: no CUDA toolkit (nvcc) on the PATH: the tests of the CUDA kernels' source will be skipped"
 else
 	$(CONFIGURE_TESTS)
-	cmake --build build/tests --parallel
+	cmake --build build/tests --parallel --target _C_emulated runners
 endif
 
 test: lint build build-tests  ## all checks and tests
