@@ -5,6 +5,7 @@
 #   CUDAARCHS=90     the GPUs that development builds are compiled for (`make wheel` takes all)
 #   SSD_FAST_CUDA    AUTO, ON or OFF: whether to build the CUDA kernels (AUTO: if there is an nvcc)
 #   PYTEST_ARGS      for make test, such as PYTEST_ARGS="-x tests/test_nms.py"
+#   OUT, PARTS       for make gpu-report: the folder, and if not all is wanted such as PARTS="build tests"
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -13,7 +14,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 PYTHON ?= python3
-EXTRAS := test,bench,train
+EXTRAS := test,bench
 
 ifeq ($(VENV),none)
   PY := $(PYTHON)
@@ -32,8 +33,10 @@ endif
 CUDAARCHS ?= 90
 export CUDAARCHS
 
-PYTHON_FOR_CMAKE = -DPython_EXECUTABLE="$$($(PY) -c 'import sys; print(sys.executable)')" \
-  -Dpybind11_DIR="$$($(PY) -m pybind11 --cmakedir)"
+CONFIGURE_TESTS = cmake -S . -B build/tests --log-level=WARNING $$(command -v ninja >/dev/null && echo -GNinja) \
+	  -DSSD_FAST_TESTS=ON -DSSD_FAST_CUDA=OFF -DPython_EXECUTABLE="$$($(PY) -c 'import sys; print(sys.executable)')" \
+	  -Dpybind11_DIR="$$($(PY) -m pybind11 --cmakedir)"
+
 CPP_FILES := find csrc tests -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu'
 
 .PHONY: help venv build build-tests test lint format demo mutate sweep bench gpu-report wheel clean
@@ -64,9 +67,8 @@ build-tests: venv  ## compile the emulated extension and the C++ runners (needs 
 ifeq ($(NVCC),)
 	@echo "build-tests: no CUDA toolkit (nvcc) on the PATH: the tests of the CUDA kernels' source will be skipped"
 else
-	cmake -S . -B build/tests --log-level=WARNING $$(command -v ninja >/dev/null && echo -GNinja) \
-	  -DSSD_FAST_TESTS=ON -DSSD_FAST_CUDA=OFF $(PYTHON_FOR_CMAKE)
-	cmake --build build/tests --parallel
+	$(CONFIGURE_TESTS)
+	cmake --build build/tests --parallel --target _C_emulated runners
 endif
 
 test: lint build build-tests  ## all checks and tests
@@ -87,15 +89,15 @@ format: venv  ## let ruff and clang-format rewrite the sources
 	clang-format -i $$($(CPP_FILES))
 
 demo: build  ## detect objects in the photos that come with the package; pictures go to demo/
-	$(PY) -m ssd_fast.cli demo
+	$(PY) -c 'from ssd_fast.cli import main; main()' demo
 
 mutate: build build-tests  ## plant bugs and see that the tests find them (slow)
 	$(PY) tests/mutate.py
 
 sweep: venv  ## the largest error of exp and log, over every float (minutes)
-	cmake -S . -B build/sweep --log-level=WARNING -DSSD_FAST_CUDA=OFF $(PYTHON_FOR_CMAKE)
-	cmake --build build/sweep --target sweep_exp_log
-	build/sweep/sweep_exp_log
+	$(CONFIGURE_TESTS)
+	cmake --build build/tests --target sweep_exp_log
+	build/tests/runners/sweep_exp_log
 
 bench: build  ## every benchmark, with a report in OUT (build/bench)
 	$(PY) bench/report.py $(or $(OUT),build/bench)
@@ -103,7 +105,7 @@ bench: build  ## every benchmark, with a report in OUT (build/bench)
 # Downloads nothing: uses the environment that `make venv` built, if it did, else the one at hand.
 gpu-report:  ## on a CUDA machine: build, tests, compute-sanitizer, benchmarks; a report in OUT
 	@test -n "$(OUT)" || { echo "gpu-report: name a folder: make gpu-report OUT=DIR" >&2; exit 2; }
-	$(if $(wildcard $(INSTALLED)),$(PY),$(PYTHON)) scripts/gpu_report.py $(OUT)
+	$(if $(wildcard $(INSTALLED)),$(PY),$(PYTHON)) scripts/gpu_report.py $(OUT) $(if $(PARTS),--only $(PARTS))
 
 wheel: venv  ## a wheel in dist/, for all CUDA architectures
 	env -u CUDAARCHS CMAKE_ARGS="-UCMAKE_CUDA_ARCHITECTURES $(CMAKE_ARGS)" \

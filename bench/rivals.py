@@ -350,7 +350,7 @@ def _suppress(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
 
 
 def _vectorised_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_output: int) -> tuple[Tensor, Tensor]:
-    sorted_scores, order = scores.sort(-1, descending=True, stable=True)
+    sorted_scores, order = scores.sort(dim=-1, descending=True, stable=True)
     images = torch.arange(len(boxes), device=boxes.device)[:, None, None]
     kept = _suppress(boxes[images, order], sorted_scores > -torch.inf, iou_threshold)
     # Kept indices first, in order; the others become -1.

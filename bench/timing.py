@@ -19,7 +19,7 @@ QUICK = os.environ.get("SSD_FAST_BENCH_QUICK") == "1"  # a few rounds: to see th
 ROUNDS = 5 if QUICK else 60
 RIVAL_ROUNDS = 2 if QUICK else 4  # at least, unless a call takes longer than all of that
 RIVAL_SECONDS = 0.2 if QUICK else 2.0  # that a rival may take in all
-MOST_COPIES, MOST_BYTES = 256, 4 << 30  # of the rotated inputs
+MOST_COPIES, MOST_BYTES = 1024, 4 << 30  # of the rotated inputs
 
 Call = Callable[[int], Any]  # runs an implementation on a copy of the inputs, by its number
 

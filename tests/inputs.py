@@ -132,3 +132,19 @@ def textbook_maps(num_images: int = 2) -> tuple[DefaultBoxSpec, Tensor, Tensor]:
     cls_logits = bell(70, num_images, 63, 5, 5) * 2
     bbox_regression = bell(71, num_images, 12, 5, 5)
     return spec, cls_logits, bbox_regression
+
+
+def head_maps(rows: Tensor, spec: DefaultBoxSpec, channel_order: str, row_order: str) -> list[Tensor]:
+    """Rows [N, P, C] as the raw maps [N, A * C, h, w] that a network with this channel order would give."""
+    maps, first = [], 0
+    for (h, w), a in zip(spec.feature_maps, spec.boxes_per_cell, strict=True):
+        level = rows[:, first : first + h * w * a]
+        first += h * w * a
+        if row_order == "HWA":
+            level = level.unflatten(1, (h, w, a)).permute(0, 3, 4, 1, 2)  # N, A, C, h, w
+        else:
+            level = level.unflatten(1, (a, h, w)).permute(0, 1, 4, 2, 3)
+        if channel_order == "CA":
+            level = level.transpose(1, 2)
+        maps.append(level.flatten(1, 2).contiguous())
+    return maps

@@ -26,7 +26,10 @@ BUILD_INPUTS = ("csrc", "ssd_fast", "CMakeLists.txt", "setup.py", "pyproject.tom
 
 
 def run(command: Sequence[str], *, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    inherited = {k: v for k, v in os.environ.items() if k not in ("SSD_FAST_CUDA", "CUDAARCHS", "CMAKE_ARGS")}
+    """Runs a command without the settings that a user's environment has for builds and for pip."""
+    settings = ("SSD_FAST_", "CUDAARCHS", "CMAKE_ARGS", "PIP_")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(settings)}
+    environment |= {"PIP_CONFIG_FILE": os.devnull}
     return subprocess.run(
         command, cwd=cwd, env=inherited | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )

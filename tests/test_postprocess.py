@@ -190,12 +190,18 @@ def test_no_images_and_no_rows(backend):
 # ---- any inputs -----------------------------------------------------------------------------------------------------
 
 
+# Every (clip, rescale) that a spec may have.
+STAGES = [(clip, "after_nms") for clip in ("none", "before_nms", "after_nms")]
+STAGES += [(clip, "before_nms") for clip in ("none", "before_nms")]
+
+
 @given(
     seed=st.integers(0, 2**31),
     shape=st.tuples(st.integers(1, 2), st.integers(1, 21)),
     dtype=st.sampled_from([torch.float32, torch.float16, torch.bfloat16]),
     spec=st.builds(
-        PostprocessSpec,
+        lambda stages, **fields: PostprocessSpec(clip=stages[0], rescale=stages[1], **fields),
+        stages=st.sampled_from(STAGES),
         activation=st.sampled_from(["softmax", "sigmoid"]),
         background=st.sampled_from([0, -1, None]),
         score_threshold=st.sampled_from([0.0, 1e-8, 0.01, 0.1, 0.3]),
@@ -204,8 +210,6 @@ def test_no_images_and_no_rows(backend):
         iou_threshold=st.sampled_from([0.1, 0.45, 0.6]),
         iou_inclusive=st.booleans(),
         keep_top_k=st.sampled_from([1, 7, 100, 300]),
-        clip=st.sampled_from(["none", "before_nms", "after_nms"]),
-        rescale=st.sampled_from(["before_nms", "after_nms"]),
     ),
     coder=st.sampled_from([CODER, inputs.CLAMPED, BoxCoderSpec((0.05, 0.1, 0.2, 0.25), order="yx")]),
     rescaled=st.booleans(),

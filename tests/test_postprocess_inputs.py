@@ -18,22 +18,6 @@ P, C = len(DEFAULT), 4
 LOGITS, DELTAS = inputs.logits(1, 2, P, C), inputs.bell(2, 2, P, 4)
 
 
-def head_maps(rows, spec, channel_order, row_order):
-    """Rows [N, P, C] as the raw maps [N, A * C, h, w] that a network with this channel order would give."""
-    maps, first = [], 0
-    for (h, w), a in zip(spec.feature_maps, spec.boxes_per_cell, strict=True):
-        level = rows[:, first : first + h * w * a]
-        first += h * w * a
-        if row_order == "HWA":
-            level = level.unflatten(1, (h, w, a)).permute(0, 3, 4, 1, 2)  # N, A, C, h, w
-        else:
-            level = level.unflatten(1, (a, h, w)).permute(0, 1, 4, 2, 3)
-        if channel_order == "CA":
-            level = level.transpose(1, 2)
-        maps.append(level.flatten(1, 2).contiguous())
-    return maps
-
-
 # ---- raw head maps --------------------------------------------------------------------------------------------------
 
 
@@ -45,8 +29,8 @@ def test_raw_maps_equal_rows(backend, channel_order, row_order):
     rows = run_postprocess(backend, LOGITS, DELTAS, default, inputs.LOOSE, coder=CODER)
     assert rows.counts.min() > 10
     spec = dataclasses.replace(inputs.LOOSE, channel_order=channel_order, row_order=row_order)
-    logits = head_maps(LOGITS, boxes, channel_order, row_order)
-    deltas = head_maps(DELTAS, boxes, channel_order, row_order)
+    logits = inputs.head_maps(LOGITS, boxes, channel_order, row_order)
+    deltas = inputs.head_maps(DELTAS, boxes, channel_order, row_order)
     assert_same_bits(run_postprocess(backend, logits, deltas, default, spec, coder=CODER), rows)
     assert_same_bits(specified("postprocess", logits, deltas, default, spec, coder=CODER)[2:], rows[2:])
 
@@ -73,7 +57,7 @@ def test_narrow_inputs_are_widened(backend, dtype):
     assert_same_bits(run_postprocess(backend, logits, deltas, DEFAULT, inputs.LOOSE, coder=CODER), wide)
     mixed = run_postprocess(backend, logits, deltas.float(), DEFAULT, inputs.LOOSE, coder=CODER)
     assert_same_bits(mixed, wide)
-    maps = [head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (logits, deltas)]
+    maps = [inputs.head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (logits, deltas)]
     assert_same_bits(run_postprocess(backend, *maps, DEFAULT, inputs.LOOSE, coder=CODER), wide)
     maps = [[channels_last(level) for level in levels] for levels in maps]
     assert_same_bits(run_postprocess(backend, *maps, DEFAULT, inputs.LOOSE, coder=CODER), wide)
@@ -107,7 +91,7 @@ def test_eight_levels(backend):
     default, p = reference.default_boxes(boxes), 96
     logits, deltas = inputs.logits(3, 1, p, C), inputs.bell(4, 1, p, 4)
     rows = run_postprocess(backend, logits, deltas, default, inputs.LOOSE, coder=CODER)
-    maps = [head_maps(x, boxes, "AC", "HWA") for x in (logits, deltas)]
+    maps = [inputs.head_maps(x, boxes, "AC", "HWA") for x in (logits, deltas)]
     assert_same_bits(run_postprocess(backend, *maps, default, inputs.LOOSE, coder=CODER), rows)
 
 
@@ -152,7 +136,7 @@ def test_scale_is_a_float32_ratio(backend):
 
 def test_numpy(backend):
     if backend.name != "cuda":
-        maps = [head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (LOGITS, DELTAS)]
+        maps = [inputs.head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (LOGITS, DELTAS)]
         spec = dataclasses.replace(inputs.LOOSE, clip="before_nms")
         assert_numpy_agrees(ssd_fast.postprocess, LOGITS, DELTAS, DEFAULT, inputs.LOOSE, coder=CODER)
         for sizes in ((96, 96), [(96, 90), (96, 96)], torch.tensor([[96, 90], [96, 96]])):
@@ -165,7 +149,7 @@ def test_registered(backend):
     assert_well_registered(
         lambda *rows: ssd_fast.postprocess(*rows, spec, coder=CODER, **sizes), logits, deltas, default
     )
-    maps = [head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (logits, deltas)]
+    maps = [inputs.head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (logits, deltas)]
     assert_well_registered(lambda *rows: ssd_fast.postprocess(*rows, spec, coder=CODER, **sizes), *maps, default)
 
 
@@ -204,7 +188,7 @@ def test_to_list(backend):
 
 # ---- rejections -----------------------------------------------------------------------------------------------------
 
-MAPS = [head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (LOGITS, DELTAS)]
+MAPS = [inputs.head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (LOGITS, DELTAS)]
 
 
 @pytest.mark.parametrize(
@@ -288,6 +272,7 @@ def test_rejected(backend, change, error, message):
         ({"top_k": 0}, "top_k: expected an int >= 1 or None, got 0"),
         ({"keep_top_k": 0}, "keep_top_k: expected an int >= 1, got 0"),
         ({"clip": "always"}, "clip: expected 'none' or 'before_nms' or 'after_nms', got 'always'"),
+        ({"clip": "after_nms", "rescale": "before_nms"}, "rescale: expected .*not yet rescaled, got 'before_nms'"),
         ({"rescale": "never"}, "rescale: expected 'before_nms' or 'after_nms', got 'never'"),
         ({"channel_order": "HWC"}, "channel_order: expected 'AC' or 'CA', got 'HWC'"),
         ({"row_order": "WHA"}, "row_order: expected 'HWA' or 'AHW', got 'WHA'"),

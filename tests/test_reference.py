@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import goldens
 import inputs
 import numpy as np
@@ -147,6 +149,37 @@ def test_postprocess_by_hand():
     for spec, argument in ((after, {}), (PostprocessSpec(), {"original_sizes": (8, 8)})):
         with pytest.raises(ValueError, match="postprocess: image_sizes: expected"):
             reference.postprocess(cls_logits, deltas, default, spec, coder=BoxCoderSpec(), **argument)
+
+
+@pytest.mark.parametrize("clip", ["before_nms", "after_nms"])
+def test_sizes_belong_to_their_image(clip):
+    default = torch.tensor([[0.0, 0, 10, 10]])
+    heads = torch.tensor([[[0.0, 5.0]]]).repeat(2, 1, 1), torch.zeros(2, 1, 4)
+    sizes = {"image_sizes": [(8, 4), (2, 5)], "original_sizes": torch.tensor([[16, 4], [2, 10]])}
+    spec = PostprocessSpec(keep_top_k=1, clip=clip)
+    boxes = reference.postprocess(*heads, default, spec, coder=BoxCoderSpec(), **sizes).boxes
+    assert boxes.tolist() == [[[0, 0, 4, 16]], [[0, 0, 10, 2]]]
+
+
+@pytest.mark.parametrize("row_order", ["HWA", "AHW"])
+@pytest.mark.parametrize("channel_order", ["AC", "CA"])
+def test_raw_maps_equal_rows(channel_order, row_order):
+    boxes = dataclasses.replace(inputs.SMALL, row_order=row_order)
+    rows = inputs.logits(1, 2, 101, 4), inputs.bell(2, 2, 101, 4)
+    maps = [inputs.head_maps(x, boxes, channel_order, row_order) for x in rows]
+    assert [level.shape for level in maps[0]] == [(2, 8, 6, 6), (2, 12, 3, 3), (2, 8, 1, 1)]
+    spec = dataclasses.replace(inputs.LOOSE, channel_order=channel_order, row_order=row_order)
+    default = reference.default_boxes(boxes)
+    expected = reference.postprocess(*rows, default, spec, coder=BoxCoderSpec())
+    actual = reference.postprocess(*maps, default, spec, coder=BoxCoderSpec())
+    assert expected.counts.min() > 10 and all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
+
+
+def test_softmax_of_large_logits_by_hand():
+    logits, default = torch.tensor([[[1000.0, 1000, -1000], [-500, -500, -500]]]), torch.tensor([[0.0, 0, 9, 9]] * 2)
+    result = reference.postprocess(logits, torch.zeros(1, 2, 4), default, PostprocessSpec(), coder=BoxCoderSpec())
+    assert result.labels[0, :3].tolist() == [1, 2, -1]
+    assert result.scores[0, :2].tolist() == [0.5, float(torch.tensor(1.0) / 3)]
 
 
 def test_score_and_iou_borders_by_hand():

@@ -37,7 +37,8 @@ def postprocess(
         coder: how bbox_regression encodes boxes.
         image_sizes: the window that spec.clip clips to, in the unit of default_boxes: one (height, width), an int
             [N, 2] tensor on the device, or a list of pairs (copied to the device: not during CUDA graph capture).
-        original_sizes: likewise, sizes that boxes are scaled to from image_sizes, at the stage spec.rescale.
+        original_sizes: likewise, sizes that boxes are scaled to from image_sizes, at the stage spec.rescale. Sizes in
+            a tensor are not checked, since that would wait for the GPU: a 0 among them gives boxes of NaN or infinity.
     Returns: Detections of K = spec.keep_top_k an image, best first, padded. Inputs are not modified.
     Ties: equal scores: lower class, then lower default box.   Grad: none.
     Syncs: never; can be captured in a CUDA graph.

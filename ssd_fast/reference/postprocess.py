@@ -34,9 +34,11 @@ def postprocess(
     if image_sizes is None and (spec.clip != "none" or original_sizes is not None):
         raise ValueError("postprocess: image_sizes: expected sizes, which clip and original_sizes need, got None")
     if not isinstance(cls_logits, Tensor):
+        assert not isinstance(bbox_regression, Tensor)
         boxes_a_cell = [deltas.shape[1] // 4 for deltas in bbox_regression]
         cls_logits = _rows(cls_logits, boxes_a_cell, spec)
         bbox_regression = _rows(bbox_regression, boxes_a_cell, spec)
+    assert isinstance(bbox_regression, Tensor)
     num_images, _, columns = cls_logits.shape
     device = cls_logits.device
     window, scale = _window_and_scale(image_sizes, original_sizes, num_images, device)
@@ -71,9 +73,9 @@ def postprocess(
             box_idxs.append(kept)
         if not labels:
             continue
-        label, box_idx = torch.cat(labels), torch.cat(box_idxs)
-        best = rank(scores[box_idx, label])[: spec.keep_top_k]  # among equals the lower class, then the lower index
-        label, box_idx = label[best], box_idx[best]
+        columns_kept, box_idx = torch.cat(labels), torch.cat(box_idxs)
+        best = rank(scores[box_idx, columns_kept])[: spec.keep_top_k]  # of equals the lower class, then the lower index
+        columns_kept, box_idx = columns_kept[best], box_idx[best]
 
         boxes = boxes[box_idx]
         if spec.clip == "after_nms":
@@ -82,8 +84,8 @@ def postprocess(
             boxes = boxes * scale[n]
         count = len(best)
         result.boxes[n, :count] = boxes
-        result.scores[n, :count] = scores[box_idx, label]
-        result.labels[n, :count] = label
+        result.scores[n, :count] = scores[box_idx, columns_kept]
+        result.labels[n, :count] = columns_kept
         result.box_idxs[n, :count] = box_idx
         result.counts[n] = count
     return result

@@ -61,6 +61,13 @@ class PostprocessSpec:
             "iou_threshold > 0 (else boxes that do not touch would suppress each other)",
             self.iou_threshold,
         )
+        require(
+            (self.clip, self.rescale) != ("after_nms", "before_nms"),
+            "PostprocessSpec",
+            "rescale",
+            '"after_nms" where clip is, since image_sizes are the window of boxes not yet rescaled',
+            self.rescale,
+        )
         background = self.background
         ok = background is None or (isinstance(background, int) and background >= -1)
         require(ok, "PostprocessSpec", "background", "a column, -1 or None", background)

@@ -27,9 +27,10 @@ constexpr int kSchedules = 5;
 // ---- boxes ----------------------------------------------------------------------------------------------------------
 
 enum class Boxes {
-  kRandom,     // many overlap; whole coordinates, so that some IoUs are exactly a half
+  kRandom,     // many overlap; half of them on a coarse grid, where IoUs of exactly a half are common
   kIdentical,  // each overlaps all
   kDisjoint,
+  kPoints,     // without area: each is disjoint from all, itself included
   kStaircase,  // each overlaps the next one only: IoU 0.54, then 0.25
   kHostile,    // random, with NaN, infinite, degenerate and huge ones
 };
@@ -62,17 +63,22 @@ std::vector<BoxOf<T>> make_boxes(Boxes kind, int n, uint64_t seed) {
   Random random(seed);
   std::vector<BoxOf<T>> boxes(n);
   for (int i = 0; i < n; ++i) {
-    const T x = kind == Boxes::kRandom || kind == Boxes::kHostile ? T(random.below(200)) : T(0);
-    const T y = kind == Boxes::kRandom || kind == Boxes::kHostile ? T(random.below(200)) : T(0);
+    const int grid = i % 2 == 0 ? 1 : 20;
+    const auto on_grid = [&](int limit) { return T(grid * random.below(limit / grid)); };
+    const T x = on_grid(200);
+    const T y = on_grid(200);
     switch (kind) {
       case Boxes::kRandom:
-        boxes[i] = {x, y, x + T(1 + random.below(80)), y + T(1 + random.below(80))};
+        boxes[i] = {x, y, x + T(grid) + on_grid(80), y + T(grid) + on_grid(80)};
         break;
       case Boxes::kIdentical:
         boxes[i] = {10, 10, 30, 50};
         break;
       case Boxes::kDisjoint:
         boxes[i] = {T(2 * i), T(0), T(2 * i + 1), T(1)};
+        break;
+      case Boxes::kPoints:
+        boxes[i] = {T(i), T(i), T(i), T(i)};
         break;
       case Boxes::kStaircase:
         boxes[i] = {T(3 * i), T(0), T(3 * i + 10), T(10)};

@@ -128,6 +128,7 @@ void add_large(Runner& runner) {
   runner.good("double-1025-classes", [](Case& one) { nms<double>(one, 1025, Boxes::kRandom, Scores::kFew, 20); });
   runner.good("float-2047-identical", [](Case& one) { nms<float>(one, 2047, Boxes::kIdentical, Scores::kTied, 0); });
   runner.good("float-2048-classes", [](Case& one) { nms<float>(one, 2048, Boxes::kHostile, Scores::kFew, 30); });
+  runner.good("float-2600-classes", [](Case& one) { nms<float>(one, 2600, Boxes::kRandom, Scores::kFew, 60); });
   runner.good("float-2049-staircase",
               [](Case& one) { nms<float>(one, 2049, Boxes::kStaircase, Scores::kDescending, 0); });
 }
@@ -143,12 +144,13 @@ void add_padded(Runner& runner) {
   add("classes", {2, 5, 150, 100, Boxes::kRandom, Scores::kFew});
   add("max-1", {2, 2, 100, 1, Boxes::kRandom, Scores::kRandom});
   add("max-over-n", {1, 2, 40, 100, Boxes::kRandom, Scores::kRandom});
-  add("tied", {1, 1, 600, 200, Boxes::kRandom, Scores::kTied});
+  add("tied", {1, 1, 600, 600, Boxes::kRandom, Scores::kTied});
   add("hostile", {2, 2, 300, 300, Boxes::kHostile, Scores::kHostile});
   add("identical", {1, 1, 2500, 5, Boxes::kIdentical, Scores::kRandom});  // three chunks of 1024 for one box
+  add("points", {1, 1, 1100, 1100, Boxes::kPoints, Scores::kRandom});     // taken twice, a point would be kept twice
   add("disjoint", {1, 1, 1100, 1050, Boxes::kDisjoint, Scores::kRandom});
   add("staircase", {1, 1, 700, 700, Boxes::kStaircase, Scores::kDescending});
-  add("staircase-reversed", {1, 1, 1500, 40, Boxes::kStaircase, Scores::kRandom});
+  add("staircase-shuffled", {1, 1, 1500, 40, Boxes::kStaircase, Scores::kRandom});
 }
 
 }  // namespace
