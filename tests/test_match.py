@@ -7,7 +7,7 @@ import inputs
 import pytest
 import torch
 import torchvision
-from checks import assert_same_bits, specified, unmodified
+from checks import assert_same_bits, one_thread, specified, unmodified
 from hypothesis import given
 from hypothesis import strategies as st
 from match_cases import HANDS, SPECS, assert_same_matches, packed
@@ -130,7 +130,8 @@ def test_iou_at_the_threshold(backend, threshold):
 def test_crowded(backend, name):
     """574 ground truths in one image, more than are staged at a time or than a block has threads."""
     gts = inputs.boxes(3, 574) * torch.tensor([0.9, 0.9, 0.85, 0.85])
-    default_boxes = default_boxes_300()[:: 9 if backend.name == "emulated" else 1]
+    stride = 41 if name == "caffe" else 9 if backend.name == "emulated" else 1  # the reference is slow on pairs
+    default_boxes = default_boxes_300()[::stride]
     check(backend, [gts, gts[:61], gts[:0]], default_boxes, SPECS[name])
 
 
@@ -162,9 +163,10 @@ def test_equals_torchvisions_matcher(backend):
         if batch % 2:
             gts = [x.round() for x in gts]
         matched = ssd_fast.match(backend.to(gts), backend.to(boxes), MatcherSpec()).cpu()
-        for ours, scene in zip(matched, gts, strict=True):
-            iou = torchvision.ops.box_iou(scene, boxes)
-            differ += assert_same_matches(ours, matcher(iou), iou)
+        with one_thread():
+            for ours, scene in zip(matched, gts, strict=True):
+                iou = torchvision.ops.box_iou(scene, boxes)
+                differ += assert_same_matches(ours, matcher(iou), iou)
     assert differ < 100
 
 

@@ -58,15 +58,23 @@ def test_registered(backend, dtype):
 
     with _Arguments() as recorder:
         sum(op(*case[:2], boxes, offsets, *case[3:]).values()).backward()
-    torch.library.opcheck(torch.ops.ssd_fast.multibox_loss_backward.default, recorder.arguments)
+    forward, backward = recorder.arguments
+    torch.library.opcheck(torch.ops.ssd_fast.multibox_loss_backward.default, backward)
+
+    losses, *saved = torch.ops.ssd_fast.multibox_loss_forward(*case[:2], *forward[2:])
+    assert losses.requires_grad and not any(x.requires_grad for x in saved)
 
 
 class _Arguments(TorchDispatchMode):
-    """Remembers what the backward op is called with."""
+    """Remembers what the forward op is called with, and the backward op."""
+
+    def __init__(self):
+        super().__init__()
+        self.arguments = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is torch.ops.ssd_fast.multibox_loss_backward.default:
-            self.arguments = tuple(x.detach() if isinstance(x, torch.Tensor) else x for x in args)
+        if func.namespace == "ssd_fast":
+            self.arguments.append(tuple(x.detach() if isinstance(x, torch.Tensor) else x for x in args))
         return func(*args, **(kwargs or {}))
 
 

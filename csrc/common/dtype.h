@@ -1,6 +1,8 @@
 // The element types of arrays, and how each is widened to float on load.
 #pragma once
 
+#include <cstdint>
+
 #include "common/box_math.h"
 
 #if defined(__CUDACC__)

@@ -47,8 +47,8 @@ __global__ void __launch_bounds__(kThreads)
   for (int row = thread; row < task.num_rows; row += kThreads) {
     if (selected[row] == kHardNegative && key_at(row) < threshold) selected[row] = kNotSelected;
   }
-  __syncthreads();  // what is selected is final
 
+  // It begins with a barrier, after which what is selected is final.
   const float classification_sum = block_tree_sum(
       [&](int row) { return selected[row] == kNotSelected ? 0.0f : classification[row]; }, task.num_rows, shared.tiles);
   const float regression_sum =

@@ -80,8 +80,9 @@ SSD_HD RowTarget row_target(const LossTask& task, int64_t image, int row) {
 SSD_HD float cross_entropy(float logit, float max, float sum) { return sub(log(sum), sub(logit, max)); }
 
 // How a cross-entropy ranks among an image's negatives: larger is mined first, NaN before all; ties to the lower row.
+// Never 0 nor all ones.
 SSD_HD uint64_t mining_key(float loss, int row) {
-  const unsigned bits = loss == loss ? float_to_bits(add(loss, 0.0f)) + 1 : 0xFFFFFFFFu;
+  const unsigned bits = loss == loss ? float_to_bits(add(loss, 0.0f)) + 1 : 0xFFFFFFFEu;
   return static_cast<uint64_t>(bits) << 32 | ~static_cast<uint32_t>(row);
 }
 

@@ -104,7 +104,8 @@ def _options(numbers: Sequence[Any], columns: int) -> Any:
     return _backend.C.LossOptions(**dict(zip(names, (background, *numbers[1:]), strict=True)))
 
 
-_TENSORS = "cls_logits bbox_regression gt_boxes gt_labels gt_boxes.offsets matched_idxs default_boxes".split()
+_HEADS, _GROUND_TRUTH = ("cls_logits", "bbox_regression"), ("gt_boxes", "gt_labels", "gt_boxes.offsets")
+_TENSORS = (*_HEADS, *_GROUND_TRUTH, "matched_idxs", "default_boxes")
 
 
 def _contiguous(tensors: Sequence[Any]) -> list[Any]:

@@ -70,10 +70,12 @@ def _by_image(
     """Lists of an image's boxes and labels, from lists or packed ones."""
     if isinstance(gt_boxes, tuple) and len(gt_boxes) == 2 and gt_boxes[1].ndim == 1:
         packed, offsets = gt_boxes
-        gt_boxes = [packed[begin:end] for begin, end in itertools.pairwise(offsets.tolist())]
+        images: Sequence[Tensor] = [packed[begin:end] for begin, end in itertools.pairwise(offsets.tolist())]
+    else:
+        images = gt_boxes
     if isinstance(gt_labels, Tensor):
-        gt_labels = gt_labels.split([len(boxes) for boxes in gt_boxes])
-    return gt_boxes, gt_labels
+        return images, gt_labels.split([len(boxes) for boxes in images])
+    return images, gt_labels
 
 
 def _target_columns(matched: Tensor, labels: Tensor, num_columns: int, background: int) -> Tensor:
