@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import rivals
+import rivals_box_iou
 import torch
 import workloads
 from timing import Implementation
@@ -26,7 +26,7 @@ def bench_box_iou(race: Any, device: torch.device, n: int, m: int) -> None:
         "box_iou",
         (boxes1, boxes2),
         Implementation("ssd_fast", ssd_fast.box_iou, capturable=device.type == "cuda"),
-        rivals.box_iou(device),
+        rivals_box_iou.box_iou(device),
         bytes_moved=16 * (n + m) + 4 * n * m,
         verify=verify,
         n=n,

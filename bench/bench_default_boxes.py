@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import rivals
+import rivals_boxes
 import torch
 from timing import Implementation
 
@@ -29,7 +29,7 @@ def bench_default_boxes(race: Any, device: torch.device) -> None:
         Implementation(
             "ssd_fast", lambda _: ssd_fast.default_boxes(spec, device=device), capturable=device.type == "cuda"
         ),
-        rivals.default_boxes(spec, SCALES, RATIOS, device),
+        rivals_boxes.default_boxes(spec, SCALES, RATIOS, device),
         bytes_moved=16 * spec.num_boxes,
         verify=verify,
         boxes=spec.num_boxes,

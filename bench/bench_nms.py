@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import rivals
+import rivals_nms
 import torch
 import workloads
 from timing import QUICK, Implementation
@@ -69,7 +70,7 @@ def bench_nms(race: Any, device: torch.device, kind: str, n: int) -> None:
         "nms",
         (boxes, scores),
         Implementation("ssd_fast", lambda boxes, scores: ssd_fast.nms(boxes, scores, IOU)),
-        rivals.nms(IOU, n, device),
+        rivals_nms.nms(IOU, n, device),
         bytes_moved=20 * n + 8 * kept,
         verify=verify,
         boxes=kind,
@@ -98,7 +99,7 @@ def bench_batched_nms(race: Any, device: torch.device, n: int, classes: int) -> 
         "batched_nms",
         (boxes, scores, idxs),
         Implementation("ssd_fast", lambda boxes, scores, idxs: ssd_fast.batched_nms(boxes, scores, idxs, IOU)),
-        rivals.batched_nms(IOU, device),
+        rivals_nms.batched_nms(IOU, device),
         bytes_moved=28 * n + 8 * kept,
         verify=verify,
         n=n,
@@ -131,7 +132,7 @@ def bench_nms_padded(race: Any, device: torch.device, num_images: int, classes: 
             lambda boxes, scores: ssd_fast.nms_padded(boxes, scores, IOU, max_output),
             capturable=device.type == "cuda",
         ),
-        rivals.nms_padded(IOU, max_output, device),
+        rivals_nms.nms_padded(IOU, max_output, device),
         bytes_moved=num_images * (16 * n + classes * (4 * n + 8 * max_output + 8)),
         verify=verify,
         images=num_images,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import rivals
+import rivals_postprocess
 import torch
 import workloads
 from comparators import Limits, assert_same_detections
@@ -52,7 +53,7 @@ def bench_postprocess(race: Any, device: torch.device, kind: str, num_images: in
         else:
             # Its NMS adds multiples of the largest coordinate to the boxes, which rounds their IoU.
             limits = Limits(**{**vars(limits), "largest_coordinate": columns * 301.0})
-            expected = rivals.torchvision_postprocess(spec, preset.coder, IMAGE_SIZE)(*heads)
+            expected = rivals_postprocess.torchvision_postprocess(spec, preset.coder, IMAGE_SIZE)(*heads)
         first = Detections(*(field[:1].cpu() for field in result))
         if rivals.torchvision is not None:
             first_list = [{k: v for k, v in image.items() if k != "box_idxs"} for image in first.to_list()]
@@ -69,7 +70,9 @@ def bench_postprocess(race: Any, device: torch.device, kind: str, num_images: in
         "postprocess",
         (logits, deltas, default_boxes),
         Implementation("ssd_fast", ours, capturable=device.type == "cuda"),
-        rivals.postprocess(spec, preset.coder, IMAGE_SIZE, device, overlaps <= (6e8 if device.type == "cuda" else 2e7)),
+        rivals_postprocess.postprocess(
+            spec, preset.coder, IMAGE_SIZE, device, overlaps <= (6e8 if device.type == "cuda" else 2e7)
+        ),
         bytes_moved=4 * (logits.numel() + deltas.numel() + default_boxes.numel())
         + num_images * (spec.keep_top_k * 40 + 8),
         verify=verify,

@@ -98,7 +98,7 @@ def _run(
         del times[ours.name].calls[:2]  # of the warm-up
 
         if device.type == "cuda":
-            _time_graphs([ours, *rivals], {ours.name: our_call, **calls}, copies, times)
+            failed |= _time_graphs(ours, rivals, {ours.name: our_call, **calls}, copies, times)
 
     benchmark.extra_info.update(
         op=op,
@@ -150,13 +150,23 @@ def _start_rivals(
 
 
 def _time_graphs(
-    implementations: Sequence[Implementation],
+    ours: Implementation,
+    rivals: Sequence[Implementation],
     calls: dict[str, Callable[[int], Any]],
     copies: int,
     times: dict[str, Times],
-) -> None:
-    """Device time, of those that a CUDA graph can capture: ten calls a graph, or one a copy."""
+) -> dict[str, str]:
+    """Device time of those that a CUDA graph can capture: ten calls a graph, or one a copy. Why a rival's failed."""
     order = list(range(copies)) if copies > 1 else [0] * 10
-    for implementation in implementations:
-        if implementation.capturable and implementation.name in calls:
-            times[implementation.name].graph = time_graph(calls[implementation.name], order, replays=ROUNDS)
+    failed = {}
+    if ours.capturable:
+        times[ours.name].graph = time_graph(calls[ours.name], order, replays=ROUNDS)
+    for rival in rivals:
+        if not rival.capturable or rival.name not in calls:
+            continue
+        try:
+            times[rival.name].graph = time_graph(calls[rival.name], order, replays=ROUNDS)
+        except RuntimeError as error:
+            torch.cuda.synchronize()
+            failed[f"{rival.name} in a graph"] = f"cannot be captured: {str(error).strip().splitlines()[0][:160]}"
+    return failed

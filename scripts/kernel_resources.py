@@ -128,7 +128,9 @@ def measure(architectures: Iterable[str] = ARCHITECTURES) -> Table:
     jobs = [(source, architecture) for source in sources() for architecture in architectures]
     table: Table = {}
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
-        for (_, architecture), kernels in zip(jobs, pool.map(lambda job: usage(*job, Path(folder)), jobs), strict=True):
+        for (_, architecture), kernels in zip(
+            jobs, pool.map(lambda job: usage(job[0], job[1], Path(folder)), jobs), strict=True
+        ):
             for kernel, use in kernels.items():
                 table.setdefault(kernel, {})[architecture] = use
     return dict(sorted(table.items()))

@@ -1,0 +1,152 @@
+"""Rivals of nms, batched_nms and nms_padded."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from rivals import absent, as_numpy, cv2, from_torchvision, numba, torchvision
+from timing import Implementation
+from torch import Tensor
+
+from ssd_fast import reference
+
+
+def nms(iou_threshold: float, n: int, device: torch.device) -> list[Implementation]:
+    cuda = device.type == "cuda"
+    rivals = [
+        from_torchvision(
+            lambda: Implementation(
+                "torchvision", lambda boxes, scores: torchvision.ops.nms(boxes, scores, iou_threshold)
+            )
+        )
+    ]
+    if n <= 1_000:
+        rivals.append(Implementation("eager torch", lambda boxes, scores: reference.nms(boxes, scores, iou_threshold)))
+    else:
+        rivals.append(absent("eager torch", "a Python step a kept box: minutes at larger sizes"))
+    if cuda:
+        rivals += [absent("OpenCV", "runs on the CPU only"), absent("numba", "has no NMS, and one block is no rival")]
+        return rivals
+    if cv2 is None:
+        rivals.append(absent("OpenCV"))
+    else:
+        rivals.append(
+            Implementation("OpenCV", lambda boxes, scores: cv2.dnn.NMSBoxes(boxes, scores, 0.0, iou_threshold), _xywh)
+        )
+    if numba is None:
+        rivals.append(absent("numba"))
+    else:
+        function = _numba_nms()
+        rivals.append(Implementation("numba", lambda boxes, scores: function(boxes, scores, iou_threshold), as_numpy))
+    return rivals
+
+
+def _xywh(boxes: Tensor, scores: Tensor) -> tuple[Any, ...]:
+    return torch.cat((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), -1).double().numpy(), scores.numpy()
+
+
+@functools.cache
+def _numba_nms() -> Callable[..., Any]:
+    import numpy as np
+
+    @numba.njit  # type: ignore[union-attr]
+    def nms(boxes: Any, scores: Any, iou_threshold: float) -> Any:
+        order = np.argsort(-scores)
+        n = len(order)
+        removed = np.zeros(n, np.bool_)
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        kept = np.empty(n, np.int64)
+        count = 0
+        for i in range(n):
+            a = order[i]
+            if removed[a]:
+                continue
+            kept[count] = a
+            count += 1
+            for j in range(i + 1, n):
+                b = order[j]
+                w = min(boxes[a, 2], boxes[b, 2]) - max(boxes[a, 0], boxes[b, 0])
+                h = min(boxes[a, 3], boxes[b, 3]) - max(boxes[a, 1], boxes[b, 1])
+                if w > 0 and h > 0 and w * h > iou_threshold * (areas[a] + areas[b] - w * h):
+                    removed[b] = True
+        return kept[:count]
+
+    return nms
+
+
+def batched_nms(iou_threshold: float, device: torch.device) -> list[Implementation]:
+    def whole() -> Implementation:
+        return Implementation(
+            "torchvision", lambda boxes, scores, idxs: torchvision.ops.batched_nms(boxes, scores, idxs, iou_threshold)
+        )
+
+    def by_class() -> Implementation:
+        from torchvision.ops.boxes import _batched_nms_vanilla
+
+        return Implementation(
+            "torchvision, a class at a time",
+            lambda boxes, scores, idxs: _batched_nms_vanilla(boxes, scores, idxs, iou_threshold),
+        )
+
+    rivals = [from_torchvision(whole), from_torchvision(by_class)]
+    if device.type == "cuda":
+        return [*rivals, absent("OpenCV", "runs on the CPU only")]
+    if cv2 is None:
+        return [*rivals, absent("OpenCV")]
+
+    def opencv(boxes: Any, scores: Any, idxs: Any) -> Any:
+        return cv2.dnn.NMSBoxesBatched(boxes, scores, idxs, 0.0, iou_threshold)
+
+    def prepare(boxes: Tensor, scores: Tensor, idxs: Tensor) -> tuple[Any, ...]:
+        return (*_xywh(boxes, scores), idxs.int().numpy())
+
+    return [*rivals, Implementation("OpenCV", opencv, prepare)]
+
+
+def nms_padded(iou_threshold: float, max_output: int, device: torch.device) -> list[Implementation]:
+    def in_a_loop() -> Implementation:
+        def run(boxes: Tensor, scores: Tensor) -> list[Tensor]:
+            return [
+                torchvision.ops.nms(image, row, iou_threshold)[:max_output]
+                for image, rows in zip(boxes, scores, strict=True)
+                for row in rows
+            ]
+
+        return Implementation("torchvision in a loop", run)
+
+    return [
+        from_torchvision(in_a_loop),
+        Implementation(
+            "vectorised torch",
+            functools.partial(_vectorised_nms, iou_threshold=iou_threshold, max_output=max_output),
+            capturable=device.type == "cuda",
+        ),
+    ]
+
+
+def suppress(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
+    """Which of the boxes [..., k, 4], best first, NMS keeps, for all problems at once and without a sync."""
+    sides = torch.minimum(boxes[..., :, None, 2:], boxes[..., None, :, 2:]) - torch.maximum(
+        boxes[..., :, None, :2], boxes[..., None, :, :2]
+    )
+    intersection = sides.clamp(min=0).prod(-1)
+    area = (boxes[..., 2:] - boxes[..., :2]).prod(-1)
+    overlaps = intersection / (area[..., :, None] + area[..., None, :] - intersection) > iou_threshold
+    kept = valid.clone()
+    for i in range(boxes.shape[-2] - 1):
+        kept[..., i + 1 :] &= ~(overlaps[..., i, i + 1 :] & kept[..., i, None])
+    return kept
+
+
+def _vectorised_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_output: int) -> tuple[Tensor, Tensor]:
+    sorted_scores, order = scores.sort(dim=-1, descending=True, stable=True)
+    images = torch.arange(len(boxes), device=boxes.device)[:, None, None]
+    kept = suppress(boxes[images, order], sorted_scores > -torch.inf, iou_threshold)
+    # Kept indices first, in order; the others become -1.
+    place = torch.where(kept, kept.cumsum(-1) - 1, scores.shape[-1])
+    out = torch.full((*scores.shape[:-1], scores.shape[-1] + 1), -1, device=boxes.device)
+    out.scatter_(-1, place, order)
+    return out[..., :max_output], kept.sum(-1).clamp(max=max_output)
