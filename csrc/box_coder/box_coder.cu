@@ -7,7 +7,7 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// decode_kernel: boxes[row] from deltas[row].   encode_kernel: the inverse.
+// decode_kernel: boxes[row] from deltas[row]. encode_kernel: the inverse.
 // Thread:  one row: reads 4 offsets (or a box) and a default box, which images share and the cache keeps.
 // Memory:  reads and writes coalesced, 16 B a thread (8 B for 16-bit offsets).
 // Order:   deterministic; no atomics.

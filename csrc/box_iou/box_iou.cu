@@ -11,9 +11,10 @@ constexpr int kThreads = 256;
 constexpr int64_t kMaxGridY = 65535;
 
 // box_iou_kernel: ious[i][j] for every pair.
-// Block:   256 columns of rows blockIdx.y, + gridDim.y, ...      Thread: one column; its box and area stay in
-// registers. Memory:  reads each box2 once a grid row and a broadcast box1 a row; writes coalesced. Order:
-// deterministic; no atomics.
+// Block:   256 columns of rows blockIdx.y, + gridDim.y, ...
+// Thread:  one column; its box and area stay in registers.
+// Memory:  reads each box2 once a grid row and a broadcast box1 a row; writes coalesced.
+// Order:   deterministic; no atomics.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     box_iou_kernel(const BoxOf<T>* boxes1, int64_t n, const BoxOf<T>* boxes2, int64_t m, T* ious) {

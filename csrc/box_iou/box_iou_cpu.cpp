@@ -10,18 +10,18 @@ namespace ssd {
 namespace {
 
 template <typename T>
-SSD_HD void iou_row(const BoxOf<T>& box, const T* x1, const T* y1, const T* x2, const T* y2, const T* areas, int64_t m,
+SSD_HD void iou_row(BoxOf<T> box, const T* x1, const T* y1, const T* x2, const T* y2, const T* areas, int64_t m,
                     T* ious) {
   const T box_area = area(box);
   for (int64_t j = 0; j < m; ++j) ious[j] = iou(box, box_area, BoxOf<T>{x1[j], y1[j], x2[j], y2[j]}, areas[j]);
 }
 
 // target_clones does not work on templates.
-SSD_CLONES void iou_row_of(const BoxOf<float>& box, const float* x1, const float* y1, const float* x2, const float* y2,
+SSD_CLONES void iou_row_of(BoxOf<float> box, const float* x1, const float* y1, const float* x2, const float* y2,
                            const float* areas, int64_t m, float* ious) {
   iou_row(box, x1, y1, x2, y2, areas, m, ious);
 }
-SSD_CLONES void iou_row_of(const BoxOf<double>& box, const double* x1, const double* y1, const double* x2,
+SSD_CLONES void iou_row_of(BoxOf<double> box, const double* x1, const double* y1, const double* x2,
                            const double* y2, const double* areas, int64_t m, double* ious) {
   iou_row(box, x1, y1, x2, y2, areas, m, ious);
 }

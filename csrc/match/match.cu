@@ -19,10 +19,11 @@ __device__ unsigned warp_max(unsigned value) {  // __reduce_max_sync wants sm_80
 }
 
 // best_kernel: of every ground truth the best default box (FindPairs), and of every default box that is not taken yet
-// the best ground truth, by threshold (Assign). Block:   256 default boxes of image blockIdx.y.      Thread: one
-// default box against all ground truths of its image. Memory:  reads each ground truth once a block; writes 8 B a
-// default box, and one atomic a ground truth and block. Order:   deterministic: the maximum of distinct keys does not
-// depend on the atomics' order.
+// the best ground truth, by threshold (Assign).
+// Block:   256 default boxes of image blockIdx.y.
+// Thread:  one default box against all ground truths of its image.
+// Memory:  reads each ground truth once a block; writes 8 B a default box, and one atomic a ground truth and block.
+// Order:   deterministic: the maximum of distinct keys does not depend on the atomics' order.
 template <bool FindPairs, bool Assign>
 __global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ MatchTask task, PairKey* pairs) {
   SSD_SHARED(staged, Box[kStaged]);
@@ -114,9 +115,10 @@ __device__ Best block_best(Best mine, Best* shared) {
 }
 
 // pair_kernel: bipartite matching of image blockIdx.x: the best pair of a free ground truth and a free default box,
-// again and again; ties to the lower default box, then the lower ground truth. Block:   one image; a ground truth whose
-// box was taken looks for its next best over all default boxes. Memory:  O(P) a ground truth that lost its box. Order:
-// deterministic.
+// again and again; ties to the lower default box, then the lower ground truth.
+// Block:   one image; a ground truth whose box was taken looks for its next best over all default boxes.
+// Memory:  O(P) a ground truth that lost its box.
+// Order:   deterministic.
 __global__ void __launch_bounds__(kThreads) pair_kernel(const __grid_constant__ MatchTask task, PairKey* pairs) {
   SSD_SHARED(reduction, Best[kThreads]);
   SSD_SHARED(lost, bool[kThreads]);

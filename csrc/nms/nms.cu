@@ -37,7 +37,9 @@ struct Chunk {
 };
 
 // gather_kernel: boxes and classes in score order.
-// Thread:  one box.   Memory: reads scattered, writes coalesced.   Order: deterministic; no atomics.
+// Thread:  one box.
+// Memory:  reads scattered, writes coalesced.
+// Order:   deterministic; no atomics.
 template <typename T>
 __global__ void __launch_bounds__(kCompareThreads)
     gather_kernel(const __grid_constant__ NmsTask<T> task, const uint32_t* order, BoxOf<T>* boxes, int64_t* classes) {
@@ -84,7 +86,8 @@ __global__ void __launch_bounds__(kCompareThreads)
 }
 
 // resolve_chunk_kernel: appends the chunk's kept boxes to the kept ones, and clears the dead bits for the next chunk.
-// Block:   one, a thread a box.   Order: deterministic; positions are counted.
+// Block:   one, a thread a box.
+// Order:   deterministic; positions are counted.
 template <typename T>
 __global__ void __launch_bounds__(kChunk)
     resolve_chunk_kernel(const __grid_constant__ Sorted<T> sorted, const __grid_constant__ Kept<T> kept, int first,

@@ -12,7 +12,9 @@ constexpr int kDigitBits = 8;
 static_assert(kThreads == kSortDigits, "a thread looks after a digit");
 
 // make_keys_kernel: keys[i] and order[i] = i for every score.
-// Thread:  one score.   Memory: coalesced.   Order: deterministic; no atomics.
+// Thread:  one score.
+// Memory:  coalesced.
+// Order:   deterministic; no atomics.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
     make_keys_kernel(const T* scores, int n, SortKey<T>* keys, uint32_t* order) {
@@ -23,7 +25,9 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // count_digits_kernel: histogram[digit][tile] = how many keys of the tile have the digit.
-// Block:   one tile.   Memory: reads the keys once, coalesced.   Order: counts do not depend on the atomics' order.
+// Block:   one tile.
+// Memory:  reads the keys once, coalesced.
+// Order:   counts do not depend on the atomics' order.
 template <typename Key>
 __global__ void __launch_bounds__(kThreads)
     count_digits_kernel(const Key* keys, int n, int shift, uint32_t* histogram) {
@@ -67,10 +71,11 @@ __global__ void __launch_bounds__(kThreads) scan_kernel(uint32_t* histogram, int
 }
 
 // scatter_kernel: moves the keys of a tile to their places, equal digits in their former order.
-// Block:   one tile, 256 keys a round.   Thread: one key a round: its place is the digit's base, plus the keys of the
-// digit
-//          in the warps before, plus those in the lanes before.
-// Memory:  reads coalesced, writes in runs.   Order: deterministic: positions are counted, not raced for.
+// Block:   one tile, 256 keys a round.
+// Thread:  one key a round: its place is the digit's base, plus the keys of the digit in the warps before, plus those
+//          in the lanes before.
+// Memory:  reads coalesced, writes in runs.
+// Order:   deterministic: positions are counted, not raced for.
 template <typename Key>
 __global__ void __launch_bounds__(kThreads)
     scatter_kernel(const Key* keys, const uint32_t* order, int n, int shift, const uint32_t* histogram, Key* keys_out,

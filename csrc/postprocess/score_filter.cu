@@ -6,12 +6,13 @@ namespace ssd {
 namespace {
 
 // score_filter_kernel: lists the candidates of every class, and keeps each row's max and sum.
-// Block:   a tile of blockDim.x rows of one level of image blockIdx.y.      Thread: one row.
+// Block:   a tile of blockDim.x rows of one level of image blockIdx.y.
+// Thread:  one row.
 // Memory:  Staged: the tile is read once, coalesced, into shared memory, where three passes run over it (reject, max,
-//          sum and emit). Not staged (so many columns that no tile fits): the passes read global memory.
-//          Writes 8 B a row and 8 B a candidate.
+//          sum and emit). Not staged (so many columns that no tile fits): the passes read global memory. Writes 8 B a
+//          row and 8 B a candidate.
 // Order:   the lists' order depends on the atomics; the sets do not, and the keys are distinct, so results do not
-// either.
+//          either.
 template <typename T, bool Staged>
 __global__ void __launch_bounds__(kMaxTileRows)
     score_filter_kernel(const __grid_constant__ PostprocessTask task,
