@@ -21,8 +21,8 @@ SSD_CLONES void iou_row_of(BoxOf<float> box, const float* x1, const float* y1, c
                            const float* areas, int64_t m, float* ious) {
   iou_row(box, x1, y1, x2, y2, areas, m, ious);
 }
-SSD_CLONES void iou_row_of(BoxOf<double> box, const double* x1, const double* y1, const double* x2,
-                           const double* y2, const double* areas, int64_t m, double* ious) {
+SSD_CLONES void iou_row_of(BoxOf<double> box, const double* x1, const double* y1, const double* x2, const double* y2,
+                           const double* areas, int64_t m, double* ious) {
   iou_row(box, x1, y1, x2, y2, areas, m, ious);
 }
 

@@ -35,8 +35,7 @@ __device__ float block_tree_sum(const ValueAt& value_at, int count, float* tiles
   __syncthreads();
   if (warp == 0) {  // one tile's sum is its own sum again
     const float sum = warp_tile_sum([&](int i) { return tiles[i]; }, 0, num_tiles);
-    __syncwarp();  // all lanes have read before lane 0 writes
-    if (threadIdx.x == 0) tiles[0] = sum;
+    if (threadIdx.x == 0) tiles[0] = sum;  // which no other lane has read
   }
   __syncthreads();
   return tiles[0];

@@ -14,8 +14,10 @@ struct RowGradient {  // what every element of a row needs
 };
 
 // grad_logits_kernel: softmax minus one-hot of the selected rows, times the upstream gradient over the normalizer,
-// rounded once to the logits' dtype; 0 elsewhere. Block:   32 rows of image blockIdx.y, whose statistics are staged.
-// Thread: elements, 256 apart. Memory:  writes each gradient once, coalesced; reads logits of selected rows only.
+// rounded once to the logits' dtype; 0 elsewhere.
+// Block:   32 rows of image blockIdx.y, whose statistics are staged.
+// Thread:  elements, 256 apart.
+// Memory:  writes each gradient once, coalesced; reads logits of selected rows only.
 // Order:   deterministic; no atomics.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) grad_logits_kernel(const __grid_constant__ LossBackward backward) {
@@ -47,7 +49,8 @@ __global__ void __launch_bounds__(kThreads) grad_logits_kernel(const __grid_cons
 }
 
 // grad_deltas_kernel: the slope of smooth L1 at the positives, times the upstream gradient over the normalizer.
-// Thread:  one row of image blockIdx.y.   Order: deterministic; no atomics.
+// Thread:  one row of image blockIdx.y.
+// Order:   deterministic; no atomics.
 template <typename T>
 __global__ void __launch_bounds__(kThreads) grad_deltas_kernel(const __grid_constant__ LossBackward backward) {
   const LossTask& task = backward.task;

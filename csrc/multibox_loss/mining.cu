@@ -57,7 +57,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 // total_kernel: the two losses, and what the rows of each image are divided by.
-// Block:   one.   Order: deterministic, as above.
+// Block:   one.
+// Order:   deterministic, as above.
 __global__ void __launch_bounds__(kThreads)
     total_kernel(const __grid_constant__ LossForward forward, const __grid_constant__ LossWorkspace workspace) {
   SSD_SHARED(tiles, float[kMaxTreeTiles]);

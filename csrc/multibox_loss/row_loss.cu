@@ -6,9 +6,10 @@ namespace ssd {
 namespace {
 
 // row_loss_kernel: cross-entropy, smooth L1 of positives, and the statistics that the backward pass needs.
-// Block:   a tile of blockDim.x rows of image blockIdx.y.      Thread: one row.
-// Memory:  Staged: reads the tile once, coalesced, into shared memory; else the two passes read global memory.
-//          Writes 17 B a row.
+// Block:   a tile of blockDim.x rows of image blockIdx.y.
+// Thread:  one row.
+// Memory:  Staged: reads the tile once, coalesced, into shared memory; else the two passes read global memory. Writes
+//          17 B a row.
 // Order:   deterministic; no atomics.
 template <typename T, bool Staged>
 __global__ void __launch_bounds__(kMaxTileRows)
