@@ -191,7 +191,7 @@ def bench(out: Path, quick: bool) -> tuple[str, str]:
         for path in [Path(folder) / "results.json", Path(folder) / "results.md", *plots[-1:]]:  # cuda's after cpu's
             if path.exists():
                 shutil.copy(path, out / path.name)
-    return ("failed" if status else "passed"), last_line(output)
+    return ("failed" if status else "passed"), last_line(output).rsplit(":", 1)[0]
 
 
 def last_line(output: str) -> str:
