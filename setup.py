@@ -35,6 +35,8 @@ class CMakeBuild(build_ext):
             f"-DSSD_FAST_CUDA={os.environ.get('SSD_FAST_CUDA', 'AUTO')}",
             # The ninja of an isolated build vanishes with it: name this build's own, or fall back to make.
             *(["-GNinja", f"-DCMAKE_MAKE_PROGRAM={ninja}"] if ninja else []),
+            # The architectures of this build, not those of an earlier one in the same folder.
+            "-UCMAKE_CUDA_ARCHITECTURES",
             *shlex.split(os.environ.get("CMAKE_ARGS", "")),
         ]
         subprocess.run(configure, check=True)

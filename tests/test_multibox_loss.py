@@ -271,7 +271,8 @@ def test_what_is_out_of_range_is_ignored(backend):
     labels = [label.clone() for label in case.gt_labels]
     labels[1][0], labels[2][:3] = 0, torch.tensor([5, -1, 2**40])  # the background, and no columns
     matched = case.matched_idxs.clone()
-    matched[:, :5] = torch.tensor([len(labels[2]), 2**40, -3, -(2**62), 99])
+    matched[:, :4] = torch.tensor([2**40, -3, -(2**62), 99])
+    matched[:, 4] = torch.tensor([len(label) for label in labels])  # the first object of the next image
     wrong = case._replace(gt_labels=labels, matched_idxs=matched)
     ignored = matched.clone()
     ignored[:, :5] = -2

@@ -115,6 +115,26 @@ def test_scaled_float16_gradients_do_not_underflow(backend):
     assert (unscaled[0][scaled[0] != 0] == 0).float().mean() > 0.01  # what the scale is for
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_gradients_are_rounded_to_nearest_even(backend, dtype):
+    """Powers of two times numbers that lie between two of the dtype, in its subnormal range and past its end too."""
+    rows, beta = 128, 2.0**16
+    powers = 2.0 ** torch.arange(-24, 16).repeat(12)[: 2 * rows].float()
+    case = random_case(1, images=1, rows=rows)
+    case = case._replace(
+        gt_boxes=[inputs.boxes(1, 1)],
+        gt_labels=[torch.tensor([1])],
+        matched_idxs=torch.zeros(1, rows, dtype=torch.int64),
+        default_boxes=inputs.boxes(1, 1).repeat(rows, 1),  # wanted offsets of 0
+        bbox_regression=torch.cat((powers, -powers)).reshape(1, rows, 4).to(dtype),
+    )
+    ties = [1 + 2.0**-11, 1 + 3 * 2.0**-11, 1 + 2.0**-8, 1 + 3 * 2.0**-8, 0.5, 1.5, 65520 / 2**15]
+    for factor in (1.0, *ties, ties[0] + 2.0**-20, ties[2] - 2.0**-20, ties[-1] - 2.0**-20, 2.0, 1 / 3):
+        # Every step of (offset / beta) * (weight / positives) but the last is exact.
+        _, (_, grad), _ = run(backend, case, LossSpec(beta=beta), weights=(factor * beta * rows, 0.0))
+        assert_same_bits(grad, (case.bbox_regression.float() * torch.tensor(factor)).to(dtype))
+
+
 def test_autocast_and_grad_scaler(backend):
     torch.manual_seed(0)
     case = tree_map_only(torch.Tensor, backend.to, random_case(9, columns=4))

@@ -103,7 +103,7 @@ void nms_cpu(const NmsTask<float>& task) { nms_of(task); }
 void nms_cpu(const NmsTask<double>& task) { nms_of(task); }
 
 void nms_padded_cpu(const NmsPaddedTask& task) {
-  parallel_for(task.images * task.segments_per_image, 1, [&](int64_t begin, int64_t end) {
+  parallel_for(task.images * task.segments_per_image, 1 + 4096 / (task.n + 1), [&](int64_t begin, int64_t end) {
     std::vector<Candidate<float>> candidates;
     GreedyNms<float> greedy(task.iou_threshold);
     for (int64_t segment = begin; segment < end; ++segment) {
