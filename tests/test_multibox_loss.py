@@ -269,15 +269,15 @@ def test_saved_statistics(backend):
 def test_what_is_out_of_range_is_ignored(backend):
     case = random_case(5, rows=400)
     labels = [label.clone() for label in case.gt_labels]
-    labels[1][0], labels[2][:3] = 0, torch.tensor([5, -1, 2**40])  # the background, and no columns
+    labels[1][1], labels[2][1:4] = 0, torch.tensor([5, -1, 2**40])  # the background, and no columns
     matched = case.matched_idxs.clone()
     matched[:, :4] = torch.tensor([2**40, -3, -(2**62), 99])
     matched[:, 4] = torch.tensor([len(label) for label in labels])  # the first object of the next image
     wrong = case._replace(gt_labels=labels, matched_idxs=matched)
     ignored = matched.clone()
     ignored[:, :5] = -2
-    ignored[1][matched[1] == 0] = -2
-    ignored[2][(matched[2] >= 0) & (matched[2] < 3)] = -2
+    ignored[1][matched[1] == 1] = -2
+    ignored[2][(matched[2] >= 1) & (matched[2] < 4)] = -2
     assert (ignored >= 0).sum() > 20 and (ignored != matched).sum() > 30
     harmless = run(backend, case._replace(matched_idxs=ignored))
     for arguments in (wrong, wrong.packed()):

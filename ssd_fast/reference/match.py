@@ -36,12 +36,12 @@ def _match_image(iou: Tensor, matcher: MatcherSpec) -> Tensor:
         matched[(best_iou >= negative) & ~is_positive] = -2
     matched[is_positive] = best_gt[is_positive]
 
-    minimum = -1.0 if matcher.minimum_forced_iou is None else matcher.minimum_forced_iou
-    minimum = torch.tensor(minimum, dtype=torch.float32)
+    any_iou = matcher.minimum_forced_iou is None
+    minimum = torch.tensor(-1.0 if any_iou else matcher.minimum_forced_iou, dtype=torch.float32)
     if matcher.rule == "forced":
         order = range(num_gt) if matcher.claimed_twice == "last" else reversed(range(num_gt))
         for gt in order:
-            box = _first_maximum(iou[gt], 0)
+            box = int(_first_maximum(iou[gt], 0))
             if iou[gt, box] > minimum:
                 matched[box] = gt
     elif matcher.rule == "bipartite":
