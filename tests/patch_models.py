@@ -1,0 +1,74 @@
+"""Small SSDs of torchvision's, and what tests of the patched ones compare."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from comparators import Limits
+from torch import Tensor, nn
+from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.ssd import SSD
+
+SIDE, COLUMNS = 64, 5
+
+
+class TinyBackbone(nn.Module):
+    """Two feature maps, 8x8 and 4x4."""
+
+    out_channels = (8, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 8, stride=8)
+        self.second = nn.Conv2d(8, 8, 2, stride=2)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        first = self.first(x)
+        return OrderedDict([("first", first), ("second", self.second(first))])
+
+
+def tiny_ssd(cls: type[SSD] = SSD) -> SSD:
+    torch.manual_seed(7)
+    model = cls(TinyBackbone(), DefaultBoxGenerator([[2], [2, 3]]), (SIDE, SIDE), COLUMNS).eval()
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.mul_(8)
+    return model
+
+
+def images(*sizes: tuple[int, int], seed: int = 1) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(3, height, width, generator=generator) for height, width in sizes]
+
+
+def head_outputs(n: int, p: int, c: int, background: float, seed: int = 0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    cls_logits = 2 * torch.randn(n, p, c, generator=generator)
+    cls_logits[..., 0] += background
+    return {"cls_logits": cls_logits, "bbox_regression": torch.randn(n, p, 4, generator=generator)}
+
+
+def anchors_of(model: SSD, maps: tuple[int, ...], side: int, n: int) -> list[Tensor]:
+    batch = ImageList(torch.zeros(1, 3, side, side), [(side, side)] * n)
+    return model.anchor_generator(batch, [torch.zeros(1, 1, size, size) for size in maps])
+
+
+def limits(model: SSD, columns: int) -> Limits:
+    return Limits(
+        model.score_thresh,
+        model.nms_thresh,
+        model.detections_per_img,
+        model.topk_candidates,
+        largest_coordinate=columns * (model.transform.fixed_size[0] + 1),  # torchvision shifts classes apart
+    )
+
+
+def assert_same_dicts(actual: list[dict[str, Tensor]], expected: list[dict[str, Tensor]]) -> None:
+    assert len(actual) == len(expected)
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert list(ours) == list(theirs) == ["boxes", "scores", "labels"]
+        for field in ours:
+            assert ours[field].dtype == theirs[field].dtype and ours[field].shape == theirs[field].shape
+            torch.testing.assert_close(ours[field], theirs[field], rtol=0, atol=1e-4)
