@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import email
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -71,12 +73,12 @@ def metadata(wheel: Path) -> Message:
         return email.message_from_bytes(archive.read(name))
 
 
-def configure(folder: Path, cuda: str, compiler: str) -> subprocess.CompletedProcess[str]:
+def configure(folder: Path, cuda: str, compiler: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """What CMake says to SSD_FAST_CUDA=`cuda` where nvcc is `compiler`."""
     import pybind11
 
     command = ["cmake", f"-S{ROOT}", f"-B{folder}", f"-DSSD_FAST_CUDA={cuda}", f"-DPython_EXECUTABLE={sys.executable}"]
-    return run([*command, f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"], cwd=folder, CUDACXX=compiler)
+    return run([*command, f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"], cwd=folder, CUDACXX=compiler, **environment)
 
 
 def test_wheel_holds_what_the_package_needs(wheel: Path) -> None:
@@ -181,3 +183,16 @@ def test_a_compiler_that_appears_later_is_found(tmp_path: Path) -> None:
     assert "CUDA kernels OFF" in configure(tmp_path, "AUTO", MISSING).stdout
     result = configure(tmp_path, "AUTO", str(shutil.which("nvcc")))
     assert result.returncode == 0 and "CUDA kernels ON" in result.stdout, result.stdout
+
+
+@pytest.mark.skipif(shutil.which("nvcc") is None, reason="no CUDA toolkit (nvcc)")
+def test_several_architectures_reach_the_compiler_whole(tmp_path: Path) -> None:
+    """They are a list with semicolons, at which a shell would end the command that compiles the bindings."""
+    result = configure(tmp_path, "ON", str(shutil.which("nvcc")), CUDAARCHS="80-real;90")
+    assert result.returncode == 0, result.stdout
+    commands = json.loads((tmp_path / "compile_commands.json").read_text())
+    bindings = [entry["command"] for entry in commands if entry["file"].endswith("bindings.cpp")]
+    kernels = [entry["command"] for entry in commands if entry["file"].endswith(".cu")]
+    assert bindings and all(shlex.split(command)[-1].endswith("bindings.cpp") for command in bindings)
+    assert all("80-real 90" in command and ";" not in command for command in bindings)
+    assert kernels and all("code=[sm_80]" in command and "compute_90" in command for command in kernels)
