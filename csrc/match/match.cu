@@ -53,8 +53,8 @@ __global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ 
         best_iou = overlap;
         best_gt = begin + g;
       }
-      const unsigned bits =
-          valid ? float_to_bits(overlap) : 0;               // IoUs are not negative, so their bits order as they do
+      // IoUs are not negative, so their bits order as they do.
+      const unsigned bits = valid ? float_to_bits(overlap) : 0;
       if (FindPairs && __any_sync(kFullWarp, bits != 0)) {  // few warps see a given ground truth
         const unsigned largest = warp_max(bits);
         const unsigned holders = __ballot_sync(kFullWarp, bits == largest);
