@@ -188,11 +188,10 @@ def test_capture_needs_cuda(detector):
         detector.capture((1, 3, 300, 300))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
-def test_captured_detector_equals_the_detector():
-    detector = load_detector(device="cuda")
+def test_captured_detector_equals_the_detector(cuda):
+    detector = load_detector(device=cuda)
     photos = [asset_path("chelsea.jpg"), asset_path("coffee.jpg")]
-    batch, sizes = detector.network.preprocessing(as_image_tensors(photos, "cuda"))
+    batch, sizes = detector.network.preprocessing(as_image_tensors(photos, cuda))
     with pytest.raises(ValueError, match="batch_shape"):
         detector.capture((2, 3, 320, 320))
     captured = detector.capture(batch.shape, 0.3)
