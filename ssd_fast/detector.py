@@ -17,7 +17,6 @@ from .models._blocks import SSDNetwork
 from .models.weights import load_network
 from .ops import default_boxes, postprocess
 from .presets import Preset
-from .presets import preset as named_preset
 from .specs import PostprocessSpec
 
 __all__ = ["CapturedDetector", "Detector", "load_detector"]
@@ -60,7 +59,7 @@ class Detector:
         """
         Args:   network: a network of `ssd_fast.models`, on its device.
                 classes: names of its columns, background included; None: COCO's if it has 91, else numbers.
-                preset: None: the one the network names.
+                preset: None: the network's.
         Raises: ValueError: more or fewer names than columns.
         """
         if classes is None:
@@ -70,7 +69,7 @@ class Detector:
             raise ValueError(f"Detector: classes: expected {network.num_classes} names, got {len(classes)}")
         self.network = network.eval()
         self.classes = tuple(classes)
-        self.preset = named_preset(network.preset_name) if preset is None else preset
+        self.preset = network.preset if preset is None else preset
         self._default_boxes = default_boxes(self.preset.default_boxes, device=self.device)
 
     @property

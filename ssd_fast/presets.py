@@ -5,18 +5,50 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
-from .specs import BoxCoderSpec, DefaultBoxSpec, PostprocessSpec
+from .specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec, PostprocessSpec
+from .specs._plain import from_plain, to_plain
 
 
 @dataclass(frozen=True)
 class Preset:
-    """The specs of one SSD dialect, to be handed to default_boxes, encode_boxes, decode_boxes and postprocess."""
+    """The specs of one SSD dialect, to be handed to default_boxes, encode_boxes, match, multibox_loss and postprocess.
+
+    loss is None where the original's loss cannot be expressed; to train such a network, choose one.
+    """
 
     name: str
     default_boxes: DefaultBoxSpec
     coder: BoxCoderSpec
+    matcher: MatcherSpec
+    loss: LossSpec | None
     postprocess: PostprocessSpec
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in it as JSON can hold it, so that a weight file can say how its network is read."""
+        specs = {field: getattr(self, field) for field in _SPECS}
+        return {"name": self.name, **{field: None if spec is None else to_plain(spec) for field, spec in specs.items()}}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> Preset:
+        """The preset that `to_dict` took apart. Raises: ValueError: a field is missing, unknown or wrong."""
+        if missing := [field for field in ("name", *_SPECS) if field not in fields]:
+            raise ValueError(f"Preset: expected the fields name, {', '.join(_SPECS)}; missing: {', '.join(missing)}")
+        specs = {
+            field: fields[field] if fields[field] is None else from_plain(kind, fields[field])
+            for field, kind in _SPECS.items()
+        }
+        return cls(str(fields["name"]), **specs)
+
+
+_SPECS: dict[str, type] = {
+    "default_boxes": DefaultBoxSpec,
+    "coder": BoxCoderSpec,
+    "matcher": MatcherSpec,
+    "loss": LossSpec,
+    "postprocess": PostprocessSpec,
+}
 
 
 _SSD300_MAPS = (38, 19, 10, 5, 3, 1)
@@ -36,6 +68,8 @@ def _torchvision_ssd300_vgg16(name: str) -> Preset:
             steps=_SSD300_STEPS,
         ),
         BoxCoderSpec(log_scale_clamp=(-math.inf, math.log(1000 / 16))),
+        MatcherSpec(),
+        LossSpec(),
         PostprocessSpec(clip="before_nms"),
     )
 
@@ -53,6 +87,8 @@ def _caffe_ssd300(name: str, feature_maps: tuple[int, ...]) -> Preset:
             steps=_SSD300_STEPS,
         ),
         BoxCoderSpec(),
+        MatcherSpec(rule="bipartite", minimum_forced_iou=1e-6),
+        LossSpec(),
         PostprocessSpec(),
     )
 
@@ -68,7 +104,7 @@ def _opencv_res10(name: str) -> Preset:
 
 
 def _tf_ssdlite_mobilenet_v2(name: str) -> Preset:
-    """TensorFlow object detection's ssdlite_mobilenet_v2_coco."""
+    """TensorFlow object detection's ssdlite_mobilenet_v2_coco. Its loss mines by NMS, which LossSpec cannot say."""
     scales = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0)
     side = 300
     levels = []
@@ -88,6 +124,8 @@ def _tf_ssdlite_mobilenet_v2(name: str) -> Preset:
             normalized=True,
         ),
         BoxCoderSpec(order="yx"),
+        MatcherSpec(claimed_twice="first"),
+        None,
         PostprocessSpec(
             activation="sigmoid",
             score_threshold=1e-8,

@@ -1,6 +1,7 @@
 """SSD networks in plain torch: a batch of preprocessed images in, raw heads out."""
 
 from .preprocessing import Preprocessing
+from .registry import list_networks, make_network
 from .ssd300_vgg16 import SSD300VGG16, ssd300_vgg16
 from .ssdlite300_mobilenet_v2 import SSDLite300MobileNetV2, ssdlite300_mobilenet_v2
 from .weights import load_network, load_weights, save_weights
@@ -9,8 +10,10 @@ __all__ = [
     "SSD300VGG16",
     "Preprocessing",
     "SSDLite300MobileNetV2",
+    "list_networks",
     "load_network",
     "load_weights",
+    "make_network",
     "save_weights",
     "ssd300_vgg16",
     "ssdlite300_mobilenet_v2",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..presets import Preset
+from ..presets import preset as named_preset
 from .preprocessing import Preprocessing
 
 
@@ -16,19 +18,30 @@ class SSDNetwork(nn.Module):
     """A network that turns preprocessed images into raw SSD heads, and nothing else.
 
     Attributes:
-        preset_name: the preset of default boxes, box code and postprocess that the heads are read with.
+        name: of the function in `ssd_fast.models` that makes it.
+        preset: how the heads are read and trained. It may be replaced; `save_weights` writes it into the file.
         preprocessing: what the images went through.
         num_classes: C, the columns of cls_logits, background included.
     """
 
+    name: ClassVar[str]
     preset_name: ClassVar[str]
-    preprocessing: ClassVar[Preprocessing]
+    preset: Preset
+    preprocessing: Preprocessing
+    num_classes: int
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, preset: Preset | None = None) -> None:
+        """preset: None: the one that the class names."""
         super().__init__()
         if num_classes < 2:
             raise ValueError(f"{type(self).__name__}: num_classes: expected >= 2 (with background), got {num_classes}")
         self.num_classes = num_classes
+        self.preset = named_preset(self.preset_name) if preset is None else preset
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the function `name` was given besides num_classes, as JSON can hold it."""
+        return {}
 
     def head_maps(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """The heads as their convolutions leave them, one map a level.

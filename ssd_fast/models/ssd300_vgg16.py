@@ -84,6 +84,7 @@ class SSD300VGG16(SSDNetwork):
     The box columns are (dx, dy, dw, dh); the class columns are logits of a softmax whose column 0 is the background.
     """
 
+    name = "ssd300_vgg16"
     preset_name = "torchvision_ssd300_vgg16"
     preprocessing = Preprocessing(
         size=(300, 300),

@@ -61,6 +61,7 @@ class SSDLite300MobileNetV2(SSDNetwork):
     The box columns are (ty, tx, th, tw), TensorFlow's order; the class columns are logits of sigmoids.
     """
 
+    name = "ssdlite300_mobilenet_v2"
     preset_name = "tf_ssdlite_mobilenet_v2"
     preprocessing = Preprocessing(
         size=(300, 300), mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5), pixel_range=255.0, rule="corner"

@@ -6,25 +6,26 @@ import json
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ..presets import Preset
 from ._blocks import SSDNetwork
-from .ssd300_vgg16 import ssd300_vgg16
-from .ssdlite300_mobilenet_v2 import ssdlite300_mobilenet_v2
+from .registry import make_network
 
 __all__ = ["load_network", "load_weights", "save_weights"]
 
 _LAYOUTS = ("auto", "own", "torchvision")
 _NAMES_SHOWN = 4
 
-# A tensor that only this network's files have, and how many of its values a class has.
-_NETWORKS = (
-    (ssdlite300_mobilenet_v2, "class_heads.0.predict.bias", 3),
-    (ssd300_vgg16, "head.classification_head.module_list.0.bias", 4),
+# For files that do not say of which network they are: a tensor that only this one has, and its values a class.
+_FEATURES = (
+    ("ssdlite300_mobilenet_v2", "class_heads.0.predict.bias", 3),
+    ("ssd300_vgg16", "head.classification_head.module_list.0.bias", 4),
 )
 
 
@@ -49,28 +50,51 @@ def load_weights(model: nn.Module, path: str | Path, layout: str = "auto", *, ex
 def load_network(path: str | Path) -> tuple[SSDNetwork, tuple[str, ...] | None]:
     """The network that a file's tensors belong to, filled from it, and the class names saved with it, if any.
 
-    Args:   path: as for load_weights; num_classes is read off the class head.
+    A file of save_weights says which network it is of and holds its preset. Any other is recognised by its tensors.
+
+    Args:   path: as for load_weights.
     Raises: as load_weights; ValueError also if no network of this package has such tensors.
     """
     path = Path(path)
     tensors = _read(path)
-    for make, class_bias, boxes_per_cell in _NETWORKS:
-        if class_bias in tensors:
-            network = make(max(2, tensors[class_bias].numel() // boxes_per_cell))
-            _fill(network, tensors, path, ())
-            return network, _saved_classes(path)
-    raise ValueError(f"load_network: {path} is of no known network; its tensors are {_first(list(tensors))}")
+    saved = _metadata(path)
+    network = _described_network(saved, path) if "network" in saved else _recognised_network(tensors, path)
+    _fill(network, tensors, path, ())
+    return network, tuple(saved["classes"]) if "classes" in saved else None
 
 
 def save_weights(model: nn.Module, path: str | Path, *, classes: Sequence[str] | None = None) -> None:
-    """Writes a network's parameters as .safetensors, with the names of its columns if given; `load_network` reads both.
+    """Writes a network as .safetensors: parameters, preset and, if given, the names of its columns; see load_network.
 
     Raises: ValueError: another suffix than .safetensors.
     """
     if Path(path).suffix != ".safetensors":
         raise ValueError(f"save_weights: {path} must end in .safetensors")
+    metadata: dict[str, Any] = {} if classes is None else {"classes": list(classes)}
+    if isinstance(model, SSDNetwork):
+        metadata["network"] = {"name": model.name, "num_classes": model.num_classes, **model.arguments}
+        metadata["preset"] = model.preset.to_dict()
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, path, metadata=None if classes is None else {"classes": json.dumps(list(classes))})
+    save_file(tensors, path, metadata={key: json.dumps(value, allow_nan=False) for key, value in metadata.items()})
+
+
+def _described_network(saved: Mapping[str, Any], path: Path) -> SSDNetwork:
+    """The empty network of a file that says what it is of."""
+    try:
+        network = make_network(**saved["network"])
+        if "preset" in saved:
+            network.preset = Preset.from_dict(saved["preset"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"load_network: {path} is of a network that this version cannot make: {error}") from error
+    return network
+
+
+def _recognised_network(tensors: Mapping[str, Tensor], path: Path) -> SSDNetwork:
+    """The empty network that has such tensors; num_classes is read off the class head."""
+    for name, class_bias, boxes_per_cell in _FEATURES:
+        if class_bias in tensors:
+            return make_network(name, max(2, tensors[class_bias].numel() // boxes_per_cell))
+    raise ValueError(f"load_network: {path} is of no known network; its tensors are {_first(list(tensors))}")
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, exclude: tuple[str, ...]) -> None:
@@ -112,12 +136,16 @@ def _read(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def _saved_classes(path: Path) -> tuple[str, ...] | None:
+def _metadata(path: Path) -> dict[str, Any]:
+    """What save_weights wrote besides tensors; nothing in other files."""
     if path.suffix != ".safetensors":
-        return None
+        return {}
     with safe_open(path, framework="pt") as file:
-        classes = (file.metadata() or {}).get("classes")
-    return None if classes is None else tuple(json.loads(classes))
+        texts = file.metadata() or {}
+    try:
+        return {key: json.loads(texts[key]) for key in ("classes", "network", "preset") if key in texts}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"load_network: {path} has damaged metadata: {error}") from error
 
 
 def _first(names: Sequence[str]) -> str:

@@ -1,0 +1,34 @@
+"""The networks of this package by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ._blocks import SSDNetwork
+from .ssd300_vgg16 import ssd300_vgg16
+from .ssdlite300_mobilenet_v2 import ssdlite300_mobilenet_v2
+
+__all__ = ["list_networks", "make_network"]
+
+_NETWORKS: dict[str, Callable[..., SSDNetwork]] = {
+    make.__name__: make for make in (ssdlite300_mobilenet_v2, ssd300_vgg16)
+}
+
+
+def list_networks() -> list[str]:
+    """The names that `make_network` knows."""
+    return list(_NETWORKS)
+
+
+def make_network(name: str, num_classes: int, **arguments: Any) -> SSDNetwork:
+    """`ssd_fast.models.<name>(num_classes, **arguments)`.
+
+    Raises: ValueError: an unknown name, the message lists the known ones; or an argument that the network refuses.
+    """
+    if name not in _NETWORKS:
+        raise ValueError(f"make_network: name: expected one of {', '.join(_NETWORKS)}, got {name!r}")
+    try:
+        return _NETWORKS[name](num_classes, **arguments)
+    except TypeError as error:
+        raise ValueError(f"make_network: {error}") from error
