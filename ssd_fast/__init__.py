@@ -22,6 +22,7 @@ from .specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec, Postproc
 
 if TYPE_CHECKING:
     from .compat import patch, patched, unpatch
+    from .criterion import SSDCriterion
     from .detector import Detector, load_detector
     from .drawing import draw_detections
 
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 
 # What needs a network, an image library or torchvision is imported when it is first asked for.
 _LAZY = {
+    "SSDCriterion": ".criterion",
     "Detector": ".detector",
     "load_detector": ".detector",
     "draw_detections": ".drawing",
@@ -57,6 +59,7 @@ __all__ = [
     "MatcherSpec",
     "PostprocessSpec",
     "Preset",
+    "SSDCriterion",
     "batched_nms",
     "box_iou",
     "build_info",

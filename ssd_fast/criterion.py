@@ -1,0 +1,187 @@
+"""SSDCriterion: from head outputs and ground truth to the two losses, matching included."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import ground_truth
+from .ground_truth import Policy
+from .ops import default_boxes as make_default_boxes
+from .ops import match, multibox_loss
+from .ops.match import packed_ground_truth
+from .presets import Preset
+from .specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec
+
+__all__ = ["SSDCriterion"]
+
+Ragged = Sequence[Tensor]  # a tensor an image
+
+
+class SSDCriterion(nn.Module):
+    """The loss of an SSD as a module: checks the ground truth, matches it, and sums the MultiBox loss.
+
+    Args:
+        default_boxes: a DefaultBoxSpec, or [P, 4] float32 xyxy; they become a buffer, so `.to(device)` moves them.
+        coder, matcher, loss: how offsets describe boxes, which default boxes stand for which, what is summed.
+        policy: what to do about a ground truth that is degenerate, not finite, out of the image (by more than a pixel;
+            known if default_boxes is a spec) or whose label is no class: "raise" a GroundTruthError that names image,
+            index, values and reason; "drop" it with a GroundTruthWarning; "clip": as drop, but a box that reaches out
+            of the image is cut off at its edge. None: no check, and no sync: such labels are then ignored, but a
+            degenerate box can make the loss infinite.
+        reduce_positives: under torch.distributed, what losses are divided by is summed over the processes, so that
+            gradients averaged by DistributedDataParallel are those of one process with all images. It is a collective
+            call: all processes must compute the loss as often. A process's value then is its share times their number.
+        process_group: whose processes; None: all.
+    Raises: TypeError, ValueError: as match and multibox_loss; an unknown policy.
+    """
+
+    default_boxes: Tensor
+
+    def __init__(
+        self,
+        default_boxes: DefaultBoxSpec | Tensor,
+        coder: BoxCoderSpec,
+        matcher: MatcherSpec,
+        loss: LossSpec,
+        *,
+        policy: Policy | None = "raise",
+        reduce_positives: bool = False,
+        process_group: Any = None,
+    ) -> None:
+        super().__init__()
+        for name, value, kind in (
+            ("coder", coder, BoxCoderSpec),
+            ("matcher", matcher, MatcherSpec),
+            ("loss", loss, LossSpec),
+        ):
+            if not isinstance(value, kind):
+                raise TypeError(f"SSDCriterion: {name}: expected a {kind.__name__}, got {type(value).__name__}")
+        if policy not in ("raise", "drop", "clip", None):
+            raise ValueError(f"SSDCriterion: policy: expected 'raise', 'drop', 'clip' or None, got {policy!r}")
+        self.extent: tuple[float, float] | None = None
+        self.pixel = 1.0  # the length of one in the unit of the boxes
+        if isinstance(default_boxes, DefaultBoxSpec):
+            self.extent = default_boxes.extent
+            self.pixel = max(default_boxes.extent) / max(default_boxes.image_size)
+            default_boxes = make_default_boxes(default_boxes)
+        self.register_buffer("default_boxes", default_boxes, persistent=False)
+        self.coder, self.matcher, self.loss = coder, matcher, loss
+        self.policy = policy
+        self.reduce_positives = reduce_positives
+        self.process_group = process_group
+
+    @classmethod
+    def from_preset(cls, preset: Preset, **options: Any) -> SSDCriterion:
+        """With the specs of a preset; options: as the keywords above. Raises: ValueError: the preset has no loss."""
+        if preset.loss is None:
+            raise ValueError(
+                f"SSDCriterion: {preset.name} has no loss that a LossSpec can express; choose one yourself"
+            )
+        return cls(preset.default_boxes, preset.coder, preset.matcher, preset.loss, **options)
+
+    def extra_repr(self) -> str:
+        return f"{len(self.default_boxes)} default boxes, {self.matcher}, {self.loss}, policy={self.policy!r}"
+
+    def forward(
+        self,
+        cls_logits: Tensor,
+        bbox_regression: Tensor,
+        gt_boxes: Ragged | tuple[Tensor, Tensor],
+        gt_labels: Ragged | Tensor,
+        gt_ignored: Ragged | Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """The two losses of a batch, to be added and differentiated.
+
+        Args:
+            cls_logits, bbox_regression: [N, P, C] and [N, P, 4], float32, float16 or bfloat16.
+            gt_boxes: a list of an image's boxes [G, 4] float32 xyxy, in the unit of the default boxes; or packed, a
+                pair (boxes [sum G, 4], offsets int64 [N + 1]).
+            gt_labels: a list of an image's labels [G] int64, columns of cls_logits; or packed [sum G].
+            gt_ignored: a list of bool [G], or packed [sum G]: ground truths that are neither to be found nor
+                background, as VOC's difficult and COCO's crowds.
+        Returns: {"bbox_regression": scalar, "classification": scalar}, float32.
+        Syncs:   once, for the check of the ground truth, if it lies on a GPU and policy is not None.
+        Raises:  GroundTruthError (a ValueError); TypeError, ValueError: as match and multibox_loss.
+        """
+        packed = packed_ground_truth(gt_boxes, cls_logits, "SSDCriterion")
+        boxes, offsets = packed
+        sizes = None if packed is gt_boxes else [len(image_boxes) for image_boxes in gt_boxes]
+        labels = _packed(gt_labels, "gt_labels", boxes, sizes)
+        ignored = None if gt_ignored is None else _packed(gt_ignored, "gt_ignored", boxes, sizes).bool()
+        if self.policy is not None:
+            boxes, labels, ignored, offsets = self._checked(
+                self.policy, boxes, labels, ignored, offsets, cls_logits.shape[-1]
+            )
+        options = {} if ignored is None else {"gt_ignored": ignored}
+        matched_idxs = match((boxes, offsets), self.default_boxes, self.matcher, **options)
+        losses = multibox_loss(
+            cls_logits,
+            bbox_regression,
+            (boxes, offsets),
+            labels,
+            matched_idxs,
+            self.default_boxes,
+            coder=self.coder,
+            loss=self.loss,
+        )
+        if not self.reduce_positives:
+            return losses
+        factor = self._reduction(matched_idxs)
+        return {name: value * factor for name, value in losses.items()}
+
+    def _checked(
+        self, policy: Policy, boxes: Tensor, labels: Tensor, ignored: Tensor | None, offsets: Tensor, num_columns: int
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+        """Boxes, labels, ignored and offsets after the policy; nothing is copied where all is well."""
+        background = self.loss.background
+        rules: dict[str, Any] = {
+            "num_columns": num_columns,
+            "background": num_columns - 1 if background == -1 else background,
+            "size": self.extent,
+            "slack": self.pixel,
+        }
+        if not ground_truth.fault_mask(boxes, labels, **rules).any():
+            return boxes, labels, ignored, offsets
+        kept_boxes, kept_rows, sizes = [], [], [0]
+        for image, (begin, end) in enumerate(itertools.pairwise(offsets.tolist())):
+            where = f"SSDCriterion: image {image} of the batch"
+            kept, keep, faults = ground_truth.apply_policy(boxes[begin:end], labels[begin:end], policy, where, **rules)
+            ground_truth.warn(faults, where, "clipped or left out" if policy == "clip" else "left out")
+            kept_boxes.append(kept)
+            kept_rows.append(keep + begin)
+            sizes.append(sizes[-1] + len(keep))
+        rows = torch.cat(kept_rows)
+        offsets = torch.tensor(sizes, dtype=torch.int64, device=boxes.device)
+        return torch.cat(kept_boxes), labels[rows], None if ignored is None else ignored[rows], offsets
+
+    def _reduction(self, matched_idxs: Tensor) -> Tensor:
+        """What this process's losses are multiplied by, so that their mean over processes has one normalizer."""
+        positives = (matched_idxs >= 0).sum(1)
+        if self.loss.normalizer == "positives_per_image":
+            own = positives.new_tensor(len(positives))
+        elif self.loss.normalizer == "sum_max_one":
+            own = positives.clamp(min=1).sum()
+        else:
+            own = positives.sum()
+        total, processes = own.clone(), 1
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(total, group=self.process_group)
+            processes = torch.distributed.get_world_size(self.process_group)
+        return processes * own.clamp(min=1).float() / total.clamp(min=1).float()
+
+
+def _packed(values: Ragged | Tensor, name: str, boxes: Tensor, sizes: list[int] | None) -> Tensor:
+    """[sum G] of a list of [G], as many an image as there are boxes, or of that itself."""
+    if not isinstance(values, Tensor):
+        given = [len(image_values) for image_values in values]
+        if sizes is not None and given != sizes:
+            raise ValueError(f"SSDCriterion: {name}: expected {sizes} for the images, as there are boxes, got {given}")
+        values = torch.cat(tuple(values)) if values else boxes.new_empty(0, dtype=torch.int64)
+    if values.shape != boxes.shape[:1]:
+        raise ValueError(f"SSDCriterion: {name}: expected shape {list(boxes.shape[:1])}, got {list(values.shape)}")
+    return values

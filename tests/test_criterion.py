@@ -1,0 +1,200 @@
+"""SSDCriterion: match and multibox_loss put together, and what it does about ground truth that is not fit."""
+
+import dataclasses
+import math
+import warnings
+
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+import ssd_fast
+from ssd_fast import BoxCoderSpec, LossSpec, MatcherSpec, SSDCriterion
+from ssd_fast.ground_truth import GroundTruthError, GroundTruthWarning
+
+PRESET = ssd_fast.preset("torchvision_ssd300_vgg16")
+NUM_COLUMNS = 5
+NORMALIZERS = ("positives", "positives_per_image", "sum_max_one")
+
+
+def heads(images, seed=0, rows=8732):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(images, rows, NUM_COLUMNS, generator=generator)
+    return logits.requires_grad_(), torch.randn(images, rows, 4, generator=generator).requires_grad_()
+
+
+def scenes(sizes, seed=0):
+    """Boxes in an image of 300 pixels and labels from 1 up, one pair an image."""
+    generator = torch.Generator().manual_seed(seed)
+    boxes, labels = [], []
+    for size in sizes:
+        corner = torch.rand(size, 2, generator=generator) * 200
+        sides = 20 + torch.rand(size, 2, generator=generator) * 80
+        boxes.append(torch.cat((corner, corner + sides), 1))
+        labels.append(torch.randint(1, NUM_COLUMNS, (size,), generator=generator))
+    return boxes, labels
+
+
+def values(losses):
+    return {name: value.item() for name, value in losses.items()}
+
+
+def test_it_is_match_and_multibox_loss():
+    boxes, labels = scenes((3, 0, 7))
+    logits, deltas = heads(3)
+    criterion = SSDCriterion.from_preset(PRESET)
+    losses = criterion(logits, deltas, boxes, labels)
+    default_boxes = ssd_fast.default_boxes(PRESET.default_boxes)
+    matched = ssd_fast.match(boxes, default_boxes, PRESET.matcher)
+    expected = ssd_fast.multibox_loss(
+        logits, deltas, boxes, labels, matched, default_boxes, coder=PRESET.coder, loss=PRESET.loss
+    )
+    assert values(losses) == values(expected) and min(values(losses).values()) > 0
+    offsets = torch.tensor([0, 3, 3, 10])
+    assert values(criterion(logits, deltas, (torch.cat(boxes), offsets), torch.cat(labels))) == values(losses)
+    sum(losses.values()).backward()
+    assert logits.grad.abs().sum() > 0 and deltas.grad.abs().sum() > 0
+    assert not list(criterion.parameters()) and not criterion.state_dict()
+    assert "8732 default boxes" in repr(criterion)
+
+
+def test_a_batch_without_ground_truth():
+    criterion = SSDCriterion.from_preset(PRESET)
+    boxes, labels = scenes((0, 0))
+    assert values(criterion(*heads(2), boxes, labels)) == {"bbox_regression": 0, "classification": 0}
+    assert values(criterion(*heads(0), [], [])) == {"bbox_regression": 0, "classification": 0}
+
+
+def with_fault(box=(10, 10, 10, 50), label=1):
+    boxes, labels = scenes((2, 3, 4))
+    boxes[1] = torch.cat((boxes[1][:1], torch.tensor([box], dtype=torch.float32), boxes[1][1:]))
+    labels[1] = torch.cat((labels[1][:1], torch.tensor([label]), labels[1][1:]))
+    return boxes, labels
+
+
+@pytest.mark.parametrize(
+    "box, label, reason",
+    [
+        ((10, 10, 10, 50), 1, "no width"),
+        ((10, math.nan, 20, 50), 1, "not finite"),
+        ((10, 10, 400, 50), 1, "reaches out of the image, which is 300 wide"),
+        ((10, 10, 40, 50), NUM_COLUMNS, r"the label is not in \[0, 5\)"),
+        ((10, 10, 40, 50), 0, "the label is the background's"),
+    ],
+)
+def test_a_fault_is_named_before_it_becomes_a_nan(box, label, reason):
+    boxes, labels = with_fault(box, label)
+    criterion = SSDCriterion.from_preset(PRESET)
+    for ground_truth in ((boxes, labels), ((torch.cat(boxes), torch.tensor([0, 2, 6, 10])), torch.cat(labels))):
+        with pytest.raises(GroundTruthError, match=rf"image 1 of the batch: ground truth 1 \[10, .*{reason}"):
+            criterion(*heads(3), *ground_truth)
+
+
+def test_dropping_leaves_the_loss_of_the_rest():
+    clean_boxes, clean_labels = scenes((2, 3, 4))
+    boxes, labels = with_fault()
+    criterion = SSDCriterion.from_preset(PRESET, policy="drop")
+    expected = criterion(*heads(3), clean_boxes, clean_labels)
+    with pytest.warns(GroundTruthWarning, match=r"image 1 of the batch: ground truth 1 .*no width.*\(left out\)"):
+        assert values(criterion(*heads(3), boxes, labels)) == values(expected)
+
+
+def test_clipping_cuts_at_the_image():
+    boxes, labels = with_fault((100, 100, 400, 250))
+    clipped, _ = with_fault((100, 100, 300, 250))
+    criterion = SSDCriterion.from_preset(PRESET, policy="clip")
+    with pytest.warns(GroundTruthWarning, match="clipped or left out"):
+        losses = criterion(*heads(3), boxes, labels)
+    assert values(losses) == values(criterion(*heads(3), clipped, labels))
+
+
+def test_normalized_boxes_have_a_slack_of_a_pixel():
+    """A pixel is 1/300 there: a box that reaches out by half of one passes, by two is named."""
+    preset = ssd_fast.preset("caffe_ssd300_voc")
+    criterion = SSDCriterion.from_preset(preset)
+    rows = preset.default_boxes.num_boxes
+    criterion(*heads(1, rows=rows), [torch.tensor([[0.5, 0.5, 1 + 0.5 / 300, 1]])], [torch.tensor([1])])
+    with pytest.raises(GroundTruthError, match="reaches out"):
+        criterion(*heads(1, rows=rows), [torch.tensor([[0.5, 0.5, 1 + 2 / 300, 1]])], [torch.tensor([1])])
+
+
+def test_the_background_may_be_last():
+    preset = dataclasses.replace(PRESET, loss=LossSpec(background=-1))
+    criterion = SSDCriterion.from_preset(preset)
+    boxes = [torch.tensor([[10.0, 10, 90, 90]])]
+    assert values(criterion(*heads(1), boxes, [torch.tensor([0])]))["classification"] > 0
+    with pytest.raises(GroundTruthError, match="background"):
+        criterion(*heads(1), boxes, [torch.tensor([NUM_COLUMNS - 1])])
+
+
+def test_without_checks_nothing_is_looked_at():
+    boxes, labels = with_fault((10, 10, 40, 50), 99)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        losses = SSDCriterion.from_preset(PRESET, policy=None)(*heads(3), boxes, labels)
+    assert math.isfinite(values(losses)["classification"])
+
+
+def test_wrong_arguments():
+    spec, coder, matcher, loss = PRESET.default_boxes, BoxCoderSpec(), MatcherSpec(), LossSpec()
+    with pytest.raises(TypeError, match="matcher: expected a MatcherSpec, got LossSpec"):
+        SSDCriterion(spec, coder, loss, matcher)
+    with pytest.raises(ValueError, match=r"policy: expected .*got 'ignore'"):
+        SSDCriterion(spec, coder, matcher, loss, policy="ignore")
+    with pytest.raises(ValueError, match="tf_ssdlite_mobilenet_v2 has no loss"):
+        SSDCriterion.from_preset(ssd_fast.preset("tf_ssdlite_mobilenet_v2"))
+    criterion = SSDCriterion(spec, coder, matcher, loss)
+    boxes, labels = scenes((2, 3))
+    with pytest.raises(ValueError, match=r"gt_labels: expected \[2, 3\] for the images.*got \[3, 2\]"):
+        criterion(*heads(2), boxes, labels[::-1])
+    with pytest.raises(ValueError, match=r"gt_labels: expected shape \[5\], got \[3\]"):
+        criterion(*heads(2), (torch.cat(boxes), torch.tensor([0, 2, 5])), labels[1])
+
+
+def _process(rank, store, normalizer, results):
+    """One of two processes with two images each; one image has no ground truth."""
+    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    boxes, labels = scenes((3, 0, 9, 1))
+    logits, deltas = heads(4)
+    own = slice(0, 2) if rank == 0 else slice(2, 4)
+    preset = dataclasses.replace(PRESET, loss=LossSpec(normalizer=normalizer))
+    criterion = SSDCriterion.from_preset(preset, reduce_positives=True)
+    sum(criterion(logits[own], deltas[own], boxes[own], labels[own]).values()).backward()
+    for gradient in (logits.grad, deltas.grad):  # as DistributedDataParallel averages
+        distributed.all_reduce(gradient)
+        gradient /= 2
+    if rank == 0:
+        results.put([gradient.numpy().tolist() for gradient in (logits.grad[:, ::97], deltas.grad[:, ::7])])
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("normalizer", NORMALIZERS)
+def test_two_processes_have_the_gradients_of_one(normalizer, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    workers = [
+        context.Process(target=_process, args=(rank, tmp_path / "store", normalizer, results)) for rank in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    gradients = [torch.tensor(gradient) for gradient in results.get(timeout=120)]
+    for worker in workers:
+        worker.join(timeout=60)
+        assert worker.exitcode == 0
+
+    boxes, labels = scenes((3, 0, 9, 1))
+    logits, deltas = heads(4)
+    preset = dataclasses.replace(PRESET, loss=LossSpec(normalizer=normalizer))
+    sum(SSDCriterion.from_preset(preset)(logits, deltas, boxes, labels).values()).backward()
+    for given, expected in zip(gradients, (logits.grad[:, ::97], deltas.grad[:, ::7]), strict=True):
+        assert expected.abs().max() > 0
+        torch.testing.assert_close(given, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_one_process_reduces_to_itself():
+    boxes, labels = scenes((3, 2))
+    losses = [
+        SSDCriterion.from_preset(PRESET, reduce_positives=flag)(*heads(2), boxes, labels) for flag in (False, True)
+    ]
+    assert values(losses[0]) == values(losses[1])
