@@ -1,0 +1,87 @@
+"""What a torchvision SSD does after its heads, by ssd_fast.postprocess."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...ops.postprocess import postprocess
+from ...specs import BoxCoderSpec, PostprocessSpec
+from .box_coder import coder_spec
+
+__all__ = ["FusedPostprocess"]
+
+
+class FusedPostprocess:
+    """Stands in for the method postprocess_detections of the model that it holds; made by `patch`."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __repr__(self) -> str:
+        return f"FusedPostprocess of {type(self.model).__name__}"
+
+    def __call__(
+        self, head_outputs: dict[str, Tensor], image_anchors: Sequence[Tensor], image_shapes: Sequence[tuple[int, int]]
+    ) -> list[dict[str, Tensor]]:
+        """torchvision's arguments and results: a dict an image: "boxes" [k, 4], "scores" [k], "labels" [k] int64."""
+        cls_logits, bbox_regression = head_outputs["cls_logits"], head_outputs["bbox_regression"]
+        shapes = [(int(height), int(width)) for height, width in image_shapes]
+        if not shapes:
+            return []
+        spec, coder = self._specs(cls_logits.shape)
+        with torch.no_grad():
+            detections = postprocess(
+                cls_logits,
+                bbox_regression,
+                image_anchors[0].float(),
+                spec,
+                coder=coder,
+                image_sizes=shapes[0] if len(set(shapes)) == 1 else shapes,
+            )
+        # Images have equal anchors, unless the model's generator is an unusual one. To know costs no second sync.
+        *counts, differ = torch.cat((detections.counts, _differ(image_anchors))).tolist()
+        if differ:
+            ones = [
+                ({"cls_logits": cls_logits[n : n + 1], "bbox_regression": bbox_regression[n : n + 1]}, anchors, shape)
+                for n, (anchors, shape) in enumerate(zip(image_anchors, shapes, strict=True))
+            ]
+            return [self(heads, [anchors], [shape])[0] for heads, anchors, shape in ones]
+        return [
+            {field: getattr(detections, field)[n, :count] for field in ("boxes", "scores", "labels")}
+            for n, count in enumerate(counts)
+        ]
+
+    def _specs(self, shape: Sequence[int]) -> tuple[PostprocessSpec, BoxCoderSpec]:
+        """The model's settings of this moment, for cls_logits of the shape [N, P, C]."""
+        model, rows, columns = self.model, shape[-2], shape[-1]
+        top_k = min(int(model.topk_candidates), max(rows, 1))
+        keep_top_k = min(int(model.detections_per_img), max(top_k * (columns - 1), 1))  # "all" may be any large number
+        spec = _make_spec(float(model.score_thresh), float(model.nms_thresh), keep_top_k, top_k)
+        return spec, coder_spec(model.box_coder, "postprocess_detections")
+
+
+@functools.lru_cache(maxsize=64)
+def _make_spec(score_threshold: float, iou_threshold: float, keep_top_k: int, top_k: int) -> PostprocessSpec:
+    return PostprocessSpec(
+        score_threshold=max(score_threshold, 0.0),
+        score_inclusive=score_threshold < 0,  # every score exceeds it
+        top_k=top_k,
+        iou_threshold=iou_threshold,
+        keep_top_k=keep_top_k,
+        clip="before_nms",
+    )
+
+
+def _differ(image_anchors: Sequence[Tensor]) -> Tensor:
+    """int64 [1]: whether any image has other anchors than the first."""
+    first, others = image_anchors[0], [anchors for anchors in image_anchors[1:] if anchors is not image_anchors[0]]
+    if not others or any(anchors.shape != first.shape for anchors in others):
+        return torch.full((1,), len(others), dtype=torch.int64, device=first.device)
+    if first.device.type == "cpu":
+        return torch.tensor([not all(torch.equal(anchors, first) for anchors in others)], dtype=torch.int64)
+    return (torch.stack(others) != first).any().long().view(1)

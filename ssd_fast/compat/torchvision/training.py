@@ -1,0 +1,143 @@
+"""What a torchvision SSD is trained with, matching and loss, by ssd_fast.match and multibox_loss."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ... import ground_truth
+from ...ops.match import match
+from ...ops.multibox_loss import multibox_loss
+from ...specs import LossSpec, MatcherSpec
+from .box_coder import coder_spec
+
+__all__ = ["FusedForward", "FusedLoss"]
+
+Targets = Sequence[dict[str, Tensor]]
+
+
+class FusedForward:
+    """Stands in for the method forward of the model that it holds: in training it matches without matrices of IoUs."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __repr__(self) -> str:
+        return f"FusedForward of {type(self.model).__name__}"
+
+    def __call__(self, images: Sequence[Tensor], targets: Targets | None = None) -> Any:
+        """torchvision's arguments and results: in training a dict of two losses."""
+        from torchvision.models.detection._utils import SSDMatcher
+        from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
+
+        model = self.model
+        if not model.training or targets is None or type(model.proposal_matcher) is not SSDMatcher:
+            return type(model).forward(model, images, targets)  # which calls what else is patched
+        _check_shapes(targets)
+        batch, scaled_targets = model.transform(images, targets)
+        features = model.backbone(batch.tensors)
+        maps = [features] if isinstance(features, Tensor) else list(features.values())
+        heads = model.head(maps)
+        _check_values(targets, heads["cls_logits"].shape[-1])
+        anchors = model.anchor_generator(batch, maps)
+        matcher = _matcher_spec(float(model.proposal_matcher.high_threshold))
+        boxes = [target["boxes"].float() for target in scaled_targets]
+        same_anchors = type(model.anchor_generator) is DefaultBoxGenerator or _are_equal(anchors)
+        if same_anchors:
+            matched_idxs = match(boxes, anchors[0].float(), matcher)
+        else:
+            matched_idxs = torch.cat([match([b], a.float(), matcher) for b, a in zip(boxes, anchors, strict=True)])
+        if isinstance(model.compute_loss, FusedLoss):
+            return model.compute_loss(scaled_targets, heads, anchors, matched_idxs, same_anchors)
+        return model.compute_loss(scaled_targets, heads, anchors, list(matched_idxs))
+
+
+class FusedLoss:
+    """Stands in for the method compute_loss of the model that it holds."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __repr__(self) -> str:
+        return f"FusedLoss of {type(self.model).__name__}"
+
+    def __call__(
+        self,
+        targets: Targets,
+        head_outputs: dict[str, Tensor],
+        anchors: Sequence[Tensor],
+        matched_idxs: Sequence[Tensor] | Tensor,
+        same_anchors: bool | None = None,
+    ) -> dict[str, Tensor]:
+        """torchvision's arguments and results: "bbox_regression" and "classification", float32 scalars.
+
+        matched_idxs may be one tensor [N, P]; same_anchors: whether those of all images are equal, if that is known.
+        """
+        boxes, labels = [target["boxes"].float() for target in targets], [target["labels"] for target in targets]
+        matched = matched_idxs if isinstance(matched_idxs, Tensor) else torch.stack(tuple(matched_idxs))
+        matched = matched.clamp(min=-1)  # boxes between two thresholds are background to torchvision's SSD
+        coder, spec = coder_spec(self.model.box_coder, "compute_loss"), _loss_spec(self.model)
+
+        def loss(images: slice) -> dict[str, Tensor]:
+            """Of images that have the same anchors."""
+            return multibox_loss(
+                head_outputs["cls_logits"][images],
+                head_outputs["bbox_regression"][images],
+                boxes[images],
+                labels[images],
+                matched[images],
+                anchors[images.start].float(),
+                coder=coder,
+                loss=spec,
+            )
+
+        if same_anchors or (same_anchors is None and _are_equal(anchors)):
+            return loss(slice(0, len(boxes)))
+        # A generator unlike torchvision's: image by image, each loss taken back to its sum by what it was divided by.
+        positives = (matched >= 0).sum(1)
+        shares = positives.clamp(min=1) / positives.sum().clamp(min=1)
+        losses = [loss(slice(n, n + 1)) for n in range(len(boxes))]
+        return {name: (torch.stack([loss[name] for loss in losses]) * shares).sum() for name in losses[0]}
+
+
+def _are_equal(anchors: Sequence[Tensor]) -> bool:
+    """Whether all images of a batch have the same anchors. Syncs: once an image."""
+    return all(other is anchors[0] or torch.equal(other, anchors[0]) for other in anchors[1:])
+
+
+@functools.lru_cache(maxsize=64)
+def _matcher_spec(threshold: float) -> MatcherSpec:
+    return MatcherSpec(positive_threshold=threshold)
+
+
+def _loss_spec(model: Any) -> LossSpec:
+    ratio = float(model.neg_to_pos_ratio)
+    whole = round(ratio)
+    if abs(ratio - whole) > 1e-6:  # torchvision rounds the number of negatives up, LossSpec down
+        raise ValueError(f"compute_loss: model.neg_to_pos_ratio: expected a whole number, got {ratio}")
+    return LossSpec(negatives_per_positive=whole)
+
+
+def _check_shapes(targets: Targets) -> None:
+    for index, target in enumerate(targets):
+        shape = list(target["boxes"].shape)
+        if len(shape) != 2 or shape[1] != 4:
+            raise ValueError(f"forward: targets[{index}]['boxes']: expected shape [any, 4], got {shape}")
+        labels = list(target["labels"].shape)
+        if labels != shape[:1]:
+            raise ValueError(f"forward: targets[{index}]['labels']: expected shape {shape[:1]}, got {labels}")
+
+
+def _check_values(targets: Targets, num_columns: int) -> None:
+    """Names a box or a label that would make a loss NaN or a class that there is not. Syncs: once."""
+    if not targets:
+        return
+    rules: dict[str, Any] = {"num_columns": num_columns, "background": 0}
+    boxes, labels = (torch.cat([target[name] for target in targets]) for name in ("boxes", "labels"))
+    if ground_truth.fault_mask(boxes, labels, **rules).any():
+        for index, target in enumerate(targets):
+            ground_truth.apply_policy(target["boxes"], target["labels"], "raise", f"targets[{index}]", **rules)
