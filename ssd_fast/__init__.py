@@ -21,7 +21,7 @@ from .presets import Preset, list_presets, preset
 from .specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec, PostprocessSpec
 
 if TYPE_CHECKING:
-    from .compat import patch, patched, unpatch
+    from .compat import ParityReport, compare, patch, patched, unpatch
     from .criterion import SSDCriterion
     from .detector import Detector, load_detector
     from .drawing import draw_detections
@@ -30,7 +30,9 @@ __version__ = "0.1.0"
 
 # What needs a network, an image library or torchvision is imported when it is first asked for.
 _LAZY = {
+    "ParityReport": ".compat",
     "SSDCriterion": ".criterion",
+    "compare": ".compat",
     "Detector": ".detector",
     "load_detector": ".detector",
     "draw_detections": ".drawing",
@@ -57,12 +59,14 @@ __all__ = [
     "Detector",
     "LossSpec",
     "MatcherSpec",
+    "ParityReport",
     "PostprocessSpec",
     "Preset",
     "SSDCriterion",
     "batched_nms",
     "box_iou",
     "build_info",
+    "compare",
     "cuda_status",
     "decode_boxes",
     "default_boxes",
