@@ -129,7 +129,8 @@ def apply_policy(
     faulty = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
     faulty[[fault.index for fault in faults]] = True
     if policy == "clip" and size is not None:
-        boxes = torch.where(faulty[:, None], clip_boxes(boxes, size), boxes)
+        finite = boxes.isfinite().all(1)  # an infinite corner is a mistake, not a box that reaches out
+        boxes = torch.where((faulty & finite)[:, None], clip_boxes(boxes, size), boxes)
         faulty = fault_mask(boxes, labels, **options)  # type: ignore[arg-type]
     keep = (~faulty).nonzero()[:, 0]
     return boxes[keep], keep, faults

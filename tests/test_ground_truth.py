@@ -75,12 +75,17 @@ def test_drop_keeps_the_rest_as_it_is():
 
 def test_clip_saves_what_lies_partly_in_the_image():
     boxes, labels = tensors(
-        ((-9, -9, 9, 9), 1), ((-9, 0, -3, 9), 1), ((150, 50, 999, 999), 2), ((-9, 0, 9, 9), 7), ((-0.5, 0, 9, 9), 2)
+        ((-9, -9, 9, 9), 1),
+        ((-9, 0, -3, 9), 1),
+        ((150, 50, 999, 999), 2),
+        ((-9, 0, 9, 9), 7),
+        ((-0.5, 0, 9, 9), 2),
+        ((5, 5, math.inf, 9), 2),
     )
     kept, keep, faults = apply_policy(boxes, labels, "clip", "x", **RULES)
     assert keep.tolist() == [0, 2, 4]
     assert kept.tolist() == [[0, 0, 9, 9], [150, 50, 200, 100], [-0.5, 0, 9, 9]]  # within the slack: not touched
-    assert [fault.index for fault in faults] == [0, 1, 2, 3]
+    assert [fault.index for fault in faults] == [0, 1, 2, 3, 5]
     kept, keep, _ = apply_policy(*tensors((GOOD, 1), ((3, 3, 3, 3), 1)), "clip", "x")  # no image: nothing to clip at
     assert keep.tolist() == [0]
 

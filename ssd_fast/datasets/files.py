@@ -1,0 +1,127 @@
+"""Reading what datasets are made of: JSON without silent duplicates, XML without entities, headers of images."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+from xml.parsers import expat
+
+import PIL.ExifTags
+import PIL.Image
+import PIL.ImageOps
+
+from ..ground_truth import GroundTruthError
+
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+
+def read_json(path: Path) -> Any:
+    """The value in a file. Raises: GroundTruthError naming file, line and column, or a key that an object has twice,
+    of which Python's reader would keep the last."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) != len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise GroundTruthError(f"{path}: expected each key of an object once, got {twice!r} twice")
+        return value
+
+    try:
+        return json.loads(path.read_bytes(), object_pairs_hook=unique)
+    except GroundTruthError:
+        raise
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise GroundTruthError(f"{path}: {place}: this is no JSON: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise GroundTruthError(f"{path}: byte {error.start}: expected JSON in UTF-8, got other bytes") from error
+    except RecursionError as error:
+        raise GroundTruthError(f"{path}: this is no JSON of a dataset: nested too deep") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise GroundTruthError(f"{path}: this is no JSON of a dataset: {error}") from error
+
+
+def read_xml(path: Path) -> ET.Element:
+    """The root element of a file.
+
+    Raises: GroundTruthError naming file, line and column: no XML; or a document type (<!DOCTYPE ...>), which no
+    annotation needs and whose entities can grow without bound or read other files.
+    """
+    builder = ET.TreeBuilder()
+    parser = expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+
+    def refuse(*_: object) -> None:
+        place = f"line {parser.CurrentLineNumber}, column {parser.CurrentColumnNumber + 1}"
+        raise GroundTruthError(f"{path}: {place}: document types and entities (<!DOCTYPE ...>) are refused: remove it")
+
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        parser.Parse(path.read_bytes(), True)
+    except GroundTruthError:
+        raise
+    except (expat.ExpatError, LookupError, ValueError) as error:
+        place = f"line {getattr(error, 'lineno', 1)}, column {getattr(error, 'offset', 0) + 1}"
+        raise GroundTruthError(f"{path}: {place}: this is no XML: {error}") from error
+    return builder.close()
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(height, width) of the upright image, from the file's header.
+
+    Raises: FileNotFoundError; ValueError: no image, or one so large that Pillow refuses it.
+    """
+    try:
+        with PIL.Image.open(path) as image:
+            if image.format == "TIFF":  # whether the size of an undecoded one is upright depends on Pillow's version
+                width, height = PIL.ImageOps.exif_transpose(image).size
+            else:
+                # The method of the base class, because PNG's decodes the image to look for EXIF behind the pixels.
+                orientation = PIL.Image.Image.getexif(image).get(PIL.ExifTags.Base.Orientation)
+                width, height = image.size[::-1] if orientation in _TURNED else image.size
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # Pillow's readers let many kinds through for a broken file
+        raise ValueError(f"{os.fspath(path)} is no image that Pillow can read: {error}") from error
+    return height, width
+
+
+def number(value: Any) -> float | None:
+    """A number of a JSON file as a float, which may be NaN or infinite; None: it is no number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # an integer beyond the floats
+        return math.inf if value > 0 else -math.inf
+
+
+def read_box(value: Any, where: str, form: str) -> tuple[float, float, float, float]:
+    """The four numbers of a box in a JSON file, of a form such as "x1, y1, x2, y2"."""
+    if not isinstance(value, list) or len(value) != 4:
+        raise GroundTruthError(f"{where}: expected 4 numbers [{form}], got {value!r:.60}")
+    numbers = [number(item) for item in value]
+    a, b, c, d = numbers
+    if a is None or b is None or c is None or d is None:
+        raise GroundTruthError(f"{where}: expected 4 numbers [{form}], got {value!r:.60}")
+    return a, b, c, d
+
+
+def find_splits(folder: Path, prefix: str, suffix: str) -> list[str]:
+    """What stands between prefix and suffix in the names of the files in a folder, sorted."""
+    names = (path.name for path in folder.glob(f"{prefix}*{suffix}") if path.is_file())
+    return sorted(name[len(prefix) : len(name) - len(suffix)] for name in names)
+
+
+def unknown_split(path: Path, split: str, known: list[str]) -> GroundTruthError:
+    """The error that lists the splits there are."""
+    there_are = ", ".join(known) if known else "none"
+    return GroundTruthError(f"{path}: there is no split {split!r}; the splits are: {there_are}")

@@ -1,0 +1,100 @@
+"""A folder of images with one JSON that can be written by hand.
+
+    {
+      "classes": ["cat", "dog"],
+      "images": {
+        "a.jpg": [{"box": [12, 30, 200, 180], "label": "cat"},
+                  {"box": [5, 5, 60, 40], "label": "dog", "ignored": true}],
+        "b.jpg": []
+      },
+      "splits": {"train": ["a.jpg"], "test": ["b.jpg"]}
+    }
+
+The file is `annotations.json`, beside the images, whose names may contain folders. A box is x1, y1, x2, y2 in pixels of
+the upright image, from its upper left corner. "classes", "splits" and "ignored" may be left out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..ground_truth import GroundTruthError
+from .building import RawImage, RawItem
+from .dataset import check_classes
+from .files import read_box, unknown_split
+
+__all__ = ["read_folder"]
+
+
+def read_folder(
+    path: Path, data: Any, split: str | None, images: Path | None
+) -> tuple[list[RawImage], tuple[str, ...]]:
+    """The images of a split, in its order, or all, in the file's; and the classes: the file's, or those that occur.
+
+    Args:    path: the JSON file, which `data` was read from. images: the folder of the images, if not the file's.
+    Raises:  GroundTruthError naming file and item.
+    """
+    _check_keys(path, "the file", data, required=("images",), optional=("classes", "splits"))
+    entries = data["images"]
+    if not isinstance(entries, dict) or not entries:
+        expected = "an object, the file name of an image to the list of its boxes"
+        raise GroundTruthError(f"{path}: images: expected {expected}, got {entries!r:.60}")
+    names = list(entries) if split is None else _names(path, data.get("splits", {}), split, entries)
+    folder = path.parent if images is None else images
+    raws = {name: _image(path, folder, name, items) for name, items in entries.items()}
+    if "classes" in data:
+        classes = check_classes(data["classes"], f"{path}: classes")
+    else:
+        classes = tuple(sorted({item.label for raw in raws.values() for item in raw.items}))
+    return [raws[name] for name in names], classes
+
+
+def _names(path: Path, splits: Any, split: str, entries: dict[str, Any]) -> list[str]:
+    if not isinstance(splits, dict):
+        raise GroundTruthError(f"{path}: splits: expected an object, a split to its file names, got {splits!r:.60}")
+    if split not in splits:
+        raise unknown_split(path, split, sorted(splits))
+    names = splits[split]
+    where = f"splits[{split!r}]"
+    if not isinstance(names, list) or not names:
+        raise GroundTruthError(f"{path}: {where}: expected a list of at least 1 file name, got {names!r:.60}")
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if not isinstance(name, str) or name not in entries:
+            raise GroundTruthError(f"{path}: {where}[{index}]: expected a name that is in images, got {name!r}")
+        if name in seen:
+            raise GroundTruthError(f"{path}: {where}[{index}]: expected each name once, got {name!r} again")
+        seen.add(name)
+    return names
+
+
+def _image(path: Path, folder: Path, name: str, items: Any) -> RawImage:
+    where = f"images[{name!r}]"
+    if not isinstance(items, list):
+        raise GroundTruthError(f"{path}: {where}: expected a list of boxes, which may be empty, got {items!r:.60}")
+    raws = [_item(path, index, f"{where}[{index}]", item) for index, item in enumerate(items)]
+    return RawImage(path, where, folder / name, name, None, raws)
+
+
+def _item(path: Path, index: int, where: str, item: Any) -> RawItem:
+    _check_keys(path, where, item, required=("box", "label"), optional=("ignored",))
+    label, ignored = item["label"], item.get("ignored", False)
+    if not isinstance(label, str) or not label:
+        raise GroundTruthError(f"{path}: {where}: label: expected the name of a class, got {label!r}")
+    values = read_box(item["box"], f"{path}: {where} {label!r}: box", "x1, y1, x2, y2")
+    if not isinstance(ignored, bool):
+        raise GroundTruthError(f"{path}: {where} {label!r}: ignored: expected true or false, got {ignored!r}")
+    return RawItem(index, where, label, values, values, ignored)
+
+
+def _check_keys(path: Path, where: str, value: Any, required: tuple[str, ...], optional: tuple[str, ...]) -> None:
+    if not isinstance(value, dict):
+        raise GroundTruthError(f"{path}: {where}: expected an object with {', '.join(required)}, got {value!r:.60}")
+    for key in required:
+        if key not in value:
+            raise GroundTruthError(f"{path}: {where}: expected {key!r}, got only {', '.join(value) or 'nothing'}")
+    unknown = [key for key in value if key not in required + optional]
+    if unknown:  # a misspelt key must not go unnoticed
+        known = ", ".join(required + optional)
+        raise GroundTruthError(f"{path}: {where}: expected no keys but {known}, got {unknown[0]!r}")
