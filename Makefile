@@ -14,7 +14,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 PYTHON ?= python3
-EXTRAS := test,bench
+EXTRAS := test,bench,train,examples
 
 ifeq ($(VENV),none)
   PY := $(PYTHON)
