@@ -1,0 +1,142 @@
+"""`ssd-fast eval`: how good is a detector on a dataset?"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from ._output import choose_device, err, fail, out, print_json
+
+if TYPE_CHECKING:
+    from ..datasets import DetectionDataset
+    from ..detector import Detector
+    from ..evaluation import Evaluation
+
+_PROBLEMS_SHOWN = 5
+
+
+def eval(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", show_default=False, help="A folder or a COCO JSON.")],
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A weight file of one of our networks.", show_default="COCO's")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Which part of the dataset, such as test.")] = None,
+    layout: Annotated[str, typer.Option("--format", help="auto, voc, coco or folder.")] = "auto",
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", file_okay=False, help="The folder of the images.", show_default="the format's"),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that the detector sees at once.")] = 8,
+    ignore_missing: Annotated[
+        bool, typer.Option("--ignore-missing", help="Leave out classes that the detector does not know.")
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", dir_okay=False, help="Write precision-recall curves: .png, .pdf or .svg."),
+    ] = None,
+    detections: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", dir_okay=False, help="Write the detections in COCO's results format: .json."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:1.", show_default="the GPU, if there is one")
+    ] = None,
+) -> None:
+    """Measure a detector on a dataset: COCO's and VOC's average precision, for each class and in the mean."""
+    chosen = choose_device(device)
+    _check_format(layout)
+    _check_outputs(plot, detections)
+    from ..detector import load_detector
+
+    try:  # all that can be known to fail before the work
+        _require(plot)
+        data = _open(dataset, split, layout, images)
+        detector = load_detector(device=chosen) if weights is None else load_detector(weights, device=chosen)
+        for path in (plot, detections):
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+        evaluation, found = _evaluate(detector, data, batch_size, ignore_missing)
+        if plot is not None:
+            evaluation.plot(plot)
+        if detections is not None:
+            from ..evaluation import coco_results
+
+            with open(detections, "w") as file:
+                json.dump(coco_results(found, data), file, allow_nan=False)
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
+        fail(error)
+
+    if as_json:
+        origin = {"dataset": dataset, "split": split, "weights": weights, "device": chosen}
+        written = {"plot_file": plot, "detections_file": detections}
+        texts = {name: None if value is None else str(value) for name, value in (origin | written).items()}
+        print_json({**texts, **evaluation.to_dict(), "problems": [str(problem) for problem in data.problems]})
+        return
+    out.print(evaluation.table())
+    out.print(evaluation.summary())
+    for what, path in (("precision-recall curves", plot), ("detections", detections)):
+        if path is not None:
+            out.print(Text(f"{what} written to {path}"), soft_wrap=True)
+
+
+def _check_format(name: str) -> None:
+    if name not in ("auto", "voc", "coco", "folder"):
+        raise typer.BadParameter(f"expected auto, voc, coco or folder, got {name!r}", param_hint="--format")
+
+
+def _check_outputs(plot: Path | None, detections: Path | None) -> None:
+    from ..evaluation.plot import SUFFIXES
+
+    expected = {"--plot": (plot, SUFFIXES), "--detections": (detections, (".json",))}
+    for option, (path, suffixes) in expected.items():
+        if path is not None and path.suffix.lower() not in suffixes:
+            raise typer.BadParameter(f"expected a file {' or '.join(suffixes)}, got {path}", param_hint=option)
+
+
+def _require(plot: Path | None) -> None:
+    """Raises: ImportError, before minutes of work: no pycocotools, or no matplotlib where it is needed."""
+    from ..evaluation.coco import require_pycocotools
+    from ..evaluation.plot import require_matplotlib
+
+    require_pycocotools()
+    if plot is not None:
+        require_matplotlib()
+
+
+def _open(path: Path, split: str | None, layout: Any, images: Path | None) -> DetectionDataset:
+    """The dataset; what is wrong in it goes to stderr."""
+    from ..datasets import open_dataset
+    from ..ground_truth import GroundTruthWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GroundTruthWarning)  # whose message is for programmers; the same follows
+        data = open_dataset(path, split, format=layout, images=images)
+    for problem in data.problems[:_PROBLEMS_SHOWN]:
+        err.print(Text.assemble(("warning: ", "yellow"), str(problem)), soft_wrap=True)
+    if (more := len(data.problems) - _PROBLEMS_SHOWN) > 0:
+        err.print(Text.assemble(("warning: ", "yellow"), f"and {more} more; --json lists all"), soft_wrap=True)
+    return data
+
+
+def _evaluate(
+    detector: Detector, data: DetectionDataset, batch_size: int, ignore_missing: bool
+) -> tuple[Evaluation, list[dict[str, Any]]]:
+    """The evaluation and the detections, with a bar on stderr."""
+    from ..evaluation import detect_dataset, evaluate_detections, missing_classes
+
+    missing = missing_classes(detector, data, ignore=ignore_missing)
+    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err) as progress:
+        task = progress.add_task("evaluating", total=len(data))
+        found, rate = detect_dataset(
+            detector, data, batch_size=batch_size, progress=lambda done, _: progress.update(task, completed=done)
+        )
+    with err.status("comparing"):
+        return evaluate_detections(found, data, missing=missing, images_per_second=rate), found

@@ -1,0 +1,118 @@
+"""Detections and ground truths as the metrics read them: checked NumPy arrays, one entry an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..detections import Detections
+
+_FIELDS = ("boxes", "scores", "labels")
+
+
+@dataclass(frozen=True)
+class ImageDetections:
+    """boxes: float64 [k, 4] xyxy; scores: float64 [k]; labels: int64 [k]."""
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class ImageGroundTruths:
+    """boxes: float64 [g, 4] xyxy; labels: int64 [g]; ignored: bool [g]."""
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    ignored: np.ndarray
+
+
+def read_ground_truths(dataset: Any, left_out: frozenset[int] = frozenset()) -> list[ImageGroundTruths]:
+    """Those of a DetectionDataset's samples, without the classes (labels) left out.
+
+    Raises: ValueError: no image, or no ground truth that counts.
+    """
+    if not len(dataset.samples):
+        raise ValueError("evaluate: dataset: expected at least one image, got none")
+    images = []
+    for sample in dataset.samples:
+        labels = _numpy(sample.labels).astype(np.int64)
+        keep = ~np.isin(labels, sorted(left_out))
+        boxes = _numpy(sample.boxes).astype(np.float64).reshape(-1, 4)
+        images.append(ImageGroundTruths(boxes[keep], labels[keep], _numpy(sample.ignored).astype(bool)[keep]))
+    ignored = sum(int(image.ignored.sum()) for image in images)
+    if sum(len(image.labels) for image in images) == ignored:
+        less = f" of the classes that the detector knows (it lacks {len(left_out)})" if left_out else ""
+        raise ValueError(
+            f"evaluate: dataset: expected ground truths to compare with, got {len(images)} images without one{less}"
+            f" (ignored ones, which do not count: {ignored})"
+        )
+    return images
+
+
+def read_detections(detections: Any, dataset: Any) -> list[ImageDetections]:
+    """One entry an image of the dataset, whose classes the labels must name.
+
+    Raises: TypeError, ValueError naming the image, the detection, what was expected and what was given.
+    """
+    if isinstance(detections, Detections):
+        detections = detections.to_list()
+    if not isinstance(detections, Sequence) or isinstance(detections, str):
+        raise TypeError(
+            f"evaluate: detections: expected a list of dicts of boxes, scores and labels, one an image, "
+            f"got {type(detections).__name__}"
+        )
+    if len(detections) != len(dataset.samples):
+        raise ValueError(
+            f"evaluate: detections: expected one dict for each of the {len(dataset.samples)} images, "
+            f"got {len(detections)}"
+        )
+    return [
+        _read_image(found, f"evaluate: detections of image {index} ({sample.name})", dataset.classes)
+        for index, (found, sample) in enumerate(zip(detections, dataset.samples, strict=True))
+    ]
+
+
+def labels_of(dataset: Any, names: Iterable[str]) -> frozenset[int]:
+    """Those of the named classes. Raises: ValueError: a name that is no class of the dataset."""
+    for name in names:
+        if name not in dataset.classes:
+            raise ValueError(f"evaluate: missing: expected classes of {', '.join(dataset.classes)}, got {name!r}")
+    return frozenset(dataset.classes.index(name) + 1 for name in names)
+
+
+def _read_image(found: Any, where: str, classes: Sequence[str]) -> ImageDetections:
+    if not isinstance(found, Mapping) or not set(_FIELDS) <= set(found):
+        given = f"a dict of {', '.join(map(str, found))}" if isinstance(found, Mapping) else type(found).__name__
+        raise TypeError(f"{where}: expected a dict of boxes, scores and labels, got {given}")
+    boxes, scores, labels = (_numpy(found[field]) for field in _FIELDS)
+    if not boxes.size:
+        boxes = boxes.reshape(-1, 4)
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.shape != boxes.shape[:1] or labels.shape != boxes.shape[:1]:
+        raise ValueError(
+            f"{where}: expected boxes [k, 4], scores [k] and labels [k], "
+            f"got {list(boxes.shape)}, {list(scores.shape)} and {list(labels.shape)}"
+        )
+    boxes, scores = boxes.astype(np.float64), scores.astype(np.float64)
+    faults = (
+        (~np.isfinite(boxes).all(1), "a finite box", boxes),
+        (((boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])), "a box x1 <= x2, y1 <= y2", boxes),
+        (~np.isfinite(scores), "a finite score", scores),
+        (~np.isin(labels, np.arange(1, len(classes) + 1)), f"a label in 1..{len(classes)}", labels),
+    )
+    for faulty, expected, values in faults:
+        if faulty.any():
+            index = int(faulty.argmax())
+            raise ValueError(f"{where}: detection {index}: expected {expected}, got {values[index].tolist()}")
+    return ImageDetections(boxes, scores, labels.astype(np.int64))
+
+
+def _numpy(values: Any) -> np.ndarray:
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.double() if values.is_floating_point() else values
+    return np.asarray(values.get() if hasattr(values, "get") else values)

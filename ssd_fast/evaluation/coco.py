@@ -1,0 +1,121 @@
+"""COCO's metrics, computed by pycocotools, and detections in COCO's results format."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._inputs import ImageDetections, read_detections
+
+__all__ = ["COCO_METRICS", "MAX_DETECTIONS", "CocoResult", "coco_evaluate", "coco_results", "require_pycocotools"]
+
+# In the order of pycocotools' stats.
+COCO_METRICS = (
+    "ap",
+    "ap50",
+    "ap75",
+    "ap_small",
+    "ap_medium",
+    "ap_large",
+    "ar1",
+    "ar10",
+    "ar100",
+    "ar_small",
+    "ar_medium",
+    "ar_large",
+)
+MAX_DETECTIONS = 100  # pycocotools counts so many of a class in an image, the best ones
+
+
+@dataclass(frozen=True)
+class CocoResult:
+    """metrics: by the names of COCO_METRICS, None where no ground truth is of that size. per_class: AP and AP50 by
+    label, without classes that have no ground truth. beyond_max: detections past MAX_DETECTIONS, which do not count."""
+
+    metrics: dict[str, float | None]
+    per_class: dict[int, tuple[float, float]]
+    beyond_max: int
+
+
+def require_pycocotools() -> Any:
+    """Its modules coco and cocoeval. Raises: ImportError that says how to get it."""
+    try:
+        from pycocotools import coco, cocoeval
+    except ImportError as error:
+        raise ImportError(
+            f"evaluation computes COCO's metrics by pycocotools: pip install ssd_fast[train] ({error})"
+        ) from error
+    return coco, cocoeval
+
+
+def coco_results(detections: Any, dataset: Any) -> list[dict[str, Any]]:
+    """Detections of a whole dataset in COCO's results format, ready for json.dump.
+
+    Args:    detections: as for evaluate_detections. dataset: its images, whose COCO form is `to_coco(dataset)`.
+    Returns: a dict a detection: image_id (the image's index + 1, as in to_coco, whatever its number in a COCO file
+             that the dataset was read from), category_id (the label, likewise), bbox (x, y, width, height), score, and
+             file_name and category to tell by which image and class these are.
+    Raises:  as evaluate_detections.
+    """
+    results = _as_results(read_detections(detections, dataset))
+    for result in results:
+        result["file_name"] = dataset.samples[result["image_id"] - 1].name
+        result["category"] = dataset.classes[result["category_id"] - 1]
+    return results
+
+
+def coco_evaluate(ground_truth: dict[str, Any], detections: Sequence[ImageDetections], labels: list[int]) -> CocoResult:
+    """pycocotools' bbox evaluation over all images and the given classes; nothing is printed.
+
+    Args: ground_truth: what `to_coco(dataset)` returns; pycocotools writes into it.
+    """
+    coco, cocoeval = require_pycocotools()
+    results = [
+        {**result, "id": number, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
+        for number, result in enumerate(_as_results(detections), 1)  # 0 would mean "not matched" to pycocotools
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        # Not by loadRes, which fails on an empty list.
+        truths, found = coco.COCO(), coco.COCO()
+        truths.dataset = ground_truth
+        found.dataset = {key: ground_truth[key] for key in ("images", "categories")} | {"annotations": results}
+        truths.createIndex()
+        found.createIndex()
+        evaluation = cocoeval.COCOeval(truths, found, "bbox")
+        evaluation.params.catIds = labels
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    metrics = {name: float(v) if v >= 0 else None for name, v in zip(COCO_METRICS, evaluation.stats, strict=True)}
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, class], all sizes
+    per_class = {
+        int(label): (float(precision[:, :, k].mean()), float(precision[0, :, k].mean()))
+        for k, label in enumerate(evaluation.params.catIds)
+        if (precision[:, :, k] >= 0).all()
+    }
+    return CocoResult(metrics, per_class, sum(_beyond_max(image, labels) for image in detections))
+
+
+def _as_results(detections: Sequence[ImageDetections]) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": image_id,
+            "category_id": label,
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": score,
+        }
+        for image_id, image in enumerate(detections, 1)
+        for (x1, y1, x2, y2), label, score in zip(
+            image.boxes.tolist(), image.labels.tolist(), image.scores.tolist(), strict=True
+        )
+    ]
+
+
+def _beyond_max(image: ImageDetections, labels: list[int]) -> int:
+    _, counts = np.unique(image.labels[np.isin(image.labels, labels)], return_counts=True)
+    return int(np.maximum(counts - MAX_DETECTIONS, 0).sum())
