@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import goldens
 import inputs
 import pytest
@@ -27,6 +29,15 @@ def test_by_hand(backend):
     assert_same_bits(ssd_fast.default_boxes(spec, device=backend.device), expected)
     ahw = DefaultBoxSpec((40, 60), ((2, 1),), sizes, row_order="AHW")
     assert_same_bits(ssd_fast.default_boxes(ahw, device=backend.device), expected[[0, 2, 1, 3]])
+
+
+def test_clip_centers_by_hand(backend):
+    spec = DefaultBoxSpec((40, 60), ((2, 1),), (((20.0, 10.0),),), ((30.0, 130.0),), clip_centers=True)
+    expected = torch.tensor([[50.0, 10, 70, 20], [50, 35, 70, 45]])  # centres (65, 15) and (65, 45), before
+    assert_same_bits(ssd_fast.default_boxes(spec, device=backend.device), expected)
+    normalized = dataclasses.replace(spec, normalized=True)
+    expected = expected / torch.tensor([60.0, 40, 60, 40])
+    assert_same_bits(ssd_fast.default_boxes(normalized, device=backend.device), expected)
 
 
 def test_textbook_and_ssd300_counts(backend):
@@ -73,6 +84,7 @@ def specs(draw):
         steps=draw(st.none() | steps),
         offset=draw(st.sampled_from([0.5, 0.0, 0.1, 1.0])),
         clip=draw(st.booleans()),
+        clip_centers=draw(st.booleans()),
         normalized=draw(st.booleans()),
         row_order=draw(st.sampled_from(["HWA", "AHW"])),
     )

@@ -7,12 +7,16 @@ from typing import Any
 
 from ._blocks import SSDNetwork
 from .ssd300_vgg16 import ssd300_vgg16
+from .ssd512_vgg16 import ssd512_vgg16
+from .ssd_tiny import ssd_tiny
 from .ssdlite300_mobilenet_v2 import ssdlite300_mobilenet_v2
+from .ssdlite320_mobilenet_v3_large import ssdlite320_mobilenet_v3_large
 
 __all__ = ["list_networks", "make_network"]
 
 _NETWORKS: dict[str, Callable[..., SSDNetwork]] = {
-    make.__name__: make for make in (ssdlite300_mobilenet_v2, ssd300_vgg16)
+    make.__name__: make
+    for make in (ssdlite300_mobilenet_v2, ssdlite320_mobilenet_v3_large, ssd300_vgg16, ssd512_vgg16, ssd_tiny)
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,51 +15,66 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..presets import Preset
+from ..specs._plain import from_plain, to_plain
 from ._blocks import SSDNetwork
+from ._mismatch import differences, explanation
+from ._recognition import adopt_dialect, recognize
+from .layouts import LAYOUTS, convert, detect
+from .preprocessing import Preprocessing
 from .registry import make_network
 
 __all__ = ["load_network", "load_weights", "save_weights"]
 
-_LAYOUTS = ("auto", "own", "torchvision")
+_LAYOUTS = ("auto", *LAYOUTS)
+_METADATA = ("classes", "network", "preset", "preprocessing")
 _NAMES_SHOWN = 4
 
-# For files that do not say of which network they are: a tensor that only this one has, and its values a class.
-_FEATURES = (
-    ("ssdlite300_mobilenet_v2", "class_heads.0.predict.bias", 3),
-    ("ssd300_vgg16", "head.classification_head.module_list.0.bias", 4),
-)
 
-
-def load_weights(model: nn.Module, path: str | Path, layout: str = "auto", *, exclude: Sequence[str] = ()) -> None:
+def load_weights(
+    model: nn.Module, path: str | Path, layout: str = "auto", *, exclude: str | Sequence[str] = ()
+) -> None:
     """Fills a network from a file, completely or not at all.
 
     Args:   model: a network of `ssd_fast.models`.
             path: a .safetensors file, or a .pth / .pt file of tensors, bare or under the key "model" or "state_dict".
                 Nothing in it is executed. Values are converted to each parameter's dtype and device.
-            layout: whose parameter names the file has: "own", "torchvision" (ssd300_vgg16, whose own names they are),
-                or "auto" to find out.
-            exclude: name prefixes of parameters to leave as they are, such as "class_heads" to fine-tune the shipped
-                weights for other classes.
-    Raises: FileNotFoundError: no such file. ValueError: an unknown layout or suffix, a damaged file, or a file of
-            another network (tensors missing, unknown or of another shape); the model is then unchanged.
+            layout: the project whose names the file's tensors have: "own", "torchvision", "amdegroot", "lufficc",
+                "qfgaohao", "mmdetection" (see `ssd_fast.models.layouts`), or "auto" to find out.
+            exclude: name prefixes of the network's parameters to leave as they are, such as "class_heads" to fine-tune
+                the shipped weights for other classes.
+    Only tensors are taken: `model.preset` and `model.preprocessing` stay, and another project's may differ.
+    Raises: FileNotFoundError: no such file. ValueError: an unknown layout or suffix, prefixes that no parameter has, a
+            damaged file, or a file of another network; the message then lists the tensors that are missing, unknown or
+            of another shape. The model is unchanged.
     """
     if layout not in _LAYOUTS:
         raise ValueError(f"load_weights: layout must be one of {_LAYOUTS}, got {layout!r}")
-    _fill(model, _read(Path(path)), Path(path), tuple(exclude))
+    path = Path(path)
+    tensors, _ = _converted(_read(path), path, layout)
+    excluded = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    if excluded and not any(name.startswith(excluded) for name in model.state_dict()):
+        raise ValueError(f"load_weights: exclude: no parameter of {type(model).__name__} begins with any of {excluded}")
+    _fill(model, tensors, path, excluded)
 
 
 def load_network(path: str | Path) -> tuple[SSDNetwork, tuple[str, ...] | None]:
     """The network that a file's tensors belong to, filled from it, and the class names saved with it, if any.
 
-    A file of save_weights says which network it is of and holds its preset. Any other is recognised by its tensors.
+    A file of save_weights says which network it is of and holds its preset. Any other is recognised by its tensors, and
+    one of another project gets that project's preset and normalisation.
 
     Args:   path: as for load_weights.
-    Raises: as load_weights; ValueError also if no network of this package has such tensors.
+    Raises: as load_weights; ValueError also if no network of this package has such tensors, or if another project's
+            file could have been trained with several sets of default boxes.
     """
     path = Path(path)
     tensors = _read(path)
     saved = _metadata(path)
-    network = _described_network(saved, path) if "network" in saved else _recognised_network(tensors, path)
+    if "network" in saved:
+        network = _described_network(saved, path)
+    else:
+        tensors, layout = _converted(tensors, path, "auto")
+        network = _recognised_network(tensors, layout, path)
     _fill(network, tensors, path, ())
     return network, tuple(saved["classes"]) if "classes" in saved else None
 
@@ -74,6 +90,7 @@ def save_weights(model: nn.Module, path: str | Path, *, classes: Sequence[str] |
     if isinstance(model, SSDNetwork):
         metadata["network"] = {"name": model.name, "num_classes": model.num_classes, **model.arguments}
         metadata["preset"] = model.preset.to_dict()
+        metadata["preprocessing"] = to_plain(model.preprocessing)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, path, metadata={key: json.dumps(value, allow_nan=False) for key, value in metadata.items()})
 
@@ -84,35 +101,46 @@ def _described_network(saved: Mapping[str, Any], path: Path) -> SSDNetwork:
         network = make_network(**saved["network"])
         if "preset" in saved:
             network.preset = Preset.from_dict(saved["preset"])
+        if "preprocessing" in saved:
+            network.preprocessing = from_plain(Preprocessing, saved["preprocessing"])
     except (TypeError, ValueError) as error:
         raise ValueError(f"load_network: {path} is of a network that this version cannot make: {error}") from error
     return network
 
 
-def _recognised_network(tensors: Mapping[str, Tensor], path: Path) -> SSDNetwork:
-    """The empty network that has such tensors; num_classes is read off the class head."""
-    for name, class_bias, boxes_per_cell in _FEATURES:
-        if class_bias in tensors:
-            return make_network(name, max(2, tensors[class_bias].numel() // boxes_per_cell))
-    raise ValueError(f"load_network: {path} is of no known network; its tensors are {_first(list(tensors))}")
+def _recognised_network(tensors: Mapping[str, Tensor], layout: str, path: Path) -> SSDNetwork:
+    """The empty network that has such tensors."""
+    arguments = recognize(tensors)
+    if arguments is None:
+        raise ValueError(f"load_network: {path} is of no known network; its tensors are {_first(list(tensors))}")
+    network = make_network(**arguments)
+    try:
+        adopt_dialect(network, layout)
+    except ValueError as error:
+        raise ValueError(f"load_network: {path}: {error}") from error
+    return network
+
+
+def _converted(tensors: Mapping[str, Tensor], path: Path, layout: str) -> tuple[dict[str, Tensor], str]:
+    """The tensors under this package's names, and the layout that they had."""
+    try:
+        found = detect(tensors) if layout == "auto" else layout
+        return convert(tensors, found), found
+    except ValueError as error:
+        raise ValueError(f"load_weights: {path}: {error}") from error
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, exclude: tuple[str, ...]) -> None:
     given = {name: tensor for name, tensor in tensors.items() if not name.startswith(exclude)}
     wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(exclude)}
-    missing = [name for name in wanted if name not in given]
-    unknown = [name for name in given if name not in wanted]
-    reshaped = [
-        f"{name} {tuple(given[name].shape)} for {tuple(tensor.shape)}"
-        for name, tensor in wanted.items()
-        if name in given and given[name].shape != tensor.shape
-    ]
-    kinds = {"missing": missing, "unknown": unknown, "of another shape": reshaped}
-    if problems := [f"{len(names)} {kind}: {_first(names)}" for kind, names in kinds.items() if names]:
-        raise ValueError(f"load_weights: {path} does not fit {type(model).__name__}: {'; '.join(problems)}")
+    if found := differences(given, wanted):
+        columns = model.num_classes if isinstance(model, SSDNetwork) else None
+        text = explanation(given, wanted, found, columns)
+        raise ValueError(f"load_weights: {path} does not fit {type(model).__name__}: {text}")
     with torch.no_grad():
         for name, parameter in wanted.items():
-            parameter.copy_(given[name])
+            if name in given:
+                parameter.copy_(given[name])
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -126,7 +154,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        reason = _reason(error)
         raise ValueError(f"load_weights: {path} is damaged or no file of plain tensors: {reason}") from error
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
@@ -143,9 +171,16 @@ def _metadata(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
         texts = file.metadata() or {}
     try:
-        return {key: json.loads(texts[key]) for key in ("classes", "network", "preset") if key in texts}
+        return {key: json.loads(texts[key]) for key in _METADATA if key in texts}
     except json.JSONDecodeError as error:
         raise ValueError(f"load_network: {path} has damaged metadata: {error}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error; of the refusal to run pickled code, what it would have run."""
+    if code := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it holds {code[1]}, which is not loaded since it could run code: save the tensors alone"
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _first(names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .. import _backend
+from .. import _backend, reference
 from ..specs import DefaultBoxSpec
 from ._library import register
 
@@ -19,13 +19,15 @@ def default_boxes(spec: DefaultBoxSpec, *, device: Any = None) -> torch.Tensor:
         spec: feature maps, box sizes, steps, clipping, units and row order.
         device: of the result; None is the CPU.
     Returns: float32 [P, 4] xyxy, P = spec.num_boxes, maps in order, in the order spec.row_order within a map.
-    Ties: none.   Grad: none.   Syncs: never.
+    Ties: none.   Grad: none.   Syncs: only with spec.clip_centers, which is computed on the CPU and copied.
     Raises: TypeError: spec is no DefaultBoxSpec.
     Source: Liu et al. 2016, section 2.2; bit-equal to OpenCV's PriorBox.
     Specification: ssd_fast.reference.default_boxes
     """
     if not isinstance(spec, DefaultBoxSpec):
         raise TypeError(f"default_boxes: spec: expected a DefaultBoxSpec, got {type(spec).__name__}")
+    if spec.clip_centers:  # not in the kernels: a model makes its default boxes once
+        return reference.default_boxes(spec, device=device)
     return _op(
         [side for size in spec.feature_maps for side in size],
         list(spec.boxes_per_cell),

@@ -16,6 +16,9 @@ def default_boxes(spec: DefaultBoxSpec, *, device: torch.device | str | None = N
         half_w, half_h = (_float32(sizes) * 0.5).unbind(-1)  # [A]
         cx = ((torch.arange(columns, dtype=torch.float32) + _float32(spec.offset)) * _float32(step_x))[None, :, None]
         cy = ((torch.arange(rows, dtype=torch.float32) + _float32(spec.offset)) * _float32(step_y))[:, None, None]
+        if spec.clip_centers:
+            height, width = spec.image_size
+            cx, cy = clip(cx, _float32(width)), clip(cy, _float32(height))
         corners = torch.broadcast_tensors(cx - half_w, cy - half_h, cx + half_w, cy + half_h)
         boxes = torch.stack(corners, -1)  # [rows, columns, A, 4]
         if spec.row_order == "AHW":
@@ -33,7 +36,7 @@ def default_boxes(spec: DefaultBoxSpec, *, device: torch.device | str | None = N
 
 
 def clip(boxes: Tensor, far: Tensor) -> Tensor:
-    """Corners clamped between 0 and far (w, h, w, h); NaN stays NaN."""
+    """Clamped between 0 and far, for corners (w, h, w, h); NaN stays NaN."""
     return torch.where(boxes < 0, 0, torch.where(boxes > far, far, boxes))
 
 

@@ -27,6 +27,7 @@ class DefaultBoxSpec:
         steps: for each map the (vertical, horizontal) distance of cell centres in pixels; None: image / map.
         offset: position of a centre within its cell, in cells.
         clip: clamp the corners to the image.
+        clip_centers: clamp the centres to the image, before there are corners; the sizes stay as they are.
         normalized: divide the coordinates by the image's width and height.
         row_order: order of the rows within a map: "HWA" (cells outside, boxes of a cell inside) or "AHW".
     Raises: ValueError naming the field, what was expected and what was given.
@@ -41,6 +42,7 @@ class DefaultBoxSpec:
     clip: bool = False
     normalized: bool = False
     row_order: Literal["HWA", "AHW"] = "HWA"
+    clip_centers: bool = False
 
     def __post_init__(self) -> None:
         name, levels = "DefaultBoxSpec", len(self.feature_maps)
@@ -129,8 +131,11 @@ class DefaultBoxSpec:
         aspect_ratios: Sequence[Sequence[float]],
         steps: Sequence[float] | None = None,
         clip_sizes: bool = True,
+        clip_centers: bool = False,
+        normalized: bool = False,
+        row_order: Literal["HWA", "AHW"] = "HWA",
     ) -> DefaultBoxSpec:
-        """torchvision's DefaultBoxGenerator: scale s_k, sqrt(s_k * s_k+1), then each aspect ratio both ways, pixels.
+        """Scale s_k, sqrt(s_k * s_k+1), then each aspect ratio both ways: torchvision's DefaultBoxGenerator.
 
         Args: scales: one a map and one more, as a share of the image; clip_sizes: no side longer than the image's.
         Source: torchvision.models.detection.anchor_utils.DefaultBoxGenerator (equal to 2 ulp: it multiplies by the
@@ -152,6 +157,9 @@ class DefaultBoxSpec:
             feature_maps=_as_maps(feature_maps),
             box_sizes=tuple(levels),
             steps=None if steps is None else tuple((float(s), float(s)) for s in steps),
+            normalized=normalized,
+            row_order=row_order,
+            clip_centers=clip_centers,
         )
 
 

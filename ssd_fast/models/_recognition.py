@@ -1,0 +1,85 @@
+"""Which network a file's tensors are of, and how its heads are read, for files that do not say so themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ..presets import preset
+from ._blocks import SSDNetwork
+
+__all__ = ["adopt_dialect", "recognize"]
+
+_VGG_HEAD = "head.classification_head.module_list"
+
+# The bias of a class head that only this network has, and the boxes a cell carries there. The first that fits counts.
+_FEATURES = (
+    ("ssdlite300_mobilenet_v2", "class_heads.0.predict.bias", 3),
+    ("ssdlite320_mobilenet_v3_large", f"{_VGG_HEAD}.0.1.bias", 6),
+    ("ssd512_vgg16", f"{_VGG_HEAD}.6.bias", 4),
+    ("ssd300_vgg16", f"{_VGG_HEAD}.0.bias", 4),
+)
+_LAST_STRIDE = "backbone.features.1.0.3.0.weight"  # [80, ...] with MobileNetV3's reduced tail, else [160, ...]
+
+# The presets of a project's networks by the class columns that tell them apart; None: all have the same.
+_PRESETS: dict[tuple[str, str], dict[int | None, str]] = {
+    ("amdegroot", "ssd300_vgg16"): {
+        21: "amdegroot_ssd300_voc",
+        81: "amdegroot_ssd300_coco",
+        201: "amdegroot_ssd300_coco",
+    },
+    ("lufficc", "ssd300_vgg16"): {21: "lufficc_ssd300_voc", 81: "lufficc_ssd300_coco"},
+    ("lufficc", "ssd512_vgg16"): {21: "lufficc_ssd512_voc", 81: "lufficc_ssd512_coco"},
+    ("qfgaohao", "ssd300_vgg16"): {None: "qfgaohao_vgg16"},
+    ("mmdetection", "ssd300_vgg16"): {21: "mmdet_ssd300_voc", 81: "mmdet_ssd300_coco"},
+    ("mmdetection", "ssd512_vgg16"): {21: "mmdet_ssd512_voc", 81: "mmdet_ssd512_coco"},
+}
+
+# What the projects subtract from RGB pixels of 0..255. All of them resize 8-bit images, and so round before they do.
+_CAFFE_MEAN, _MMDETECTION_MEAN = (123.0, 117.0, 104.0), (123.675, 116.28, 103.53)
+
+
+def recognize(tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
+    """The arguments of `make_network` for a network with these tensors, or None if no network has them."""
+    for name, class_bias, boxes_per_cell in _FEATURES:
+        if class_bias in tensors:
+            columns = tensors[class_bias].numel() // boxes_per_cell
+            network: dict[str, Any] = {"name": name, "num_classes": max(2, columns)}
+            if "backbone.conv4_3_norm.weight" in tensors:
+                network["conv4_3_norm"] = "batch_norm"
+            if _LAST_STRIDE in tensors and tensors[_LAST_STRIDE].shape[0] > 80:
+                network["reduced_tail"] = False
+            return network
+    return None
+
+
+def adopt_dialect(network: SSDNetwork, layout: str) -> None:
+    """Gives a network that is to hold another project's weights that project's preset and normalisation.
+
+    mmdetection's preset is changed in one point: its background is the last class column there, the first here.
+
+    Raises: ValueError: the project has no such network, or several presets for it and none for so many classes.
+    """
+    if layout == "own":
+        return
+    presets = _PRESETS.get((layout, network.name), {})
+    name = presets.get(None) or presets.get(network.num_classes)
+    if name is None:
+        raise ValueError(
+            f"a {network.name} of {layout} with {network.num_classes} class columns can have the default boxes of "
+            f"{' or '.join(dict.fromkeys(presets.values())) or 'no known preset'}: make the network, use load_weights, "
+            "set network.preset to one of them, and save_weights"
+        )
+    network.preset = preset(name)
+    mean = _CAFFE_MEAN
+    if layout == "mmdetection":
+        mean = _MMDETECTION_MEAN
+        postprocess = dataclasses.replace(network.preset.postprocess, background=0)
+        loss = network.preset.loss and dataclasses.replace(network.preset.loss, background=0)
+        network.preset = dataclasses.replace(network.preset, postprocess=postprocess, loss=loss)
+    network.preprocessing = dataclasses.replace(
+        network.preprocessing, mean=mean, std=(1.0, 1.0, 1.0), pixel_range=255.0
+    )

@@ -1,0 +1,138 @@
+"""How other projects name and order the tensors of the networks that this package has: key mappings, and nothing else.
+
+own, torchvision  the names of this package; for VGG16 and MobileNetV3 they are torchvision's.
+amdegroot         amdegroot/ssd.pytorch: SSD300.
+lufficc           lufficc/SSD: SSD300 and SSD512.
+qfgaohao          qfgaohao/pytorch-ssd: vgg16-ssd, whose first map goes through a batch norm.
+mmdetection       open-mmlab/mmdetection from 2.14 on: SSD300 and SSD512. Its background is the last class column.
+
+All of them flatten in the order row, column, box of the cell, column of the box, so that heads move as they are but for
+mmdetection's background. A wrapper's prefix "module." (torch's DataParallel) is dropped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+from torch import Tensor
+
+__all__ = ["LAYOUTS", "convert", "detect"]
+
+LAYOUTS = ("own", "torchvision", "amdegroot", "lufficc", "qfgaohao", "mmdetection")
+
+_WRAPPER = "module."
+_BOX_HEAD, _CLASS_HEAD = "head.regression_head.module_list", "head.classification_head.module_list"
+
+# A tensor that files of this layout have and those of no other.
+_MARKERS = {
+    "amdegroot": "vgg.0.weight",
+    "lufficc": "backbone.vgg.0.weight",
+    "qfgaohao": "base_net.0.weight",
+    "mmdetection": "bbox_head.cls_convs.0.0.weight",
+}
+
+# Files that are recognised and that no network of this package can take, by one of their tensors.
+_REFUSED = {
+    "feature_extractor.feature_extractor.0.weight": "NVIDIA's SSD300, whose ResNet this package has no network for",
+    "bbox_head.cls_convs.0.weight": "mmdetection's before 2.14: convert it with its upgrade_ssd_version.py first",
+    "base_net.0.0.weight": "qfgaohao's on a MobileNet, which this package has no network for",
+    "box_head.predictor.cls_headers.0.conv.0.weight": "lufficc's SSDLite, which this package has no network for",
+}
+
+
+def detect(names: Iterable[str]) -> str:
+    """The layout of a file with tensors of these names; "own" if it is none of the others.
+
+    Raises: ValueError: a file of a known project whose network this package does not have, or an older format of it.
+    """
+    present = {name.removeprefix(_WRAPPER) for name in names}
+    for marker, what in _REFUSED.items():
+        if marker in present:
+            raise ValueError(f"the file is {what}")
+    return next((layout for layout, marker in _MARKERS.items() if marker in present), "own")
+
+
+def convert(tensors: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
+    """The tensors under this package's names and in its order; names that the layout does not know stay as they are.
+
+    Raises: ValueError: mmdetection's class heads without the box heads that tell how many boxes a cell carries.
+    """
+    renamed = {_own_name(name.removeprefix(_WRAPPER), layout): tensor for name, tensor in tensors.items()}
+    return _background_first(renamed) if layout == "mmdetection" else renamed
+
+
+def _vgg(match: re.Match[str]) -> str:
+    """The layer of VGG16's flat list, conv1_1 to fc7."""
+    index, rest = int(match[1]), match[2]
+    if index < 23:
+        return f"backbone.features.{index}.{rest}"
+    return f"backbone.extra.0.{index - 23}.{rest}" if index < 30 else f"backbone.extra.0.7.{index - 30}.{rest}"
+
+
+def _flat_extra(match: re.Match[str]) -> str:
+    """The convolution of a flat list, two a block; ours have a ReLU after each."""
+    block, second = divmod(int(match[1]), 2)
+    return f"backbone.extra.{block + 1}.{2 * second}.{match[2]}"
+
+
+def _extra_block(match: re.Match[str]) -> str:
+    """The layer of a block, counted with its ReLUs."""
+    return f"backbone.extra.{int(match[1]) + 1}.{match[2]}.{match[3]}"
+
+
+def _extra_convs(match: re.Match[str]) -> str:
+    """The convolution of a block, its ReLU included."""
+    return f"backbone.extra.{int(match[1]) + 1}.{2 * int(match[2])}.{match[3]}"
+
+
+_RULES: dict[str, tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = {
+    "amdegroot": (
+        (r"vgg\.(\d+)\.(.+)", _vgg),
+        (r"L2Norm\.weight", "backbone.scale_weight"),
+        (r"extras\.(\d+)\.(.+)", _flat_extra),
+        (r"loc\.(.+)", rf"{_BOX_HEAD}.\1"),
+        (r"conf\.(.+)", rf"{_CLASS_HEAD}.\1"),
+    ),
+    "lufficc": (
+        (r"backbone\.vgg\.(\d+)\.(.+)", _vgg),
+        (r"backbone\.l2_norm\.weight", "backbone.scale_weight"),
+        (r"backbone\.extras\.(\d+)\.(.+)", _flat_extra),
+        (r"box_head\.predictor\.reg_headers\.(.+)", rf"{_BOX_HEAD}.\1"),
+        (r"box_head\.predictor\.cls_headers\.(.+)", rf"{_CLASS_HEAD}.\1"),
+    ),
+    "qfgaohao": (
+        (r"base_net\.(\d+)\.(.+)", _vgg),
+        (r"source_layer_add_ons\.0\.(.+)", r"backbone.conv4_3_norm.\1"),
+        (r"extras\.(\d+)\.(\d+)\.(.+)", _extra_block),
+        (r"regression_headers\.(.+)", rf"{_BOX_HEAD}.\1"),
+        (r"classification_headers\.(.+)", rf"{_CLASS_HEAD}.\1"),
+    ),
+    "mmdetection": (
+        (r"backbone\.features\.(\d+)\.(.+)", _vgg),
+        (r"neck\.l2_norm\.weight", "backbone.scale_weight"),
+        (r"neck\.extra_layers\.(\d+)\.(\d+)\.conv\.(.+)", _extra_convs),
+        (r"bbox_head\.reg_convs\.(\d+)\.0\.(.+)", rf"{_BOX_HEAD}.\1.\2"),
+        (r"bbox_head\.cls_convs\.(\d+)\.0\.(.+)", rf"{_CLASS_HEAD}.\1.\2"),
+    ),
+}
+
+
+def _own_name(name: str, layout: str) -> str:
+    for pattern, own in _RULES.get(layout, ()):
+        if match := re.fullmatch(pattern, name):
+            return match.expand(own) if isinstance(own, str) else own(match)
+    return name
+
+
+def _background_first(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Moves the last class column of every default box to the front, in the class heads' weights and biases."""
+    moved = dict(tensors)
+    for name, tensor in tensors.items():
+        if name.startswith(_CLASS_HEAD):
+            boxes = tensors.get(name.replace(_CLASS_HEAD, _BOX_HEAD))
+            boxes_per_cell = boxes.shape[0] // 4 if boxes is not None and boxes.ndim else 0
+            if boxes_per_cell == 0 or tensor.ndim == 0 or tensor.shape[0] % boxes_per_cell:
+                raise ValueError(f"bbox_head.reg_convs does not tell how many boxes a cell {name} has columns for")
+            moved[name] = tensor.unflatten(0, (boxes_per_cell, -1)).roll(1, dims=1).flatten(0, 1)
+    return moved

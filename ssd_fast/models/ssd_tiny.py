@@ -1,0 +1,149 @@
+"""A small SSD that trains from scratch within minutes on a CPU: residual blocks on maps of stride 8, 16 and 32."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..presets import Preset
+from ..specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec, PostprocessSpec
+from ._blocks import SSDNetwork
+from .preprocessing import Preprocessing
+
+__all__ = ["STRIDES", "SSDTiny", "ssd_tiny"]
+
+STRIDES = (8, 16, 32)
+_STEM_CHANNELS = 32
+_CHANNELS = (64, 96, 96)  # of the three maps
+_SIDES = ((14.0, 20.0, 28.0), (40.0, 56.0), (80.0, 112.0))  # of the square default boxes, in pixels of the input
+_BACKGROUND_BIAS = 3.0  # at the start nearly all is background, so the first steps need not learn that
+
+
+class ConvNorm(nn.Sequential):
+    """A convolution that keeps ceil(input / stride) pixels, and its batch norm."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+
+class ResidualBlock(nn.Module):
+    """relu(x + f(x)), f two 3x3 convolutions; the identity at the start."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvNorm(channels, channels)
+        self.second = ConvNorm(channels, channels)
+        nn.init.zeros_(self.second.norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(F.relu(self.first(x), inplace=True)), inplace=True)
+
+
+class Stage(nn.Module):
+    """Halves the map, then one residual block."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.down = ConvNorm(in_channels, out_channels, stride=2)
+        self.block = ResidualBlock(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(F.relu(self.down(x), inplace=True))
+
+
+class SSDTiny(SSDNetwork):
+    """Images of any size fixed when it is made, to square default boxes on three maps of ceil(size / stride) cells.
+
+    The stem goes to a quarter of the size at once: most time of a small network is spent on its largest maps.
+    The box columns are (dx, dy, dw, dh); the class columns are logits of a softmax whose column 0 is the background.
+    """
+
+    name = "ssd_tiny"
+
+    def __init__(self, num_classes: int, size: tuple[int, int], sides: tuple[tuple[float, ...], ...]) -> None:
+        super().__init__(num_classes, _preset(size, sides))
+        self.preprocessing = Preprocessing(
+            size=size, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), pixel_range=1.0, rule="half_pixel"
+        )
+        self.sides = sides
+        self.stem = ConvNorm(3, _STEM_CHANNELS, 7, stride=4)
+        self.stages = nn.ModuleList(
+            Stage(*channels) for channels in zip((_STEM_CHANNELS, *_CHANNELS[:-1]), _CHANNELS, strict=True)
+        )
+        per_map = list(zip(_CHANNELS, self.preset.default_boxes.boxes_per_cell, strict=True))
+        self.box_heads = nn.ModuleList(nn.Conv2d(channels, boxes * 4, 3, padding=1) for channels, boxes in per_map)
+        self.class_heads = nn.ModuleList(
+            nn.Conv2d(channels, boxes * num_classes, 3, padding=1) for channels, boxes in per_map
+        )
+        self._initialize()
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {"size": list(self.preprocessing.size), "sides": [list(level) for level in self.sides]}
+
+    def head_maps(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        x = F.relu(self.stem(images), inplace=True)
+        bbox_maps, cls_maps = [], []
+        for stage, box_head, class_head in zip(self.stages, self.box_heads, self.class_heads, strict=True):
+            x = stage(x)
+            bbox_maps.append(box_head(x))
+            cls_maps.append(class_head(x))
+        return bbox_maps, cls_maps
+
+    def _initialize(self) -> None:
+        for module in self.modules():
+            if isinstance(module, ConvNorm):
+                nn.init.kaiming_normal_(module.conv.weight, mode="fan_out", nonlinearity="relu")
+        for head in (*self.box_heads, *self.class_heads):
+            assert isinstance(head, nn.Conv2d) and head.bias is not None
+            nn.init.normal_(head.weight, std=0.01)
+            nn.init.zeros_(head.bias)
+        with torch.no_grad():
+            for head in self.class_heads:
+                head.bias[:: self.num_classes] = _BACKGROUND_BIAS  # type: ignore[index, operator]
+
+
+def ssd_tiny(
+    num_classes: int, size: Sequence[int] = (240, 320), sides: Sequence[Sequence[float]] | None = None
+) -> SSDTiny:
+    """A new SSDTiny, randomly initialised, to be trained by `ssd_fast.training`.
+
+    Args:   num_classes: columns of cls_logits, background included.
+            size: (height, width) of the input in pixels, any; keep the shape of the photos and it is not distorted.
+            sides: for each of the maps of stride 8, 16 and 32 the sides of its square default boxes in pixels of the
+                input; None: 14 to 112 in steps of about 1.4. `ssd_fast.training.fit_sides` fits them to ground truths.
+    Raises: ValueError: fewer than 2 classes, a size below 1, sides that are not three lists of positive numbers.
+    """
+    if len(size) != 2 or any(int(length) != length or length < 1 for length in size):
+        raise ValueError(f"ssd_tiny: size: expected two positive lengths (h, w), got {size!r}")
+    levels = _SIDES if sides is None else tuple(tuple(float(side) for side in level) for level in sides)
+    if len(levels) != len(STRIDES):
+        raise ValueError(f"ssd_tiny: sides: expected one list for each stride {STRIDES}, got {sides!r}")
+    return SSDTiny(num_classes, (int(size[0]), int(size[1])), levels)
+
+
+def _preset(size: tuple[int, int], sides: tuple[tuple[float, ...], ...]) -> Preset:
+    """torchvision's dialect, with the default boxes of the network's own maps."""
+    maps = tuple((math.ceil(size[0] / stride), math.ceil(size[1] / stride)) for stride in STRIDES)
+    # Steps are the strides, also where the last cells reach past the image: so every cell sees its box alike.
+    steps = tuple((float(stride), float(stride)) for stride in STRIDES)
+    return Preset(
+        "ssd_tiny",
+        DefaultBoxSpec(
+            image_size=size,
+            feature_maps=maps,
+            box_sizes=tuple(tuple((side, side) for side in level) for level in sides),
+            steps=steps,
+        ),
+        BoxCoderSpec(log_scale_clamp=(-math.inf, math.log(1000 / 16))),
+        MatcherSpec(),
+        LossSpec(),
+        PostprocessSpec(iou_threshold=0.5, clip="before_nms"),
+    )

@@ -1,0 +1,131 @@
+"""Head outputs and ground truths that a golden file's maker and its test compute alike, by integer arithmetic alone.
+
+Random generators may change from version to version; these numbers cannot, so the golden files hold outputs only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+_GRID = 4096  # every value is a multiple of 1 / _GRID, hence exact in float32
+_LARGE_EVERY = 97  # rows of head_outputs
+
+
+def noise(seed: int, *shape: int) -> np.ndarray:
+    """float32 in [-1, 1): multiples of 1 / 4096, by the finaliser of SplitMix64."""
+    bits = hashed(seed, *shape)
+    return ((bits % np.uint64(2 * _GRID)).astype(np.float32) - _GRID) / np.float32(_GRID)
+
+
+def hashed(seed: int, *shape: int) -> np.ndarray:
+    """uint64 of a shape, each a hash of seed and position."""
+    z = np.arange(int(np.prod(shape)), dtype=np.uint64) + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (z ^ (z >> np.uint64(31))).reshape(shape)
+
+
+def head_outputs(
+    num_rows: int, num_columns: int, *, background: int | None = 0, floor: float = -10.5, seed: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """(cls_logits [2, P, C], bbox_regression [2, P, 4]) of two images, float32.
+
+    Objects are runs of neighbouring rows that agree on a class, over a floor from which some hundred rows a class pass
+    a threshold of 0.01, so that every stage has work: more candidates than top_k, overlaps to suppress, a full
+    keep_top_k. The second image has a lower floor. Some rows ask for sizes that only a clamp of the log scale limits.
+    background: -1 is the last column, None: there is none.
+    """
+    objects = 40
+    logits = 6 * noise(seed, 2, num_rows, num_columns) + np.float32(floor)
+    logits[1] -= 2
+    if background is None:
+        classes = np.arange(num_columns)
+    else:
+        classes = np.delete(np.arange(num_columns), background)
+        logits[..., background] = 2 * noise(seed + 1, 2, num_rows) + 2
+    logits[..., classes[0]] += 4  # a class with more candidates than any top_k
+    picks = hashed(seed + 2, 2, objects, 2)
+    strength = noise(seed + 3, 2, objects, 8)
+    for image in range(2):
+        for i in range(objects):
+            row = int(picks[image, i, 0] % np.uint64(num_rows))
+            column = classes[int(picks[image, i, 1] % np.uint64(len(classes)))]
+            rows = [min(row + step, num_rows - 1) for step in (0, 1, 2, 3, 6, 7, 12, 13)]
+            logits[image, rows, column] = 4 + 3 * strength[image, i]
+    deltas = np.float32(1.5) * noise(seed + 4, 2, num_rows, 4)
+    deltas[:, ::_LARGE_EVERY, 2:] *= 20  # beyond ln(1000 / 16) / 0.2, both ways
+    return logits.astype(np.float32), deltas.astype(np.float32)
+
+
+def around_a_threshold(logits: np.ndarray) -> np.ndarray:
+    """Logits of sigmoids of which some are 0 exactly, their score therefore a threshold of 0.5, which is in or out."""
+    shifted = logits - 4
+    return np.where(np.abs(shifted) < 0.25, np.float32(0), shifted)
+
+
+def halves(num_columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """(logits [1, P, C] of sigmoids, boxes [P, 4] xyxy) of 64 objects, each with a box, half of it and most of it.
+
+    All of it is exact in float32, so the half has an IoU of exactly 0.5 with the box. It has another class. Every
+    fourth object stands alone with a score of exactly 0.5.
+    """
+    cells = np.arange(64)
+    corner = np.stack((cells % 8, cells // 8), 1) * 32 + 2
+    size = np.array([16, 24])
+    box = np.concatenate((corner, corner + size), 1)
+    half = np.concatenate((corner, corner + size * [1, 0.5]), 1)
+    inner = np.concatenate((corner + np.array([4, 0]), corner + size), 1)  # IoU 0.75 with the box, 3 / 7 with the half
+    boxes = np.stack((box, half, inner), 1).reshape(-1, 4) / 256
+    logits = np.full((64, 3, num_columns), -8, np.float32)
+    columns = (hashed(21, 64) % np.uint64(num_columns)).astype(np.int64)
+    for i, column in enumerate(columns):
+        if i % 4 == 3:
+            logits[i, 0, column] = 0
+        else:
+            for shape, strength in enumerate((4, 3, 2)):
+                logits[i, shape, (column + shape) % num_columns] = strength - i / 64
+    return logits.reshape(1, -1, num_columns), boxes.astype(np.float32)
+
+
+def exact_scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(logits [1, P, 2] of a softmax, boxes [P, 4], ground truths [64, 4]): values that lie on thresholds exactly.
+
+    The boxes of `halves`, all of one class: the half of a box has an IoU of 0.5 with the box and its ground truth, and
+    every fourth object a score of 0.5.
+    """
+    logits, boxes = halves(1)
+    return np.concatenate((np.zeros_like(logits), logits), 2), boxes, boxes[::3].copy()
+
+
+def sampled_rows(num_rows: int) -> np.ndarray:
+    """Rows whose decoded boxes a golden file holds: all that ask for large sizes, and as many others."""
+    rows = np.arange(num_rows)
+    return rows[rows % _LARGE_EVERY < 2]
+
+
+def ground_truth(side: int = 300, num_classes: int = 20) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(boxes float32 [G, 4] xyxy, labels int64 [G] in 1..num_classes) of three images, in whole pixels.
+
+    An ordinary image, one with a single object, and a crowd of 40: the second 20 are the first, a pixel larger, so that
+    two objects claim each default box.
+    """
+    images = []
+    for seed, count, smallest in ((11, 6, 20), (12, 1, 60), (13, 40, 24)):
+        bits = hashed(seed, count, 5).astype(np.int64) & 0xFFFF
+        sizes = smallest + bits[:, 2:4] % (side // 2 if count < 40 else side // 4)
+        corner = bits[:, 0:2] % (side - sizes)
+        if count == 40:
+            corner[20:], sizes[20:] = corner[:20], sizes[:20] + 1
+        boxes = np.concatenate((corner, corner + sizes), 1).astype(np.float32)
+        images.append((boxes, 1 + bits[:, 4] % num_classes))
+    return images
+
+
+def digest(*arrays: np.ndarray) -> int:
+    """Of the values, so that a golden file can say which inputs it belongs to."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        sha.update(np.ascontiguousarray(array).tobytes())
+    return int(sha.hexdigest()[:15], 16)

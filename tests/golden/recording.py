@@ -1,0 +1,77 @@
+"""What a golden file of a dialect holds: the original's answers to `dialect_inputs`. Used by the make_*.py here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+import dialect_inputs  # noqa: E402
+
+Detections = list[dict[str, Tensor]]
+Truths = list[tuple[Tensor, Tensor]]
+
+
+def record(
+    side: int,
+    columns: int,
+    default_boxes: Tensor,  # xyxy, as the matching sees them
+    match: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],  # boxes, labels from 1 -> offsets, labels of the rows
+    decode: Callable[[Tensor], Tensor],  # [P, 4] -> xyxy
+    loss: Callable[[Tensor, Tensor, Truths], tuple[Tensor, ...]] | None,  # logits, deltas, ground truth -> losses
+    detect: Callable[[Tensor, Tensor], Detections] | None,  # logits, deltas -> boxes, scores and labels of each image
+    *,
+    exact: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]] | None = None,
+    more: dict[str, Callable[[Tensor, Tensor], Detections]] | None = None,  # other settings of detect, by prefix
+    unit: int | None = None,  # that the ground truth is divided by; the side of the image if None
+    background: int = 0,
+    **options: Any,  # of head_outputs
+) -> dict[str, Any]:
+    """The original's answers as arrays. Labels of ground truths count from 1, whatever the column of the background.
+
+    exact: what the original makes of an exact scene with thresholds of 0.5: (logits [1, P, 2], boxes xyxy, ground
+    truths) -> the match of each box (-1: background) and, if that can be asked for, the scores kept by NMS.
+    """
+    num_rows = len(default_boxes)
+    outputs = dialect_inputs.head_outputs(num_rows, columns, background=background, **options)
+    truths = dialect_inputs.ground_truth(side, columns - 1)
+    logits, deltas = (torch.from_numpy(x) for x in outputs)
+    arrays: dict[str, Any] = {
+        "inputs": dialect_inputs.digest(*outputs, *(x for pair in truths for x in pair)),
+        "boxes_xyxy": default_boxes.T.numpy(),  # transposed: compresses better
+    }
+    scaled = [(torch.from_numpy(boxes) / (unit or side), torch.from_numpy(labels)) for boxes, labels in truths]
+    matched = []
+    for n, (boxes, _) in enumerate(scaled):
+        offsets, labels = match(boxes, 1 + torch.arange(len(boxes)))  # each ground truth a class of its own
+        matched.append(labels.numpy().astype(np.int16) - 1)
+        arrays[f"encoded_{n}"] = offsets[labels > 0].numpy()
+    arrays["matched_idxs"] = np.stack(matched)
+    arrays["decoded"] = decode(deltas[0].clone())[dialect_inputs.sampled_rows(num_rows)].numpy()
+    if loss is not None:
+        arrays["losses"] = np.array([float(value) for value in loss(logits, deltas, [scaled[0], scaled[2]])])
+    for prefix, run in {"detected": detect, **(more or {})}.items():
+        for n, found in enumerate(run(logits.clone(), deltas.clone()) if run else []):
+            order = torch.sort(found["scores"], descending=True, stable=True).indices
+            for key, value in found.items():
+                arrays[f"{prefix}_{key}_{n}"] = value[order].numpy().astype(np.int16 if key == "labels" else np.float32)
+    if exact is not None:
+        matched_idxs, kept = exact(*(torch.from_numpy(x) for x in dialect_inputs.exact_scene()))
+        arrays["exact_matched_idxs"] = matched_idxs.numpy().astype(np.int16)
+        if kept is not None:
+            arrays["exact_scores"] = torch.sort(kept, descending=True).values.numpy()
+    return arrays
+
+
+def save(folder: str, out: str | None, name: str, arrays: dict[str, Any]) -> None:
+    path = Path(out) if out else HERE / folder
+    path.mkdir(exist_ok=True)
+    np.savez_compressed(path / f"{name}.npz", **arrays)

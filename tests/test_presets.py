@@ -1,0 +1,197 @@
+"""Presets against the projects that they are named after, whose answers to the same inputs are in tests/golden."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import dialect_inputs
+import dialects
+import numpy as np
+import pytest
+import torch
+from comparators import Candidates, Limits, assert_same_detections
+from dialects import Dialect, detected, ulp_difference
+from match_comparator import matching_differences
+
+import ssd_fast
+from ssd_fast import DefaultBoxSpec, PostprocessSpec, reference
+
+ALL = {dialect.name: dialect for dialect in dialects.ALL}
+DETECTED = [name for name, dialect in ALL.items() if "detected_scores_0" in dialect.golden]
+
+
+@pytest.fixture(params=ALL)
+def dialect(request) -> Dialect:
+    return ALL[request.param]
+
+
+def default_boxes(dialect: Dialect) -> torch.Tensor:
+    return ssd_fast.default_boxes(dialect.preset.default_boxes)
+
+
+def test_inputs_are_those_of_the_golden_file(dialect):
+    assert dialect.digest() == int(dialect.golden["inputs"])
+
+
+def test_default_boxes(dialect):
+    expected = torch.from_numpy(np.ascontiguousarray(dialect.golden["boxes_xyxy"].T))
+    difference = ulp_difference(default_boxes(dialect), expected)
+    assert difference.max() <= dialect.boxes_ulp
+
+
+def test_encode(dialect):
+    boxes, _ = dialect.ground_truth()
+    for n, matched in enumerate(torch.from_numpy(dialect.golden["matched_idxs"]).long()):
+        rows = (matched >= 0).nonzero()[:, 0]
+        actual = ssd_fast.encode_boxes(boxes[n][matched[rows]], default_boxes(dialect)[rows], dialect.preset.coder)
+        expected = torch.from_numpy(dialect.golden[f"encoded_{n}"])
+        assert len(rows) > 0
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_decode(dialect):
+    _, deltas = dialect.head_outputs()
+    boxes = ssd_fast.decode_boxes(deltas[0], default_boxes(dialect), dialect.preset.coder)
+    rows = torch.from_numpy(dialect_inputs.sampled_rows(len(boxes)))
+    expected = torch.from_numpy(dialect.golden["decoded"])
+    assert ulp_difference(boxes[rows], expected).max() <= dialect.decoded_ulp
+    log_scale = 0.2 * deltas[0, rows, 2:]
+    assert log_scale.max() > 5 and log_scale.min() < -5  # some rows reach a clamp where there is one
+
+
+def test_match(dialect):
+    boxes, _ = dialect.ground_truth()
+    matcher = dialect.preset.matcher
+    excused = 0
+    expected = torch.from_numpy(dialect.golden["matched_idxs"]).long()
+    for n, actual in enumerate(ssd_fast.match(boxes, default_boxes(dialect), matcher)):
+        differences, more = matching_differences(
+            actual, expected[n], boxes[n], default_boxes(dialect), matcher, union_epsilon=dialect.iou_epsilon
+        )
+        assert not differences, "\n".join(differences[:10])
+        excused += more
+    assert excused <= 8  # of 160 to 420 positives
+
+
+def test_exact_thresholds(dialect):
+    """An IoU of exactly the thresholds of matching and of NMS, and a score of exactly that of candidates."""
+    golden, preset = dialect.golden, dialect.preset
+    if "exact_matched_idxs" not in golden:  # those that add to the union: no IoU of theirs is exact
+        assert dialect.iou_epsilon > 0
+        return
+    logits, boxes, truths = (torch.from_numpy(x) for x in dialect_inputs.exact_scene())
+    matched = ssd_fast.match([truths], boxes, preset.matcher)[0]
+    assert matched.tolist() == golden["exact_matched_idxs"].tolist()
+    if "exact_scores" not in golden:
+        return
+    fixed = dialect.folder == "nvidia"  # whose score threshold is no parameter
+    score_threshold = preset.postprocess.score_threshold if fixed else 0.5
+    spec = dataclasses.replace(
+        preset.postprocess, score_threshold=score_threshold, iou_threshold=0.5, row_order="HWA", keep_top_k=1000
+    )
+    found = ssd_fast.postprocess(
+        logits, torch.zeros(1, len(boxes), 4), boxes, spec, coder=preset.coder, image_sizes=(1, 1)
+    )
+    assert int(found.counts) == len(golden["exact_scores"])
+    np.testing.assert_allclose(found.scores[0, : len(golden["exact_scores"])], golden["exact_scores"], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name, dialect in ALL.items() if dialect.preset.loss is not None])
+def test_loss(name):
+    """Given the original's matching, so that its ties play no part."""
+    dialect = ALL[name]
+    preset, golden = dialect.preset, dialect.golden
+    boxes, labels = dialect.ground_truth()
+    logits, deltas = dialect.head_outputs()
+    images = [0, 2]
+    losses = ssd_fast.multibox_loss(
+        logits,
+        deltas,
+        [boxes[n] for n in images],
+        [labels[n] for n in images],
+        torch.from_numpy(golden["matched_idxs"]).long()[images],
+        default_boxes(dialect),
+        coder=preset.coder,
+        loss=preset.loss,
+    )
+    actual = [float(losses["bbox_regression"]), float(losses["classification"])]
+    expected = golden["losses"].tolist()
+    assert min(expected) > 1
+    if len(expected) == 1:  # the original returns the sum
+        actual = [sum(actual)]
+    assert actual == pytest.approx(expected, rel=1e-5)
+
+
+# ---- postprocess ----------------------------------------------------------------------------------------------------
+
+
+def sizes(dialect: Dialect) -> dict[str, tuple[float, float] | None]:
+    """The original's images, in its unit of detections."""
+    side = dialect.side
+    if dialect.folder == "mmdetection":
+        return {"image_sizes": (side, side), "original_sizes": (side / 0.8, side / 0.5)}
+    if dialect.folder == "tensorflow":
+        return {"image_sizes": (1, 1), "original_sizes": None}
+    if dialect.name.startswith(("lufficc", "qfgaohao")):
+        return {"image_sizes": (1, 1), "original_sizes": (side, side)}
+    return {"image_sizes": None, "original_sizes": None}
+
+
+def candidates(dialect: Dialect) -> Candidates:
+    """What NMS chooses from."""
+    logits, deltas = dialect.head_outputs()
+    boxes = reference.decode_boxes(deltas, default_boxes(dialect), dialect.preset.coder)
+    if dialect.preset.postprocess.clip == "before_nms":
+        boxes = boxes.clamp(0, dialect.side)
+    image, original = sizes(dialect).values()
+    if original is not None:
+        boxes = boxes * (torch.tensor(original) / torch.tensor(image))[[1, 0, 1, 0]]
+    sigmoid = dialect.preset.postprocess.activation == "sigmoid"
+    return Candidates(boxes, logits.sigmoid() if sigmoid else logits.softmax(-1))
+
+
+@pytest.mark.parametrize("name", DETECTED)
+def test_postprocess(name):
+    dialect = ALL[name]
+    check_detections(dialect, dialect.preset.postprocess, "detected")
+
+
+@pytest.mark.parametrize("name", [name for name, dialect in ALL.items() if "all_scores_0" in dialect.golden])
+def test_postprocess_before_keep_top_k(name):
+    """All that NMS keeps, which shows how many candidates it is given: keep_top_k hides that."""
+    dialect = ALL[name]
+    check_detections(dialect, dataclasses.replace(dialect.preset.postprocess, keep_top_k=4000), "all")
+
+
+def check_detections(dialect: Dialect, spec: PostprocessSpec, prefix: str) -> None:
+    logits, deltas = dialect.head_outputs()
+    if dialect.folder == "nvidia":  # as the network's convolutions leave them
+        logits, deltas = (head_maps(x, dialect.preset.default_boxes) for x in (logits, deltas))
+    boxes = default_boxes(dialect)
+    actual = ssd_fast.postprocess(logits, deltas, boxes, spec, coder=dialect.preset.coder, **sizes(dialect))
+    expected = detected(dialect.golden, prefix)
+    assert min(len(image["scores"]) for image in expected) >= 100
+    assert actual.counts.max() < 4000
+    excused = assert_same_detections(actual, expected, limits(dialect, spec), candidates(dialect)).excused
+    assert len(excused) <= 2
+
+
+def head_maps(rows: torch.Tensor, spec: DefaultBoxSpec) -> list[torch.Tensor]:
+    """[N, P, values] in the order A, H, W as maps [N, values * A, h, w], channel value * A + a: NVIDIA's bbox_view."""
+    counts = [h * w * a for (h, w), a in zip(spec.feature_maps, spec.boxes_per_cell, strict=True)]
+    levels = rows.split(counts, 1)
+    return [
+        level.transpose(1, 2).reshape(len(rows), -1, *size)
+        for level, size in zip(levels, spec.feature_maps, strict=True)
+    ]
+
+
+def limits(dialect: Dialect, spec: PostprocessSpec) -> Limits:
+    pixels = sizes(dialect)["original_sizes"] is not None
+    return Limits(
+        spec.score_threshold,
+        spec.iou_threshold,
+        spec.keep_top_k,
+        spec.top_k,
+        box=5e-3 if pixels else 2e-5,
+    )

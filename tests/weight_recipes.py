@@ -1,0 +1,46 @@
+"""Weights that follow from a tensor's name and shape alone, so that no file of 100 MB is kept to test a network."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_L2_NORM_SCALES = ("scale_weight", "L2Norm.weight", "l2_norm.weight")
+
+
+def weights(tensors: Iterable[tuple[str, Sequence[int]]]) -> dict[str, Tensor]:
+    """A state_dict of these names and shapes."""
+    return {name: weight(name, tuple(shape)) for name, shape in tensors}
+
+
+def weight(name: str, shape: tuple[int, ...]) -> Tensor:
+    """The tensor of this name: convolutions that keep the size of what ReLU passes on, everything else near 0 or 1."""
+    if name.endswith("num_batches_tracked"):
+        return torch.zeros(shape, dtype=torch.int64)
+    if len(shape) == 4:
+        limit = math.sqrt(6 / math.prod(shape[1:]))
+        low, high = -limit, limit
+    elif name.endswith(_L2_NORM_SCALES):
+        low, high = 10.0, 30.0
+    elif name.endswith((".weight", ".running_var")):
+        low, high = 0.5, 1.5
+    else:
+        low, high = -0.3, 0.3
+    return torch.from_numpy(low + (high - low) * _uniform(name, math.prod(shape))).view(shape)
+
+
+def image(side: int) -> Tensor:
+    """[1, 3, side, side] of a network's input, without its preprocessing, in -1.5..1.5."""
+    return torch.from_numpy(3 * _uniform(f"image {side}", 3 * side * side) - np.float32(1.5)).view(1, 3, side, side)
+
+
+def _uniform(name: str, count: int) -> np.ndarray:
+    """float32 in 0..1, of the raw bits of a generator whose stream NumPy promises not to change."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+    raw = np.random.PCG64(seed).random_raw(-(-count // 4)).astype("<u8")
+    return raw.view("<u2")[:count].astype(np.float32) / np.float32(65536)
