@@ -1,0 +1,78 @@
+"""Default boxes as (cx, cy, w, h) in shares of the image, which is how Caffe's PyTorch ports hand them around."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..specs import DefaultBoxSpec
+from ._inputs import require
+
+
+def square_spec(
+    op: str,
+    side: int,
+    feature_maps: Sequence[int],
+    *,
+    min_sizes: Sequence[float],
+    max_sizes: Sequence[float],
+    aspect_ratios: Sequence[Sequence[float]],
+    steps: Sequence[float],
+    clip: bool,
+    row_order: Literal["HWA", "AHW"] = "HWA",
+) -> DefaultBoxSpec:
+    """A square network's boxes: min, sqrt(min * max), then each aspect ratio and its inverse; sizes in pixels.
+
+    clip: clamp centres and sizes to the image, as the ports do, and not the corners.
+    op: names the caller in messages.
+    Raises: ValueError: not as many entries as maps; more than 8 maps; sizes or steps that are no positive numbers.
+    """
+    given = {"min_sizes": min_sizes, "max_sizes": max_sizes, "aspect_ratios": aspect_ratios, "steps": steps}
+    for name, entries in given.items():
+        require(len(entries) == len(feature_maps), op, name, f"{len(feature_maps)} entries, one a map", entries)
+    levels = []
+    for low, high, ratios in zip(min_sizes, max_sizes, aspect_ratios, strict=True):
+        mean = math.sqrt(low * high)
+        sides = [(low, low), (mean, mean)]
+        for root in map(math.sqrt, ratios):
+            sides += [(low * root, low / root), (low / root, low * root)]
+        limit = side if clip else math.inf
+        levels.append(tuple((float(min(w, limit)), float(min(h, limit))) for w, h in sides))
+    return DefaultBoxSpec(
+        image_size=(side, side),
+        feature_maps=tuple((int(cells), int(cells)) for cells in feature_maps),
+        box_sizes=tuple(levels),
+        steps=tuple((float(step), float(step)) for step in steps),
+        clip_centers=clip,
+        normalized=True,
+        row_order=row_order,
+    )
+
+
+def center_form(spec: DefaultBoxSpec) -> Tensor:
+    """[P, 4] float32 (cx, cy, w, h) in shares of the image: computed in double and rounded once, as the ports do.
+
+    ssd_fast.default_boxes gives the corners of the same boxes; from those, centres would be a rounding off.
+    """
+    height, width = spec.image_size
+    levels = []
+    for (rows, columns), sizes, (step_y, step_x) in zip(
+        spec.feature_maps, spec.box_sizes, spec.level_steps, strict=True
+    ):
+        cx = (torch.arange(columns, dtype=torch.float64) + spec.offset) / (width / step_x)
+        cy = (torch.arange(rows, dtype=torch.float64) + spec.offset) / (height / step_y)
+        w, h = (torch.tensor(sizes, dtype=torch.float64) / torch.tensor([width, height])).unbind(-1)
+        boxes = torch.stack(torch.broadcast_tensors(cx[None, :, None], cy[:, None, None], w, h), -1)
+        levels.append((boxes.permute(2, 0, 1, 3) if spec.row_order == "AHW" else boxes).reshape(-1, 4))
+    boxes = torch.cat(levels).float()
+    return boxes.clamp(0, 1) if spec.clip_centers else boxes
+
+
+def corner_form(boxes: Tensor) -> Tensor:
+    """(cx, cy, w, h) to xyxy, in float32 as the ports do, so that matching sees the very boxes that they match."""
+    centres, halves = boxes[..., :2], boxes[..., 2:] / 2
+    return torch.cat((centres - halves, centres + halves), -1)
