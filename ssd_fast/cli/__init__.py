@@ -9,6 +9,8 @@ import typer
 from .demo import demo
 from .detect import detect
 from .doctor import doctor
+from .evaluate import eval
+from .train import train
 
 __all__ = ["app", "main"]
 
@@ -38,7 +40,7 @@ def _options(
     """SSD object detection with hand-written kernels."""
 
 
-for command in (detect, demo, doctor):
+for command in (detect, demo, doctor, eval, train):
     app.command()(command)
 
 

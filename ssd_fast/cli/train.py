@@ -1,0 +1,220 @@
+"""`ssd-fast train`: a detector for photos and boxes of one's own."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from ._output import choose_device, err, fail, out, print_json
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..datasets import DetectionDataset
+    from ..evaluation import Evaluation
+    from ..training import Step
+
+_PROBLEMS_SHOWN = 5
+
+
+def train(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", show_default=False, help="A folder or a COCO JSON.")],
+    folder: Annotated[Path, typer.Option("--out", metavar="RUN", file_okay=False, help="The folder of the training.")],
+    split: Annotated[str | None, typer.Option(help="Which part to train on, such as trainval.")] = None,
+    eval_split: Annotated[str | None, typer.Option(help="Which part to measure the result on at the end.")] = None,
+    layout: Annotated[str, typer.Option("--format", help="auto, voc, coco or folder.")] = "auto",
+    policy: Annotated[str, typer.Option(help="Faulty boxes: drop, clip or raise.")] = "drop",
+    model: Annotated[
+        str | None, typer.Option(help="A network of ssd_fast.models.", show_default="ssd_tiny, or that of --weights")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Input of ssd_tiny.", show_default="240x320 or the photos' shape")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE|coco", help="Weights to start from, all but the class heads.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1)] = 45,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images an iteration, over all processes.")] = 8,
+    lr: Annotated[float, typer.Option(help="The highest learning rate.")] = 1.5e-3,
+    optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
+    loss: Annotated[str, typer.Option(help="Of the classes: softmax or focal.")] = "softmax",
+    flip: Annotated[str, typer.Option(help="none, horizontal or both ways, for photos without an up.")] = "horizontal",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda or cuda:1.", show_default="the GPU, if there is one")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that augment images; 0: none but this.")] = 0,
+    cache: Annotated[bool, typer.Option(help="Keep the shrunk photos in memory.")] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue RUN; the other options must be the same.")] = False,
+    log_every: Annotated[int, typer.Option(min=1, help="Iterations a line of log.jsonl.")] = 1,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(min=1, help="Iterations a checkpoint.", show_default="an epoch's")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Train a detector; several GPUs: torchrun --nproc-per-node N -m ssd_fast train ..."""
+    chosen = choose_device(device)
+    input_size = _parse_size(size)
+    _check_choice("--format", layout, ("auto", "voc", "coco", "folder"))
+    _check_choice("--policy", policy, ("drop", "clip", "raise"))
+    from .. import training
+
+    given = {"optimizer": optimizer, "loss": loss, "flip": flip, "precision": precision, "seed": seed}
+    try:
+        config = training.TrainingConfig(epochs=epochs, batch_size=batch_size, learning_rate=lr, **given)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    evaluation = None
+    try:
+        with training.joined_processes(chosen) as (processes, own):
+            data = _open(dataset, split, layout, policy, quiet=not processes.is_main)
+            test = None
+            if eval_split is not None:
+                _require_evaluation()
+                test = _open(dataset, eval_split, layout, policy, quiet=not processes.is_main, classes=data.classes)
+            network = training.start_network(data, name=model, size=input_size, weights=_file(weights), seed=seed)
+            begin = time.perf_counter()
+            with _Bar(processes.is_main) as bar:
+                written = training.train(
+                    network,
+                    data,
+                    config,
+                    folder,
+                    device=own,
+                    processes=processes,
+                    workers=workers,
+                    cache=cache,
+                    resume=resume,
+                    log_every=log_every,
+                    checkpoint_every=checkpoint_every,
+                    on_step=bar.show,
+                )
+            seconds = time.perf_counter() - begin
+        if not processes.is_main:
+            return
+        if test is not None:
+            evaluation = _evaluate(written, test, own)
+            training.log_evaluation(folder, eval_split, evaluation.to_dict())
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
+        fail(error)
+    except KeyboardInterrupt:
+        fail(f"interrupted; the same command with --resume continues from the last checkpoint in {folder}")
+
+    follow_up = _follow_up(dataset, written, eval_split)
+    if as_json:
+        print_json(
+            {
+                "weights": str(written),
+                "images": len(data),
+                "classes": list(data.classes),
+                "iterations": bar.last.iteration if bar.last else 0,
+                "losses": bar.last.losses if bar.last else None,
+                "seconds": round(seconds, 3),
+                "problems": [str(problem) for problem in data.problems],
+                "evaluation": None if evaluation is None else evaluation.to_dict(),
+                "next": follow_up,
+            }
+        )
+        return
+    if evaluation is not None:
+        out.print(evaluation.table())
+        out.print(evaluation.summary())
+    out.print(Text(f"{written} written after {seconds:.0f} s; now try: {follow_up}"), soft_wrap=True)
+
+
+class _Bar:
+    """The steps of a training on stderr: loss, images a second, time left."""
+
+    def __init__(self, visible: bool) -> None:
+        columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, TextColumn("{task.fields[text]}"), console=err, disable=not visible)
+        self._task = self._progress.add_task("training", total=None, epoch=1, text="")
+        self.last: Step | None = None
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def show(self, step: Step) -> None:
+        self.last = step
+        losses = "  ".join(f"{name} {value:.3f}" for name, value in step.losses.items())
+        self._progress.update(
+            self._task,
+            total=step.iterations,
+            completed=step.iteration,
+            epoch=step.epoch,
+            text=f"{losses}  {step.images_per_second:.0f} images/s",
+        )
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text)
+    if found is None:
+        raise typer.BadParameter(f"expected HEIGHTxWIDTH such as 240x320, got {text!r}", param_hint="--size")
+    return int(found[1]), int(found[2])
+
+
+def _check_choice(option: str, given: str, allowed: tuple[str, ...]) -> None:
+    if given not in allowed:
+        raise typer.BadParameter(f"expected one of {', '.join(allowed)}, got {given!r}", param_hint=option)
+
+
+def _file(weights: str | None) -> Path | None:
+    """The weight file; "coco": that of the package."""
+    if weights != "coco":
+        return None if weights is None else Path(weights)
+    from ..assets import asset_path
+
+    return asset_path("ssdlite300_mobilenet_v2_coco.safetensors")
+
+
+def _open(
+    path: Path, split: str | None, layout: Any, policy: Any, *, quiet: bool, classes: tuple[str, ...] | None = None
+) -> DetectionDataset:
+    """The data set; what is wrong in it goes to stderr."""
+    from ..datasets import open_dataset
+    from ..ground_truth import GroundTruthWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GroundTruthWarning)  # whose message is for programmers; the same follows
+        data = open_dataset(path, split, format=layout, policy=policy, classes=classes)
+    for problem in () if quiet else data.problems[:_PROBLEMS_SHOWN]:
+        err.print(Text.assemble(("warning: ", "yellow"), str(problem)), soft_wrap=True)
+    if (more := len(data.problems) - _PROBLEMS_SHOWN) > 0 and not quiet:
+        err.print(Text.assemble(("warning: ", "yellow"), f"and {more} more; --json lists all"), soft_wrap=True)
+    return data
+
+
+def _require_evaluation() -> None:
+    """Raises: ImportError, before minutes of work: no pycocotools."""
+    from ..evaluation.coco import require_pycocotools
+
+    require_pycocotools()
+
+
+def _evaluate(weights: Path, data: DetectionDataset, device: torch.device) -> Evaluation:
+    from ..detector import load_detector
+    from ..evaluation import evaluate
+
+    with err.status(f"evaluating {len(data)} images"):
+        return evaluate(load_detector(weights, device=device), data)
+
+
+def _follow_up(dataset: Path, weights: Path, eval_split: str | None) -> str:
+    """The command to run next."""
+    arguments = ["detect", "IMAGE", "--out", "pictures"] if eval_split else ["eval", str(dataset)]
+    return shlex.join(["ssd-fast", *arguments, "--weights", str(weights)])

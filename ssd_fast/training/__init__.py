@@ -1,0 +1,25 @@
+"""Training an SSD on a data set of one's own: deterministic, resumable to the bit, on one device or several."""
+
+from .checkpoint import CheckpointError
+from .config import TrainingConfig
+from .distributed import Processes, joined_processes
+from .heads import fit_sides, training_preset
+from .log import Step
+from .run import log_evaluation
+from .starting import default_size, start_network
+from .trainer import NonFiniteLossError, train
+
+__all__ = [
+    "CheckpointError",
+    "NonFiniteLossError",
+    "Processes",
+    "Step",
+    "TrainingConfig",
+    "default_size",
+    "fit_sides",
+    "joined_processes",
+    "log_evaluation",
+    "start_network",
+    "train",
+    "training_preset",
+]

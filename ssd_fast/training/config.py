@@ -1,0 +1,101 @@
+"""TrainingConfig: every number that the result of a training depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+__all__ = ["Flip", "Loss", "OptimizerName", "Precision", "TrainingConfig"]
+
+OptimizerName = Literal["adamw", "sgd"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Flip = Literal["none", "horizontal", "both"]
+Loss = Literal["softmax", "focal"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a network is trained. Two trainings of one network on one data set with equal configs give equal weights.
+
+    Args:
+        epochs: times that every image is seen.
+        batch_size: images an iteration, over all processes. An epoch ends with its last full batch; the images left
+            over are others each time, since every epoch has its own order.
+        learning_rate: the highest; it is reached after `warmup_iterations` and falls to 0 along a cosine.
+        optimizer: "adamw", or "sgd" with `momentum` and Nesterov's step.
+        weight_decay: not of biases and norms. AdamW's is multiplied by the learning rate, as SGD's is.
+        ema_decay: of the moving average of the weights, an iteration; the average is what is kept in the end.
+        gradient_clip: longest gradient, over all parameters; None: any.
+        precision: "fp32"; or autocast to "bf16", or to "fp16" with a scaled loss (GPUs only).
+        loss: of the classes: "softmax" with hard negative mining, or "focal", sigmoids and no mining.
+        box_weight: of the box loss; the class loss has weight 1.
+        flip: "none", "horizontal", or "both" ways, for photos that have no up.
+        photometric: share of images whose brightness, contrast, saturation and hue are changed.
+        zoom_out, zoom_out_share: greatest factor by which an image is put on a larger grey canvas, and how often.
+        crop, crop_share: least share of an image's sides that a random crop keeps, and how often SSD's sampler is
+            asked for one; every second time it leaves the image as it is.
+        seed: of the weights, the order of images and their augmentation.
+    Raises: ValueError naming the field, what was expected and what was given.
+    """
+
+    epochs: int = 45
+    batch_size: int = 8
+    learning_rate: float = 1.5e-3
+    optimizer: OptimizerName = "adamw"
+    momentum: float = 0.9
+    weight_decay: float = 0.05
+    warmup_iterations: int = 120
+    ema_decay: float = 0.995
+    gradient_clip: float | None = None
+    precision: Precision = "fp32"
+    loss: Loss = "softmax"
+    box_weight: float = 2.0
+    flip: Flip = "horizontal"
+    photometric: float = 0.5
+    zoom_out: float = 1.5
+    zoom_out_share: float = 0.3
+    crop: float = 0.5
+    crop_share: float = 0.6
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field, least in (("epochs", 1), ("batch_size", 1), ("warmup_iterations", 0), ("seed", 0)):
+            self._require(field, _is_int(getattr(self, field), least), f"an int >= {least}")
+        self._require("seed", self.seed < 2**63, "an int below 2**63")
+        for field in ("learning_rate", "zoom_out", "crop"):
+            self._require(field, _in_range(getattr(self, field), 0, math.inf) and getattr(self, field) > 0, "> 0")
+        for field in ("weight_decay", "box_weight"):
+            self._require(field, _in_range(getattr(self, field), 0, math.inf), "a finite number >= 0")
+        for field in ("photometric", "zoom_out_share", "crop_share"):
+            self._require(field, _in_range(getattr(self, field), 0, 1), "a share in [0, 1]")
+        for field in ("momentum", "ema_decay"):
+            value = getattr(self, field)
+            self._require(field, _in_range(value, 0, 1) and value < 1, "a number in [0, 1)")
+        self._require("zoom_out", self.zoom_out >= 1, "a factor >= 1")
+        self._require("crop", self.crop <= 1, "a share in (0, 1]")
+        clip = self.gradient_clip
+        self._require("gradient_clip", clip is None or (_in_range(clip, 0, math.inf) and clip > 0), "> 0 or None")
+        kinds = {"optimizer": OptimizerName, "precision": Precision, "loss": Loss, "flip": Flip}
+        for field, kind in kinds.items():
+            self._require(field, getattr(self, field) in get_args(kind), " or ".join(map(repr, get_args(kind))))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields, as JSON can hold them."""
+        return dataclasses.asdict(self)
+
+    def _require(self, field: str, ok: bool, expected: str) -> None:
+        if not ok:
+            raise ValueError(f"TrainingConfig: {field}: expected {expected}, got {getattr(self, field)!r}")
+
+
+def _is_int(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _in_range(value: object, low: float, high: float) -> bool:
+    """A finite number within the limits."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return math.isfinite(value) and low <= value <= high

@@ -1,0 +1,94 @@
+"""The folder of a training: what lies in it, and whether it may be written or continued."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..datasets import DetectionDataset
+from ..models import save_weights
+from ..models._blocks import SSDNetwork
+from .checkpoint import CheckpointError, check_compatible, read_checkpoint, replace_file, write_checkpoint
+from .config import TrainingConfig
+from .log import TrainingLog
+from .state import TrainingState
+
+__all__ = ["Run", "log_evaluation"]
+
+_LOG = "log.jsonl"
+
+
+class Run:
+    """`folder/checkpoint.pt`, `weights.safetensors`, `log.jsonl` and `config.json`.
+
+    Args: folder: need not exist. network, dataset, config: of the training, which a checkpoint there has to share.
+    """
+
+    def __init__(self, folder: Path, network: SSDNetwork, dataset: DetectionDataset, config: TrainingConfig) -> None:
+        self.folder = folder
+        self.checkpoint, self.weights = folder / "checkpoint.pt", folder / "weights.safetensors"
+        self.log, self.config = folder / _LOG, folder / "config.json"
+        self._training = {
+            "network": {"name": network.name, "num_classes": network.num_classes, **network.arguments},
+            "classes": list(dataset.classes),
+            "preset": network.preset.to_dict(),
+            "dataset": {"images": len(dataset), "fingerprint": _fingerprint(dataset)},
+            "config": config.to_dict(),
+        }
+
+    def prepare(self, resume: bool) -> None:
+        """Makes the folder. Raises: CheckpointError: it holds a run; OSError: it cannot be written."""
+        if not resume and (found := [path for path in (self.checkpoint, self.weights) if path.exists()]):
+            raise CheckpointError(
+                f"{self.folder}: holds a training already ({found[0].name}): continue it with resume, or choose another"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise PermissionError(13, "cannot be written", str(self.folder))
+
+    def describe(self) -> None:
+        """Writes config.json."""
+        text = json.dumps(self._training, indent=2) + "\n"
+        replace_file(self.config, lambda partial: partial.write_text(text))
+
+    def save(self, state: TrainingState) -> None:
+        """Replaces the checkpoint. Raises: CheckpointError: it cannot be written."""
+        write_checkpoint(self.checkpoint, {"training": self._training, "state": state.state_dict()})
+
+    def restore(self, state: TrainingState) -> bool:
+        """Continues from the checkpoint, if there is one.
+
+        Returns: whether there was one.
+        Raises:  CheckpointError: it is damaged or of another training; the state is then unchanged.
+        """
+        if not self.checkpoint.exists():
+            return False
+        content = read_checkpoint(self.checkpoint)
+        check_compatible(self.checkpoint, content["training"], self._training)
+        state.load_state_dict(content["state"])
+        return True
+
+    def export(self, state: TrainingState, classes: Sequence[str]) -> None:
+        """Writes the averaged weights, with what reads them."""
+        average = state.average.module
+        assert isinstance(average, SSDNetwork)
+        replace_file(self.weights, lambda partial: save_weights(average, partial, classes=("background", *classes)))
+
+
+def log_evaluation(folder: str | Path, split: str | None, values: Mapping[str, Any]) -> None:
+    """Adds a line of the event "eval" to the log of a finished training."""
+    TrainingLog(Path(folder) / _LOG).write("eval", split=split, **values)
+
+
+def _fingerprint(dataset: DetectionDataset) -> str:
+    """Of names, sizes and ground truths, not of pixels."""
+    digest = hashlib.sha256()
+    for sample in dataset.samples:
+        digest.update(repr((sample.name, sample.size)).encode())
+        for array in (sample.boxes, sample.labels, sample.ignored):
+            digest.update(array.tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,67 @@
+"""The network that a training begins with: made for the data set, or taken from weights for other classes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..datasets import DetectionDataset
+from ..models import load_network, load_weights, make_network
+from ..models._blocks import SSDNetwork
+from .heads import fit_sides
+
+__all__ = ["default_size", "start_network"]
+
+_TINY = "ssd_tiny"
+_PIXELS = 240 * 320  # of ssd_tiny's input, whatever its shape
+_MULTIPLE = 16
+_CLASS_HEADS = ("class_heads.", "head.classification_head.")
+
+
+def start_network(
+    dataset: DetectionDataset,
+    *,
+    name: str | None = None,
+    size: tuple[int, int] | None = None,
+    weights: str | Path | None = None,
+    seed: int = 0,
+) -> SSDNetwork:
+    """A network with a column for the background and each class of the data set.
+
+    Args:   name: one of list_networks(); None: that of the weights, or ssd_tiny, whose default boxes are then fitted
+                to the data set (`fit_sides`).
+            size: (height, width) of ssd_tiny's input; None: `default_size(dataset)`.
+            weights: a file whose parameters are taken, but for the class heads, which begin at random.
+            seed: of what begins at random.
+    Raises: ValueError: an unknown name, a size that the network cannot have, weights of another network or size;
+            FileNotFoundError: no such file.
+    """
+    source = None if weights is None else load_network(weights)[0]
+    if source is not None and name not in (None, source.name):
+        raise ValueError(f"start_network: name: {weights} is of {source.name}, got {name!r}")
+    name = source.name if source is not None else name or _TINY
+    arguments: dict[str, Any] = {} if source is None else source.arguments
+    if source is None and name == _TINY:
+        arguments["size"] = default_size(dataset) if size is None else size
+        arguments["sides"] = fit_sides(dataset, arguments["size"])
+    with torch.random.fork_rng(devices=()):
+        torch.default_generator.manual_seed(seed)
+        network = make_network(name, len(dataset.classes) + 1, **arguments)
+    if size is not None and tuple(size) != network.preprocessing.size:
+        held = " x ".join(map(str, network.preprocessing.size))
+        raise ValueError(f"start_network: size: {name if source is None else weights} has {held}, got {size}")
+    if source is not None and weights is not None:
+        network.preset, network.preprocessing = source.preset, source.preprocessing
+        load_weights(network, weights, exclude=_CLASS_HEADS)
+    return network
+
+
+def default_size(dataset: DetectionDataset) -> tuple[int, int]:
+    """(height, width) of about 77 000 pixels in the shape of the data set's median photo, in multiples of 16."""
+    ratio = float(np.median([width / height for height, width in (sample.size for sample in dataset.samples)]))
+    height, width = math.sqrt(_PIXELS / ratio), math.sqrt(_PIXELS * ratio)
+    return max(round(height / _MULTIPLE), 1) * _MULTIPLE, max(round(width / _MULTIPLE), 1) * _MULTIPLE

@@ -1,0 +1,108 @@
+"""What changes while a network is trained: its weights, their moving average and the optimizer, as one."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..models._blocks import SSDNetwork
+from .config import TrainingConfig
+
+__all__ = ["TrainingState", "parameter_groups"]
+
+_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TrainingState:
+    """A network in training: `backward(loss)`, `update(rate)`, again and again, and a checkpoint between any two.
+
+    Attributes:
+        network: as it is trained. average: the moving average of its weights and of its norms' statistics.
+        iteration: the steps that were made.
+    """
+
+    def __init__(self, network: SSDNetwork, config: TrainingConfig, device: torch.device) -> None:
+        if config.precision == "fp16" and device.type != "cuda":
+            raise ValueError(f"training: precision: fp16 needs a GPU, and the device is {device}; try bf16")
+        # Convolutions of few channels are fastest so, on CPUs and on GPUs.
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.config, self.device, self.iteration = config, device, 0
+        self.average = AveragedModel(
+            self.network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True
+        )
+        groups = parameter_groups(network, config.weight_decay)
+        self.optimizer: torch.optim.Optimizer
+        if config.optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(
+                groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0
+            )
+        else:
+            self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
+
+    @contextlib.contextmanager
+    def autocast(self) -> Iterator[None]:
+        """The precision of the forward pass."""
+        dtype = _AUTOCAST.get(self.config.precision)
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            yield
+
+    def backward(self, loss: Tensor) -> float:
+        """Makes and clips the gradient.
+
+        Returns: its norm before it was clipped.   Syncs: once.
+        """
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        limit = math.inf if self.config.gradient_clip is None else self.config.gradient_clip
+        return float(nn.utils.clip_grad_norm_(self.network.parameters(), limit))
+
+    def update(self, learning_rate: float) -> None:
+        """Steps along the gradient, unless a float16 one overflowed, and takes the weights into the average."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.average.update_parameters(self.network)
+        self.iteration += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on, for torch.load(weights_only=True)."""
+        states = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.device)
+        return {
+            "iteration": self.iteration,
+            "network": self.network.state_dict(),
+            "ema": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random_states": states,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues where state_dict was taken."""
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.iteration = state["iteration"]
+        torch.set_rng_state(state["random_states"]["cpu"])
+        if self.device.type == "cuda" and "cuda" in state["random_states"]:
+            torch.cuda.set_rng_state(state["random_states"]["cuda"], self.device)
+
+
+def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups for an optimizer: weight decay for weights, none for biases, norms and other vectors."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return [
+        {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]

@@ -1,0 +1,155 @@
+"""The loop: batches in, steps made, lines logged, checkpoints kept, and the averaged weights at the end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..criterion import SSDCriterion
+from ..datasets import DetectionDataset
+from ..models._blocks import SSDNetwork
+from .config import TrainingConfig
+from .data import Batch, TrainingSamples, batches, iterations_per_epoch
+from .distributed import Processes
+from .heads import training_preset
+from .log import EpochMeans, Step, TrainingLog
+from .run import Run
+from .schedule import learning_rate
+from .state import TrainingState
+
+__all__ = ["NonFiniteLossError", "train"]
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss or its gradient became NaN or infinite; the checkpoint before that is kept."""
+
+
+def train(
+    network: SSDNetwork,
+    dataset: DetectionDataset,
+    config: TrainingConfig,
+    folder: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    processes: Processes | None = None,
+    workers: int = 0,
+    cache: bool = True,
+    resume: bool = False,
+    log_every: int = 1,
+    checkpoint_every: int | None = None,
+    on_step: Callable[[Step], None] | None = None,
+) -> Path:
+    """Trains a network on a data set and writes the moving average of its weights.
+
+    The weights depend on network, data set, config, torch's version, the device and its number of threads alone: not
+    on workers, nor on the cache, nor on how often the training was killed and resumed.
+
+    Args:    network: initialised, or with weights to start from; its preset is made fit for the loss, in place.
+             dataset: its i-th class is column i + 1 of the network.
+             folder: to write checkpoint.pt, weights.safetensors, log.jsonl and config.json into.
+             processes: this one among those of `joined_processes`; all call this with the same arguments.
+             workers: processes that augment images; 0: this one does. cache: keep the shrunk photos in memory.
+             resume: continue from the folder's checkpoint; without one, from the beginning.
+             log_every: iterations a line of the log. checkpoint_every: iterations a checkpoint; None: an epoch's.
+             on_step: called after each iteration of the main process.
+    Returns: the path of the weights, which `load_detector` takes.
+    Syncs:   once an iteration, to see whether the loss is finite.
+    Raises:  ValueError: network, data set and config do not fit each other; CheckpointError (a ValueError): the folder
+             holds a training and resume is not set, or a checkpoint that is damaged, of another training or cannot be
+             written; NonFiniteLossError naming iteration and images; OSError: the folder cannot be written.
+    """
+    processes = Processes() if processes is None else processes
+    device = torch.device(device)
+    if network.num_classes != len(dataset.classes) + 1:
+        expected = f"{len(dataset.classes) + 1} columns, a class each and the background's"
+        raise ValueError(f"training: network: expected {expected}, got {network.num_classes}")
+    per_epoch = iterations_per_epoch(len(dataset), config.batch_size)
+    total = per_epoch * config.epochs
+    checkpoint_every = per_epoch if checkpoint_every is None else checkpoint_every
+    network.preset = training_preset(network.preset, config.loss)
+
+    state = TrainingState(network, config, device)
+    run = Run(Path(folder), network, dataset, config)
+    if processes.is_main:
+        run.prepare(resume)
+    processes.wait()
+    run.restore(state)
+    log = TrainingLog(run.log if processes.is_main else None)
+    if processes.is_main:
+        run.describe()
+        log.rewind(state.iteration)
+    log.write("start", iteration=state.iteration, iterations=total, images=len(dataset), processes=processes.count)
+
+    samples = TrainingSamples(dataset, config, network.preprocessing, cache=cache)
+    if workers:
+        samples.preload(threads=workers)
+    stream = batches(
+        samples,
+        config,
+        start=state.iteration,
+        workers=workers,
+        rank=processes.rank,
+        processes=processes.count,
+        pin_memory=device.type == "cuda",
+    )
+    trained: nn.Module = network
+    if processes.count > 1:
+        trained = nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+    criterion = SSDCriterion.from_preset(network.preset, policy=None, reduce_positives=processes.count > 1).to(device)
+
+    means = EpochMeans()
+    network.train()
+    begin = time.perf_counter()
+    for batch in stream:
+        with state.autocast():
+            bbox_regression, cls_logits = trained(_prepared(network, batch, device))
+        truths = (batch.boxes.to(device), batch.offsets.to(device))
+        ignored = batch.ignored.to(device) if batch.ignored.any() else None
+        losses = criterion(cls_logits, bbox_regression, truths, batch.labels.to(device), ignored)
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        if not all(map(math.isfinite, values.values())):
+            raise NonFiniteLossError(_not_finite("loss", values, state, batch, dataset, run))
+        norm = state.backward(config.box_weight * losses["bbox_regression"] + losses["classification"])
+        if not math.isfinite(norm) and config.precision != "fp16":  # whose overflows are met by the scaler
+            raise NonFiniteLossError(_not_finite("gradient", {"norm": norm}, state, batch, dataset, run))
+        rate = learning_rate(config.learning_rate, state.iteration, total, config.warmup_iterations)
+        state.update(rate)
+
+        seconds, begin = time.perf_counter() - begin, time.perf_counter()
+        epoch = (state.iteration - 1) // per_epoch + 1
+        step = Step(state.iteration, total, epoch, values, rate, norm, config.batch_size / seconds)
+        means.add(step)
+        if state.iteration % log_every == 0:
+            log.write("iteration", **vars(step))
+        if state.iteration % per_epoch == 0:
+            log.write("epoch", **means.take())
+        if processes.is_main:
+            if state.iteration % checkpoint_every == 0 or state.iteration == total:
+                run.save(state)
+            if on_step is not None:
+                on_step(step)
+    if processes.is_main:
+        run.export(state, dataset.classes)
+        log.write("end", iteration=state.iteration, weights=str(run.weights))
+    processes.wait()
+    return run.weights
+
+
+def _prepared(network: SSDNetwork, batch: Batch, device: torch.device) -> Tensor:
+    """The images as the network takes them: normalised, channels last."""
+    images, _ = network.preprocessing(batch.images.to(device, non_blocking=True))
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _not_finite(
+    what: str, values: dict[str, float], state: TrainingState, batch: Batch, dataset: DetectionDataset, run: Run
+) -> str:
+    names = ", ".join(dataset.samples[index].name for index in batch.indices.tolist())
+    shown = ", ".join(f"{name} {value}" for name, value in values.items())
+    kept = f"{run.checkpoint} holds the last good state" if run.checkpoint.exists() else "there is no checkpoint yet"
+    return f"training: the {what} of iteration {state.iteration + 1} is not finite ({shown}); images {names}; {kept}"

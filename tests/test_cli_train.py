@@ -1,0 +1,172 @@
+"""`ssd-fast train`: one command from photos to weights, and what it says when that cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import PIL.Image
+import pytest
+from checks import one_thread
+from training_cases import digest
+from typer.testing import CliRunner
+
+from ssd_fast.cli import app
+
+FINE, FAILED, WRONG_USE = 0, 1, 2
+QUICK = ("--size", "48x64", "--epochs", "1", "--batch-size", "2", "--device", "cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with one_thread():
+        yield
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, ["train", *(str(argument) for argument in arguments)])
+
+
+def one_line(result, *parts: object) -> None:
+    """The command failed, and said why in one line."""
+    assert result.exit_code == FAILED, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in result.output, result.stderr
+    for part in parts:
+        assert str(part) in lines[0]
+
+
+@pytest.fixture
+def voc(tmp_path) -> Path:
+    """Five photos in VOC's layout, one object without width."""
+    root = tmp_path / "voc"
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    names = [f"photo{index}" for index in range(5)]
+    for index, name in enumerate(names):
+        PIL.Image.new("RGB", (128, 96), (120, 120, 120)).save(root / "JPEGImages" / f"{name}.jpg")
+        boxes = [("cell", 10, 10, 50, 60), ("dot", 70, 40, 90, 60)] + [("cell", 20, 20, 20, 40)] * (index == 2)
+        objects = "".join(
+            f"<object><name>{label}</name><bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax>"
+            "</bndbox></object>"
+            for label, a, b, c, d in boxes
+        )
+        size = "<size><width>128</width><height>96</height><depth>3</depth></size>"
+        (root / "Annotations" / f"{name}.xml").write_text(
+            f"<annotation><filename>{name}.jpg</filename>{size}{objects}</annotation>"
+        )
+    (root / "ImageSets/Main/trainval.txt").write_text("\n".join(names[:4]))
+    (root / "ImageSets/Main/test.txt").write_text(names[4])
+    return root
+
+
+def test_one_command_trains_and_says_what_to_do_next(voc, tmp_path):
+    result = run(voc, "--split", "trainval", "--out", tmp_path / "run", *QUICK)
+    assert result.exit_code == FINE, result.output
+    (warning,) = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert "photo2.xml" in warning and "object 2" in warning and "dropped" in warning
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "checkpoint.pt",
+        "config.json",
+        "log.jsonl",
+        "weights.safetensors",
+    ]
+    last = result.stdout.strip().splitlines()[-1]
+    assert f"ssd-fast eval {voc} --weights {tmp_path / 'run' / 'weights.safetensors'}" in last
+    following = last[last.index("ssd-fast ") :].split()[1:]
+    again = CliRunner().invoke(app, [*following, "--split", "test", "--json", "--device", "cpu"])
+    assert again.exit_code == FINE, again.output
+    assert json.loads(again.stdout)["images"] == 1
+
+
+def test_json_with_an_evaluation_at_the_end(voc, tmp_path):
+    result = run(voc, "--split", "trainval", "--eval-split", "test", "--out", tmp_path / "run", *QUICK, "--json")
+    assert result.exit_code == FINE, result.output
+    summary = json.loads(result.stdout)
+    assert summary["images"] == 4 and summary["classes"] == ["cell", "dot"] and summary["iterations"] == 2
+    assert len(summary["problems"]) == 1 and 0 <= summary["evaluation"]["ap50"] <= 1
+    events = [json.loads(line)["event"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert events == ["start", "iteration", "iteration", "epoch", "end", "eval"]
+    assert "detect" in summary["next"]
+
+
+def test_options_reach_the_training(voc, tmp_path):
+    options = ("--lr", "0.01", "--optimizer", "sgd", "--flip", "none", "--seed", "3", "--log-every", "2")
+    result = run(voc, "--split", "trainval", "--out", tmp_path / "run", *QUICK, *options)
+    assert result.exit_code == FINE, result.output
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["config"]
+    expected = {"epochs": 1, "batch_size": 2, "learning_rate": 0.01, "optimizer": "sgd", "flip": "none", "seed": 3}
+    assert {name: config[name] for name in expected} == expected
+    assert (tmp_path / "run" / "log.jsonl").read_text().count('"event": "iteration"') == 1
+
+
+def test_the_defaults_are_those_of_the_config(voc, tmp_path, monkeypatch):
+    from ssd_fast import training
+
+    seen = []
+    monkeypatch.setattr(training, "train", lambda network, data, config, *_, **__: seen.append(config) or Path("w"))
+    assert run(voc, "--split", "trainval", "--out", tmp_path / "run", "--device", "cpu").exit_code == FINE
+    assert seen == [training.TrainingConfig()]
+
+
+def test_a_run_is_not_overwritten_and_can_be_resumed(voc, tmp_path):
+    arguments = (voc, "--split", "trainval", "--out", tmp_path / "run", *QUICK)
+    assert run(*arguments).exit_code == FINE
+    before = digest(tmp_path / "run" / "weights.safetensors")
+    one_line(run(*arguments), "holds a training already", "resume")
+    one_line(run(*arguments, "--resume", "--seed", "1"), "config.seed was 0, now 1")
+    assert run(*arguments, "--resume").exit_code == FINE
+    assert digest(tmp_path / "run" / "weights.safetensors") == before
+
+
+@pytest.mark.parametrize(
+    "options, parts",
+    [
+        (("--split", "nowhere"), ("nowhere",)),
+        (("--split", "trainval", "--policy", "raise"), ("photo2.xml", "object 2")),
+        (("--split", "trainval", "--batch-size", "9"), ("batch_size", "the 4 images there are")),
+        (("--split", "trainval", "--model", "yolo"), ("expected one of", "ssd_tiny", "yolo")),
+        (("--split", "trainval", "--weights", "nowhere.safetensors"), ("nowhere.safetensors",)),
+        (("--split", "trainval", "--batch-size", "2", "--precision", "fp16"), ("fp16 needs a GPU",)),
+        (("--split", "trainval", "--weights", "coco", "--size", "48x64"), ("300 x 300",)),
+    ],
+)
+def test_work_that_cannot_be_done(voc, tmp_path, options, parts):
+    one_line(run(voc, "--out", tmp_path / "run", "--device", "cpu", *options), *parts)
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "options, word",
+    [
+        (("--size", "240"), "--size"),
+        (("--size", "0x64"), "--size"),
+        (("--policy", "keep"), "--policy"),
+        (("--format", "yolo"), "--format"),
+        (("--epochs", "0"), "--epochs"),
+        (("--lr", "0"), "learning_rate"),
+        (("--flip", "up"), "flip"),
+        (("--device", "tpu"), "--device"),
+    ],
+)
+def test_wrong_use(voc, tmp_path, options, word):
+    result = run(voc, "--split", "trainval", "--out", tmp_path / "run", *options)
+    assert result.exit_code == WRONG_USE and word in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_folder_is_no_data_set(tmp_path):
+    (tmp_path / "empty").mkdir()
+    one_line(run(tmp_path / "empty", "--out", tmp_path / "run"), tmp_path / "empty")
+
+
+@pytest.mark.skipif(not os.environ.get("SSD_FAST_BCCD"), reason="SSD_FAST_BCCD names no copy of the BCCD data set")
+def test_bccd_names_its_degenerate_boxes(tmp_path):
+    bccd = os.environ["SSD_FAST_BCCD"]
+    options = ("--size", "48x64", "--epochs", "1", "--batch-size", "146", "--device", "cpu", "--json")
+    result = run(bccd, "--split", "trainval", "--out", tmp_path / "run", *options)
+    assert result.exit_code == FINE, result.output
+    summary = json.loads(result.stdout)
+    assert summary["images"] == 292 and set(summary["classes"]) == {"RBC", "WBC", "Platelets"}
+    assert ["00338" in text or "00343" in text for text in summary["problems"]] == [True, True]
