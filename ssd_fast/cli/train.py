@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from ._output import choose_device, err, fail, out, print_json
+from ._training_bar import TrainingBar
 
 if TYPE_CHECKING:
     import torch
 
     from ..datasets import DetectionDataset
     from ..evaluation import Evaluation
-    from ..training import Step
 
 _PROBLEMS_SHOWN = 5
 
@@ -83,7 +82,7 @@ def train(
                 test = _open(dataset, eval_split, layout, policy, quiet=not processes.is_main, classes=data.classes)
             network = training.start_network(data, name=model, size=input_size, weights=_file(weights), seed=seed)
             begin = time.perf_counter()
-            with _Bar(processes.is_main) as bar:
+            with TrainingBar(processes.is_main) as bar:
                 written = training.train(
                     network,
                     data,
@@ -129,34 +128,6 @@ def train(
         out.print(evaluation.table())
         out.print(evaluation.summary())
     out.print(Text(f"{written} written after {seconds:.0f} s; now try: {follow_up}"), soft_wrap=True)
-
-
-class _Bar:
-    """The steps of a training on stderr: loss, images a second, time left."""
-
-    def __init__(self, visible: bool) -> None:
-        columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, TextColumn("{task.fields[text]}"), console=err, disable=not visible)
-        self._task = self._progress.add_task("training", total=None, epoch=1, text="")
-        self.last: Step | None = None
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def show(self, step: Step) -> None:
-        self.last = step
-        losses = "  ".join(f"{name} {value:.3f}" for name, value in step.losses.items())
-        self._progress.update(
-            self._task,
-            total=step.iterations,
-            completed=step.iteration,
-            epoch=step.epoch,
-            text=f"{losses}  {step.images_per_second:.0f} images/s",
-        )
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:
