@@ -94,7 +94,7 @@ demo: build  ## detect objects in the photos that come with the package; picture
 mutate: build build-tests  ## plant bugs and see that the tests find them (slow)
 	$(PY) tests/mutate.py
 
-sweep: venv  ## the largest error of exp and log, over every float (minutes)
+sweep: venv  ## the largest error of exp, log and log1p, over every float (minutes)
 	$(CONFIGURE_TESTS)
 	cmake --build build/tests --target sweep_exp_log
 	build/tests/runners/sweep_exp_log

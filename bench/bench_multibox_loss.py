@@ -1,4 +1,7 @@
-"""match and multibox_loss with its backward pass: what a training step adds to the network, SSD300, C = 21 and 91."""
+"""match and multibox_loss with its backward pass: what a training step adds to the network, SSD300, C = 21 and 91.
+
+bench_multibox_loss: hard negative mining, as torchvision's SSD. bench_focal_loss: the focal loss, as its RetinaNet.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ import ssd_fast.reference
 from ssd_fast import LossSpec, MatcherSpec
 
 MATCHER, LOSS = MatcherSpec(), LossSpec()  # torchvision's
+FOCAL = LossSpec(classification="focal", background=None)
 Boxes = list[Tensor]
 Step = tuple[Tensor, Tensor, Tensor, Tensor]  # the losses of offsets and classes, the gradients of logits and offsets
 
@@ -55,12 +59,12 @@ def training_step(losses: Callable[..., dict[str, Tensor]]) -> Callable[..., Ste
     return run
 
 
-def of_package(package: Any) -> Callable[..., dict[str, Tensor]]:
+def of_package(package: Any, loss: LossSpec = LOSS) -> Callable[..., dict[str, Tensor]]:
     coder = workloads.preset().coder
 
     def losses(logits: Tensor, deltas: Tensor, boxes: Any, labels: Any, default_boxes: Tensor) -> dict[str, Tensor]:
         matched = package.match(boxes, default_boxes, MATCHER)
-        return package.multibox_loss(logits, deltas, boxes, labels, matched, default_boxes, coder=coder, loss=LOSS)
+        return package.multibox_loss(logits, deltas, boxes, labels, matched, default_boxes, coder=coder, loss=loss)
 
     return losses
 
@@ -85,8 +89,50 @@ def of_torchvision() -> Callable[..., dict[str, Tensor]]:
     return losses
 
 
+def of_torchvisions_focal_loss() -> Callable[..., dict[str, Tensor]]:
+    """torchvision's matcher, box coder and sigmoid_focal_loss, an image at a time, as its RetinaNet has them."""
+    from torchvision.models.detection._utils import BoxCoder, SSDMatcher
+
+    coder = BoxCoder(tuple(1 / variance for variance in workloads.preset().coder.variances))  # type: ignore[arg-type]
+    matcher, ops = SSDMatcher(MATCHER.positive_threshold), rivals.torchvision.ops
+
+    def losses(
+        logits: Tensor, deltas: Tensor, boxes: Boxes, labels: list[Tensor], default_boxes: Tensor
+    ) -> dict[str, Tensor]:
+        positives, classification, regression = 0, torch.zeros_like(logits[0, 0, 0]), torch.zeros_like(logits[0, 0, 0])
+        for row_logits, row_deltas, gts, classes in zip(logits, deltas, boxes, labels, strict=True):
+            matched = matcher(ops.box_iou(gts, default_boxes))
+            rows = (matched >= 0).nonzero()[:, 0]
+            targets = torch.zeros_like(row_logits)
+            targets[rows, classes[matched[rows]]] = 1.0
+            classification = classification + ops.sigmoid_focal_loss(row_logits, targets, reduction="sum")
+            wanted = coder.encode_single(gts[matched[rows]], default_boxes[rows])
+            regression = regression + torch.nn.functional.smooth_l1_loss(row_deltas[rows], wanted, reduction="sum")
+            positives += len(rows)
+        return {"bbox_regression": regression / max(positives, 1), "classification": classification / max(positives, 1)}
+
+    return losses
+
+
 @pytest.mark.parametrize(("num_images", "columns"), [(8, 21), (8, 91), (32, 21), (32, 91)])
 def bench_multibox_loss(race: Any, device: torch.device, num_images: int, columns: int) -> None:
+    race_losses("multibox_loss", LOSS, of_torchvision, race, device, num_images, columns)
+
+
+@pytest.mark.parametrize(("num_images", "columns"), [(8, 21), (8, 91), (32, 21), (32, 91)])
+def bench_focal_loss(race: Any, device: torch.device, num_images: int, columns: int) -> None:
+    race_losses("multibox_loss focal", FOCAL, of_torchvisions_focal_loss, race, device, num_images, columns)
+
+
+def race_losses(
+    op: str,
+    spec: LossSpec,
+    rival: Callable[[], Callable[..., dict[str, Tensor]]],
+    race: Any,
+    device: torch.device,
+    num_images: int,
+    columns: int,
+) -> None:
     if device.type == "cpu" and num_images > 8:
         pytest.skip("large batches are for GPUs")
     logits, deltas, default_boxes = workloads.head_outputs("dense", num_images, columns, device)
@@ -94,7 +140,7 @@ def bench_multibox_loss(race: Any, device: torch.device, num_images: int, column
     inputs = (logits, deltas, boxes, labels, default_boxes)
 
     def verify(result: Step) -> None:
-        expected_losses = of_package(ssd_fast.reference) if rivals.torchvision is None else of_torchvision()
+        expected_losses = of_package(ssd_fast.reference, spec) if rivals.torchvision is None else rival()
         expected = training_step(expected_losses)(*as_leaves(*inputs))
         for loss, theirs in zip(result[:2], expected[:2], strict=True):
             torch.testing.assert_close(loss, theirs, rtol=1e-5, atol=0)
@@ -104,14 +150,14 @@ def bench_multibox_loss(race: Any, device: torch.device, num_images: int, column
 
     positives = int((ssd_fast.match(boxes, default_boxes, MATCHER) >= 0).sum())
     race(
-        "multibox_loss",
+        op,
         inputs,
         Implementation(
-            "ssd_fast", training_step(of_package(ssd_fast)), as_packed_leaves, capturable=device.type == "cuda"
+            "ssd_fast", training_step(of_package(ssd_fast, spec)), as_packed_leaves, capturable=device.type == "cuda"
         ),
         [
-            rivals.from_torchvision(lambda: Implementation("torchvision", training_step(of_torchvision()), as_leaves)),
-            Implementation("eager torch", training_step(of_package(ssd_fast.reference)), as_leaves),
+            rivals.from_torchvision(lambda: Implementation("torchvision", training_step(rival()), as_leaves)),
+            Implementation("eager torch", training_step(of_package(ssd_fast.reference, spec)), as_leaves),
         ],
         bytes_moved=8 * (logits.numel() + deltas.numel()) + 16 * len(default_boxes) + 24 * sum(map(len, boxes)),
         verify=verify,

@@ -37,17 +37,19 @@ PYBIND11_MODULE(SSD_MODULE, m) {
   });
 
   m.def("default_boxes", &ssd::default_boxes, "feature_maps"_a, "boxes_per_cell"_a, "box_sizes"_a, "steps"_a,
-        "offset"_a, "clip"_a, "normalized"_a, "ahw"_a, "image_height"_a, "image_width"_a, "out"_a, Guard());
+        "offset"_a, "clip_centers"_a, "clip"_a, "normalized"_a, "ahw"_a, "image_height"_a, "image_width"_a, "out"_a, Guard());
   m.def("box_iou", &ssd::box_iou, "boxes1"_a, "boxes2"_a, "out"_a, Guard());
   m.def("encode_boxes", &ssd::encode_boxes, "boxes"_a, "default_boxes"_a, "variances"_a, "yx"_a, "out"_a, Guard());
   m.def("decode_boxes", &ssd::decode_boxes, "deltas"_a, "default_boxes"_a, "variances"_a, "log_scale_low"_a,
         "log_scale_high"_a, "yx"_a, "out"_a, Guard());
-  m.def("match", &ssd::match, "gt_boxes"_a, "offsets"_a, "default_boxes"_a, "positive_threshold"_a,
+  m.def("match", &ssd::match, "gt_boxes"_a, "offsets"_a, "default_boxes"_a, "gt_ignored"_a, "positive_threshold"_a,
         "positive_inclusive"_a, "negative_threshold"_a, "bipartite"_a, "force"_a, "last_wins"_a, "forced_above"_a,
-        "workspace"_a, "out"_a, Guard());
+        "ignored_coverage"_a, "workspace"_a, "out"_a, Guard());
   m.def("match_workspace", &ssd::match_workspace, "gt_boxes"_a);
   py::class_<ssd::LossOptions>(m, "LossOptions", py::module_local())
-      .def(py::init<int64_t, double, int64_t, double, int64_t, std::vector<float>, bool>(), "background"_a,
+      .def(py::init<std::optional<int64_t>, int64_t, double, double, double, double, int64_t, double, int64_t,
+                    std::vector<float>, bool>(),
+           "background"_a, "classification"_a, "target_weight"_a, "other_weight"_a, "gamma"_a,
            "negatives_per_positive"_a, "min_negatives"_a, "beta"_a, "normalizer"_a, "variances"_a, "yx"_a);
   m.def("multibox_loss_forward", &ssd::multibox_loss_forward, "cls_logits"_a, "bbox_regression"_a, "gt_boxes"_a,
         "gt_labels"_a, "offsets"_a, "matched_idxs"_a, "default_boxes"_a, "options"_a, "workspace"_a, "losses"_a,
@@ -79,9 +81,10 @@ PYBIND11_MODULE(SSD_MODULE, m) {
         "options"_a, "image_sizes"_a, "image_size"_a, "original_sizes"_a, "original_size"_a, "workspace"_a, "out"_a,
         Guard());
 
-  // Scalar probes: the tests measure the error of the package's own exp and log through them.
+  // Scalar probes: the tests measure the error of the package's own exp, log and log1p through them.
   m.def("exp", &ssd::exp, "x"_a);
   m.def("log", &ssd::log, "x"_a);
+  m.def("log1p", &ssd::log1p, "x"_a);
 
 #if defined(SSD_WITH_CUDA) || defined(SSD_EMULATED)
   m.def("cuda_device_count", &ssd::cuda_device_count, "How many GPUs there are, or the reason why none can be used.");

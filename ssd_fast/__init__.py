@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .criterion import SSDCriterion
     from .detector import Detector, load_detector
     from .drawing import draw_detections
+    from .drawing_matches import draw_matches
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ _LAZY = {
     "Detector": ".detector",
     "load_detector": ".detector",
     "draw_detections": ".drawing",
+    "draw_matches": ".drawing_matches",
     "patch": ".compat",
     "patched": ".compat",
     "unpatch": ".compat",
@@ -71,6 +73,7 @@ __all__ = [
     "decode_boxes",
     "default_boxes",
     "draw_detections",
+    "draw_matches",
     "encode_boxes",
     "list_presets",
     "load_detector",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,21 @@ from . import ground_truth
 from .ground_truth import Policy
 from .ops import default_boxes as make_default_boxes
 from .ops import match, multibox_loss
-from .ops.match import packed_ground_truth
+from .ops._ground_truth import packed_ground_truth, packed_values
+from .ops.multibox_loss import selected_rows
 from .presets import Preset
 from .specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec
 
-__all__ = ["SSDCriterion"]
+__all__ = ["SSDCriterion", "Selection"]
 
 Ragged = Sequence[Tensor]  # a tensor an image
+
+
+class Selection(NamedTuple):
+    """Which default boxes of a batch stand for a ground truth, and which for background; see SSDCriterion.select."""
+
+    matched_idxs: Tensor
+    hard_negatives: Tensor
 
 
 class SSDCriterion(nn.Module):
@@ -108,31 +116,55 @@ class SSDCriterion(nn.Module):
         Syncs:   once, for the check of the ground truth, if it lies on a GPU and policy is not None.
         Raises:  GroundTruthError (a ValueError); TypeError, ValueError: as match and multibox_loss.
         """
+        truth = self._matched(cls_logits, gt_boxes, gt_labels, gt_ignored)
+        specs = {"coder": self.coder, "loss": self.loss}
+        losses = multibox_loss(cls_logits, bbox_regression, *truth, self.default_boxes, **specs)  # type: ignore[arg-type]
+        if not self.reduce_positives:
+            return losses
+        factor = self._reduction(truth[2])
+        return {name: value * factor for name, value in losses.items()}
+
+    @torch.no_grad()
+    def select(
+        self,
+        cls_logits: Tensor,
+        bbox_regression: Tensor,
+        gt_boxes: Ragged | tuple[Tensor, Tensor],
+        gt_labels: Ragged | Tensor,
+        gt_ignored: Ragged | Tensor | None = None,
+    ) -> Selection:
+        """What the losses of a batch are made of, to be looked at, by draw_matches for example. Arguments: as forward.
+
+        Returns: Selection(matched_idxs int64 [N, P], hard_negatives bool [N, P]); the indices are those of the ground
+            truths that the policy leaves.
+        Grad: none.   Syncs, Raises: as forward.
+        """
+        truth = self._matched(cls_logits, gt_boxes, gt_labels, gt_ignored)
+        specs = {"coder": self.coder, "loss": self.loss}
+        rows = selected_rows(cls_logits, bbox_regression, *truth, self.default_boxes, **specs)  # type: ignore[arg-type]
+        return Selection(truth[2], rows == 1)
+
+    def _matched(
+        self, cls_logits: Tensor, gt_boxes: Any, gt_labels: Any, gt_ignored: Any
+    ) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
+        """Packed ground truth after the policy, its labels, and matched_idxs."""
         packed = packed_ground_truth(gt_boxes, cls_logits, "SSDCriterion")
         boxes, offsets = packed
-        sizes = None if packed is gt_boxes else [len(image_boxes) for image_boxes in gt_boxes]
-        labels = _packed(gt_labels, "gt_labels", boxes, sizes)
-        ignored = None if gt_ignored is None else _packed(gt_ignored, "gt_ignored", boxes, sizes).bool()
+        by_image = None if packed is gt_boxes else gt_boxes
+        labels = packed_values(gt_labels, by_image, cls_logits, "SSDCriterion", "gt_labels", "int64")
+        ignored = None
+        if gt_ignored is not None:
+            ignored = packed_values(gt_ignored, by_image, cls_logits, "SSDCriterion", "gt_ignored", "bool")
+        for name, values in (("gt_labels", labels), ("gt_ignored", ignored)):
+            if values is not None and values.shape != boxes.shape[:1]:
+                expected, given = list(boxes.shape[:1]), list(values.shape)
+                raise ValueError(f"SSDCriterion: {name}: expected shape {expected}, got {given}")
         if self.policy is not None:
             boxes, labels, ignored, offsets = self._checked(
                 self.policy, boxes, labels, ignored, offsets, cls_logits.shape[-1]
             )
-        options = {} if ignored is None else {"gt_ignored": ignored}
-        matched_idxs = match((boxes, offsets), self.default_boxes, self.matcher, **options)
-        losses = multibox_loss(
-            cls_logits,
-            bbox_regression,
-            (boxes, offsets),
-            labels,
-            matched_idxs,
-            self.default_boxes,
-            coder=self.coder,
-            loss=self.loss,
-        )
-        if not self.reduce_positives:
-            return losses
-        factor = self._reduction(matched_idxs)
-        return {name: value * factor for name, value in losses.items()}
+        matched_idxs = match((boxes, offsets), self.default_boxes, self.matcher, gt_ignored=ignored)
+        return (boxes, offsets), labels, matched_idxs
 
     def _checked(
         self, policy: Policy, boxes: Tensor, labels: Tensor, ignored: Tensor | None, offsets: Tensor, num_columns: int
@@ -173,15 +205,3 @@ class SSDCriterion(nn.Module):
             torch.distributed.all_reduce(total, group=self.process_group)
             processes = torch.distributed.get_world_size(self.process_group)
         return processes * own.clamp(min=1).float() / total.clamp(min=1).float()
-
-
-def _packed(values: Ragged | Tensor, name: str, boxes: Tensor, sizes: list[int] | None) -> Tensor:
-    """[sum G] of a list of [G], as many an image as there are boxes, or of that itself."""
-    if not isinstance(values, Tensor):
-        given = [len(image_values) for image_values in values]
-        if sizes is not None and given != sizes:
-            raise ValueError(f"SSDCriterion: {name}: expected {sizes} for the images, as there are boxes, got {given}")
-        values = torch.cat(tuple(values)) if values else boxes.new_empty(0, dtype=torch.int64)
-    if values.shape != boxes.shape[:1]:
-        raise ValueError(f"SSDCriterion: {name}: expected shape {list(boxes.shape[:1])}, got {list(values.shape)}")
-    return values

@@ -40,7 +40,7 @@ def draw_detections(
              ssd_fast.images.as_image_tensor.
     """
     boxes, scores, labels = _fields(detections)
-    picture = _as_pil(image)
+    picture = as_pil(image)
     names = [_name(int(label), classes) for label in labels]
     found = [
         (box, f"{name} {score:.0%}", class_color(int(label)))
@@ -134,7 +134,7 @@ def _fields(detections: Detections | Mapping[str, Any]) -> tuple[np.ndarray, np.
     if not isinstance(detections, Mapping) or not {"boxes", "scores", "labels"} <= set(detections):
         expected = "a Detections, or a dict of boxes, scores and labels"
         raise TypeError(f"draw_detections: detections: expected {expected}, got {type(detections).__name__}")
-    boxes, scores, labels = (_as_numpy(detections[field]) for field in ("boxes", "scores", "labels"))
+    boxes, scores, labels = (as_numpy(detections[field]) for field in ("boxes", "scores", "labels"))
     boxes = boxes.reshape(-1, 4)
     if not len(boxes) == len(scores) == len(labels):
         raise ValueError(
@@ -145,14 +145,14 @@ def _fields(detections: Detections | Mapping[str, Any]) -> tuple[np.ndarray, np.
     return boxes[order], scores[order], labels[order]
 
 
-def _as_numpy(values: Any) -> np.ndarray:
+def as_numpy(values: Any) -> np.ndarray:
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() else values
     return np.asarray(values.get() if hasattr(values, "get") else values)
 
 
-def _as_pil(image: Image) -> PIL.Image.Image:
+def as_pil(image: Image) -> PIL.Image.Image:
     tensor = as_image_tensor(image, "cpu").detach()
     if tensor.is_floating_point():
         tensor = (tensor.float().clamp(0, 1) * 255).round().byte()

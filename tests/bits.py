@@ -14,7 +14,7 @@ from checks import canonical_bytes
 from torch.utils._pytree import tree_leaves
 
 import ssd_fast
-from ssd_fast import BoxCoderSpec, MatcherSpec, PostprocessSpec, preset
+from ssd_fast import BoxCoderSpec, LossSpec, MatcherSpec, PostprocessSpec, preset
 
 FILE = Path(__file__).parent / "golden" / "bits.json"
 
@@ -118,6 +118,61 @@ def match_rules(to: Any) -> Any:
 def match_strange(to: Any) -> Any:
     gts, default = to((inputs.strange_boxes(26, 60), inputs.strange_boxes(27, 300)))
     return [ssd_fast.match([gts, default], default, spec) for spec in MATCHERS]
+
+
+@case
+def match_ignored(to: Any) -> Any:
+    """Every rule and kind of box, some ground truths ignored."""
+    default = to(torch.cat((inputs.grid_boxes(25, 300), inputs.strange_boxes(27, 300), inputs.boxes(28, 300))))
+    gts = to([inputs.grid_boxes(24, 200), inputs.strange_boxes(26, 60), inputs.boxes(23, 0), inputs.boxes(29, 61)])
+    ignored = to([inputs.integers(30, 0, 3, len(boxes)) == 0 for boxes in gts])
+    return [
+        ssd_fast.match(gts, default, MatcherSpec(**{**vars(spec), "ignored_coverage": share}), gt_ignored=ignored)
+        for spec in MATCHERS
+        for share in (1 / 3, 0.5)
+    ]
+
+
+def _losses_and_gradients(to: Any, dtype: torch.dtype, strange: bool, loss: LossSpec) -> Any:
+    """Of 3 images of 2100 rows and 21 columns; strange: with infinite logits and NaN."""
+    logits, deltas = inputs.bell(31, 3, 2100, 21) * 3, inputs.bell(32, 3, 2100, 4)
+    if strange:
+        logits = torch.where(
+            inputs.integers(33, 0, 9, *logits.shape) == 0, STRANGE[inputs.integers(34, 0, 9, 21)], logits
+        )
+    gts, labels = inputs.boxes(35, 40), inputs.integers(36, 1, 21, 40)
+    offsets, default = torch.tensor([0, 0, 29, 40]), inputs.boxes(37, 2100)
+    kinds = inputs.integers(38, 0, 12, 3, 2100)
+    matched = torch.where(kinds < 2, kinds - 2, torch.where(kinds == 2, inputs.integers(39, 0, 11, 3, 2100), -1))
+    logits, deltas = (to(x.to(dtype)).requires_grad_() for x in (logits, deltas))
+    gts, labels, offsets, matched, default = to((gts, labels, offsets, matched, default))
+    losses = ssd_fast.multibox_loss(
+        logits, deltas, (gts, offsets), labels, matched, default, coder=inputs.CODER, loss=loss
+    )
+    return *losses.values(), *torch.autograd.grad(
+        3 * losses["classification"] + losses["bbox_regression"], (logits, deltas)
+    )
+
+
+@case
+def multibox_loss(to: Any) -> Any:
+    mined = LossSpec(negatives_per_positive=1.5, min_negatives=7, normalizer="sum_max_one", beta=0.5)
+    return [
+        _losses_and_gradients(to, torch.float32, False, LossSpec()),
+        _losses_and_gradients(to, torch.bfloat16, False, mined),
+        _losses_and_gradients(to, torch.float32, True, LossSpec(background=-1, normalizer="positives_per_image")),
+    ]
+
+
+@case
+def multibox_loss_focal(to: Any) -> Any:
+    retinanet = LossSpec(classification="focal", background=None, beta=0.1)
+    images = LossSpec(classification="focal", focal_alpha=None, focal_gamma=1.3, normalizer="positives_per_image")
+    return [
+        _losses_and_gradients(to, torch.float32, False, retinanet),
+        _losses_and_gradients(to, torch.float16, False, images),
+        _losses_and_gradients(to, torch.float32, True, retinanet),
+    ]
 
 
 @case

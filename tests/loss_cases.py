@@ -30,6 +30,15 @@ SPECS = {
     "no-negatives": LossSpec(negatives_per_positive=0.0),
     "all-negatives": LossSpec(negatives_per_positive=1e9),
 }
+FOCAL_SPECS = {
+    "tensorflow": LossSpec(classification="focal"),
+    "retinanet": LossSpec(classification="focal", background=None, beta=0.1),
+    "last": LossSpec(classification="focal", background=-1, focal_gamma=1.5),
+    "unweighted": LossSpec(classification="focal", background=1, focal_alpha=None, normalizer="sum_max_one"),
+    "plain": LossSpec(classification="focal", background=None, focal_alpha=None, focal_gamma=0.0),
+    "images": LossSpec(classification="focal", background=None, focal_alpha=0.7, normalizer="positives_per_image"),
+    "steep": LossSpec(classification="focal", background=2, focal_alpha=0.999, focal_gamma=40.0),
+}
 
 
 class Case(NamedTuple):
@@ -59,15 +68,16 @@ def random_case(
     images: int = 3,
     rows: int = 101,
     columns: int = 5,
-    background: int = 0,
+    background: int | None = 0,
     one_in: int = 12,
     scale: float = 2.0,
 ) -> Case:
     """Random heads; one default box in `one_in` is positive, as many are ignored; the first image has no objects."""
     sizes = [n * (seed % 3 + 1) for n in range(images)]
     gt_boxes = [inputs.boxes(seed + n, size) for n, size in enumerate(sizes)]
-    labels = [inputs.integers(seed + n, 1, max(columns, 2), size) for n, size in enumerate(sizes)]
-    if background % columns:
+    first = 0 if background is None else 1
+    labels = [inputs.integers(seed + n, first, max(columns, 1 + first), size) for n, size in enumerate(sizes)]
+    if background is not None and background % columns:
         labels = [torch.where(label == background % columns, 0, label) for label in labels]
     matched = torch.full((images, rows), -1)
     kind = inputs.integers(seed, 0, one_in, images, rows)
@@ -76,7 +86,8 @@ def random_case(
             matched[n] = torch.where(kind[n] == 0, inputs.integers(seed + n, 0, size, rows), matched[n])
     matched[kind == 1] = -2
     logits = inputs.bell(seed + 1, images, rows, columns) * scale
-    logits[..., background] += 2.0
+    if background is not None:
+        logits[..., background] += 2.0
     return Case(logits, inputs.bell(seed + 2, images, rows, 4), gt_boxes, labels, matched, inputs.boxes(seed + 3, rows))
 
 
@@ -88,6 +99,8 @@ def cross_entropy(case: Case, background: int) -> Tensor:
 def near_the_border(case: Case, loss: LossSpec) -> Tensor:
     """bool [N, P]: background rows so close to the last mined one that rounding decides which of them are mined."""
     near = torch.zeros(case.matched_idxs.shape, dtype=torch.bool)
+    if loss.classification == "focal":
+        return near  # it mines nothing
     losses = cross_entropy(case, loss.background)
     for n, matched in enumerate(case.matched_idxs):
         wanted = max(int(loss.negatives_per_positive * int((matched >= 0).sum())), loss.min_negatives)
@@ -158,6 +171,33 @@ HANDS = {
         LossSpec(normalizer="sum_max_one", min_negatives=2), 3.125 / 4, (12 + 3) / 4, [[1, 2, 5], [0, 2], [5]]
     ),
 }
+
+
+class FocalHand(NamedTuple):
+    """Probabilities that the logits of focal_hand_case give to what is true of their column, by column."""
+
+    background: int | None
+    positive: list[float]  # row 0, of the target column 1
+    negative: list[float]  # row 1
+    other_positive: list[float]  # row 3, of the target column 2
+
+
+FOCAL_HANDS = {
+    "no-background": FocalHand(None, [1 / 2, 3 / 4, 3 / 4], [1 / 4, 1 / 2, 7 / 8], [1 / 2, 1 / 8, 1 / 2]),
+    "background-0": FocalHand(0, [1 / 2, 3 / 4, 3 / 4], [3 / 4, 1 / 2, 7 / 8], [1 / 2, 1 / 8, 1 / 2]),
+}
+
+
+def focal_hand_case() -> Case:
+    """An image of 4 default boxes and 3 columns: row 0 is of label 1, 1 background, 2 ignored, 3 of label 2."""
+    shares = torch.tensor([[1 / 2, 3 / 4, 1 / 4], [3 / 4, 1 / 2, 1 / 8], [0.9, 0.9, 0.9], [1 / 2, 7 / 8, 1 / 2]])
+    default_boxes = torch.tensor([[10.0, 20, 30, 60]]).repeat(4, 1)
+    deltas = torch.zeros(1, 4, 4)
+    deltas[0, 3, 2] = 1.5  # a smooth L1 of 1
+    labels, matched = torch.tensor([2, 1]), torch.tensor([[1, -1, -2, 0]])
+    return Case((shares / (1 - shares)).log()[None], deltas, [default_boxes[:2]], [labels], matched, default_boxes)
+
+
 HAND_NORMALIZERS = {"positives": [3.0] * 3, "positives_per_image": [3.0, 3.0, 6.0], "sum_max_one": [4.0] * 3}
 
 # ---- against the reference ------------------------------------------------------------------------------------------

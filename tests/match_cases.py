@@ -100,6 +100,50 @@ HANDS = {
 }
 
 
+class IgnoredHand(NamedTuple):
+    gts: Tensor
+    ignored: list[int]  # indices
+    default_boxes: Tensor
+    spec: MatcherSpec
+    expected: list[int]
+
+
+# Ground truth 0 of _GTS covers the boxes 0, 1 and 4; 1 covers 0.4 of box 2; 2 covers none.
+_PARTS = bars((0, 4), (6, 10), (20, 29), (0, 1000))
+IGNORED_HANDS = {
+    "nothing": IgnoredHand(_GTS, [], _BOXES, _spec(), [2, 0, 1, -1, 0]),
+    "0": IgnoredHand(_GTS, [0], _BOXES, _spec(), [2, -2, 1, -1, -2]),
+    "0-first": IgnoredHand(_GTS, [0], _BOXES, _spec(claimed_twice="first"), [2, -2, 1, -1, -2]),
+    "0-threshold": IgnoredHand(_GTS, [0], _BOXES, _spec("threshold"), [-2, -2, -1, -1, -2]),
+    "0-bipartite": IgnoredHand(_GTS, [0], _BOXES, _spec("bipartite"), [2, -2, 1, -1, -2]),
+    "0-caffe": IgnoredHand(_GTS, [0], _BOXES, _spec("bipartite", minimum_forced_iou=1e-6), [-2, -2, 1, -1, -2]),
+    "1": IgnoredHand(_GTS, [1], _BOXES, _spec(), [2, 0, -1, -1, 0]),
+    "1-at-its-share": IgnoredHand(_GTS, [1], _BOXES, _spec(ignored_coverage=0.4), [2, 0, -2, -1, 0]),
+    "1-below-the-share": IgnoredHand(_GTS, [1], _BOXES, _spec(ignored_coverage=0.41), [2, 0, -1, -1, 0]),
+    # It overlaps nothing, so unlike before it takes box 0 from no other.
+    "2": IgnoredHand(_GTS, [2], _BOXES, _spec(), [0, 0, 1, -1, 0]),
+    "2-bipartite": IgnoredHand(_GTS, [2], _BOXES, _spec("bipartite"), [0, 0, 1, -1, 0]),
+    "all": IgnoredHand(_GTS, [0, 1, 2], _BOXES, _spec(), [-2, -2, -1, -1, -2]),
+    "all-first": IgnoredHand(_GTS, [0, 1, 2], _BOXES, _spec(claimed_twice="first"), [-2, -2, -1, -1, -2]),
+    "all-bipartite": IgnoredHand(_GTS, [0, 1, 2], _BOXES, _spec("bipartite"), [-2, -2, -1, -1, -2]),
+    # With no ground truth left there is no best IoU of 0 that the band could ignore.
+    "all-with-a-band": IgnoredHand(_GTS, [0, 1, 2], _BOXES, _spec(negative_threshold=0.0), [-2, -2, -1, -1, -2]),
+    "0-with-a-band": IgnoredHand(_GTS, [0], _BOXES, _spec("threshold", negative_threshold=0.4), [-2, -2, -2, -1, -2]),
+    "twin-1": IgnoredHand(_TWINS, [1], _BOXES, _spec(), [0, 0, -1, -1, 0]),  # what is matched stays matched
+    "twin-0": IgnoredHand(_TWINS, [0], _BOXES, _spec(), [1, 1, -1, -1, 1]),
+    "claiming-1": IgnoredHand(_CLAIMING, [1], _CLAIMED, _spec(positive_threshold=0.95), [0, -2, -1]),
+    "claiming-0-first": IgnoredHand(
+        _CLAIMING, [0], _CLAIMED, _spec(positive_threshold=0.95, claimed_twice="first"), [1, -2, -1]
+    ),
+    "crowd-1": IgnoredHand(_CROWD, [1], _CROWDED, _spec("bipartite"), [2, 0, -1]),
+    "crowd-0-2": IgnoredHand(_CROWD, [0, 2], _CROWDED, _spec("bipartite", positive_threshold=0.6), [1, -2, -1]),
+    "two-halves": IgnoredHand(_PARTS, [0, 1], bars((0, 10)), _spec("threshold"), [-1]),  # each on its own covers 0.4
+    "one-half-more": IgnoredHand(_PARTS, [0, 1], bars((0, 8), (7, 10)), _spec("threshold"), [-2, -2]),
+    "of-its-own-area": IgnoredHand(_PARTS[3:], [0], _BOXES, _spec("threshold"), [-2] * 5),  # whose IoUs are 0.01
+    "beside-a-match": IgnoredHand(_PARTS, [3], bars((20, 30), (21, 31), (25, 45)), _spec(), [2, 2, -2]),
+}
+
+
 def assert_same_matches(ours: Tensor, theirs: Tensor, iou: Tensor) -> int:
     """Of one image with IoUs [G, P]: equal, but where the IoUs are. Returns how many default boxes that excuses.
 

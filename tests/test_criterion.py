@@ -135,6 +135,59 @@ def test_without_checks_nothing_is_looked_at():
     assert math.isfinite(values(losses)["classification"])
 
 
+def test_what_is_selected():
+    boxes, labels = scenes((3, 0, 7))
+    logits, deltas = heads(3)
+    criterion = SSDCriterion.from_preset(PRESET)
+    matched, mined = criterion.select(logits, deltas, boxes, labels)
+    assert torch.equal(matched, ssd_fast.match(boxes, criterion.default_boxes, PRESET.matcher))
+    positives = (matched >= 0).sum(1)
+    assert mined.dtype == torch.bool and mined.sum(1).tolist() == (3 * positives).tolist()
+    for n in range(3):
+        losses = torch.nn.functional.cross_entropy(logits[n], torch.zeros(8732, dtype=torch.int64), reduction="none")
+        losses[matched[n] >= 0] = -1
+        assert set(losses.topk(int(mined[n].sum())).indices.tolist()) == set(mined[n].nonzero()[:, 0].tolist())
+    assert not mined.requires_grad
+
+
+def test_ignored_ground_truths_are_neither_found_nor_background():
+    boxes = [torch.tensor([[40.0, 40, 120, 120], [150, 150, 260, 260]])]
+    labels, ignored = [torch.tensor([1, 2])], [torch.tensor([False, True])]
+    criterion = SSDCriterion.from_preset(PRESET)
+    matched, mined = criterion.select(*heads(1), boxes, labels, ignored)
+    assert set(matched.unique().tolist()) == {-2, -1, 0} and not (mined & (matched == -2)).any()
+    packed = (boxes[0], torch.tensor([0, 2]))
+    losses = criterion(*heads(1), boxes, labels, ignored)
+    assert values(losses) == values(criterion(*heads(1), packed, labels[0], ignored[0]))
+    assert values(losses) != values(criterion(*heads(1), boxes, labels))
+    assert values(losses)["bbox_regression"] == pytest.approx(
+        values(criterion(*heads(1), [boxes[0][:1]], [labels[0][:1]]))["bbox_regression"]
+    )
+
+
+def test_the_flags_stay_with_their_boxes_when_some_are_dropped():
+    boxes, labels = with_fault()
+    ignored = [torch.zeros(len(image), dtype=torch.bool) for image in boxes]
+    ignored[1][2] = True  # behind the faulty one
+    clean = [torch.cat((values[:1], values[2:])) for values in (boxes[1], labels[1], ignored[1])]
+    criterion = SSDCriterion.from_preset(PRESET, policy="drop")
+    with pytest.warns(GroundTruthWarning):
+        losses = criterion(*heads(3), boxes, labels, ignored)
+    boxes[1], labels[1], ignored[1] = clean
+    assert values(losses) == values(criterion(*heads(3), boxes, labels, ignored))
+
+
+def test_focal_loss():
+    boxes, labels = scenes((3, 0, 7))
+    loss = LossSpec(classification="focal", background=None)
+    criterion = SSDCriterion.from_preset(dataclasses.replace(PRESET, loss=loss))
+    labels[0][0] = 0  # without a background column 0 is a class like any other
+    losses = values(criterion(*heads(3), boxes, labels))
+    assert losses["classification"] > 0
+    with pytest.raises(GroundTruthError, match="the label is not in"):
+        criterion(*heads(3), boxes, [labels[0] - 1, *labels[1:]])
+
+
 def test_wrong_arguments():
     spec, coder, matcher, loss = PRESET.default_boxes, BoxCoderSpec(), MatcherSpec(), LossSpec()
     with pytest.raises(TypeError, match="matcher: expected a MatcherSpec, got LossSpec"):
@@ -145,7 +198,7 @@ def test_wrong_arguments():
         SSDCriterion.from_preset(ssd_fast.preset("tf_ssdlite_mobilenet_v2"))
     criterion = SSDCriterion(spec, coder, matcher, loss)
     boxes, labels = scenes((2, 3))
-    with pytest.raises(ValueError, match=r"gt_labels: expected \[2, 3\] for the images.*got \[3, 2\]"):
+    with pytest.raises(ValueError, match=r"SSDCriterion: gt_labels\[0\]: expected shape \[2\], got \[3\]"):
         criterion(*heads(2), boxes, labels[::-1])
     with pytest.raises(ValueError, match=r"gt_labels: expected shape \[5\], got \[3\]"):
         criterion(*heads(2), (torch.cat(boxes), torch.tensor([0, 2, 5])), labels[1])

@@ -150,6 +150,14 @@ def test_rejected_matcher(backend):
             )
             for value in (-0.1, 0.6, inputs.NAN)
         ),
+        (
+            {"rule": "bipartite", "negative_threshold": 0.4},
+            r'negative_threshold: expected None with rule "bipartite" \(no original has both\), got 0.4',
+        ),
+        *(
+            ({"ignored_coverage": value}, rf"ignored_coverage: expected a number in \(0, 1\], got {value}")
+            for value in (0.0, -0.1, 1.1, inputs.NAN, inputs.INF, None)
+        ),
         *(
             ({"minimum_forced_iou": value}, f"minimum_forced_iou: expected a number >= 0, got {value}")
             for value in (-0.1, inputs.NAN, inputs.INF)

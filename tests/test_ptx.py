@@ -24,7 +24,7 @@ ARCHITECTURES = kernel_resources.ARCHITECTURES if os.environ.get("SSD_FAST_ALL_A
 
 needs_nvcc = pytest.mark.skipif(kernel_resources.nvcc() is None, reason="no CUDA toolkit (nvcc)")
 
-SPELLS_FMA = {"exp", "log"}  # the functions of box_math.h that may
+SPELLS_FMA = {"exp", "log_of_normal"}  # the functions of box_math.h that may
 
 # The only way to spell a fused multiply-add on the device, made a product and a sum. The headers come first, since they
 # declare the intrinsic that the macro replaces.
@@ -161,6 +161,9 @@ def test_box_math_is_never_contracted_by_a_compiler_left_to_itself(tmp_path: Pat
         "  f[0] = ssd::iou(b[5], b[6]);\n"
         "  f[1] = ssd::softmax_score(f[2], f[3], f[4]) + ssd::sigmoid(f[5]);\n"
         "  b[7] = ssd::clip(ssd::multiply(ssd::divide(b[8], f[6], f[7]), f[8], f[9]), f[8], f[9]);\n"
+        "  const ssd::FocalLoss focal{f[15], f[16], f[17]};\n"
+        "  f[18] = ssd::focal_loss(f[18], f[19] > 0, focal) + ssd::focal_slope(f[20], f[19] > 0, focal);\n"
+        "  f[21] = ssd::coverage(b[10], ssd::area(b[10]), b[11]);\n"
         "  b[9] = ssd::default_box(threadIdx.x, blockIdx.x, f[10], f[11], f[12], f[13], f[14]);\n"
         "}\n"
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torchvision
 from checks import one_thread
-from match_cases import HANDS, assert_same_matches, bars
+from match_cases import HANDS, IGNORED_HANDS, assert_same_matches, bars, packed
 from torchvision.models.detection._utils import SSDMatcher
 
 from ssd_fast import reference
@@ -37,6 +37,29 @@ def test_images_and_packing_by_hand():
     assert reference.match((torch.cat(images), torch.tensor([0, 0, 3, 4])), default_boxes, spec).tolist() == expected
     assert reference.match([], default_boxes, spec).shape == (0, 5)
     assert reference.match([gts], default_boxes[:0], spec).shape == (1, 0)
+
+
+@pytest.mark.parametrize("name", IGNORED_HANDS)
+def test_ignored_by_hand(name):
+    gts, indices, default_boxes, spec, expected = IGNORED_HANDS[name]
+    ignored = torch.zeros(len(gts), dtype=torch.bool)
+    ignored[indices] = True
+    images, of_images = [gts[:0], gts], [ignored[:0], ignored]
+    expected = [[-1] * len(expected), expected]
+    joined = torch.cat(of_images)
+    for boxes in (images, packed(images)):
+        for form in (of_images, joined, joined * torch.tensor(255, dtype=torch.uint8)):
+            assert reference.match(boxes, default_boxes, spec, gt_ignored=form).tolist() == expected
+
+
+def test_strange_boxes_cover_by_hand():
+    """What has no area or no finite one is covered by nothing; what overflows covers nothing that it can be told of."""
+    strange = torch.tensor(inputs.STRANGE_BOXES)
+    matched = reference.match(
+        [strange], strange, MatcherSpec("threshold"), gt_ignored=[torch.ones(len(strange), dtype=torch.bool)]
+    )
+    assert [index for index, value in enumerate(matched[0].tolist()) if value == -2] == [0, 15, 16]
+    assert set(matched[0].tolist()) == {-2, -1}
 
 
 @pytest.mark.parametrize("rule", ["forced", "bipartite", "threshold"])

@@ -172,7 +172,7 @@ def test_gradient_is_the_slope(name, coder):
     "fields, message",
     [
         ({"background": -2}, "background: expected a column or -1, got -2"),
-        ({"background": None}, "background: expected a column or -1, got None"),
+        ({"background": None}, r"background: expected a column or -1 \(None: with .* \"focal\"\), got None"),
         ({"background": True}, "background: expected a column or -1, got True"),
         ({"background": 2**31}, "background: expected a column or -1"),
         ({"negatives_per_positive": -1.0}, r"negatives_per_positive: expected a number in \[0, 2\*\*31\), got -1.0"),

@@ -4,7 +4,7 @@
 //   - products and sums that a compiler might contract are spelled mul / add / sub, which are never fused;
 //   - fma is spelled fma, and only exp and log use it;
 //   - min and max are ternaries: fminf(-0, 0) depends on the order of its operands, a ternary does not;
-//   - exp and log are our own, since libraries differ in the last bit.
+//   - exp and log (and log1p, made of log) are our own, since libraries differ in the last bit.
 // Nothing here includes a header on the device: NVRTC compiles it with no include path.
 #pragma once
 
@@ -74,7 +74,7 @@ SSD_HD T clamp(T value, T low, T high) {  // NaN stays NaN
   return value < low ? low : (value > high ? high : value);
 }
 
-// ---- exp and log ----------------------------------------------------------------------------------------------------
+// ---- exp, log and log1p ---------------------------------------------------------------------------------------------
 
 // exp(x), within 1 ulp, monotone, exp(0) = 1, +0 below 2^-126 (so that flush-to-zero changes nothing), +inf
 // above 88.72. Reduction to |r| <= ln(2) / 2 by rounding with a magic number: no float-to-int cast, which is undefined
@@ -102,9 +102,8 @@ SSD_HD float exp(float x) {
   return result < 1.17549435e-38f ? 0.0f : result;
 }
 
-// log(x), within 1 ulp for normal x. log(+-0) and subnormals (which flush-to-zero hardware reads as 0) give -inf,
-// numbers below 0 NaN, +inf +inf.
-SSD_HD float log(float x) {
+// log(x), within 1 ulp, of a normal number above 0; of another x anything.
+SSD_HD float log_of_normal(float x) {
   // x = 2^k * m with m in [sqrt(1/2), sqrt(2)): subtracting sqrt(1/2)'s bits makes the exponent field switch there.
   const unsigned root_half = 0x3F3504F3u;
   const unsigned shifted = float_to_bits(x) - root_half;
@@ -121,12 +120,24 @@ SSD_HD float log(float x) {
   p = fma(p, f, 3.33333135e-1f);
   const float n = static_cast<float>(k);
   const float tail = fma(mul(f, f), fma(p, f, -0.5f), mul(n, 1.42860682030941723212e-6f));  // ln 2 in two parts
-  const float result = fma(n, 0.693145751953125f, add(f, tail));
+  return fma(n, 0.693145751953125f, add(f, tail));
+}
+
+// log(x). log(+-0) and subnormals (which flush-to-zero hardware reads as 0) give -inf, numbers below 0 NaN, +inf +inf.
+SSD_HD float log(float x) {
   const bool finite_positive = x >= 1.17549435e-38f && x <= 3.40282347e38f;
   const float special = x <= -1.17549435e-38f ? bits_to_float(0x7FC00000u)
                         : x < 1.0f            ? bits_to_float(0xFF800000u)
                                               : x;  // +inf, or NaN, for which every comparison fails
-  return finite_positive ? result : special;
+  return finite_positive ? log_of_normal(x) : special;
+}
+
+// log(1 + x) for x in [0, 1], within 1.5 ulp however small x is; NaN stays NaN. 1 + x rounds x off by at most 2^-24,
+// which is known exactly; log's slope there, 1 / u, is near enough to a line that no division is needed.
+SSD_HD float log1p(float x) {
+  const float u = add(1.0f, x);
+  const float rounded_off = sub(x, sub(u, 1.0f));
+  return add(log_of_normal(u), mul(rounded_off, sub(1.5f, mul(0.5f, u))));
 }
 
 // ---- boxes ----------------------------------------------------------------------------------------------------------
@@ -142,13 +153,19 @@ SSD_HD T area(const BoxOf<T>& box) {
   return mul(sub(box.x2, box.x1), sub(box.y2, box.y1));
 }
 
+// 0 where boxes are apart. A NaN of a stays, one of b may be passed over.
+template <typename T>
+SSD_HD T intersection(const BoxOf<T>& a, const BoxOf<T>& b) {
+  const T width = max_of(sub(min_of(a.x2, b.x2), max_of(a.x1, b.x1)), T(0));
+  const T height = max_of(sub(min_of(a.y2, b.y2), max_of(a.y1, b.y1)), T(0));
+  return mul(width, height);
+}
+
 // Intersection over union; 0 where it is undefined (degenerate, NaN or overflowing boxes), so such boxes never match.
 template <typename T>
 SSD_HD T iou(const BoxOf<T>& a, T area_a, const BoxOf<T>& b, T area_b) {
-  const T width = max_of(sub(min_of(a.x2, b.x2), max_of(a.x1, b.x1)), T(0));
-  const T height = max_of(sub(min_of(a.y2, b.y2), max_of(a.y1, b.y1)), T(0));
-  const T intersection = mul(width, height);
-  const T quotient = div(intersection, sub(add(area_a, area_b), intersection));
+  const T shared = intersection(a, b);
+  const T quotient = div(shared, sub(add(area_a, area_b), shared));
   return quotient > T(0) ? quotient : T(0);
 }
 template <typename T>
@@ -156,10 +173,18 @@ SSD_HD T iou(const BoxOf<T>& a, const BoxOf<T>& b) {
   return iou(a, area(a), b, area(b));
 }
 
-// The box of a cell: `column + offset` cells of `step` pixels from the edge, (width, height) pixels large.
-SSD_HD Box default_box(int column, int row, float offset, float step_x, float step_y, float width, float height) {
-  const float cx = mul(add(static_cast<float>(column), offset), step_x);
-  const float cy = mul(add(static_cast<float>(row), offset), step_y);
+// The share of the box that `other` covers; 0 where it is undefined: NaN boxes, and boxes without a finite area.
+template <typename T>
+SSD_HD T coverage(const BoxOf<T>& box, T box_area, const BoxOf<T>& other) {
+  const T quotient = div(intersection(other, box), box_area);  // a NaN of the box itself is in its area
+  return quotient > T(0) ? quotient : T(0);
+}
+
+// Where the centre of a cell lies: `index + offset` cells of `step` pixels from the edge.
+SSD_HD float cell_centre(int index, float offset, float step) {
+  return mul(add(static_cast<float>(index), offset), step);
+}
+SSD_HD Box box_around(float cx, float cy, float width, float height) {
   const float half_width = mul(width, 0.5f);
   const float half_height = mul(height, 0.5f);
   return {sub(cx, half_width), sub(cy, half_height), add(cx, half_width), add(cy, half_height)};
@@ -235,5 +260,48 @@ SSD_HD void softmax_statistics(const Logit& logit, int columns, float& max, floa
 }
 SSD_HD float softmax_score(float logit, float max, float sum) { return div(softmax_term(logit, max), sum); }
 SSD_HD float sigmoid(float logit) { return div(1.0f, add(1.0f, exp(-logit))); }
+
+// ---- sigmoid focal loss (Lin et al. 2017) ---------------------------------------------------------------------------
+
+// weight * (1 - p)^gamma * -log p, p being the probability that a logit gives to what is true of its column.
+struct FocalLoss {
+  float gamma, target_weight, other_weight;  // weights of the target column, and of the others: positive
+};
+
+struct FocalTerms {
+  float tail;           // exp(-|z|), where p = sigmoid(z)
+  float cross_entropy;  // -log p
+  float scale;          // weight * (1 - p)^gamma
+};
+// p and 1 - p are never formed, so nothing cancels: -log(1 - p) and -log p are log1p(tail), plus |z| for one of them.
+SSD_HD FocalTerms focal_terms(float z, float weight, float gamma) {
+  const float tail = exp(z < 0.0f ? z : -z);
+  const float shared = log1p(tail);
+  // -log(1 - p), kept finite: gamma may be 0, and 0 * infinity is NaN.
+  const float hardness = min_of(add(shared, max_of(z, 0.0f)), 3.40282347e38f);
+  return {tail, add(shared, max_of(-z, 0.0f)), mul(weight, exp(mul(-gamma, hardness)))};
+}
+
+// Of a logit inf that is right 0, of one that is wrong inf.
+SSD_HD float focal_loss(float logit, bool is_target, const FocalLoss& focal) {
+  const float weight = is_target ? focal.target_weight : focal.other_weight;
+  const FocalTerms terms = focal_terms(is_target ? logit : -logit, weight, focal.gamma);
+  return mul(terms.scale, terms.cross_entropy);
+}
+
+// Its derivative: -scale * (gamma * p * -log p + 1 - p) of z. Of a logit inf that is right 0, of one that is wrong the
+// weight.
+SSD_HD float focal_slope(float logit, bool is_target, const FocalLoss& focal) {
+  const float weight = is_target ? focal.target_weight : focal.other_weight;
+  const float z = is_target ? logit : -logit;
+  const FocalTerms terms = focal_terms(z, weight, focal.gamma);
+  const float larger = div(1.0f, add(1.0f, terms.tail));
+  const float smaller = mul(terms.tail, larger);
+  const float p = z < 0.0f ? smaller : larger;
+  const float missing = z < 0.0f ? larger : smaller;                     // 1 - p
+  const float entropy = p == 0.0f ? 0.0f : mul(p, terms.cross_entropy);  // likewise
+  const float slope = mul(terms.scale, add(mul(focal.gamma, entropy), missing));
+  return is_target ? -slope : slope;
+}
 
 }  // namespace ssd

@@ -11,7 +11,7 @@
 
 namespace ssd {
 
-enum class DType { float32, float64, float16, bfloat16, int32, int64, uint8, other };
+enum class DType { float32, float64, float16, bfloat16, int32, int64, uint8, boolean, other };
 
 inline const char* name_of(DType dtype) {
   switch (dtype) {
@@ -29,6 +29,8 @@ inline const char* name_of(DType dtype) {
       return "int64";
     case DType::uint8:
       return "uint8";
+    case DType::boolean:
+      return "bool";
     case DType::other:
       return "another type";
   }

@@ -12,7 +12,7 @@ namespace py = pybind11;
 // The few structs of the DLPack 1.x specification that the exchange needs.
 namespace dlpack {
 enum DeviceType : int32_t { kCpu = 1, kCuda = 2, kCudaHost = 3, kCudaManaged = 13 };
-enum TypeCode : uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kBFloat = 4 };
+enum TypeCode : uint8_t { kInt = 0, kUInt = 1, kFloat = 2, kBFloat = 4, kBool = 6 };
 struct Version {
   uint32_t major, minor;
 };
@@ -63,6 +63,7 @@ inline DType dtype_of(uint8_t code, int bits) {
   if (code == dlpack::kInt && bits == 32) return DType::int32;
   if (code == dlpack::kInt && bits == 64) return DType::int64;
   if (code == dlpack::kUInt && bits == 8) return DType::uint8;
+  if (code == dlpack::kBool && bits == 8) return DType::boolean;
   return DType::other;
 }
 
@@ -71,6 +72,7 @@ inline DType dtype_of(char kind, int bytes) {
   if (kind == 'f') return dtype_of(static_cast<uint8_t>(dlpack::kFloat), 8 * bytes);
   if (kind == 'i') return dtype_of(static_cast<uint8_t>(dlpack::kInt), 8 * bytes);
   if (kind == 'u') return dtype_of(static_cast<uint8_t>(dlpack::kUInt), 8 * bytes);
+  if (kind == 'b') return dtype_of(static_cast<uint8_t>(dlpack::kBool), 8 * bytes);
   return DType::other;
 }
 
@@ -181,7 +183,8 @@ inline View view_by_buffer(py::handle array) {
   const char kind = *format == 'e' || *format == 'f' || *format == 'd'   ? 'f'
                     : *format == 'i' || *format == 'l' || *format == 'q' ? 'i'
                     : *format == 'B'                                     ? 'u'
-                                                                         : '?';
+                    : *format == '?'                                     ? 'b'
+                                                                         : 'x';
   view.data = buffer->buf;
   view.dtype = dtype_of(kind, static_cast<int>(buffer->itemsize));
   view.ndim = buffer->ndim;

@@ -20,7 +20,7 @@ struct DefaultBoxParams {
   int num_levels, num_rows;
   float widths[kMaxBoxSizes], heights[kMaxBoxSizes];
   float offset, image_height, image_width;
-  bool clip, normalized, ahw;
+  bool clip_centers, clip, normalized, ahw;
 };
 
 SSD_HD Box default_box_at(const DefaultBoxParams& params, int row) {
@@ -31,8 +31,13 @@ SSD_HD Box default_box_at(const DefaultBoxParams& params, int row) {
   const int cells = level.height * level.width;
   const int shape = params.ahw ? local / cells : local % level.boxes_per_cell;
   const int cell = params.ahw ? local % cells : local / level.boxes_per_cell;
-  Box box = default_box(cell % level.width, cell / level.width, params.offset, level.step_x, level.step_y,
-                        params.widths[level.first_size + shape], params.heights[level.first_size + shape]);
+  float cx = cell_centre(cell % level.width, params.offset, level.step_x);
+  float cy = cell_centre(cell / level.width, params.offset, level.step_y);
+  if (params.clip_centers) {
+    cx = clamp(cx, 0.0f, params.image_width);
+    cy = clamp(cy, 0.0f, params.image_height);
+  }
+  Box box = box_around(cx, cy, params.widths[level.first_size + shape], params.heights[level.first_size + shape]);
   if (params.normalized) box = divide(box, params.image_width, params.image_height);
   if (!params.clip) return box;
   return params.normalized ? clip(box, 1.0f, 1.0f) : clip(box, params.image_width, params.image_height);

@@ -19,15 +19,16 @@ __device__ unsigned warp_max(unsigned value) {  // __reduce_max_sync wants sm_80
 }
 
 // best_kernel: of every ground truth the best default box (FindPairs), and of every default box that is not taken yet
-// the best ground truth, by threshold (Assign).
+// the best ground truth, by threshold (Assign). Ignored ground truths (SomeIgnored) only tell which background to ignore.
 // Block:   256 default boxes of image blockIdx.y.
 // Thread:  one default box against all ground truths of its image.
 // Memory:  reads each ground truth once a block; writes 8 B a default box, and one atomic a ground truth and block.
 // Order:   deterministic: the maximum of distinct keys does not depend on the atomics' order.
-template <bool FindPairs, bool Assign>
+template <bool FindPairs, bool Assign, bool SomeIgnored>
 __global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ MatchTask task, PairKey* pairs) {
   SSD_SHARED(staged, Box[kStaged]);
   SSD_SHARED(staged_pairs, PairKey[kStaged]);
+  SSD_SHARED(staged_ignored, bool[SomeIgnored ? kStaged : 1]);
   const int thread = static_cast<int>(threadIdx.x);
   const int64_t image = blockIdx.y;
   const int i = static_cast<int>(blockIdx.x) * kThreads + thread;
@@ -39,15 +40,22 @@ __global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ 
   const int num_gt = range.count;
   float best_iou = -1.0f;
   int64_t best_gt = -1;
+  bool covered = false;
   for (int begin = 0; begin < num_gt; begin += kStaged) {
     const int count = min(num_gt - begin, kStaged);
     if (thread < count) {
       staged[thread] = task.gt_boxes[first_gt + begin + thread];
-      staged_pairs[thread] = pair_key(0.0f, 0);  // the best of the pairs that do not overlap
+      const bool ignored = SomeIgnored && is_ignored(task, first_gt + begin + thread);
+      staged_pairs[thread] = ignored ? 0 : pair_key(0.0f, 0);  // no pair; or the best of those that do not overlap
+      if (SomeIgnored) staged_ignored[thread] = ignored;
     }
     __syncthreads();
     for (int g = 0; g < count; ++g) {
       const Box gt = staged[g];
+      if (SomeIgnored && staged_ignored[g]) {
+        covered |= is_covered(task, box, box_area, gt);
+        continue;
+      }
       const float overlap = iou(gt, area(gt), box, box_area);
       if (overlap > best_iou) {
         best_iou = overlap;
@@ -70,6 +78,7 @@ __global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ 
   int64_t& matched = task.matched_idxs[image * task.num_default_boxes + i];
   if (!FindPairs && matched >= 0) return;  // taken by a pair
   matched = match_by_threshold(task, best_iou, best_gt);
+  if (SomeIgnored && covered && matched == kBackground) matched = kIgnored;
 }
 
 // force_kernel: gives each ground truth of image blockIdx.x its best default box.
@@ -80,7 +89,7 @@ __global__ void __launch_bounds__(kThreads) force_kernel(const __grid_constant__
   const GtRange range = gt_range(task, image);
   const int64_t first_gt = range.first;
   const int num_gt = range.count;
-  const auto is_forced = [&](int gt) { return iou_of(pairs[first_gt + gt]) > task.forced_above; };
+  const auto is_forced = [&](int gt) { return is_pair(task, pairs[first_gt + gt]); };
   for (int gt = static_cast<int>(threadIdx.x); gt < num_gt; gt += kThreads) {
     if (!is_forced(gt)) continue;
     const int box = default_box_of(pairs[first_gt + gt]);
@@ -138,7 +147,7 @@ __global__ void __launch_bounds__(kThreads) pair_kernel(const __grid_constant__ 
       if (key > mine.key) mine = {key, gt};
     }
     const Best best = block_best(mine, reduction);
-    if (best.key == 0 || !(iou_of(best.key) > task.forced_above)) return;
+    if (!is_pair(task, best.key)) return;
     const int box = default_box_of(best.key);
     if (thread == 0) {
       matched[box] = best.index;
@@ -168,6 +177,20 @@ __global__ void __launch_bounds__(kThreads) pair_kernel(const __grid_constant__ 
   }
 }
 
+template <bool SomeIgnored>
+void launch_match(const MatchTask& task, PairKey* pairs, Stream stream) {
+  const dim3 grid(ceil_div(task.num_default_boxes, kThreads), static_cast<unsigned>(task.num_images));
+  const dim3 images(static_cast<unsigned>(task.num_images));
+  if (task.bipartite) {
+    launch(best_kernel<true, false, SomeIgnored>, grid, dim3(kThreads), 0, stream, task, pairs);
+    launch(pair_kernel, images, dim3(kThreads), 0, stream, task, pairs);
+    launch(best_kernel<false, true, SomeIgnored>, grid, dim3(kThreads), 0, stream, task, pairs);
+    return;
+  }
+  launch(best_kernel<true, true, SomeIgnored>, grid, dim3(kThreads), 0, stream, task, pairs);
+  if (task.force) launch(force_kernel, images, dim3(kThreads), 0, stream, task, pairs);
+}
+
 }  // namespace
 
 size_t match_cuda_workspace(int64_t num_gt) { return static_cast<size_t>(num_gt) * sizeof(PairKey); }
@@ -175,17 +198,12 @@ size_t match_cuda_workspace(int64_t num_gt) { return static_cast<size_t>(num_gt)
 void match_cuda(const MatchTask& task, void* workspace, Stream stream) {
   const DeviceGuard guard(stream);
   auto* pairs = static_cast<PairKey*>(workspace);
-  const dim3 grid(ceil_div(task.num_default_boxes, kThreads), static_cast<unsigned>(task.num_images));
-  const dim3 images(static_cast<unsigned>(task.num_images));
   zero_async(pairs, match_cuda_workspace(task.num_gt), stream);
-  if (task.bipartite) {
-    launch(best_kernel<true, false>, grid, dim3(kThreads), 0, stream, task, pairs);
-    launch(pair_kernel, images, dim3(kThreads), 0, stream, task, pairs);
-    launch(best_kernel<false, true>, grid, dim3(kThreads), 0, stream, task, pairs);
-    return;
+  if (task.gt_ignored != nullptr) {
+    launch_match<true>(task, pairs, stream);
+  } else {
+    launch_match<false>(task, pairs, stream);
   }
-  launch(best_kernel<true, true>, grid, dim3(kThreads), 0, stream, task, pairs);
-  if (task.force) launch(force_kernel, images, dim3(kThreads), 0, stream, task, pairs);
 }
 
 }  // namespace ssd

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <optional>
 
 #include "common/view.h"
 #include "match/match_launch.h"
@@ -18,14 +19,18 @@ inline int64_t match_workspace(const View& gt_boxes) {
 }
 
 // The thresholds and rules are a MatcherSpec's, which has checked them. `forced_above` below 0 forces every pair.
-inline void match(const View& gt_boxes, const View& offsets, const View& default_boxes, double positive_threshold,
-                  bool positive_inclusive, double negative_threshold, bool bipartite, bool force, bool last_wins,
-                  double forced_above, const View& workspace, const View& matched_idxs) {
+inline void match(const View& gt_boxes, const View& offsets, const View& default_boxes,
+                  const std::optional<View>& gt_ignored, double positive_threshold, bool positive_inclusive,
+                  double negative_threshold, bool bipartite, bool force, bool last_wins, double forced_above,
+                  double ignored_coverage, const View& workspace, const View& matched_idxs) {
   const Checks check("match");
   check.array(gt_boxes, "gt_boxes", {kAny, 4}, {DType::float32}, gt_boxes);
   check.array(offsets, "gt_boxes.offsets", {kAny}, {DType::int64}, gt_boxes);
   check.at_least(offsets.shape[0], 1, "gt_boxes.offsets");
   check.array(default_boxes, "default_boxes", {kAny, 4}, {DType::float32}, gt_boxes);
+  if (gt_ignored.has_value()) {
+    check.array(*gt_ignored, "gt_ignored", {gt_boxes.shape[0]}, {DType::boolean, DType::uint8}, gt_boxes);
+  }
   const int64_t images = offsets.shape[0] - 1;
   const int64_t num_default_boxes = default_boxes.shape[0];
   check.fits_int32(gt_boxes.shape[0], "gt_boxes");
@@ -40,6 +45,7 @@ inline void match(const View& gt_boxes, const View& offsets, const View& default
   MatchTask task{};
   task.gt_boxes = gt_boxes.as<Box>();
   task.offsets = offsets.as<int64_t>();
+  task.gt_ignored = gt_ignored.has_value() ? gt_ignored->as<uint8_t>() : nullptr;
   task.num_images = images;
   task.num_gt = gt_boxes.shape[0];
   task.default_boxes = default_boxes.as<Box>();
@@ -50,6 +56,7 @@ inline void match(const View& gt_boxes, const View& offsets, const View& default
   task.force = force;
   task.last_wins = last_wins;
   task.forced_above = static_cast<float>(forced_above);
+  task.covered_from = static_cast<float>(ignored_coverage);
   task.matched_idxs = matched_idxs.as<int64_t>();
   dispatch(
       "match", gt_boxes, [&](auto...) { match_cpu(task); },

@@ -54,6 +54,16 @@ SSD_CLONES void assign(const MatchTask task, const float* best_ious, const int* 
   for (int i = 0; i < task.num_default_boxes; ++i) matched[i] = match_by_threshold(task, best_ious[i], best_gts[i]);
 }
 
+// Background of which the ignored ground truth covers enough is ignored; `count` boxes of the tile exist.
+SSD_CLONES void ignore_covered(const MatchTask task, const Box ignored_gt, const Tile& tile, int count,
+                               int64_t* matched) {
+  for (int i = 0; i < count; ++i) {
+    const Box box{tile.x1[i], tile.y1[i], tile.x2[i], tile.y2[i]};
+    const bool covered = is_covered(task, box, tile.areas[i], ignored_gt);
+    matched[i] = covered && matched[i] == kBackground ? kIgnored : matched[i];
+  }
+}
+
 class ImageMatcher {
  public:
   ImageMatcher(const MatchTask& task, const std::vector<Tile>& tiles)
@@ -63,16 +73,22 @@ class ImageMatcher {
     const GtRange range = gt_range(task_, image);
     const Box* gts = task_.gt_boxes + range.first;
     int64_t* matched = task_.matched_idxs + image * task_.num_default_boxes;
+    const auto ignored = [&](int gt) { return is_ignored(task_, range.first + gt); };
+    int first_gt = 0;
+    while (first_gt < range.count && ignored(first_gt)) ++first_gt;
     // The first ground truth is a box's best until another one overlaps it more.
     std::fill(best_ious_.begin(), best_ious_.end(), 0.0f);
-    std::fill(best_gts_.begin(), best_gts_.end(), range.count > 0 ? 0 : -1);
+    std::fill(best_gts_.begin(), best_gts_.end(), first_gt < range.count ? first_gt : -1);
     pairs_.resize(range.count);
-    for (int gt = 0; gt < range.count; ++gt) pairs_[gt] = find_pair(gts[gt], gt);
+    for (int gt = 0; gt < range.count; ++gt) pairs_[gt] = ignored(gt) ? 0 : find_pair(gts[gt], gt);
     assign(task_, best_ious_.data(), best_gts_.data(), matched);
     if (task_.bipartite) {
       match_pairs(gts, matched);
     } else if (task_.force) {
       force(matched);
+    }
+    for (int gt = 0; gt < range.count; ++gt) {
+      if (ignored(gt)) ignore_around(gts[gt], matched);
     }
   }
 
@@ -113,7 +129,7 @@ class ImageMatcher {
   void force(int64_t* matched) const {
     for (size_t i = 0; i < pairs_.size(); ++i) {  // the winner comes last
       const size_t gt = task_.last_wins ? i : pairs_.size() - 1 - i;
-      if (iou_of(pairs_[gt]) > task_.forced_above) matched[default_box_of(pairs_[gt])] = static_cast<int64_t>(gt);
+      if (is_pair(task_, pairs_[gt])) matched[default_box_of(pairs_[gt])] = static_cast<int64_t>(gt);
     }
   }
 
@@ -123,7 +139,7 @@ class ImageMatcher {
     taken_.assign(task_.num_default_boxes, false);
     while (true) {
       const auto best = std::max_element(pairs_.begin(), pairs_.end());
-      if (best == pairs_.end() || *best == 0 || !(iou_of(*best) > task_.forced_above)) return;
+      if (best == pairs_.end() || !is_pair(task_, *best)) return;
       const int box = default_box_of(*best);
       matched[box] = best - pairs_.begin();
       taken_[box] = true;
@@ -134,12 +150,21 @@ class ImageMatcher {
     }
   }
 
+  void ignore_around(const Box& ignored_gt, int64_t* matched) const {
+    for (size_t tile = 0; tile < tiles_.size(); ++tile) {
+      if (tiles_[tile].is_apart(ignored_gt)) continue;
+      const int begin = static_cast<int>(tile) * kTile;
+      ignore_covered(task_, ignored_gt, tiles_[tile], std::min(kTile, task_.num_default_boxes - begin),
+                     matched + begin);
+    }
+  }
+
   const MatchTask& task_;
   const std::vector<Tile>& tiles_;
   std::vector<float> best_ious_;  // of each default box, with its best ground truth
   std::vector<int> best_gts_;
   std::vector<char> taken_;
-  std::vector<uint64_t> pairs_;  // of each ground truth its best pair; 0 when it has none or has been matched
+  std::vector<uint64_t> pairs_;  // of each ground truth its best pair; 0: it has none, is ignored or has been matched
 };
 
 }  // namespace

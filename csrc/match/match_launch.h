@@ -13,8 +13,9 @@ constexpr int64_t kBackground = -1;  // values of matched_idxs that are no groun
 constexpr int64_t kIgnored = -2;
 
 struct MatchTask {
-  const Box* gt_boxes;     // of all images, one after the other
-  const int64_t* offsets;  // [N + 1]: image n has the ground truths offsets[n] .. offsets[n + 1]
+  const Box* gt_boxes;        // of all images, one after the other
+  const int64_t* offsets;     // [N + 1]: image n has the ground truths offsets[n] .. offsets[n + 1]
+  const uint8_t* gt_ignored;  // a byte for each ground truth: not 0, and it is ignored; or null: none is
   int64_t num_images, num_gt;
   const Box* default_boxes;
   int num_default_boxes;
@@ -24,6 +25,7 @@ struct MatchTask {
   bool force;             // each ground truth gets its best default box, whatever the IoU
   bool last_wins;         // of two ground truths with the same best box; else the first
   float forced_above;     // a forced or bipartite pair has an IoU above it
+  float covered_from;     // background of which an ignored ground truth covers this share or more is ignored
   int64_t* matched_idxs;  // [N, P]
 };
 
@@ -39,17 +41,28 @@ SSD_HD GtRange gt_range(const MatchTask& task, int64_t image) {
   return {first, static_cast<int>(end - first)};
 }
 
-// A default box as a candidate of a ground truth: the larger is the better, ties go to the lower index.
+// An ignored ground truth is no one's match and enters no pair.
+SSD_HD bool is_ignored(const MatchTask& task, int64_t gt) {
+  return task.gt_ignored != nullptr && task.gt_ignored[gt] != 0;
+}
+
+// A default box as a candidate of a ground truth: the larger is the better, ties go to the lower index. 0 is no pair.
 SSD_HD uint64_t pair_key(float iou, int default_box) {
   return static_cast<uint64_t>(float_to_bits(iou)) << 32 | ~static_cast<uint32_t>(default_box);
 }
 SSD_HD float iou_of(uint64_t key) { return bits_to_float(static_cast<uint32_t>(key >> 32)); }
+SSD_HD bool is_pair(const MatchTask& task, uint64_t key) { return key != 0 && iou_of(key) > task.forced_above; }
 SSD_HD int default_box_of(uint64_t key) { return static_cast<int>(~static_cast<uint32_t>(key)); }
 
 // What a default box becomes by its best ground truth, before any is forced.
 SSD_HD int64_t match_by_threshold(const MatchTask& task, float best_iou, int64_t best_gt) {
   if (best_gt >= 0 && best_iou > task.positive_above) return best_gt;
   return best_gt >= 0 && best_iou > task.negative_below ? kIgnored : kBackground;
+}
+
+// Whether a default box that is background is to be ignored because of an ignored ground truth.
+SSD_HD bool is_covered(const MatchTask& task, const Box& box, float box_area, const Box& ignored_gt) {
+  return coverage(box, box_area, ignored_gt) >= task.covered_from;
 }
 
 void match_cpu(const MatchTask& task);

@@ -6,20 +6,21 @@ namespace ssd {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kRows = 32;  // of a block
+constexpr int kRows = 32;        // of a block
+constexpr int kUnselected = -2;  // where a target column may be, or -1 for none
 
-struct RowGradient {  // what every element of a row needs
-  float max, sum, scale;
-  int target;  // column; -1: the row is not selected
+struct RowGradient {      // what every element of a row needs
+  float max, sum, scale;  // the first two: of a softmax
+  int target;             // column, or kUnselected
 };
 
-// grad_logits_kernel: softmax minus one-hot of the selected rows, times the upstream gradient over the normalizer,
-// rounded once to the logits' dtype; 0 elsewhere.
+// grad_logits_kernel: the slopes of the selected rows' losses, times the upstream gradient over the normalizer, rounded
+// once to the logits' dtype; 0 elsewhere.
 // Block:   32 rows of image blockIdx.y, whose statistics are staged.
 // Thread:  elements, 256 apart.
 // Memory:  writes each gradient once, coalesced; reads logits of selected rows only.
 // Order:   deterministic; no atomics.
-template <typename T>
+template <typename T, bool Focal>
 __global__ void __launch_bounds__(kThreads) grad_logits_kernel(const __grid_constant__ LossBackward backward) {
   SSD_SHARED(rows, RowGradient[kRows]);
   const LossTask& task = backward.task;
@@ -30,9 +31,10 @@ __global__ void __launch_bounds__(kThreads) grad_logits_kernel(const __grid_cons
   const int64_t first_place = image * task.num_rows + first;
   if (thread < count) {
     const bool selected = task.selected[first_place + thread] != kNotSelected;
-    rows[thread] = {task.row_max[first_place + thread], task.row_sum[first_place + thread],
+    rows[thread] = {Focal ? 0.0f : task.row_max[first_place + thread],
+                    Focal ? 0.0f : task.row_sum[first_place + thread],
                     div(backward.grad_losses[1], task.normalizer[image]),
-                    selected ? row_target(task, image, first + thread).column : -1};
+                    selected ? row_target(task, image, first + thread).column : kUnselected};
   }
   __syncthreads();
   const T* logits = static_cast<const T*>(task.logits) + first_place * task.num_columns;
@@ -40,9 +42,12 @@ __global__ void __launch_bounds__(kThreads) grad_logits_kernel(const __grid_cons
   for (int i = thread; i < count * task.num_columns; i += kThreads) {
     const RowGradient row = rows[i / task.num_columns];
     float gradient = 0.0f;
-    if (row.target >= 0) {
+    if (row.target != kUnselected) {
       const bool is_target = i % task.num_columns == row.target;
-      gradient = mul(logit_slope(to_float(logits[i]), row.max, row.sum, is_target), row.scale);
+      const float logit = to_float(logits[i]);
+      const float slope =
+          Focal ? focal_slope(logit, is_target, task.focal) : cross_entropy_slope(logit, row.max, row.sum, is_target);
+      gradient = mul(slope, row.scale);
     }
     store(grads + i, gradient);
   }
@@ -70,8 +75,10 @@ void multibox_loss_backward_cuda(const LossBackward& backward, Stream stream) {
   const LossTask& task = backward.task;
   const auto images = static_cast<unsigned>(task.num_images);
   visit_logit_type(task.logits_dtype, [&](auto zero) {
-    launch(grad_logits_kernel<decltype(zero)>, dim3(ceil_div(task.num_rows, kRows), images), dim3(kThreads), 0, stream,
-           backward);
+    using T = decltype(zero);
+    const bool focal = task.classification == Classification::focal;
+    launch(focal ? grad_logits_kernel<T, true> : grad_logits_kernel<T, false>,
+           dim3(ceil_div(task.num_rows, kRows), images), dim3(kThreads), 0, stream, backward);
   });
   visit_logit_type(task.deltas_dtype, [&](auto zero) {
     launch(grad_deltas_kernel<decltype(zero)>, dim3(ceil_div(task.num_rows, kThreads), images), dim3(kThreads), 0,

@@ -16,7 +16,8 @@ struct MiningShared {
 
 // mining_kernel: keeps of the negatives of image blockIdx.x the hardest, and sums the losses of what is selected.
 // Block:   one image.
-// Memory:  reads the image's cross-entropies once a radix-select pass (1 to 8) and twice more, 5 B a row each.
+// Memory:  reads the image's row losses once a radix-select pass (1 to 8, none if all are wanted) and twice more, 5 B a
+//          row each.
 // Order:   deterministic: counts are integers, keys are distinct, sums have the order of tree_sum.h.
 __global__ void __launch_bounds__(kThreads)
     mining_kernel(const __grid_constant__ LossTask task, const __grid_constant__ LossWorkspace workspace) {
@@ -39,13 +40,14 @@ __global__ void __launch_bounds__(kThreads)
   const auto key_at = [&](int row) {
     return selected[row] == kHardNegative ? mining_key(classification[row], row) : uint64_t{0};
   };
-  uint64_t threshold = ~uint64_t{0};  // no key reaches it
-  if (wanted > 0) {
-    const int most = static_cast<int>(min(wanted, static_cast<int64_t>(task.num_rows)));
-    threshold = block_threshold(key_at, task.num_rows, ~uint64_t{0}, most, shared.select);
-  }
-  for (int row = thread; row < task.num_rows; row += kThreads) {
-    if (selected[row] == kHardNegative && key_at(row) < threshold) selected[row] = kNotSelected;
+  if (wanted < task.num_rows) {
+    uint64_t threshold = ~uint64_t{0};  // no key reaches it
+    if (wanted > 0) {
+      threshold = block_threshold(key_at, task.num_rows, ~uint64_t{0}, static_cast<int>(wanted), shared.select);
+    }
+    for (int row = thread; row < task.num_rows; row += kThreads) {
+      if (selected[row] == kHardNegative && key_at(row) < threshold) selected[row] = kNotSelected;
+    }
   }
 
   // It begins with a barrier, after which what is selected is final.

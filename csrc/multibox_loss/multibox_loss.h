@@ -1,6 +1,9 @@
-// multibox_loss: cross-entropy of the positives and the hardest negatives, smooth L1 of the positives, forward and
-// backward. Source: Liu et al. 2016, section 2.2 (training objective, hard negative mining).
+// multibox_loss: cross-entropy of the positives and the hardest negatives or sigmoid focal loss of all, smooth L1 of the
+// positives, forward and backward. Source: Liu et al. 2016, section 2.2 (training objective, hard negative mining); Lin
+// et al. 2017, section 3 (focal loss).
 #pragma once
+
+#include <optional>
 
 #include "box_coder/box_coder.h"
 #include "common/view.h"
@@ -10,7 +13,9 @@ namespace ssd {
 
 // A LossSpec's numbers, which it has checked, and a BoxCoderSpec's.
 struct LossOptions {
-  int64_t background;
+  std::optional<int64_t> background;  // none: with focal alone
+  int64_t classification;             // Classification
+  double target_weight, other_weight, gamma;
   double negatives_per_positive;
   int64_t min_negatives;
   double beta;
@@ -30,7 +35,11 @@ inline LossTask make_loss_task(const Checks& check, const LossInputs& in, const 
   const int64_t images = in.cls_logits.shape[0];
   const int64_t rows = in.cls_logits.shape[1];
   const int64_t columns = in.cls_logits.shape[2];
-  if (columns < 2) check.value_error("cls_logits", "at least 2 columns", std::to_string(columns));
+  const int64_t least_columns = options.background.has_value() ? 2 : 1;
+  if (columns < least_columns) {
+    const std::string expected = least_columns == 1 ? "at least 1 column" : "at least 2 columns";
+    check.value_error("cls_logits", expected, std::to_string(columns));
+  }
   if (images > 65535) check.value_error("cls_logits", "at most 65535 images", std::to_string(images));
   if (rows > 1 << 20) check.value_error("cls_logits", "at most 1048576 default boxes", std::to_string(rows));
   check.fits_int32(rows * columns, "cls_logits");
@@ -40,12 +49,14 @@ inline LossTask make_loss_task(const Checks& check, const LossInputs& in, const 
   check.array(in.offsets, "gt_boxes.offsets", {images + 1}, {DType::int64}, in.cls_logits);
   check.array(in.matched_idxs, "matched_idxs", {images, rows}, {DType::int64}, in.cls_logits);
   check.array(in.default_boxes, "default_boxes", {rows, 4}, {DType::float32}, in.cls_logits);
-  if (options.background < 0 || options.background >= columns) {
-    check.value_error("loss.background", "a column below " + std::to_string(columns),
-                      std::to_string(options.background));
+  const int64_t background = options.background.value_or(-1);
+  if (options.background.has_value() && (background < 0 || background >= columns)) {
+    check.value_error("loss.background", "a column below " + std::to_string(columns), std::to_string(background));
   }
-  check.array(row_max, "row_max", {images, rows}, {DType::float32}, in.cls_logits);
-  check.array(row_sum, "row_sum", {images, rows}, {DType::float32}, in.cls_logits);
+  const auto classification = static_cast<Classification>(options.classification);
+  const int64_t statistics = classification == Classification::softmax ? rows : 0;
+  check.array(row_max, "row_max", {images, statistics}, {DType::float32}, in.cls_logits);
+  check.array(row_sum, "row_sum", {images, statistics}, {DType::float32}, in.cls_logits);
   check.array(selected, "selected", {images, rows}, {DType::uint8}, in.cls_logits);
   check.array(normalizer, "normalizer", {images}, {DType::float32}, in.cls_logits);
 
@@ -64,7 +75,10 @@ inline LossTask make_loss_task(const Checks& check, const LossInputs& in, const 
   task.num_rows = static_cast<int>(rows);
   task.num_columns = static_cast<int>(columns);
   task.coder = make_box_coder(check, options.variances, 0.0f, 0.0f, options.yx);
-  task.background = static_cast<int>(options.background);
+  task.background = static_cast<int>(background);
+  task.classification = classification;
+  task.focal = {static_cast<float>(options.gamma), static_cast<float>(options.target_weight),
+                static_cast<float>(options.other_weight)};
   task.negatives_per_positive = static_cast<float>(options.negatives_per_positive);
   task.min_negatives = static_cast<int>(options.min_negatives);
   task.beta = static_cast<float>(options.beta);
@@ -87,7 +101,8 @@ inline int64_t multibox_loss_workspace(const View& cls_logits) {
   return bytes;
 }
 
-// losses: [2], box regression and classification. row_max, row_sum, selected and normalizer are saved for the backward.
+// losses: [2], box regression and classification. row_max, row_sum, selected and normalizer are saved for the backward;
+// the first two are a softmax's, [N, 0] for the focal loss.
 inline void multibox_loss_forward(const View& cls_logits, const View& bbox_regression, const View& gt_boxes,
                                   const View& gt_labels, const View& offsets, const View& matched_idxs,
                                   const View& default_boxes, const LossOptions& options, const View& workspace,

@@ -1,5 +1,4 @@
-// multibox_loss on the CPU: row losses in parallel over tiles of rows, mining and sums over images, gradients over
-// rows.
+// The forward pass of multibox_loss on the CPU: row losses in parallel over tiles of rows, mining and sums over images.
 #include <algorithm>
 #include <vector>
 
@@ -11,7 +10,7 @@
 namespace ssd {
 namespace {
 
-constexpr int kLanes = 16;  // rows whose softmax statistics are computed side by side
+constexpr int kLanes = 16;  // rows whose losses are computed side by side
 constexpr int64_t kGrain = 512;
 
 // Max and sum of 16 rows at once; tile: [columns, 16]. Each row adds its columns in ascending order.
@@ -34,6 +33,24 @@ SSD_CLONES void cross_entropies(const float* logits, const float* max, const flo
   for (int lane = 0; lane < kLanes; ++lane) losses[lane] = cross_entropy(logits[lane], max[lane], sum[lane]);
 }
 
+// Focal losses of 16 rows at once, as above.
+SSD_CLONES void focal_losses(const FocalLoss focal, const float* tile, int columns, const int* targets, float* losses) {
+  for (int lane = 0; lane < kLanes; ++lane) losses[lane] = 0.0f;
+  for (int c = 0; c < columns; ++c) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      losses[lane] = add(losses[lane], focal_loss(tile[c * kLanes + lane], c == targets[lane], focal));
+    }
+  }
+}
+
+// Cross-entropies of 16 rows at once; also their statistics, for the backward pass.
+void softmax_losses(const float* tile, int columns, const int* targets, float* max, float* sum, float* losses) {
+  float target_logits[kLanes];
+  for (int lane = 0; lane < kLanes; ++lane) target_logits[lane] = tile[targets[lane] * kLanes + lane];
+  lane_statistics(tile, columns, max, sum);
+  cross_entropies(target_logits, max, sum, losses);
+}
+
 struct RowLosses {
   std::vector<float> classification, regression;  // [N, P]
 };
@@ -50,31 +67,37 @@ void row_losses(const LossTask& task, int64_t begin, int64_t end, RowLosses& los
       const T* row = logits + static_cast<int64_t>(std::min(lane, count - 1)) * columns;
       for (int c = 0; c < columns; ++c) tile[c * kLanes + lane] = to_float(row[c]);
     }
-    float max[kLanes], sum[kLanes], target_logits[kLanes] = {}, classification[kLanes];
-    lane_statistics(tile.data(), columns, max, sum);
+    int targets[kLanes] = {};
     for (int lane = 0; lane < count; ++lane) {
       const int64_t place = first + lane;
       const int64_t image = place / task.num_rows;
       const int row = static_cast<int>(place % task.num_rows);
       const RowTarget target = row_target(task, image, row);
-      target_logits[lane] = tile[target.column * kLanes + lane];
-      task.row_max[place] = max[lane];
-      task.row_sum[place] = sum[lane];
+      targets[lane] = target.column;
       task.selected[place] = target.kind;
       losses.regression[place] = target.kind == kPositive ? regression_loss(task, image, row, target.gt) : 0.0f;
     }
-    cross_entropies(target_logits, max, sum, classification);
+    float classification[kLanes];
+    if (task.classification == Classification::focal) {
+      focal_losses(task.focal, tile.data(), columns, targets, classification);
+    } else {
+      float max[kLanes], sum[kLanes];
+      softmax_losses(tile.data(), columns, targets, max, sum, classification);
+      std::copy_n(max, count, task.row_max + first);
+      std::copy_n(sum, count, task.row_sum + first);
+    }
     std::copy_n(classification, count, losses.classification.begin() + first);
   }
 }
 
 // Keeps the hardest of an image's negatives.
 void mine(const LossTask& task, int num_positives, const float* classification, uint8_t* selected) {
+  const auto wanted = static_cast<size_t>(wanted_negatives(task, num_positives));
+  if (wanted >= static_cast<size_t>(task.num_rows)) return;
   std::vector<uint64_t> keys;
   for (int row = 0; row < task.num_rows; ++row) {
     if (selected[row] == kHardNegative) keys.push_back(mining_key(classification[row], row));
   }
-  const auto wanted = static_cast<size_t>(wanted_negatives(task, num_positives));
   if (wanted >= keys.size()) return;
   std::nth_element(keys.begin(), keys.begin() + wanted, keys.end(), [](uint64_t a, uint64_t b) { return a > b; });
   const uint64_t best_left_out = keys[wanted];
@@ -93,46 +116,6 @@ ImageSums sum_image(const LossTask& task, int64_t image, const RowLosses& losses
   const auto chosen = [&](int64_t row) { return selected[row] == kNotSelected ? 0.0f : classification[row]; };
   const auto regression = [&](int64_t row) { return losses.regression[first + row]; };
   return {tree_sum(regression, task.num_rows), tree_sum(chosen, task.num_rows), num_positives};
-}
-
-SSD_CLONES void store_gradients(const LossTask& task, const float* logits, float max, float sum, int target,
-                                float scale, float* gradients) {
-  for (int c = 0; c < task.num_columns; ++c) {
-    gradients[c] = mul(logit_slope(logits[c], max, sum, c == target), scale);
-  }
-}
-
-template <typename T>
-void logit_gradients(const LossBackward& backward, int64_t begin, int64_t end) {
-  const LossTask& task = backward.task;
-  const int columns = task.num_columns;
-  std::vector<float> logits(columns), gradients(columns);
-  for (int64_t place = begin; place < end; ++place) {
-    T* out = static_cast<T*>(backward.grad_logits) + place * columns;
-    const int64_t image = place / task.num_rows;
-    if (task.selected[place] == kNotSelected) {
-      std::fill(out, out + columns, T{});  // all bits 0 is 0 in each of the types
-      continue;
-    }
-    const T* row = static_cast<const T*>(task.logits) + place * columns;
-    for (int c = 0; c < columns; ++c) logits[c] = to_float(row[c]);
-    const int target = row_target(task, image, static_cast<int>(place % task.num_rows)).column;
-    store_gradients(task, logits.data(), task.row_max[place], task.row_sum[place], target,
-                    div(backward.grad_losses[1], task.normalizer[image]), gradients.data());
-    for (int c = 0; c < columns; ++c) store(out + c, gradients[c]);
-  }
-}
-
-template <typename T>
-void offset_gradients(const LossBackward& backward, int64_t begin, int64_t end) {
-  const LossTask& task = backward.task;
-  for (int64_t place = begin; place < end; ++place) {
-    const int64_t image = place / task.num_rows;
-    float gradients[4];
-    regression_gradients(task, image, static_cast<int>(place % task.num_rows),
-                         div(backward.grad_losses[0], task.normalizer[image]), gradients);
-    for (int i = 0; i < 4; ++i) store(static_cast<T*>(backward.grad_deltas) + 4 * place + i, gradients[i]);
-  }
 }
 
 }  // namespace
@@ -161,18 +144,6 @@ void multibox_loss_forward_cpu(const LossForward& forward) {
   const auto classification = [&](int64_t i) { return loss_share(task, images[i].classification, i); };
   forward.losses[0] = total_loss(task, tree_sum(regression, task.num_images), batch);
   forward.losses[1] = total_loss(task, tree_sum(classification, task.num_images), batch);
-}
-
-void multibox_loss_backward_cpu(const LossBackward& backward) {
-  const int64_t total = backward.task.num_images * backward.task.num_rows;
-  visit_logit_type(backward.task.logits_dtype, [&](auto zero) {
-    parallel_for(total, kGrain,
-                 [&](int64_t begin, int64_t end) { logit_gradients<decltype(zero)>(backward, begin, end); });
-  });
-  visit_logit_type(backward.task.deltas_dtype, [&](auto zero) {
-    parallel_for(total, kGrain,
-                 [&](int64_t begin, int64_t end) { offset_gradients<decltype(zero)>(backward, begin, end); });
-  });
 }
 
 }  // namespace ssd

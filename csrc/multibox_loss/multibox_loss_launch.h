@@ -10,6 +10,7 @@
 
 namespace ssd {
 
+enum class Classification { softmax, focal };
 enum class Normalizer { positives, positives_per_image, sum_max_one };
 enum Selected : uint8_t { kNotSelected = 0, kHardNegative = 1, kPositive = 2 };  // what a row contributes to the losses
 
@@ -25,14 +26,16 @@ struct LossTask {
   int64_t num_images, num_gt;
   int num_rows, num_columns;  // P, C
   BoxCoder coder;
-  int background;
+  int background;  // -1: no column is
+  Classification classification;
+  FocalLoss focal;  // of Classification::focal, which mines nothing
   float negatives_per_positive;
   int min_negatives;
   float beta;
   Normalizer normalizer_kind;
 
   float* row_max;  // [N, P], and so the next two; saved for the backward pass
-  float* row_sum;
+  float* row_sum;  // (focal: these two are not used)
   uint8_t* selected;
   float* normalizer;  // [N]: what the rows of an image are divided by
 };
@@ -59,7 +62,7 @@ size_t multibox_loss_cuda_workspace(int64_t num_images, int64_t num_rows);
 
 struct RowTarget {
   Selected kind;  // kNotSelected: ignored; kHardNegative: may be mined
-  int column;     // of the target class
+  int column;     // of the target class, -1: none
   int64_t gt;     // among all ground truths, for a positive
 };
 
@@ -89,6 +92,7 @@ SSD_HD uint64_t mining_key(float loss, int row) {
 // How many negatives an image with that many positives may have.
 SSD_HD int64_t wanted_negatives(const LossTask& task, int num_positives) {
   if (task.normalizer_kind == Normalizer::positives_per_image && num_positives == 0) return 0;
+  if (task.classification == Classification::focal) return task.num_rows;
   const auto by_ratio = static_cast<int64_t>(mul(task.negatives_per_positive, static_cast<float>(num_positives)));
   return max_of(by_ratio, static_cast<int64_t>(task.min_negatives));
 }
@@ -152,7 +156,7 @@ SSD_HD float total_loss(const LossTask& task, float sum, float batch) {
 // ---- gradients ------------------------------------------------------------------------------------------------------
 
 // The derivative of a row's cross-entropy: softmax minus one-hot.
-SSD_HD float logit_slope(float logit, float max, float sum, bool is_target) {
+SSD_HD float cross_entropy_slope(float logit, float max, float sum, bool is_target) {
   return sub(softmax_score(logit, max, sum), is_target ? 1.0f : 0.0f);
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .. import _backend, reference
+from .. import _backend
 from ..specs import DefaultBoxSpec
 from ._library import register
 
@@ -19,21 +19,20 @@ def default_boxes(spec: DefaultBoxSpec, *, device: Any = None) -> torch.Tensor:
         spec: feature maps, box sizes, steps, clipping, units and row order.
         device: of the result; None is the CPU.
     Returns: float32 [P, 4] xyxy, P = spec.num_boxes, maps in order, in the order spec.row_order within a map.
-    Ties: none.   Grad: none.   Syncs: only with spec.clip_centers, which is computed on the CPU and copied.
+    Ties: none.   Grad: none.   Syncs: never.
     Raises: TypeError: spec is no DefaultBoxSpec.
     Source: Liu et al. 2016, section 2.2; bit-equal to OpenCV's PriorBox.
     Specification: ssd_fast.reference.default_boxes
     """
     if not isinstance(spec, DefaultBoxSpec):
         raise TypeError(f"default_boxes: spec: expected a DefaultBoxSpec, got {type(spec).__name__}")
-    if spec.clip_centers:  # not in the kernels: a model makes its default boxes once
-        return reference.default_boxes(spec, device=device)
     return _op(
         [side for size in spec.feature_maps for side in size],
         list(spec.boxes_per_cell),
         [side for level in spec.box_sizes for size in level for side in size],
         [step for steps in spec.level_steps for step in steps],
         spec.offset,
+        spec.clip_centers,
         spec.clip,
         spec.normalized,
         spec.row_order == "AHW",
@@ -48,6 +47,7 @@ def _default_boxes(
     box_sizes: Sequence[float],
     steps: Sequence[float],
     offset: float,
+    clip_centers: bool,
     clip: bool,
     normalized: bool,
     ahw: bool,
@@ -57,7 +57,7 @@ def _default_boxes(
     out = torch.empty((_num_boxes(feature_maps, boxes_per_cell), 4), dtype=torch.float32, device=device)
     height, width = image_size
     _backend.C.default_boxes(
-        feature_maps, boxes_per_cell, box_sizes, steps, offset, clip, normalized, ahw, height, width, out
+        feature_maps, boxes_per_cell, box_sizes, steps, offset, clip_centers, clip, normalized, ahw, height, width, out
     )
     return out
 
@@ -75,7 +75,7 @@ def _num_boxes(feature_maps: Sequence[int], boxes_per_cell: Sequence[int]) -> in
 
 _op = register(
     "default_boxes(int[] feature_maps, int[] boxes_per_cell, float[] box_sizes, float[] steps, float offset, "
-    "bool clip, bool normalized, bool ahw, int[] image_size, Device device) -> Tensor",
+    "bool clip_centers, bool clip, bool normalized, bool ahw, int[] image_size, Device device) -> Tensor",
     _default_boxes,
     _fake,
     keys=("CompositeExplicitAutograd",),  # no tensor argument to choose a device by

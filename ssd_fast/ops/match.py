@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
@@ -10,10 +9,11 @@ import torch
 
 from .. import _backend, arrays
 from ..specs import MatcherSpec
+from ._ground_truth import packed_ground_truth, packed_values
 from ._library import register
 
 
-def match(gt_boxes: Any, default_boxes: Any, matcher: MatcherSpec) -> Any:
+def match(gt_boxes: Any, default_boxes: Any, matcher: MatcherSpec, *, gt_ignored: Any = None) -> Any:
     """The ground truth of its image that each default box is matched to.
 
     Args:
@@ -21,7 +21,11 @@ def match(gt_boxes: Any, default_boxes: Any, matcher: MatcherSpec) -> Any:
             offsets int64 [N + 1]): image n has the rows offsets[n] to offsets[n + 1]. float32 xyxy.
         default_boxes: [P, 4] float32 xyxy, in the same unit.
         matcher: rule and thresholds.
-    Returns: int64 [N, P]: the index of the ground truth within its image, -1 background, -2 ignored.
+        gt_ignored: ground truths that nothing shall be trained on, such as VOC's difficult and COCO's crowds: a list of
+            an image's [G], or packed [sum G]; bool, or uint8 that is not 0. Such a one is never matched and forces
+            nothing; background of which it covers the share matcher.ignored_coverage is ignored.
+    Returns: int64 [N, P]: the index of the ground truth within its image, -1 background, -2 ignored. Ignored ground
+        truths count in the index.
     Ties: equal IoU with two ground truths: the lower one; a ground truth's best default box: the lower one; pairs of
         the bipartite rule: lower default box, then lower ground truth.
     Grad: none.   Syncs: never; packed input copies nothing and can be captured in a CUDA graph.   Memory: O(P + G).
@@ -32,13 +36,18 @@ def match(gt_boxes: Any, default_boxes: Any, matcher: MatcherSpec) -> Any:
     if not isinstance(matcher, MatcherSpec):
         raise TypeError(f"match: matcher: expected a MatcherSpec, got {type(matcher).__name__}")
     arrays.library_of(default_boxes, "match", "default_boxes")
-    boxes, offsets = packed_ground_truth(gt_boxes, default_boxes, "match")
+    packed = packed_ground_truth(gt_boxes, default_boxes, "match")
+    boxes, offsets = packed
+    if gt_ignored is not None:
+        by_image = None if packed is gt_boxes else gt_boxes
+        gt_ignored = packed_values(gt_ignored, by_image, default_boxes, "match", "gt_ignored", "bool")
     is_torch = arrays.library_of(boxes, "match", "gt_boxes") == "torch"
     positive, negative, minimum = matcher.positive_threshold, matcher.negative_threshold, matcher.minimum_forced_iou
     return (_op if is_torch else _match)(
         boxes,
         offsets,
         default_boxes,
+        gt_ignored,
         positive,
         matcher.positive_inclusive,
         math.inf if negative is None else negative,  # no IoU is both below positive and from infinity up
@@ -46,31 +55,15 @@ def match(gt_boxes: Any, default_boxes: Any, matcher: MatcherSpec) -> Any:
         matcher.rule == "forced",
         matcher.claimed_twice == "last",
         -1.0 if minimum is None else minimum,
+        matcher.ignored_coverage,
     )
-
-
-def packed_ground_truth(gt_boxes: Any, like: Any, op: str) -> tuple[Any, Any]:
-    """(boxes [sum G, 4], offsets int64 [N + 1]), from a list of an image's boxes or from such a pair itself."""
-    if isinstance(gt_boxes, tuple) and len(gt_boxes) == 2 and len(gt_boxes[1].shape) == 1:
-        return gt_boxes
-    if not isinstance(gt_boxes, (list, tuple)):
-        raise TypeError(f"{op}: gt_boxes: expected a list of [G, 4] or (boxes, offsets), got {type(gt_boxes).__name__}")
-    library = arrays.library_of(like, op, "like")
-    for index, boxes in enumerate(gt_boxes):
-        if arrays.library_of(boxes, op, f"gt_boxes[{index}]") != library:
-            given = type(boxes).__name__
-            raise TypeError(f"{op}: gt_boxes[{index}]: expected {library}'s, as the other arrays are, got {given}")
-        if len(boxes.shape) != 2 or boxes.shape[1] != 4:
-            raise ValueError(f"{op}: gt_boxes[{index}]: expected shape [any, 4], got {list(boxes.shape)}")
-    sizes = [int(boxes.shape[0]) for boxes in gt_boxes]
-    offsets = arrays.from_list([0, *itertools.accumulate(sizes)], "int64", like=like)
-    return arrays.concatenate(gt_boxes, like=like), offsets
 
 
 def _match(
     gt_boxes: Any,
     offsets: Any,
     default_boxes: Any,
+    gt_ignored: Any,
     positive_threshold: float,
     positive_inclusive: bool,
     negative_threshold: float,
@@ -78,10 +71,13 @@ def _match(
     force: bool,
     last_wins: bool,
     forced_above: float,
+    ignored_coverage: float,
 ) -> Any:
     gt_boxes = arrays.contiguous(gt_boxes, "match", "gt_boxes")
     offsets = arrays.contiguous(offsets, "match", "gt_boxes.offsets")
     default_boxes = arrays.contiguous(default_boxes, "match", "default_boxes")
+    if gt_ignored is not None:
+        gt_ignored = arrays.contiguous(gt_ignored, "match", "gt_ignored")
     workspace = arrays.empty((_backend.C.match_workspace(gt_boxes),), "uint8", like=gt_boxes)
     images = max(arrays.dimension(offsets, 0) - 1, 0)
     out = arrays.empty((images, arrays.dimension(default_boxes, 0)), "int64", like=gt_boxes)
@@ -89,6 +85,7 @@ def _match(
         gt_boxes,
         offsets,
         default_boxes,
+        gt_ignored,
         positive_threshold,
         positive_inclusive,
         negative_threshold,
@@ -96,6 +93,7 @@ def _match(
         force,
         last_wins,
         forced_above,
+        ignored_coverage,
         workspace,
         out,
     )
@@ -107,8 +105,9 @@ def _fake(gt_boxes: torch.Tensor, offsets: torch.Tensor, default_boxes: torch.Te
 
 
 _op = register(
-    "match(Tensor gt_boxes, Tensor offsets, Tensor default_boxes, float positive_threshold, bool positive_inclusive, "
-    "float negative_threshold, bool bipartite, bool force, bool last_wins, float forced_above) -> Tensor",
+    "match(Tensor gt_boxes, Tensor offsets, Tensor default_boxes, Tensor? gt_ignored, float positive_threshold, "
+    "bool positive_inclusive, float negative_threshold, bool bipartite, bool force, bool last_wins, "
+    "float forced_above, float ignored_coverage) -> Tensor",
     _match,
     _fake,
 )

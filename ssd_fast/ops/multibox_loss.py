@@ -1,4 +1,4 @@
-"""multibox_loss: cross-entropy with hard negative mining and smooth L1, and their gradients."""
+"""multibox_loss: cross-entropy with hard negative mining or focal loss, and smooth L1, and their gradients."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 
 from .. import _backend, arrays
 from ..specs import BoxCoderSpec, LossSpec
+from ._ground_truth import packed_ground_truth, packed_values
 from ._library import register, register_autograd
-from .match import packed_ground_truth
 
+_CLASSIFICATIONS = {"softmax": 0, "focal": 1}
 _NORMALIZERS = {"positives": 0, "positives_per_image": 1, "sum_max_one": 2}
 
 
@@ -28,6 +29,8 @@ def multibox_loss(
 ) -> dict[str, Any]:
     """The two losses of SSD: cross-entropy of positives and hard negatives, smooth L1 of the positives' offsets.
 
+    With LossSpec(classification="focal") the first is the sigmoid focal loss of all rows that are not ignored.
+
     Args:
         cls_logits: [N, P, C] float32, float16 or bfloat16 (computed in float32).
         bbox_regression: [N, P, 4], dtypes as above, in the coder's order.
@@ -37,20 +40,60 @@ def multibox_loss(
         matched_idxs: int64 [N, P], as match returns them: -1 background, -2 ignored.
         default_boxes: [P, 4] float32 xyxy, in the unit of gt_boxes.
         coder: how bbox_regression encodes boxes.
-        loss: background, mining, beta and normalizer.
+        loss: classification, background, mining, beta and normalizer.
     Returns: {"bbox_regression": float32 scalar, "classification": float32 scalar}: sums over the selected rows, divided
         by the normalizer; 0 where nothing is selected.
     Ties: equal cross-entropy of two background rows: the lower default box is mined first.
     Grad: with respect to cls_logits and bbox_regression, once (not twice), in their dtype: computed in float32 from
         the gradients of the two losses and rounded once, so a GradScaler's scale keeps float16 from underflow.
     Syncs: never; packed input copies nothing and can be captured in a CUDA graph.
-    NaN: a NaN cross-entropy is mined before all others, so a network that diverges shows in the loss.
+    NaN: a NaN cross-entropy is mined before all others, so a network that diverges shows in the loss. A NaN logit makes
+        the focal loss NaN, unless its row is ignored, and its own gradient alone.
+    Infinity: a logit of inf makes a cross-entropy NaN, -inf that of its column inf. In the focal loss both have their
+        limits: 0 where they are right, else inf, whose gradient is the weight of the column.
     Memory: O(N P) is kept for the backward pass, besides the inputs.
     Raises: ValueError: wrong shape, device, background or numbers of boxes and labels; TypeError: wrong dtype or no
         array. Labels that are no column or the background, and matched_idxs or offsets out of range, cannot be checked
         without a sync: their rows are ignored.
-    Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.multibox_loss
+    Source: Liu et al. 2016, section 2.2; focal: Lin et al. 2017, section 3.
+    Specification: ssd_fast.reference.multibox_loss
     """
+    losses = _forward_of(
+        cls_logits, bbox_regression, gt_boxes, gt_labels, matched_idxs, default_boxes, coder=coder, loss=loss
+    )[0]
+    # Indexed so that NumPy too gives arrays, not numbers.
+    return {"bbox_regression": losses[0, ...], "classification": losses[1, ...]}
+
+
+def selected_rows(
+    cls_logits: Any,
+    bbox_regression: Any,
+    gt_boxes: Any,
+    gt_labels: Any,
+    matched_idxs: Any,
+    default_boxes: Any,
+    *,
+    coder: BoxCoderSpec,
+    loss: LossSpec,
+) -> Any:
+    """uint8 [N, P], arguments as multibox_loss: what a row contributes: 0 nothing, 1 as background, 2 as positive."""
+    return _forward_of(
+        cls_logits, bbox_regression, gt_boxes, gt_labels, matched_idxs, default_boxes, coder=coder, loss=loss
+    )[3]
+
+
+def _forward_of(
+    cls_logits: Any,
+    bbox_regression: Any,
+    gt_boxes: Any,
+    gt_labels: Any,
+    matched_idxs: Any,
+    default_boxes: Any,
+    *,
+    coder: BoxCoderSpec,
+    loss: LossSpec,
+) -> tuple[Any, ...]:
+    """The two losses and what the backward pass needs: row_max, row_sum, selected, normalizer."""
     if not isinstance(coder, BoxCoderSpec):
         raise TypeError(f"multibox_loss: coder: expected a BoxCoderSpec, got {type(coder).__name__}")
     if not isinstance(loss, LossSpec):
@@ -58,8 +101,10 @@ def multibox_loss(
     is_torch = arrays.library_of(cls_logits, "multibox_loss", "cls_logits") == "torch"
     packed = packed_ground_truth(gt_boxes, cls_logits, "multibox_loss")
     boxes, offsets = packed
-    labels = _packed_labels(gt_labels, None if packed is gt_boxes else gt_boxes, cls_logits)
-    losses = (_forward_op if is_torch else _forward)(
+    by_image = None if packed is gt_boxes else gt_boxes
+    labels = packed_values(gt_labels, by_image, cls_logits, "multibox_loss", "gt_labels", "int64")
+    alpha = loss.focal_alpha
+    return (_forward_op if is_torch else _forward)(
         cls_logits,
         bbox_regression,
         boxes,
@@ -68,40 +113,27 @@ def multibox_loss(
         matched_idxs,
         default_boxes,
         loss.background,
+        _CLASSIFICATIONS[loss.classification],
+        1.0 if alpha is None else alpha,
+        1.0 if alpha is None else 1.0 - alpha,
+        loss.focal_gamma,
         loss.negatives_per_positive,
         loss.min_negatives,
         loss.beta,
         _NORMALIZERS[loss.normalizer],
         list(coder.variances),
         coder.order == "yx",
-    )[0]
-    # Indexed so that NumPy too gives arrays, not numbers.
-    return {"bbox_regression": losses[0, ...], "classification": losses[1, ...]}
-
-
-def _packed_labels(gt_labels: Any, gt_boxes: Any, like: Any) -> Any:
-    """int64 [sum G], from a list of an image's labels, compared with that of boxes if given, or from that itself."""
-    if not isinstance(gt_labels, (list, tuple)):
-        arrays.library_of(gt_labels, "multibox_loss", "gt_labels")
-        return gt_labels
-    for index, labels in enumerate(gt_labels):
-        arrays.library_of(labels, "multibox_loss", f"gt_labels[{index}]")
-        if len(labels.shape) != 1:
-            raise ValueError(f"multibox_loss: gt_labels[{index}]: expected shape [any], got {list(labels.shape)}")
-    if gt_boxes is not None:
-        if len(gt_labels) != len(gt_boxes):
-            raise ValueError(f"multibox_loss: gt_labels: expected {len(gt_boxes)} images, got {len(gt_labels)}")
-        for index, (boxes, labels) in enumerate(zip(gt_boxes, gt_labels, strict=True)):
-            if boxes.shape[0] != labels.shape[0]:
-                expected, given = [int(boxes.shape[0])], list(labels.shape)
-                raise ValueError(f"multibox_loss: gt_labels[{index}]: expected shape {expected}, got {given}")
-    return arrays.concatenate(gt_labels, like=like) if gt_labels else arrays.empty((0,), "int64", like=like)
+    )
 
 
 def _options(numbers: Sequence[Any], columns: int) -> Any:
     background = columns - 1 if numbers[0] == -1 else numbers[0]
-    names = ("background", "negatives_per_positive", "min_negatives", "beta", "normalizer", "variances", "yx")
-    return _backend.C.LossOptions(**dict(zip(names, (background, *numbers[1:]), strict=True)))
+    return _backend.C.LossOptions(background, *numbers[1:])
+
+
+def _statistics_shape(images: Any, rows: Any, numbers: Sequence[Any]) -> tuple[Any, Any]:
+    """Of row_max and row_sum, which the focal loss does not need."""
+    return images, 0 if numbers[1] == _CLASSIFICATIONS["focal"] else rows
 
 
 _HEADS, _GROUND_TRUTH = ("cls_logits", "bbox_regression"), ("gt_boxes", "gt_labels", "gt_boxes.offsets")
@@ -117,10 +149,11 @@ def _forward(*args: Any) -> tuple[Any, ...]:
     like = tensors[0]
     images, rows, columns = (arrays.dimension(like, index) for index in range(3))
     options = _options(args[7:], columns)
+    statistics = _statistics_shape(images, rows, args[7:])
     out = (
         arrays.empty((2,), "float32", like=like),
-        arrays.empty((images, rows), "float32", like=like),
-        arrays.empty((images, rows), "float32", like=like),
+        arrays.empty(statistics, "float32", like=like),
+        arrays.empty(statistics, "float32", like=like),
         arrays.empty((images, rows), "uint8", like=like),
         arrays.empty((images,), "float32", like=like),
     )
@@ -129,12 +162,14 @@ def _forward(*args: Any) -> tuple[Any, ...]:
     return out
 
 
-def _forward_fake(cls_logits: torch.Tensor, *_: Any) -> tuple[torch.Tensor, ...]:
+def _forward_fake(*args: Any) -> tuple[torch.Tensor, ...]:
+    cls_logits = args[0]
     images, rows, _columns = cls_logits.shape
+    statistics = _statistics_shape(images, rows, args[7:])
     return (
         cls_logits.new_empty((2,), dtype=torch.float32),
-        cls_logits.new_empty((images, rows), dtype=torch.float32),
-        cls_logits.new_empty((images, rows), dtype=torch.float32),
+        cls_logits.new_empty(statistics, dtype=torch.float32),
+        cls_logits.new_empty(statistics, dtype=torch.float32),
         cls_logits.new_empty((images, rows), dtype=torch.uint8),
         cls_logits.new_empty((images,), dtype=torch.float32),
     )
@@ -161,8 +196,8 @@ _INPUTS = (
     "Tensor matched_idxs, Tensor default_boxes, "
 )
 _NUMBERS = (
-    "int background, float negatives_per_positive, int min_negatives, float beta, int normalizer, "
-    "float[] variances, bool yx"
+    "int? background, int classification, float target_weight, float other_weight, float gamma, "
+    "float negatives_per_positive, int min_negatives, float beta, int normalizer, float[] variances, bool yx"
 )
 _SAVED = "Tensor row_max, Tensor row_sum, Tensor selected, Tensor normalizer_values, "
 
@@ -189,8 +224,8 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) 
 
 def _differentiate(ctx: Any, grad_losses: torch.Tensor | None, *_: Any) -> tuple[torch.Tensor | None, ...]:
     if grad_losses is None:
-        return (None,) * 14
-    return (*_backward_op(grad_losses, *ctx.saved_tensors, *ctx.numbers), *(None,) * 12)
+        return (None,) * (7 + len(ctx.numbers))
+    return (*_backward_op(grad_losses, *ctx.saved_tensors, *ctx.numbers), *(None,) * (5 + len(ctx.numbers)))
 
 
 register_autograd("multibox_loss_forward", _differentiate, _setup)

@@ -9,17 +9,45 @@ import torch
 from torch import Tensor
 
 from ..specs import MatcherSpec
-from .box_iou import box_iou
+from .box_iou import box_iou, coverage
 
 
-def match(gt_boxes: Sequence[Tensor] | tuple[Tensor, Tensor], default_boxes: Tensor, matcher: MatcherSpec) -> Tensor:
-    """int64 [N, P] of a list of [G, 4] or packed (boxes [sum G, 4], offsets [N + 1]); -1 background, -2 ignored."""
+def match(
+    gt_boxes: Sequence[Tensor] | tuple[Tensor, Tensor],
+    default_boxes: Tensor,
+    matcher: MatcherSpec,
+    *,
+    gt_ignored: Sequence[Tensor] | Tensor | None = None,
+) -> Tensor:
+    """int64 [N, P] of a list of [G, 4] or packed (boxes [sum G, 4], offsets [N + 1]); -1 background, -2 ignored.
+
+    gt_ignored: a list of bool or uint8 [G], or packed [sum G].
+    """
     if isinstance(gt_boxes, tuple) and len(gt_boxes) == 2 and gt_boxes[1].ndim == 1:
         boxes, offsets = gt_boxes
         gt_boxes = [boxes[begin:end] for begin, end in itertools.pairwise(offsets.tolist())]
     if not gt_boxes:
         return torch.empty((0, len(default_boxes)), dtype=torch.int64, device=default_boxes.device)
-    return torch.stack([_match_image(box_iou(boxes, default_boxes), matcher) for boxes in gt_boxes])
+    if gt_ignored is None:
+        gt_ignored = [torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device) for boxes in gt_boxes]
+    elif isinstance(gt_ignored, Tensor):
+        gt_ignored = gt_ignored.split([len(boxes) for boxes in gt_boxes])
+    return torch.stack(
+        [
+            _match_some(boxes, ignored != 0, default_boxes, matcher)
+            for boxes, ignored in zip(gt_boxes, gt_ignored, strict=True)
+        ]
+    )
+
+
+def _match_some(gt_boxes: Tensor, ignored: Tensor, default_boxes: Tensor, matcher: MatcherSpec) -> Tensor:
+    """int64 [P] of one image: as if the ignored ground truths were not there, but for what they cover."""
+    matched = _match_image(box_iou(gt_boxes[~ignored], default_boxes), matcher)
+    matched[matched >= 0] = (~ignored).nonzero()[:, 0][matched[matched >= 0]]
+    share = torch.tensor(matcher.ignored_coverage, dtype=torch.float32)
+    covered = (coverage(default_boxes, gt_boxes[ignored]) >= share).any(1)
+    matched[(matched == -1) & covered] = -2
+    return matched
 
 
 def _match_image(iou: Tensor, matcher: MatcherSpec) -> Tensor:

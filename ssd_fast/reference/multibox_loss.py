@@ -12,6 +12,8 @@ from torch.nn import functional
 from ..specs import BoxCoderSpec, LossSpec
 from .box_coder import encode_boxes
 
+_IGNORED, _NO_COLUMN = -1, -2  # what a target may be besides a column
+
 
 def multibox_loss(
     cls_logits: Tensor,
@@ -31,16 +33,18 @@ def multibox_loss(
     """
     logits, deltas = _widen(cls_logits), _widen(bbox_regression)
     num_images, num_columns = logits.shape[0], logits.shape[2]
-    background = num_columns - 1 if loss.background == -1 else loss.background
+    background = _NO_COLUMN if loss.background is None else loss.background
+    background = num_columns - 1 if background == -1 else background
     boxes, labels = _by_image(gt_boxes, gt_labels)
     targets = [
         _target_columns(matched, image_labels, num_columns, background)
         for matched, image_labels in zip(matched_idxs, labels, strict=True)
     ]
-    num_positives = [int(((target >= 0) & (target != background)).sum()) for target in targets]
+    positive_rows = [((target >= 0) & (target != background)).nonzero()[:, 0] for target in targets]
+    num_positives = [len(rows) for rows in positive_rows]
 
     classification, regression = logits[:0].sum(), deltas[:0].sum()
-    for n, target in enumerate(targets):
+    for n, (target, positives) in enumerate(zip(targets, positive_rows, strict=True)):
         if loss.normalizer == "positives":
             normalizer = max(sum(num_positives), 1)
         elif loss.normalizer == "sum_max_one":
@@ -49,11 +53,15 @@ def multibox_loss(
             normalizer = num_positives[n] * num_images
             if normalizer == 0:
                 continue
-        positives = ((target >= 0) & (target != background)).nonzero()[:, 0]
-        negatives = _hard_negatives(logits[n].detach(), target, background, len(positives), loss)
         # Only selected rows enter the graph: the others have no gradient, not even that of a NaN.
-        rows = torch.cat((positives, negatives))
-        classification = classification + _cross_entropy(logits[n, rows], target[rows]).sum() / normalizer
+        if loss.classification == "focal":
+            rows = (target != _IGNORED).nonzero()[:, 0]
+            losses = _focal_loss(logits[n, rows], target[rows], loss)
+        else:
+            negatives = _hard_negatives(logits[n].detach(), target, background, len(positives), loss)
+            rows = torch.cat((positives, negatives))
+            losses = _cross_entropy(logits[n, rows], target[rows])
+        classification = classification + losses.sum() / normalizer
         matched_boxes = boxes[n][matched_idxs[n, positives]].detach()
         difference = deltas[n, positives] - encode_boxes(matched_boxes, default_boxes[positives], coder)
         regression = regression + _smooth_l1(difference, loss.beta).sum() / normalizer
@@ -79,11 +87,11 @@ def _by_image(
 
 
 def _target_columns(matched: Tensor, labels: Tensor, num_columns: int, background: int) -> Tensor:
-    """[P]: the column that each default box is trained towards, -1: ignored, as are those of labels out of range."""
+    """[P]: the column that each default box is trained towards; those of labels out of range are ignored."""
     exists = (matched >= 0) & (matched < len(labels))
-    target = torch.full_like(matched, -1)
+    target = torch.full_like(matched, _IGNORED)
     target[exists] = labels[matched[exists]]
-    target[(target < 0) | (target >= num_columns) | (target == background)] = -1
+    target[(target < 0) | (target >= num_columns) | (target == background)] = _IGNORED
     target[matched == -1] = background
     return target
 
@@ -102,6 +110,18 @@ def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     largest = logits.detach().amax(1, keepdim=True)
     shifted = logits - largest
     return shifted.exp().sum(1).log() - shifted.gather(1, target[:, None])[:, 0]
+
+
+def _focal_loss(logits: Tensor, target: Tensor, loss: LossSpec) -> Tensor:
+    """[R] of logits [R, C] and their target columns [R]: alpha * (1 - p)^gamma * -log p, over all columns."""
+    is_target = torch.arange(logits.shape[1], device=logits.device) == target[:, None]
+    z = torch.where(is_target, logits, -logits)  # p = sigmoid(z)
+    finite = torch.where(z.isinf(), 0.0, z)  # autograd makes 0 * infinity of the limits
+    modulation = torch.exp(loss.focal_gamma * functional.logsigmoid(-finite))
+    losses = torch.where(z.isinf(), functional.relu(-z), modulation * -functional.logsigmoid(finite))
+    if loss.focal_alpha is not None:
+        losses = torch.where(is_target, loss.focal_alpha * losses, (1 - loss.focal_alpha) * losses)
+    return losses.sum(1)
 
 
 def _smooth_l1(difference: Tensor, beta: float) -> Tensor:

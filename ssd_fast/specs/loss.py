@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,31 +13,51 @@ _MOST = 2**31 - 1
 
 @dataclass(frozen=True)
 class LossSpec:
-    """How matched default boxes become two losses: cross-entropy with hard negative mining, and smooth L1.
+    """How matched default boxes become two losses: of classification, with or without mining, and smooth L1.
 
     Args:
         background: column of cls_logits that is no class (-1: the last); no ground truth may have it as its label.
+            Background rows are trained towards it. None, with "focal" alone: there is none such, and they are trained
+            towards no column.
         negatives_per_positive: hard negatives of an image for each of its positives, rounded down.
         min_negatives: hard negatives of an image at least, if it has so many background rows.
         beta: smooth L1 is quadratic below this difference and linear from it up; 0: plain L1.
         normalizer: what both losses are divided by. "positives": all positives of the batch, or 1 without any.
             "positives_per_image": an image's losses by its own positives, then the mean over the images; one without
             positives contributes 0. "sum_max_one": the sum over the images of the greater of its positives and 1.
+        classification: "softmax": cross-entropy of the positives and of hard negatives. "focal": sigmoid focal loss of
+            all rows that are not ignored, over all columns; it mines nothing. With p the probability that a logit's
+            sigmoid gives to what is true of its column: alpha * (1 - p)^gamma * -log p.
+        focal_alpha: weight of the target column, 1 - focal_alpha being that of the others; None: no weights.
+        focal_gamma: how much the loss of what is easy is lowered; 0: not at all.
     Raises: ValueError naming the field, what was expected and what was given.
     Source: Liu et al. 2016, section 2.2. positives: Caffe, torchvision; positives_per_image: NVIDIA; sum_max_one:
-        mmdetection.
+        mmdetection. focal: Lin et al. 2017, section 3; with a background column as TensorFlow object detection's SSD
+        with FPN, without as RetinaNet.
     """
 
-    background: int = 0
+    background: int | None = 0
     negatives_per_positive: float = 3.0
     min_negatives: int = 0
     beta: float = 1.0
     normalizer: Literal["positives", "positives_per_image", "sum_max_one"] = "positives"
+    classification: Literal["softmax", "focal"] = "softmax"
+    focal_alpha: float | None = 0.25
+    focal_gamma: float = 2.0
 
     def __post_init__(self) -> None:
         name = "LossSpec"
-        ok = _is_int(self.background) and -1 <= self.background <= _MOST
-        require(ok, name, "background", "a column or -1", self.background)
+        require(
+            self.classification in ("softmax", "focal"),
+            name,
+            "classification",
+            '"softmax" or "focal"',
+            self.classification,
+        )
+        focal, background = self.classification == "focal", self.background
+        ok = focal if background is None else _is_int(background) and -1 <= background <= _MOST
+        why = ' (None: with classification "focal")' if background is None else ""
+        require(ok, name, "background", "a column, -1 or None" if focal else f"a column or -1{why}", background)
         ratio = self.negatives_per_positive
         ok = is_finite(ratio) and 0 <= ratio <= _MOST
         require(ok, name, "negatives_per_positive", "a number in [0, 2**31)", ratio)
@@ -45,6 +66,21 @@ class LossSpec:
         require(is_finite(self.beta) and self.beta >= 0, name, "beta", "a finite number >= 0", self.beta)
         choices = ("positives", "positives_per_image", "sum_max_one")
         require(self.normalizer in choices, name, "normalizer", " or ".join(map(repr, choices)), self.normalizer)
+        alpha, gamma = self.focal_alpha, self.focal_gamma
+        ok = alpha is None or (is_finite(alpha) and 0 < alpha < 1)
+        require(ok, name, "focal_alpha", "a number between 0 and 1, or None for no weights", alpha)
+        require(is_finite(gamma) and 0 <= gamma <= _MOST, name, "focal_gamma", "a number in [0, 2**31)", gamma)
+        self._require_defaults(
+            *(("negatives_per_positive", "min_negatives") if focal else ("focal_alpha", "focal_gamma")),
+            because="the focal loss mines nothing" if focal else 'classification is "softmax"',
+        )
+
+    def _require_defaults(self, *names: str, because: str) -> None:
+        """What the chosen classification does not read must not be set, as if it did."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            ok = field.name not in names or value == field.default
+            require(ok, "LossSpec", field.name, f"{field.default}, since {because}", value)
 
 
 def _is_int(value: object) -> bool:

@@ -22,8 +22,11 @@ class MatcherSpec:
             None: there are none such.
         claimed_twice: of two ground truths with the same best default box the "last" or the "first" gets it (forced).
         minimum_forced_iou: a forced or bipartite pair has a larger IoU; None: any, even 0.
+        ignored_coverage: background of whose own area an ignored ground truth covers this share or more is ignored too
+            (-2). Ground truths are ignored by match's argument gt_ignored.
     Raises: ValueError naming the field, what was expected and what was given.
     Source: Liu et al. 2016, section 2.2. torchvision: forced, last. TensorFlow: forced, first. Caffe: bipartite, 1e-6.
+        ignored_coverage: mmdetection's MaxIoUAssigner with gt_bboxes_ignore and ignore_wrt_candidates.
     """
 
     rule: Literal["forced", "bipartite", "threshold"] = "forced"
@@ -32,6 +35,7 @@ class MatcherSpec:
     negative_threshold: float | None = None
     claimed_twice: Literal["last", "first"] = "last"
     minimum_forced_iou: float | None = None
+    ignored_coverage: float = 0.5
 
     def __post_init__(self) -> None:
         name = "MatcherSpec"
@@ -50,5 +54,9 @@ class MatcherSpec:
         if negative is not None:
             ok = is_finite(negative) and 0 <= negative <= positive
             require(ok, name, "negative_threshold", "a number in [0, positive_threshold]", negative)
+            expected = 'None with rule "bipartite" (no original has both)'
+            require(self.rule != "bipartite", name, "negative_threshold", expected, negative)
         if minimum is not None:
             require(is_finite(minimum) and minimum >= 0, name, "minimum_forced_iou", "a number >= 0", minimum)
+        share = self.ignored_coverage
+        require(is_finite(share) and 0 < share <= 1, name, "ignored_coverage", "a number in (0, 1]", share)

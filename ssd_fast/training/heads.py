@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
@@ -26,20 +25,17 @@ def training_preset(preset: Preset, loss: Loss) -> Preset:
     """A preset to train a network with whose heads were read by `preset`: the same boxes and box code.
 
     Args:   loss: "softmax": the columns are a softmax's and column 0 is the background; "focal": sigmoids.
-    Raises: ValueError: this version has no focal loss.
     """
-    options = {} if preset.loss is None else dataclasses.asdict(preset.loss)
-    activation: Literal["softmax", "sigmoid"] = "softmax" if loss == "softmax" else "sigmoid"
-    if loss == "focal" and "classification" not in {field.name for field in dataclasses.fields(LossSpec)}:
-        raise ValueError("training: loss: this version's LossSpec has no focal loss")
-    if "classification" in {field.name for field in dataclasses.fields(LossSpec)}:
-        options["classification"] = loss
+    softmax = loss == "softmax"
+    # The focal loss mines nothing, so what a dialect says of mining is left behind.
+    kept = ("beta", "normalizer", *(("negatives_per_positive", "min_negatives") if softmax else ()))
+    options = {} if preset.loss is None else {field: getattr(preset.loss, field) for field in kept}
     threshold = max(preset.postprocess.score_threshold, _SCORE_THRESHOLD)
     return dataclasses.replace(
         preset,
-        loss=LossSpec(**{**options, "background": 0}),
+        loss=LossSpec(classification=loss, background=0, **options),
         postprocess=dataclasses.replace(
-            preset.postprocess, activation=activation, background=0, score_threshold=threshold
+            preset.postprocess, activation="softmax" if softmax else "sigmoid", background=0, score_threshold=threshold
         ),
     )
 

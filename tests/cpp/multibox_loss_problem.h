@@ -29,7 +29,9 @@ struct Problem {
   int one_in = 10;               // of so many rows one is positive, where there are objects, and one ignored; 0: none
   bool broken = false;           // some indices, labels and offsets are out of range
 
-  int background = 0;
+  int background = 0;  // -1: no column is
+  bool focal = false;
+  FocalLoss options{2.0f, 0.25f, 0.75f};  // of the focal loss
   float negatives_per_positive = 3.0f;
   int min_negatives = 0;
   float beta = 1.0f;
@@ -123,8 +125,8 @@ inline Inputs make_inputs(const Problem& problem) {
     const int objects = problem.objects - image % (problem.objects + 1);
     inputs.offsets.push_back(inputs.offsets.back() + objects);
     for (int i = 0; i < objects; ++i) {
-      const int label = random.below(problem.columns - 1);
-      inputs.gt_labels.push_back(label + (label >= problem.background));
+      const int label = random.below(problem.columns - (problem.background >= 0));
+      inputs.gt_labels.push_back(label + (problem.background >= 0 && label >= problem.background));
     }
     for (int row = 0; row < problem.rows; ++row) {
       const int kind = problem.one_in > 0 ? random.below(problem.one_in) : -1;
@@ -189,6 +191,23 @@ inline void plain_differences(const Problem& problem, const BoxCoder& coder, con
   for (int i = 0; i < 4; ++i) differences[i] = deltas[i] - wanted[problem.yx ? i ^ 1 : i];
 }
 
+// The focal loss of one logit and its slope, by the formulas of the paper.
+struct PlainFocal {
+  double loss, slope;
+};
+inline PlainFocal plain_focal(const FocalLoss& options, double logit, bool is_target) {
+  const double z = is_target ? logit : -logit;
+  const double sign = is_target ? 1 : -1;
+  const double weight = is_target ? options.target_weight : options.other_weight;
+  if (z == INFINITY) return {0, 0};
+  if (z == -INFINITY) return {INFINITY, -sign * weight};
+  const double p = 1 / (1 + std::exp(-z));
+  const double missing = 1 / (1 + std::exp(z));
+  const double entropy = std::log1p(std::exp(-std::fabs(z))) + std::max(-z, 0.0);
+  const double modulation = weight * std::pow(missing, static_cast<double>(options.gamma));
+  return {std::isnan(z) ? NAN : modulation * entropy, -sign * modulation * (options.gamma * p * entropy + missing)};
+}
+
 inline PlainRow plain_row(const Problem& problem, const Inputs& inputs, const BoxCoder& coder, std::size_t place) {
   PlainRow row{};
   const int image = static_cast<int>(place / problem.rows);
@@ -199,7 +218,14 @@ inline PlainRow plain_row(const Problem& problem, const Inputs& inputs, const Bo
     if (logits[c] > row.max || std::isnan(logits[c])) row.max = logits[c];
   }
   for (int c = 0; c < problem.columns; ++c) row.sum += std::exp(logits[c] - row.max);
-  row.classification = std::log(row.sum) - (logits[row.column] - row.max);
+  row.classification = 0;
+  if (problem.focal) {
+    for (int c = 0; c < problem.columns; ++c) {
+      row.classification += plain_focal(problem.options, logits[c], c == row.column).loss;
+    }
+  } else {
+    row.classification = std::log(row.sum) - (logits[row.column] - row.max);
+  }
   if (row.kind != kPositive) return row;
   plain_differences(problem, coder, inputs.gt_boxes[row.gt], inputs.default_boxes[place % problem.rows],
                     &inputs.deltas.values[4 * place], row.differences);
@@ -281,6 +307,7 @@ class Oracle {
     const int positives = num_positives_[image];
     auto wanted = static_cast<int64_t>(problem_.negatives_per_positive * static_cast<float>(positives));
     wanted = std::max<int64_t>(wanted, problem_.min_negatives);
+    if (problem_.focal) wanted = problem_.rows;
     if (problem_.normalizer == Normalizer::positives_per_image && positives == 0) wanted = 0;
     one.expect(mined == std::min(wanted, candidates), where + ": selected: how many negatives");
     const bool hardest = hardest_left_out <= easiest_mined || near(easiest_mined, hardest_left_out, 1);
@@ -304,13 +331,17 @@ class Oracle {
   void verify_gradients(Case& one, const Results& got, std::size_t place, const std::string& where) const {
     const PlainRow& row = rows_[place];
     const double normalizer = normalizer_[place / problem_.rows];
-    one.expect(near(got.row_sum[place], row.sum, 0), where + ": row_sum");
-    one.expect(std::isnan(row.sum) || got.row_max[place] == row.max, where + ": row_max");
+    if (!problem_.focal) {
+      one.expect(near(got.row_sum[place], row.sum, 0), where + ": row_sum");
+      one.expect(std::isnan(row.sum) || got.row_max[place] == row.max, where + ": row_max");
+    }
     for (int c = 0; c < problem_.columns; ++c) {
       const std::size_t i = place * problem_.columns + c;
       double slope = 0;
       if (got.selected[place] != kNotSelected) {
-        slope = std::exp(inputs_.logits.values[i] - row.max) / row.sum - (c == row.column ? 1 : 0);
+        const double logit = inputs_.logits.values[i];
+        slope = problem_.focal ? plain_focal(problem_.options, logit, c == row.column).slope
+                               : std::exp(logit - row.max) / row.sum - (c == row.column ? 1 : 0);
       }
       one.expect(rounded_right(got.grad_logits[i], slope, kUpstream[1] / normalizer, problem_.logits_dtype),
                  where + ": gradient of a logit");

@@ -15,6 +15,7 @@ struct Map {
 };
 
 struct Options {
+  bool clip_centers = false;
   bool clip = false;
   bool normalized = false;
   bool ahw = false;
@@ -46,6 +47,7 @@ DefaultBoxParams make_params(const std::vector<Map>& maps, const Options& option
   params.offset = options.offset;
   params.image_height = kImageHeight;
   params.image_width = kImageWidth;
+  params.clip_centers = options.clip_centers;
   params.clip = options.clip;
   params.normalized = options.normalized;
   params.ahw = options.ahw;
@@ -53,8 +55,12 @@ DefaultBoxParams make_params(const std::vector<Map>& maps, const Options& option
 }
 
 Box plain_box(const DefaultBoxParams& params, const ssd::DefaultBoxLevel& level, int y, int x, int shape) {
-  const float cx = (static_cast<float>(x) + params.offset) * level.step_x;
-  const float cy = (static_cast<float>(y) + params.offset) * level.step_y;
+  float cx = (static_cast<float>(x) + params.offset) * level.step_x;
+  float cy = (static_cast<float>(y) + params.offset) * level.step_y;
+  if (params.clip_centers) {
+    cx = std::min(cx, kImageWidth);  // no centre is left of the image
+    cy = std::min(cy, kImageHeight);
+  }
   const float half_width = params.widths[level.first_size + shape] / 2;
   const float half_height = params.heights[level.first_size + shape] / 2;
   Box box{cx - half_width, cy - half_height, cx + half_width, cy + half_height};
@@ -117,15 +123,16 @@ int main(int argc, char** argv) {
     add("row-of-" + std::to_string(rows), {{1, rows, 1}}, {});
     add("column-of-" + std::to_string(rows), {{rows, 1, 1}}, {});
   }
-  for (int bits = 0; bits < 8; ++bits) {
+  for (int bits = 0; bits < 16; ++bits) {
     Options options;
     options.clip = (bits & 1) != 0;
     options.normalized = (bits & 2) != 0;
     options.ahw = (bits & 4) != 0;
+    options.clip_centers = (bits & 8) != 0;
     std::string name = std::string(options.clip ? "-clip" : "") + (options.normalized ? "-normalized" : "") +
-                       (options.ahw ? "-ahw" : "");
+                       (options.ahw ? "-ahw" : "") + (options.clip_centers ? "-centers" : "");
     add("ssd300" + name, ssd300, options);
-    options.offset = 0.25f;
+    options.offset = options.clip_centers ? 1.25f : 0.25f;  // the last cells' centres lie beyond the image
     add("oblong" + name, oblong, options);
   }
   add("eight-maps-of-sixteen", std::vector<Map>(8, Map{2, 3, 16}), {});

@@ -36,7 +36,8 @@ Results run(const Problem& problem, const Inputs& inputs, const Forward& forward
   Array<unsigned char> logits(inputs.logits.stored), deltas(inputs.deltas.stored);
   Array<Box> gt_boxes(inputs.gt_boxes), default_boxes(inputs.default_boxes);
   Array<int64_t> gt_labels(inputs.gt_labels), offsets(inputs.offsets), matched_idxs(inputs.matched_idxs);
-  Array<float> row_max(problem.places()), row_sum(problem.places()), normalizer(problem.images), losses(2);
+  const std::size_t statistics = problem.focal ? 0 : problem.places();
+  Array<float> row_max(statistics), row_sum(statistics), normalizer(problem.images), losses(2);
   Array<uint8_t> selected(problem.places());
   Array<unsigned char> grad_logits(inputs.logits.stored.size()), grad_deltas(inputs.deltas.stored.size());
   Array<float> grad_losses(std::vector<float>(kUpstream, kUpstream + 2));
@@ -57,6 +58,8 @@ Results run(const Problem& problem, const Inputs& inputs, const Forward& forward
   task.num_columns = problem.columns;
   task.coder = make_coder(problem);
   task.background = problem.background;
+  task.classification = problem.focal ? ssd::Classification::focal : ssd::Classification::softmax;
+  task.focal = problem.options;
   task.negatives_per_positive = problem.negatives_per_positive;
   task.min_negatives = problem.min_negatives;
   task.beta = problem.beta;
@@ -311,6 +314,73 @@ void add_options(Cases& cases) {
   cases.add("background-2", [](Problem& p) { p.background = 2; });
 }
 
+void add_focal(Cases& cases) {
+  const auto add = [&](const std::string& name, const auto& change, int at_least = 2) {
+    cases.add(
+        "focal-" + name,
+        [=](Problem& p) {
+          p.focal = true;
+          p.background = -1;
+          change(p);
+        },
+        at_least);
+  };
+  for (const int rows : {1, 31, 33, 127, 129, 257, 1025}) {
+    add("rows-" + std::to_string(rows), [=](Problem& p) { p.rows = rows; }, rows / 20);
+  }
+  for (const int columns : {1, 21, 91, 385}) {
+    add("columns-" + std::to_string(columns), [=](Problem& p) {
+      p.columns = columns;
+      p.rows = 65;
+      p.images = columns > 100 ? 1 : 2;
+      p.one_in = 5;
+    });
+  }
+  const std::pair<const char*, DType> types[3] = {
+      {"float", DType::float32}, {"half", DType::float16}, {"bfloat16", DType::bfloat16}};
+  for (const auto& [name, type] : types) {
+    add(name, [type = type](Problem& p) { p.logits_dtype = type; });
+    add(std::string("hostile-") + name, [type = type](Problem& p) {
+      p.logits_dtype = type;
+      p.logits = Logits::kHostile;
+    });
+    add(
+        std::string("columns-2000-") + name,
+        [type = type](Problem& p) {
+          p.logits_dtype = type;
+          p.columns = 2000;
+          p.rows = 9;
+          p.one_in = 3;
+          p.images = 1;
+        },
+        1);
+  }
+  add("background-0", [](Problem& p) { p.background = 0; });
+  add("background-last", [](Problem& p) { p.background = p.columns - 1; });
+  add("unweighted", [](Problem& p) { p.options = {2.0f, 1.0f, 1.0f}; });
+  add("gamma-0", [](Problem& p) { p.options.gamma = 0.0f; });
+  add("gamma-0-hostile", [](Problem& p) {
+    p.options.gamma = 0.0f;
+    p.logits = Logits::kHostile;
+  });
+  add("gamma-5", [](Problem& p) { p.options.gamma = 5.0f; });
+  add("broken", [](Problem& p) {
+    p.broken = true;
+    p.images = 9;
+    p.one_in = 4;
+  });
+  add("nan", [](Problem& p) { p.logits = Logits::kNan; });
+  add("no-objects", [](Problem& p) { p.objects = 0; }, 0);
+  add("images-0", [](Problem& p) { p.images = 0; }, 0);
+  add("rows-0", [](Problem& p) { p.rows = 0; }, 0);
+  for (const Normalizer normalizer : {Normalizer::positives_per_image, Normalizer::sum_max_one}) {
+    add("normalizer-" + std::to_string(static_cast<int>(normalizer)), [=](Problem& p) {
+      p.normalizer = normalizer;
+      p.images = 5;
+    });
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -320,6 +390,7 @@ int main(int argc, char** argv) {
   add_types(cases);
   add_mining(cases);
   add_options(cases);
+  add_focal(cases);
   runner.good("sum-order", [](Case& one) {
     for (const int count : {0, 1, 31, 32, 33, 1023, 1024, 1025, 2047, 2048, 2049, 8732, 70000}) sum_of(one, count);
   });
