@@ -190,11 +190,23 @@ def test_faults_are_named(box, label, reason):
         patch(tiny_ssd()).train()(batch, targets)
 
 
-def test_wrong_shapes_and_settings():
+def test_targets_are_validated_as_torchvision_does():
+    """The same things are refused with the same type of error, whoever refuses them."""
+    batch, targets = scenes()
+    degenerate = {"boxes": torch.tensor([[1.0, 3, 1, 4], [2, 4, 3, 4]]), "labels": torch.ones(2, dtype=torch.int64)}
+    wrong = (None, [{"boxes": 0.0}], [{"boxes": torch.rand(4)}], [{"boxes": torch.rand(1, 5)}], [degenerate])
+    for model in (tiny_ssd(), patch(tiny_ssd())):
+        for given in wrong:
+            given = None if given is None else [*given, *targets[1:]]
+            with pytest.raises(AssertionError):
+                model.train()(batch, given)
+        with pytest.raises(KeyError, match="labels"):
+            model(batch, [{"boxes": targets[0]["boxes"]}, *targets[1:]])
+
+
+def test_wrong_labels_and_settings():
     batch, targets = scenes()
     model = patch(tiny_ssd()).train()
-    with pytest.raises(ValueError, match=r"targets\[0\]\['boxes'\]: expected shape \[any, 4\], got \[2, 5\]"):
-        model(batch, [{"boxes": torch.ones(2, 5), "labels": torch.ones(2)}, *targets[1:]])
     with pytest.raises(ValueError, match=r"targets\[0\]\['labels'\]: expected shape \[3\], got \[2\]"):
         model(batch, [{**targets[0], "labels": torch.ones(2)}, *targets[1:]])
     model.neg_to_pos_ratio = 2.5

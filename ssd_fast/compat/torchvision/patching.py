@@ -64,8 +64,9 @@ def patch(model: Model) -> Model:
                  with an anchor generator that is not torchvision's once an image. torchvision: several times an image.
     Raises:  TypeError: no SSD, a subclass or instance with its own postprocess, another box coder, a scripted model;
              AttributeError: an attribute is missing; ImportError: torchvision is not installed. The model when called
-             in training: GroundTruthError (a ValueError) for a degenerate or non-finite box or a label that is no
-             class, naming image, index and values; ValueError: neg_to_pos_ratio is not a whole number.
+             in training: GroundTruthError (a ValueError, here an AssertionError too, as torchvision's) for a degenerate
+             or non-finite box or a label that is no class, naming image, index and values; ValueError:
+             neg_to_pos_ratio is not a whole number.
     Differs: with more than P / (1 + neg_to_pos_ratio) positives torchvision runs out of negatives and counts positives
                  twice; we do not. Ground truths of label 0 are refused.
     Source:  torchvision.models.detection.ssd.SSD

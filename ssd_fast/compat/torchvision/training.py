@@ -15,9 +15,13 @@ from ...ops.multibox_loss import multibox_loss
 from ...specs import LossSpec, MatcherSpec
 from .box_coder import coder_spec
 
-__all__ = ["FusedForward", "FusedLoss"]
+__all__ = ["FusedForward", "FusedLoss", "TargetError"]
 
 Targets = Sequence[dict[str, Tensor]]
+
+
+class TargetError(ground_truth.GroundTruthError, AssertionError):
+    """A ground truth that no network can be trained on; an AssertionError too, as torchvision's is."""
 
 
 class FusedForward:
@@ -35,9 +39,10 @@ class FusedForward:
         from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 
         model = self.model
-        if not model.training or targets is None or type(model.proposal_matcher) is not SSDMatcher:
-            return type(model).forward(model, images, targets)  # which calls what else is patched
-        _check_shapes(targets)
+        fit = model.training and targets is not None and all(map(_has_boxes, targets))
+        if not fit or type(model.proposal_matcher) is not SSDMatcher:
+            return type(model).forward(model, images, targets)  # which complains, or calls what else is patched
+        assert targets is not None
         batch, scaled_targets = model.transform(images, targets)
         features = model.backbone(batch.tensors)
         maps = [features] if isinstance(features, Tensor) else list(features.values())
@@ -122,22 +127,23 @@ def _loss_spec(model: Any) -> LossSpec:
     return LossSpec(negatives_per_positive=whole)
 
 
-def _check_shapes(targets: Targets) -> None:
-    for index, target in enumerate(targets):
-        shape = list(target["boxes"].shape)
-        if len(shape) != 2 or shape[1] != 4:
-            raise ValueError(f"forward: targets[{index}]['boxes']: expected shape [any, 4], got {shape}")
-        labels = list(target["labels"].shape)
-        if labels != shape[:1]:
-            raise ValueError(f"forward: targets[{index}]['labels']: expected shape {shape[:1]}, got {labels}")
+def _has_boxes(target: dict[str, Any]) -> bool:
+    boxes = target.get("boxes")
+    return isinstance(boxes, Tensor) and boxes.ndim == 2 and boxes.shape[1] == 4
 
 
 def _check_values(targets: Targets, num_columns: int) -> None:
     """Names a box or a label that would make a loss NaN or a class that there is not. Syncs: once."""
     if not targets:
         return
+    for index, target in enumerate(targets):
+        expected, given = list(target["boxes"].shape[:1]), list(target["labels"].shape)
+        if given != expected:
+            raise ValueError(f"forward: targets[{index}]['labels']: expected shape {expected}, got {given}")
     rules: dict[str, Any] = {"num_columns": num_columns, "background": 0}
     boxes, labels = (torch.cat([target[name] for target in targets]) for name in ("boxes", "labels"))
-    if ground_truth.fault_mask(boxes, labels, **rules).any():
-        for index, target in enumerate(targets):
-            ground_truth.apply_policy(target["boxes"], target["labels"], "raise", f"targets[{index}]", **rules)
+    if not ground_truth.fault_mask(boxes, labels, **rules).any():
+        return
+    for index, target in enumerate(targets):
+        if faults := ground_truth.find_faults(target["boxes"], target["labels"], **rules):
+            raise TargetError(ground_truth.describe(faults, f"targets[{index}]"))
