@@ -37,7 +37,8 @@ PYBIND11_MODULE(SSD_MODULE, m) {
   });
 
   m.def("default_boxes", &ssd::default_boxes, "feature_maps"_a, "boxes_per_cell"_a, "box_sizes"_a, "steps"_a,
-        "offset"_a, "clip_centers"_a, "clip"_a, "normalized"_a, "ahw"_a, "image_height"_a, "image_width"_a, "out"_a, Guard());
+        "offset"_a, "clip_centers"_a, "clip"_a, "normalized"_a, "ahw"_a, "image_height"_a, "image_width"_a, "out"_a,
+        Guard());
   m.def("box_iou", &ssd::box_iou, "boxes1"_a, "boxes2"_a, "out"_a, Guard());
   m.def("encode_boxes", &ssd::encode_boxes, "boxes"_a, "default_boxes"_a, "variances"_a, "yx"_a, "out"_a, Guard());
   m.def("decode_boxes", &ssd::decode_boxes, "deltas"_a, "default_boxes"_a, "variances"_a, "log_scale_low"_a,

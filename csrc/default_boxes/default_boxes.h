@@ -11,7 +11,8 @@ namespace ssd {
 // (vertical, horizontal) a level. The Python spec has checked the values; here their counts are.
 inline void default_boxes(const std::vector<int64_t>& feature_maps, const std::vector<int64_t>& boxes_per_cell,
                           const std::vector<float>& box_sizes, const std::vector<float>& steps, float offset,
-                          bool clip_centers, bool clip, bool normalized, bool ahw, int64_t image_height, int64_t image_width, const View& boxes) {
+                          bool clip_centers, bool clip, bool normalized, bool ahw, int64_t image_height,
+                          int64_t image_width, const View& boxes) {
   const Checks check("default_boxes");
   const auto num_levels = static_cast<int64_t>(boxes_per_cell.size());
   if (num_levels < 1 || num_levels > kMaxLevels) check.value_error("spec", "1 to 8 maps", std::to_string(num_levels));
