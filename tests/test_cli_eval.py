@@ -19,6 +19,8 @@ from typer.testing import CliRunner
 from ssd_fast.assets import asset_path
 from ssd_fast.cli import app
 
+pytest.importorskip("pycocotools", reason="pycocotools, which computes COCO AP, is not installed")
+
 FINE, FAILED, WRONG_USE = 0, 1, 2
 
 # Of the shipped photos: sizes (w, h), and what the shipped detector finds first.

@@ -19,6 +19,8 @@ from rich.console import Console
 from ssd_fast import Detections
 from ssd_fast.evaluation import coco_results, evaluate_detections
 
+pytest.importorskip("pycocotools", reason="pycocotools, which computes COCO AP, is not installed")
+
 METRICS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar1", "ar10", "ar100")
 METRICS += ("ar_small", "ar_medium", "ar_large")
 SMALL, MEDIUM, LARGE = (0, 0, 10, 10), (20, 0, 84, 50), (100, 100, 300, 300)
