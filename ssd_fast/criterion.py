@@ -83,6 +83,14 @@ class SSDCriterion(nn.Module):
         self.reduce_positives = reduce_positives
         self.process_group = process_group
 
+    def _apply(self, function: Any, recurse: bool = True) -> SSDCriterion:
+        """Moved to another device, but of float32 still after `.half()` of a network that holds the criterion."""
+        exact = self.default_boxes
+        super()._apply(function, recurse)
+        if self.default_boxes.dtype != exact.dtype:
+            self.default_boxes = exact.to(self.default_boxes.device)
+        return self
+
     @classmethod
     def from_preset(cls, preset: Preset, **options: Any) -> SSDCriterion:
         """With the specs of a preset; options: as the keywords above. Raises: ValueError: the preset has no loss."""

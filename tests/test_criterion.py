@@ -188,6 +188,15 @@ def test_focal_loss():
         criterion(*heads(3), boxes, [labels[0] - 1, *labels[1:]])
 
 
+def test_default_boxes_stay_exact_in_a_network_of_another_dtype():
+    criterion = SSDCriterion.from_preset(PRESET)
+    exact = criterion.default_boxes.clone()
+    network = torch.nn.ModuleList([criterion, torch.nn.Linear(1, 1)]).half()
+    assert network[1].weight.dtype == torch.float16
+    assert criterion.default_boxes.dtype == torch.float32 and torch.equal(criterion.default_boxes, exact)
+    assert "default_boxes" in dict(criterion.named_buffers()) and not criterion.state_dict()
+
+
 def test_wrong_arguments():
     spec, coder, matcher, loss = PRESET.default_boxes, BoxCoderSpec(), MatcherSpec(), LossSpec()
     with pytest.raises(TypeError, match="matcher: expected a MatcherSpec, got LossSpec"):

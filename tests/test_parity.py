@@ -85,6 +85,18 @@ def test_a_difference_at_a_border_is_excused(monkeypatch):
     assert "score at the threshold" in report.excused[0] and "explained by rounding: image 0" in str(report)
 
 
+def test_modes_of_single_modules_are_left_as_they_were():
+    model = tiny_ssd().train()
+    model.backbone.eval()  # frozen, as in fine-tuning
+    ssd_fast.compare(model, images((64, 64)))
+    assert model.training and not model.backbone.training and not model.backbone.first.training
+
+
+def test_nothing_compared_is_no_agreement():
+    report = ParityReport(1, 136, 0, 0.0, 0.0, ("image 0: tie",) * 264, ())
+    assert not report.agrees and not report.is_conclusive and "too many ties to tell" in str(report)
+
+
 def test_long_reports_are_cut():
     report = ParityReport(1, 0, 0, 0.0, 0.0, (), tuple(f"image 0: {n}" for n in range(40)))
     assert "unexplained: and 30 more" in str(report) and "image 0: 11" not in str(report)

@@ -204,6 +204,27 @@ def test_targets_are_validated_as_torchvision_does():
             model(batch, [{"boxes": targets[0]["boxes"]}, *targets[1:]])
 
 
+def test_a_refused_target_changes_nothing():
+    batch, targets = scenes()
+    targets[2]["labels"][7] = COLUMNS
+    model = patch(tiny_ssd()).train()
+    calls = []
+    model.backbone.register_forward_hook(lambda *_: calls.append(1))
+    with pytest.raises(GroundTruthError):
+        model(batch, targets)
+    assert not calls, "no batch norm has seen the images"
+    with pytest.raises(ValueError, match="targets: expected 4, one an image, got 5"):
+        model(batch, [*targets, targets[0]])
+
+
+def test_replicas_of_data_parallel_are_their_own():
+    model = patch(tiny_ssd())
+    replica = model._replicate_for_data_parallel()
+    for method in ("forward", "compute_loss", "postprocess_detections"):
+        assert getattr(replica, method).model is replica and getattr(model, method).model is model
+    assert type(replica) is SSD and "_replicate_for_data_parallel" not in unpatch(model).__dict__
+
+
 def test_wrong_labels_and_settings():
     batch, targets = scenes()
     model = patch(tiny_ssd()).train()

@@ -14,7 +14,8 @@ from training_cases import CLASSES, make_dataset, make_sample, small_config, tra
 import ssd_fast
 from ssd_fast import load_detector
 from ssd_fast.datasets import DetectionDataset
-from ssd_fast.training import training_preset
+from ssd_fast.models import make_network
+from ssd_fast.training import trainer, training_preset
 
 LONG = {"epochs": 40, "warmup_iterations": 5, "learning_rate": 3e-3, "ema_decay": 0.9}
 LONG |= {"flip": "none", "photometric": 0.0, "zoom_out_share": 0.0, "crop_share": 0.0}
@@ -70,6 +71,20 @@ def test_every_dialect_can_be_trained_with_either_loss(name):
         trained = training_preset(preset, loss)
         assert trained.default_boxes == preset.default_boxes and trained.loss.classification == loss
         assert ssd_fast.SSDCriterion.from_preset(trained).loss is trained.loss
+
+
+@pytest.mark.parametrize("name", ["ssdlite300_mobilenet_v2", "ssd300_vgg16", "ssd512_vgg16"])
+def test_boxes_have_the_unit_of_the_default_boxes(name, tmp_path):
+    """Some networks' default boxes are shares of the image, some pixels: the trainer's match is the same."""
+    with torch.device("meta"):
+        network = make_network(name, 3)
+    spec = network.preset.default_boxes
+    pixels = ssd_fast.default_boxes(dataclasses.replace(spec, normalized=False))
+    height, width = network.preprocessing.size
+    boxes = torch.tensor([[0.1, 0.2, 0.4, 0.7], [0.5, 0.5, 0.6, 0.6]]) * torch.tensor([width, height] * 2)
+    unit = trainer._unit_of_default_boxes(network)
+    matched = ssd_fast.match([boxes * unit], ssd_fast.default_boxes(spec), network.preset.matcher)
+    assert torch.equal(matched, ssd_fast.match([boxes], pixels, network.preset.matcher)) and (matched >= 0).sum() > 4
 
 
 def test_ignored_ground_truths_are_not_learned(tmp_path):

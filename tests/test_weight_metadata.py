@@ -76,3 +76,10 @@ def test_networks_by_name():
         make_network("ssd9000", 3)
     with torch.device("meta"), pytest.raises(ValueError, match="depth"):
         make_network("ssd300_vgg16", 3, depth=19)
+
+
+def test_a_wrapped_network_is_written_as_itself(tmp_path):
+    network = ssdlite300_mobilenet_v2(3)
+    save_weights(torch.nn.DataParallel(network), tmp_path / "wrapped.safetensors")
+    restored, _ = load_network(tmp_path / "wrapped.safetensors")
+    assert torch.equal(restored.stem.weight, network.stem.weight) and restored.preset == network.preset

@@ -41,16 +41,23 @@ class ParityReport:
     unexplained: tuple[str, ...]
 
     @property
+    def is_conclusive(self) -> bool:
+        """Whether most detections could be compared; of an untrained model nearly all scores tie, and none can."""
+        return 2 * self.pairs >= self.detections
+
+    @property
     def agrees(self) -> bool:
-        """Whether every difference is explained."""
-        return not self.unexplained
+        """Whether every difference is explained, and most detections are in both."""
+        return self.is_conclusive and not self.unexplained
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON can hold them, and "agrees"."""
         return {"agrees": self.agrees, **asdict(self)}
 
     def __str__(self) -> str:
-        verdict = "they agree" if self.agrees else f"{len(self.unexplained)} differences have no explanation"
+        verdict = "they agree" if self.agrees else "too many ties to tell"
+        if self.unexplained:
+            verdict = f"{len(self.unexplained)} differences have no explanation"
         lines = [
             f"{self.images} images, {self.detections} detections, {self.pairs} of them in both: {verdict}",
             f"largest differences: score {self.largest_score_difference:.3g}, box {self.largest_box_difference:.3g} px",
@@ -80,13 +87,14 @@ def compare(model: Any, images: Image | Sequence[Image], *, batch_size: int = 8)
         raise ValueError("compare: images: expected at least one, got none")
     if batch_size < 1:
         raise ValueError(f"compare: batch_size: expected at least 1, got {batch_size}")
-    was_training = getattr(model, "training", False)
     with patched(model):  # which checks the model
+        modes = [(module, module.training) for module in model.modules()]
         model.eval()
         try:
             found = [_compare_batch(model, items[n : n + batch_size], n) for n in range(0, len(items), batch_size)]
         finally:
-            model.train(was_training)
+            for module, training in modes:
+                module.training = training
     comparisons = [comparison for comparison, _ in found]
     return ParityReport(
         images=len(items),

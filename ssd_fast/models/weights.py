@@ -82,8 +82,12 @@ def load_network(path: str | Path) -> tuple[SSDNetwork, tuple[str, ...] | None]:
 def save_weights(model: nn.Module, path: str | Path, *, classes: Sequence[str] | None = None) -> None:
     """Writes a network as .safetensors: parameters, preset and, if given, the names of its columns; see load_network.
 
+    Of DataParallel and its kind the network inside is written.
+
     Raises: ValueError: another suffix than .safetensors.
     """
+    if isinstance(inside := getattr(model, "module", None), SSDNetwork):
+        model = inside
     if Path(path).suffix != ".safetensors":
         raise ValueError(f"save_weights: {path} must end in .safetensors")
     metadata: dict[str, Any] = {} if classes is None else {"classes": list(classes)}
@@ -156,6 +160,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
         reason = _reason(error)
         raise ValueError(f"load_weights: {path} is damaged or no file of plain tensors: {reason}") from error
+    if isinstance(content, dict) and {"training", "state"} <= set(content):
+        raise ValueError(f"load_weights: {path} is a training's checkpoint: its weights are in weights.safetensors")
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

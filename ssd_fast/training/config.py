@@ -20,7 +20,7 @@ class TrainingConfig:
     """How a network is trained. Two trainings of one network on one data set with equal configs give equal weights.
 
     Args:
-        epochs: times that every image is seen.
+        epochs: times that the images are gone through.
         batch_size: images an iteration, over all processes. An epoch ends with its last full batch; the images left
             over are others each time, since every epoch has its own order.
         learning_rate: the highest; it is reached after `warmup_iterations` and falls to 0 along a cosine.

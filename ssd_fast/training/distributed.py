@@ -29,6 +29,14 @@ class Processes:
         if self.count > 1:
             dist.barrier()
 
+    def agree(self, fine: bool, device: torch.device) -> bool:
+        """Whether all are fine: so that none goes on alone into a collective call that the others never make."""
+        if self.count == 1:
+            return fine
+        worst = torch.tensor(int(fine), device=device)
+        dist.all_reduce(worst, dist.ReduceOp.MIN)
+        return bool(worst)
+
 
 @contextlib.contextmanager
 def joined_processes(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:

@@ -63,6 +63,6 @@ def _ladder(low: float, high: float, per_level: Sequence[int]) -> tuple[tuple[fl
     count = sum(per_level)
     step = max((high / low) ** (1 / (count - 1)), _CLOSEST)
     middle = math.sqrt(low * high)
-    rungs = [round(middle * step ** (index - (count - 1) / 2), 1) for index in range(count)]
+    rungs = [max(round(middle * step ** (index - (count - 1) / 2), 1), 1.0) for index in range(count)]
     ends = np.cumsum(per_level).tolist()
     return tuple(tuple(rungs[end - own : end]) for end, own in zip(ends, per_level, strict=True))

@@ -25,10 +25,13 @@ _LOG = "log.jsonl"
 class Run:
     """`folder/checkpoint.pt`, `weights.safetensors`, `log.jsonl` and `config.json`.
 
-    Args: folder: need not exist. network, dataset, config: of the training, which a checkpoint there has to share.
+    Args: folder: need not exist. network, dataset, config, processes: of the training, which a checkpoint there has
+            to share.
     """
 
-    def __init__(self, folder: Path, network: SSDNetwork, dataset: DetectionDataset, config: TrainingConfig) -> None:
+    def __init__(
+        self, folder: Path, network: SSDNetwork, dataset: DetectionDataset, config: TrainingConfig, processes: int = 1
+    ) -> None:
         self.folder = folder
         self.checkpoint, self.weights = folder / "checkpoint.pt", folder / "weights.safetensors"
         self.log, self.config = folder / _LOG, folder / "config.json"
@@ -38,6 +41,7 @@ class Run:
             "preset": network.preset.to_dict(),
             "dataset": {"images": len(dataset), "fingerprint": _fingerprint(dataset)},
             "config": config.to_dict(),
+            "processes": processes,
         }
 
     def prepare(self, resume: bool) -> None:

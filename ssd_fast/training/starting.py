@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..datasets import DetectionDataset
 from ..models import load_network, load_weights, make_network
@@ -19,6 +20,7 @@ __all__ = ["default_size", "start_network"]
 _TINY = "ssd_tiny"
 _PIXELS = 240 * 320  # of ssd_tiny's input, whatever its shape
 _MULTIPLE = 16
+_BACKGROUND_BIAS = 3.0
 _CLASS_HEADS = ("class_heads.", "head.classification_head.")
 
 
@@ -51,6 +53,8 @@ def start_network(
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)
         network = make_network(name, len(dataset.classes) + 1, **arguments)
+        if source is not None:
+            _begin_class_heads(network)
     if size is not None and tuple(size) != network.preprocessing.size:
         held = " x ".join(map(str, network.preprocessing.size))
         raise ValueError(f"start_network: size: {name if source is None else weights} has {held}, got {size}")
@@ -58,6 +62,21 @@ def start_network(
         network.preset, network.preprocessing = source.preset, source.preprocessing
         load_weights(network, weights, exclude=_CLASS_HEADS)
     return network
+
+
+def _begin_class_heads(network: SSDNetwork) -> None:
+    """Small weights and much background in what begins at random: at first nearly all boxes are background.
+
+    Without it the class loss of new heads on trained features begins ten times as large, and spoils those.
+    """
+    for name, module in network.named_modules():
+        predicts = (
+            isinstance(module, nn.Conv2d) and module.groups == 1 and module.out_channels % network.num_classes == 0
+        )
+        if predicts and name.startswith(_CLASS_HEADS) and module.bias is not None:
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)
+            module.bias.data[:: network.num_classes] = _BACKGROUND_BIAS
 
 
 def default_size(dataset: DetectionDataset) -> tuple[int, int]:

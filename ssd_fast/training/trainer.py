@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -24,11 +25,25 @@ from .state import TrainingState
 
 __all__ = ["NonFiniteLossError", "train"]
 
+_MOST_OVERFLOWS = 30  # float16 gradients in a row that the scaler answers by a smaller scale: 2**-30 of the first
+
 
 class NonFiniteLossError(RuntimeError):
     """The loss or its gradient became NaN or infinite; the checkpoint before that is kept."""
 
 
+@contextlib.contextmanager
+def _deterministic_cudnn() -> Iterator[None]:
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+
+
+@_deterministic_cudnn()
 def train(
     network: SSDNetwork,
     dataset: DetectionDataset,
@@ -46,8 +61,10 @@ def train(
 ) -> Path:
     """Trains a network on a data set and writes the moving average of its weights.
 
-    The weights depend on network, data set, config, torch's version, the device and its number of threads alone: not
-    on workers, nor on the cache, nor on how often the training was killed and resumed.
+    The weights depend on network, data set, config, torch's version, the device, its number of threads and the number
+    of processes alone: not on workers, nor on the cache, nor on how often the training was killed and resumed. (With
+    more than two processes a resumed one may differ in the last bit, since DistributedDataParallel then adds the
+    processes' gradients in another order.) On a GPU cuDNN is held to deterministic algorithms meanwhile.
 
     Args:    network: initialised, or with weights to start from; its preset is made fit for the loss, in place.
              dataset: its i-th class is column i + 1 of the network.
@@ -58,7 +75,7 @@ def train(
              log_every: iterations a line of the log. checkpoint_every: iterations a checkpoint; None: an epoch's.
              on_step: called after each iteration of the main process.
     Returns: the path of the weights, which `load_detector` takes.
-    Syncs:   once an iteration, to see whether the loss is finite.
+    Syncs:   every iteration, to see whether losses and gradient are finite.
     Raises:  ValueError: network, data set and config do not fit each other; CheckpointError (a ValueError): the folder
              holds a training and resume is not set, or a checkpoint that is damaged, of another training or cannot be
              written; NonFiniteLossError naming iteration and images; OSError: the folder cannot be written.
@@ -74,7 +91,7 @@ def train(
     network.preset = training_preset(network.preset, config.loss)
 
     state = TrainingState(network, config, device)
-    run = Run(Path(folder), network, dataset, config)
+    run = Run(Path(folder), network, dataset, config, processes.count)
     if processes.is_main:
         run.prepare(resume)
     processes.wait()
@@ -102,20 +119,22 @@ def train(
         trained = nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
     criterion = SSDCriterion.from_preset(network.preset, policy=None, reduce_positives=processes.count > 1).to(device)
 
-    means = EpochMeans()
+    means, overflows = EpochMeans(), 0
+    unit = _unit_of_default_boxes(network).to(device)
     network.train()
     begin = time.perf_counter()
     for batch in stream:
         with state.autocast():
             bbox_regression, cls_logits = trained(_prepared(network, batch, device))
-        truths = (batch.boxes.to(device), batch.offsets.to(device))
+        truths = (batch.boxes.to(device) * unit, batch.offsets.to(device))
         ignored = batch.ignored.to(device) if batch.ignored.any() else None
         losses = criterion(cls_logits, bbox_regression, truths, batch.labels.to(device), ignored)
         values = {name: float(value.detach()) for name, value in losses.items()}
-        if not all(map(math.isfinite, values.values())):
+        if not processes.agree(all(map(math.isfinite, values.values())), device):
             raise NonFiniteLossError(_not_finite("loss", values, state, batch, dataset, run))
         norm = state.backward(config.box_weight * losses["bbox_regression"] + losses["classification"])
-        if not math.isfinite(norm) and config.precision != "fp16":  # whose overflows are met by the scaler
+        overflows = 0 if math.isfinite(norm) else overflows + 1
+        if overflows > (_MOST_OVERFLOWS if config.precision == "fp16" else 0):  # a few are met by the scaler
             raise NonFiniteLossError(_not_finite("gradient", {"norm": norm}, state, batch, dataset, run))
         rate = learning_rate(config.learning_rate, state.iteration, total, config.warmup_iterations)
         state.update(rate)
@@ -144,6 +163,12 @@ def _prepared(network: SSDNetwork, batch: Batch, device: torch.device) -> Tensor
     """The images as the network takes them: normalised, channels last."""
     images, _ = network.preprocessing(batch.images.to(device, non_blocking=True))
     return images.contiguous(memory_format=torch.channels_last)
+
+
+def _unit_of_default_boxes(network: SSDNetwork) -> Tensor:
+    """What boxes in pixels of the input are multiplied by: 1, or 1 / size where default boxes are normalised."""
+    (far_y, far_x), (height, width) = network.preset.default_boxes.extent, network.preprocessing.size
+    return torch.tensor([far_x / width, far_y / height]).repeat(2)
 
 
 def _not_finite(

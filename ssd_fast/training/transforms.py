@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .config import TrainingConfig
 
-__all__ = ["Augmentation", "require_torchvision", "sample_seed"]
+__all__ = ["LEAST_SIDE", "Augmentation", "require_torchvision", "sample_seed"]
 
-_LEAST_SIDE = 2.0  # pixels of the network's input; what a crop leaves of a box below that is dropped
+LEAST_SIDE = 2.0  # pixels of the network's input; a box below that, or what a crop leaves of one, is dropped
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
@@ -61,7 +61,7 @@ class Augmentation:
         if config.flip == "both":
             steps.append(v2.RandomVerticalFlip())
         steps.append(v2.Resize(list(size), antialias=True))
-        steps.append(v2.SanitizeBoundingBoxes(min_size=_LEAST_SIDE, labels_getter=_ground_truth_columns))
+        steps.append(v2.SanitizeBoundingBoxes(min_size=LEAST_SIDE, labels_getter=_ground_truth_columns))
         self._transform = v2.Compose(steps)
 
     def __call__(

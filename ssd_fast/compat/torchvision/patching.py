@@ -33,11 +33,26 @@ class _Unpatched:
         return _remove(copy.copy(self.model))
 
 
+class _Replica:
+    """What DataParallel makes of the patched model: a replica whose methods are its own, not the original's."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __call__(self) -> Any:
+        replica = type(self.model)._replicate_for_data_parallel(self.model)
+        for method, fused in _FUSED.items():
+            if isinstance(replica.__dict__.get(method), fused):
+                object.__setattr__(replica, method, fused(replica))
+        return replica
+
+
 _FUSED: dict[str, type] = {
     _POSTPROCESS: FusedPostprocess,
     "compute_loss": FusedLoss,
     "forward": FusedForward,
     "__prepare_scriptable__": _Unpatched,
+    "_replicate_for_data_parallel": _Replica,
 }
 
 

@@ -43,11 +43,18 @@ class FusedForward:
         if not fit or type(model.proposal_matcher) is not SSDMatcher:
             return type(model).forward(model, images, targets)  # which complains, or calls what else is patched
         assert targets is not None
+        if len(targets) != len(images):
+            raise ValueError(f"forward: targets: expected {len(images)}, one an image, got {len(targets)}")
+        head = getattr(model.head, "classification_head", None)
+        num_columns = getattr(head, "num_columns", None)  # so that nothing has been computed when a target is refused
+        if num_columns is not None:
+            _check_values(targets, num_columns)
         batch, scaled_targets = model.transform(images, targets)
         features = model.backbone(batch.tensors)
         maps = [features] if isinstance(features, Tensor) else list(features.values())
         heads = model.head(maps)
-        _check_values(targets, heads["cls_logits"].shape[-1])
+        if num_columns is None:
+            _check_values(targets, heads["cls_logits"].shape[-1])
         anchors = model.anchor_generator(batch, maps)
         matcher = _matcher_spec(float(model.proposal_matcher.high_threshold))
         boxes = [target["boxes"].float() for target in scaled_targets]
