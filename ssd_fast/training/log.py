@@ -15,7 +15,10 @@ __all__ = ["EpochMeans", "Step", "TrainingLog"]
 
 @dataclass(frozen=True)
 class Step:
-    """One iteration. iteration: how many are done, this one included, of `iterations`; epoch: counted from 1."""
+    """One iteration. iteration: how many are done, this one included, of `iterations`; epoch: counted from 1.
+
+    losses: of the main process's images alone if there are several processes, divided by what all have in common.
+    """
 
     iteration: int
     iterations: int
