@@ -65,21 +65,9 @@ def multibox_loss(
     return {"bbox_regression": losses[0, ...], "classification": losses[1, ...]}
 
 
-def selected_rows(
-    cls_logits: Any,
-    bbox_regression: Any,
-    gt_boxes: Any,
-    gt_labels: Any,
-    matched_idxs: Any,
-    default_boxes: Any,
-    *,
-    coder: BoxCoderSpec,
-    loss: LossSpec,
-) -> Any:
-    """uint8 [N, P], arguments as multibox_loss: what a row contributes: 0 nothing, 1 as background, 2 as positive."""
-    return _forward_of(
-        cls_logits, bbox_regression, gt_boxes, gt_labels, matched_idxs, default_boxes, coder=coder, loss=loss
-    )[3]
+def selected_rows(*inputs: Any, coder: BoxCoderSpec, loss: LossSpec) -> Any:
+    """uint8 [N, P]: what a row adds to multibox_loss of the same arguments: 0 nothing, 1 background, 2 a positive."""
+    return _forward_of(*inputs, coder=coder, loss=loss)[3]
 
 
 def _forward_of(
