@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from . import ground_truth
-from .ground_truth import Policy
+from .ground_truth import Policy, Rules
+from .ground_truth_policy import apply_policy_packed, check_policy
 from .ops import default_boxes as make_default_boxes
 from .ops import match, multibox_loss
 from .ops._ground_truth import packed_ground_truth, packed_values
@@ -69,8 +68,8 @@ class SSDCriterion(nn.Module):
         ):
             if not isinstance(value, kind):
                 raise TypeError(f"SSDCriterion: {name}: expected a {kind.__name__}, got {type(value).__name__}")
-        if policy not in ("raise", "drop", "clip", None):
-            raise ValueError(f"SSDCriterion: policy: expected 'raise', 'drop', 'clip' or None, got {policy!r}")
+        if policy is not None:
+            check_policy(policy, "SSDCriterion")
         self.extent: tuple[float, float] | None = None
         self.pixel = 1.0  # the length of one in the unit of the boxes
         if isinstance(default_boxes, DefaultBoxSpec):
@@ -168,36 +167,17 @@ class SSDCriterion(nn.Module):
                 expected, given = list(boxes.shape[:1]), list(values.shape)
                 raise ValueError(f"SSDCriterion: {name}: expected shape {expected}, got {given}")
         if self.policy is not None:
-            boxes, labels, ignored, offsets = self._checked(
-                self.policy, boxes, labels, ignored, offsets, cls_logits.shape[-1]
-            )
+            rules = self._rules(cls_logits.shape[-1])
+            boxes, rows, offsets = apply_policy_packed(boxes, labels, offsets, self.policy, "SSDCriterion", **rules)
+            if rows is not None:
+                labels, ignored = labels[rows], None if ignored is None else ignored[rows]
         matched_idxs = match((boxes, offsets), self.default_boxes, self.matcher, gt_ignored=ignored)
         return (boxes, offsets), labels, matched_idxs
 
-    def _checked(
-        self, policy: Policy, boxes: Tensor, labels: Tensor, ignored: Tensor | None, offsets: Tensor, num_columns: int
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        """Boxes, labels, ignored and offsets after the policy; nothing is copied where all is well."""
+    def _rules(self, num_columns: int) -> Rules:
         background = self.loss.background
-        rules: dict[str, Any] = {
-            "num_columns": num_columns,
-            "background": num_columns - 1 if background == -1 else background,
-            "size": self.extent,
-            "slack": self.pixel,
-        }
-        if not ground_truth.fault_mask(boxes, labels, **rules).any():
-            return boxes, labels, ignored, offsets
-        kept_boxes, kept_rows, sizes = [], [], [0]
-        for image, (begin, end) in enumerate(itertools.pairwise(offsets.tolist())):
-            where = f"SSDCriterion: image {image} of the batch"
-            kept, keep, faults = ground_truth.apply_policy(boxes[begin:end], labels[begin:end], policy, where, **rules)
-            ground_truth.warn(faults, where, "clipped or left out" if policy == "clip" else "left out")
-            kept_boxes.append(kept)
-            kept_rows.append(keep + begin)
-            sizes.append(sizes[-1] + len(keep))
-        rows = torch.cat(kept_rows)
-        offsets = torch.tensor(sizes, dtype=torch.int64, device=boxes.device)
-        return torch.cat(kept_boxes), labels[rows], None if ignored is None else ignored[rows], offsets
+        background = num_columns - 1 if background == -1 else background
+        return {"num_columns": num_columns, "background": background, "size": self.extent, "slack": self.pixel}
 
     def _reduction(self, matched_idxs: Tensor) -> Tensor:
         """What this process's losses are multiplied by, so that their mean over processes has one normalizer."""

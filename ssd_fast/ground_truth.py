@@ -5,27 +5,30 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "Fault",
     "GroundTruthError",
     "GroundTruthWarning",
     "Policy",
-    "apply_policy",
+    "Rules",
     "clip_boxes",
     "describe",
     "fault_mask",
     "find_faults",
+    "refuse_faults",
     "warn",
 ]
 
 Policy = Literal["raise", "drop", "clip"]
 
-_POLICIES = ("raise", "drop", "clip")
 _SHOWN = 5  # faults that a message lists
 
 
@@ -51,44 +54,38 @@ class Fault:
         return f"ground truth {self.index} [{corners}] with label {self.label}: {self.reason}"
 
 
-def fault_mask(
-    boxes: Tensor,
-    labels: Tensor,
-    *,
-    num_columns: int | None = None,
-    background: int | None = None,
-    size: tuple[float, float] | None = None,
-    slack: float = 1.0,
-) -> Tensor:
+class Rules(TypedDict, total=False):
+    """What a ground truth has to be, besides finite and of some width and height.
+
+    num_columns: C of cls_logits; None: any label from 0 up.
+    background: the column that is no class; None: there is none.
+    size: (height, width) of the image in the unit of the boxes; None: boxes may lie anywhere.
+    slack: how far a box may reach out of the image, in the unit of the boxes (default 1): annotations are rounded.
+    """
+
+    num_columns: int | None
+    background: int | None
+    size: tuple[float, float] | None
+    slack: float
+
+
+def fault_mask(boxes: Tensor, labels: Tensor, **rules: Unpack[Rules]) -> Tensor:
     """bool [G]: the ground truths that `find_faults`, which has the same arguments, would name. Syncs: never."""
-    conditions = _conditions(boxes, labels, num_columns, background, size, slack)
-    return torch.stack([mask for mask, _ in conditions]).any(0)
+    return torch.stack([mask for mask, _ in _conditions(boxes, labels, **rules)]).any(0)
 
 
-def find_faults(
-    boxes: Tensor,
-    labels: Tensor,
-    *,
-    num_columns: int | None = None,
-    background: int | None = None,
-    size: tuple[float, float] | None = None,
-    slack: float = 1.0,
-) -> list[Fault]:
+def find_faults(boxes: Tensor, labels: Tensor, **rules: Unpack[Rules]) -> list[Fault]:
     """The ground truths of an image that are not fit for training.
 
     Args:
         boxes: [G, 4] xyxy, any floating-point dtype; faulty are those not finite, without width or height, and out of
             the image.
         labels: [G] int64; faulty are those that are no column, and the background.
-        num_columns: C of cls_logits; None: any label from 0 up.
-        background: the column that is no class; None: there is none.
-        size: (height, width) of the image in the unit of the boxes; None: boxes may lie anywhere.
-        slack: how far a box may reach out of the image, in the unit of the boxes: annotations are rounded.
+        rules: see Rules.
     Syncs: once, and again to read what is faulty.
     """
-    mask = fault_mask(boxes, labels, num_columns=num_columns, background=background, size=size, slack=slack)
-    indices = mask.nonzero()[:, 0].tolist()
-    conditions = _conditions(boxes, labels, num_columns, background, size, slack) if indices else []
+    indices = fault_mask(boxes, labels, **rules).nonzero()[:, 0].tolist()
+    conditions = _conditions(boxes, labels, **rules) if indices else []
     return [
         Fault(
             index,
@@ -100,40 +97,18 @@ def find_faults(
     ]
 
 
-def apply_policy(
-    boxes: Tensor,
-    labels: Tensor,
-    policy: Policy,
-    where: str,
-    *,
-    num_columns: int | None = None,
-    background: int | None = None,
-    size: tuple[float, float] | None = None,
-    slack: float = 1.0,
-) -> tuple[Tensor, Tensor, list[Fault]]:
-    """Raises for faulty ground truths of an image, or makes the rest fit for training.
-
-    Args:
-        policy: "raise"; "drop": those are left out; "clip": those are cut off at the image, if size is given, and left
-            out only if they are faulty even so. Boxes without fault stay as they are.
-        where: names the image in messages. Other arguments: as for find_faults.
-    Returns: (boxes [K, 4], keep int64 [K], faults): the boxes left, which of the given ones they are, what was found.
-    Raises: GroundTruthError naming where, index, values and reason (policy "raise"); ValueError: an unknown policy.
-    """
-    if policy not in _POLICIES:
-        raise ValueError(f"ground truth: policy: expected one of {', '.join(_POLICIES)}, got {policy!r}")
-    options = {"num_columns": num_columns, "background": background, "size": size, "slack": slack}
-    faults = find_faults(boxes, labels, **options)  # type: ignore[arg-type]
-    if faults and policy == "raise":
-        raise GroundTruthError(describe(faults, where))
-    faulty = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-    faulty[[fault.index for fault in faults]] = True
-    if policy == "clip" and size is not None:
-        finite = boxes.isfinite().all(1)  # an infinite corner is a mistake, not a box that reaches out
-        boxes = torch.where((faulty & finite)[:, None], clip_boxes(boxes, size), boxes)
-        faulty = fault_mask(boxes, labels, **options)  # type: ignore[arg-type]
-    keep = (~faulty).nonzero()[:, 0]
-    return boxes[keep], keep, faults
+def refuse_faults(
+    boxes: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    names: Sequence[str],
+    error: type[GroundTruthError] = GroundTruthError,
+    **rules: Unpack[Rules],
+) -> None:
+    """Raises `error` for the first of several images that has faulty ground truths, by its name. Syncs: once."""
+    if boxes and fault_mask(torch.cat(tuple(boxes)), torch.cat(tuple(labels)), **rules).any():
+        for image_boxes, image_labels, name in zip(boxes, labels, names, strict=True):
+            if faults := find_faults(image_boxes, image_labels, **rules):
+                raise error(describe(faults, name))
 
 
 def warn(faults: Sequence[Fault], where: str, done: str) -> None:
@@ -151,10 +126,10 @@ def describe(faults: Sequence[Fault], where: str) -> str:
 def _conditions(
     boxes: Tensor,
     labels: Tensor,
-    num_columns: int | None,
-    background: int | None,
-    size: tuple[float, float] | None,
-    slack: float,
+    num_columns: int | None = None,
+    background: int | None = None,
+    size: tuple[float, float] | None = None,
+    slack: float = 1.0,
 ) -> list[tuple[Tensor, str]]:
     """What can be wrong, as a mask [G] and its name, the most telling first."""
     x1, y1, x2, y2 = boxes.unbind(1)

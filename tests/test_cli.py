@@ -15,15 +15,13 @@ import PIL.Image
 import pytest
 import torch
 from checks import one_thread
+from cli_checks import FAILED, FINE, WRONG_USE, one_line, run
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
 import ssd_fast
 from ssd_fast.assets import asset_path
-from ssd_fast.cli import app
 from ssd_fast.showcase import comparison
 
-FINE, FAILED, WRONG_USE = 0, 1, 2
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # of processes
 
 
@@ -31,19 +29,6 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # of processes
 def _one_thread() -> Iterator[None]:
     with one_thread():
         yield
-
-
-def run(*arguments: object):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def one_line(result, *parts: object) -> None:
-    """The command failed, and said why in one line."""
-    assert result.exit_code == FAILED, result.output
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and "Traceback" not in result.output, result.stderr
-    for part in parts:
-        assert str(part) in lines[0]
 
 
 @pytest.fixture

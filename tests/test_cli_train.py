@@ -6,15 +6,16 @@ import json
 import os
 from pathlib import Path
 
+import cli_checks
 import PIL.Image
 import pytest
 from checks import one_thread
+from cli_checks import FINE, WRONG_USE, one_line
 from training_cases import digest
 from typer.testing import CliRunner
 
 from ssd_fast.cli import app
 
-FINE, FAILED, WRONG_USE = 0, 1, 2
 QUICK = ("--size", "48x64", "--epochs", "1", "--batch-size", "2", "--device", "cpu")
 
 
@@ -25,16 +26,7 @@ def _one_thread():
 
 
 def run(*arguments: object):
-    return CliRunner().invoke(app, ["train", *(str(argument) for argument in arguments)])
-
-
-def one_line(result, *parts: object) -> None:
-    """The command failed, and said why in one line."""
-    assert result.exit_code == FAILED, result.output
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1 and "Traceback" not in result.output, result.stderr
-    for part in parts:
-        assert str(part) in lines[0]
+    return cli_checks.run("train", *arguments)
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from ssd_fast.ground_truth import (
     Fault,
     GroundTruthError,
     GroundTruthWarning,
-    apply_policy,
     describe,
     fault_mask,
     find_faults,
     warn,
 )
+from ssd_fast.ground_truth_policy import apply_policy
 
 GOOD = (10.0, 20.0, 30.0, 40.0)
 RULES = {"num_columns": 4, "background": 0, "size": (100, 200)}

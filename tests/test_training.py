@@ -14,14 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 from checks import assert_same_bits, one_thread
-from training_cases import CLASSES, digest, make_dataset, make_sample, small_config, small_network, train_small
+from training_cases import CLASSES, digest, make_dataset, small_config, small_network, train_small
 
 from ssd_fast import load_detector
-from ssd_fast.assets import asset_path
-from ssd_fast.datasets import DetectionDataset
-from ssd_fast.ground_truth import GroundTruthWarning
 from ssd_fast.models import load_network
-from ssd_fast.training import CheckpointError, NonFiniteLossError, checkpoint, start_network, train
+from ssd_fast.training import CheckpointError, NonFiniteLossError, checkpoint, train
 from ssd_fast.training.state import TrainingState
 
 
@@ -307,36 +304,6 @@ def test_the_classes_have_to_fit(dataset, tmp_path):
         train(small_network(num_classes=4), dataset, small_config(), tmp_path)
     with pytest.raises(ValueError, match="fp16 needs a GPU"):
         train_small(dataset, tmp_path, small_config(precision="fp16"))
-
-
-def test_fine_tuning_the_coco_network(dataset, tmp_path):
-    network = start_network(dataset, weights=asset_path("ssdlite300_mobilenet_v2_coco.safetensors"))
-    source, _ = load_network(asset_path("ssdlite300_mobilenet_v2_coco.safetensors"))
-    assert torch.equal(network.stem.weight, source.stem.weight) and network.num_classes == 3
-    assert network.class_heads[0].predict.bias.shape == (9,)
-    weights = train(network, dataset, small_config(epochs=1, learning_rate=1e-4), tmp_path)
-    first = lines(tmp_path, "iteration")[0]["losses"]
-    assert 0 < first["bbox_regression"] < 10, "boxes and default boxes have one unit"
-    assert first["classification"] < 6, "new class heads begin with much background"
-    loaded, classes = load_network(weights)
-    assert loaded.preset.postprocess.activation == "softmax", "trained with a softmax, read with one"
-    assert loaded.preset.coder.order == "yx" and classes == ("background", "red", "blue")
-    detections = load_detector(weights, device="cpu")([dataset[0][0]])
-    assert (detections.labels[detections.labels >= 0] >= 1).all()
-
-
-def test_boxes_too_small_for_the_input_are_named(tmp_path):
-    """20 pixels of 4000 are 1.6 of 320: what is left out is said, and nothing at all is refused."""
-    (tmp_path / "photos").mkdir()
-    tiny = [[100, 100, 120, 120], [900, 900, 920, 920]]
-    samples = [
-        make_sample(tmp_path / "photos", f"photo{n}", boxes, [1, 2], size=(3000, 4000))
-        for n, boxes in enumerate((tiny, [tiny[0], [1000, 1000, 2000, 2000]]))
-    ]
-    with pytest.raises(ValueError, match="2 of 2 ground truths, the first in photo0, have less than 2 pixels"):
-        train_small(DetectionDataset(samples[:1], CLASSES), tmp_path / "a", small_config(batch_size=1))
-    with pytest.warns(GroundTruthWarning, match="3 of 4 ground truths.* input of 48 x 64, and are left out"):
-        train_small(DetectionDataset(samples, CLASSES), tmp_path / "b", small_config(batch_size=1, epochs=1))
 
 
 def test_a_checkpoint_is_not_taken_for_weights(finished):

@@ -9,9 +9,10 @@ import PIL.Image
 import pytest
 import torch
 from checks import assert_same_bits
-from training_cases import SIZE, make_dataset, make_sample, small_config, small_network
+from training_cases import CLASSES, SIZE, make_dataset, make_sample, small_config, small_network, train_small
 
 from ssd_fast.datasets import DetectionDataset
+from ssd_fast.ground_truth import GroundTruthWarning
 from ssd_fast.models import ssdlite300_mobilenet_v2
 from ssd_fast.training.data import TrainingSamples, batches, epoch_order, iterations_per_epoch
 from ssd_fast.training.transforms import Augmentation, sample_seed
@@ -214,3 +215,17 @@ def test_an_image_that_is_gone_is_named(tmp_path):
     samples = samples_of(dataset, small_config())
     with pytest.raises(ValueError, match=r"photo1\.png"):
         samples[0, 1]
+
+
+def test_boxes_too_small_for_the_input_are_named(tmp_path):
+    """20 pixels of 4000 are 1.6 of 320: what is left out is said, and nothing at all is refused."""
+    (tmp_path / "photos").mkdir()
+    tiny = [[100, 100, 120, 120], [900, 900, 920, 920]]
+    samples = [
+        make_sample(tmp_path / "photos", f"photo{n}", boxes, [1, 2], size=(3000, 4000))
+        for n, boxes in enumerate((tiny, [tiny[0], [1000, 1000, 2000, 2000]]))
+    ]
+    with pytest.raises(ValueError, match="2 of 2 ground truths, the first in photo0, have less than 2 pixels"):
+        train_small(DetectionDataset(samples[:1], CLASSES), tmp_path / "a", small_config(batch_size=1))
+    with pytest.warns(GroundTruthWarning, match="3 of 4 ground truths.* input of 48 x 64, and are left out"):
+        train_small(DetectionDataset(samples, CLASSES), tmp_path / "b", small_config(batch_size=1, epochs=1))

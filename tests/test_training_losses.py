@@ -13,9 +13,10 @@ from training_cases import CLASSES, make_dataset, make_sample, small_config, tra
 
 import ssd_fast
 from ssd_fast import load_detector
+from ssd_fast.assets import asset_path
 from ssd_fast.datasets import DetectionDataset
-from ssd_fast.models import make_network
-from ssd_fast.training import trainer, training_preset
+from ssd_fast.models import load_network, make_network
+from ssd_fast.training import start_network, trainer, training_preset
 
 LONG = {"epochs": 40, "warmup_iterations": 5, "learning_rate": 3e-3, "ema_decay": 0.9}
 LONG |= {"flip": "none", "photometric": 0.0, "zoom_out_share": 0.0, "crop_share": 0.0}
@@ -32,14 +33,14 @@ def dataset(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("photos"))
 
 
-def epochs(folder):
+def events(folder, event):
     found = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [sum(line["losses"].values()) for line in found if line["event"] == "epoch"]
+    return [line for line in found if line["event"] == event]
 
 
 def assert_learned(weights, dataset, device="cpu"):
     """The losses fall, and the best detection of each class lies where its rectangle is."""
-    losses = epochs(weights.parent)
+    losses = [sum(line["losses"].values()) for line in events(weights.parent, "epoch")]
     assert losses[-1] < 0.3 * losses[0], losses
     detector = load_detector(weights, device=device)
     (found,) = detector(dataset.samples[0].path).to_list()
@@ -101,3 +102,19 @@ def test_ignored_ground_truths_are_not_learned(tmp_path):
     best = found["scores"][found["labels"] == 1]
     blue = found["scores"][found["labels"] == 2]
     assert best[0] > 0.5 and (len(blue) == 0 or blue[0] < 0.2)
+
+
+def test_fine_tuning_the_coco_network(dataset, tmp_path):
+    network = start_network(dataset, weights=asset_path("ssdlite300_mobilenet_v2_coco.safetensors"))
+    source, _ = load_network(asset_path("ssdlite300_mobilenet_v2_coco.safetensors"))
+    assert torch.equal(network.stem.weight, source.stem.weight) and network.num_classes == 3
+    assert network.class_heads[0].predict.bias.shape == (9,)
+    weights = trainer.train(network, dataset, small_config(epochs=1, learning_rate=1e-4), tmp_path)
+    first = events(tmp_path, "iteration")[0]["losses"]
+    assert 0 < first["bbox_regression"] < 10, "boxes and default boxes have one unit"
+    assert first["classification"] < 6, "new class heads begin with much background"
+    loaded, classes = load_network(weights)
+    assert loaded.preset.postprocess.activation == "softmax", "trained with a softmax, read with one"
+    assert loaded.preset.coder.order == "yx" and classes == ("background", "red", "blue")
+    detections = load_detector(weights, device="cpu")([dataset[0][0]])
+    assert (detections.labels[detections.labels >= 0] >= 1).all()

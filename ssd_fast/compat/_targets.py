@@ -96,10 +96,7 @@ def check_ground_truth(
     boxes: Sequence[Tensor], labels: Sequence[Tensor], names: Sequence[str], num_columns: int | None
 ) -> None:
     """Raises: GroundTruthError naming the image, index and values of what would make a loss NaN. Syncs: once."""
-    rules: dict[str, Any] = {"num_columns": num_columns, "background": 0}
-    if boxes and ground_truth.fault_mask(torch.cat(tuple(boxes)), torch.cat(tuple(labels)), **rules).any():
-        for image_boxes, image_labels, name in zip(boxes, labels, names, strict=True):
-            ground_truth.apply_policy(image_boxes, image_labels, "raise", name, **rules)
+    ground_truth.refuse_faults(boxes, labels, names, num_columns=num_columns, background=0)
 
 
 def _as_tensor(value: Any) -> Any:

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -42,12 +41,6 @@ class RawImage:
     name: str
     size: tuple[float, float] | None = None
     items: list[RawItem] = field(default_factory=list)
-
-
-def check_policy(policy: str) -> None:
-    """Raises: ValueError listing the policies there are."""
-    if policy not in get_args(Policy):
-        raise ValueError(f"open_dataset: policy: expected one of {', '.join(get_args(Policy))}, got {policy!r}")
 
 
 def build(origin: Path, raws: Sequence[RawImage], classes: tuple[str, ...], policy: Policy) -> DetectionDataset:

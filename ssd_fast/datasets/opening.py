@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..ground_truth import GroundTruthError, Policy
-from .building import build, check_policy
+from ..ground_truth_policy import check_policy
+from .building import build
 from .coco import read_coco
 from .dataset import DetectionDataset, check_classes
 from .files import find_splits, read_json, unknown_split
@@ -59,7 +60,7 @@ def open_dataset(
              the faults above.
     Warns:   GroundTruthWarning, once, if there are problems.
     """
-    check_policy(policy)
+    check_policy(policy, "open_dataset")
     if format not in _FORMATS:
         raise ValueError(f"open_dataset: format: expected one of {', '.join(_FORMATS)}, got {format!r}")
     order = None if classes is None else check_classes(classes, "open_dataset: classes")

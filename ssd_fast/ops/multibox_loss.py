@@ -58,9 +58,8 @@ def multibox_loss(
     Source: Liu et al. 2016, section 2.2; focal: Lin et al. 2017, section 3.
     Specification: ssd_fast.reference.multibox_loss
     """
-    losses = _forward_of(
-        cls_logits, bbox_regression, gt_boxes, gt_labels, matched_idxs, default_boxes, coder=coder, loss=loss
-    )[0]
+    inputs = cls_logits, bbox_regression, gt_boxes, gt_labels, matched_idxs, default_boxes
+    losses = _forward_of(*inputs, coder=coder, loss=loss)[0]
     # Indexed so that NumPy too gives arrays, not numbers.
     return {"bbox_regression": losses[0, ...], "classification": losses[1, ...]}
 
@@ -70,18 +69,9 @@ def selected_rows(*inputs: Any, coder: BoxCoderSpec, loss: LossSpec) -> Any:
     return _forward_of(*inputs, coder=coder, loss=loss)[3]
 
 
-def _forward_of(
-    cls_logits: Any,
-    bbox_regression: Any,
-    gt_boxes: Any,
-    gt_labels: Any,
-    matched_idxs: Any,
-    default_boxes: Any,
-    *,
-    coder: BoxCoderSpec,
-    loss: LossSpec,
-) -> tuple[Any, ...]:
+def _forward_of(*inputs: Any, coder: BoxCoderSpec, loss: LossSpec) -> tuple[Any, ...]:
     """The two losses and what the backward pass needs: row_max, row_sum, selected, normalizer."""
+    cls_logits, bbox_regression, gt_boxes, gt_labels, matched_idxs, default_boxes = inputs
     if not isinstance(coder, BoxCoderSpec):
         raise TypeError(f"multibox_loss: coder: expected a BoxCoderSpec, got {type(coder).__name__}")
     if not isinstance(loss, LossSpec):

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..datasets import DetectionDataset
-from ..ground_truth import GroundTruthWarning
 from ..models import Preprocessing
 from .config import TrainingConfig
-from .transforms import LEAST_SIDE, Augmentation, sample_seed
+from .small_boxes import report_small_boxes
+from .transforms import Augmentation, sample_seed
 
 __all__ = ["Batch", "TrainingSamples", "batches", "epoch_order", "iterations_per_epoch"]
 
@@ -60,32 +58,11 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor, Tensor, Tensor, int]]):
         white = 255.0 / preprocessing.pixel_range
         red, green, blue = (min(max(round(mean * white), 0), 255) for mean in preprocessing.mean)
         self._augment = Augmentation(config, self.size, (red, green, blue))
-        self._report_small_boxes()
+        report_small_boxes(dataset, self.size)
         self._cache: list[Tensor | None] | None = [None] * len(dataset) if cache else None
 
     def __len__(self) -> int:
         return len(self.dataset)
-
-    def _report_small_boxes(self) -> None:
-        """Says which ground truths are too small to be seen at the network's input, for they are left out.
-
-        Raises: ValueError: all are.   Warns: GroundTruthWarning: some are.
-        """
-        small, total, first = 0, 0, ""
-        for sample in self.dataset.samples:
-            boxes = sample.boxes[~sample.ignored]
-            scale = np.array([self.size[1] / sample.size[1], self.size[0] / sample.size[0]])
-            own = int(((boxes[:, 2:] - boxes[:, :2]) * scale < LEAST_SIDE).any(1).sum())
-            small, total, first = small + own, total + len(boxes), first or (sample.name if own else "")
-        if not small:
-            return
-        found = (
-            f"{small} of {total} ground truths, the first in {first}, have less than {LEAST_SIDE:g} pixels at the "
-            f"network's input of {self.size[0]} x {self.size[1]}"
-        )
-        if small == total:
-            raise ValueError(f"training: dataset: {found}: choose a larger input")
-        warnings.warn(f"training: {found}, and are left out", GroundTruthWarning, stacklevel=3)
 
     def preload(self, progress: Callable[[int, int], None] | None = None, threads: int = 2) -> None:
         """Fills the cache, so that worker processes forked later share it. Without a cache: nothing."""

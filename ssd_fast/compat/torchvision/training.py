@@ -141,16 +141,10 @@ def _has_boxes(target: dict[str, Any]) -> bool:
 
 def _check_values(targets: Targets, num_columns: int) -> None:
     """Names a box or a label that would make a loss NaN or a class that there is not. Syncs: once."""
-    if not targets:
-        return
     for index, target in enumerate(targets):
         expected, given = list(target["boxes"].shape[:1]), list(target["labels"].shape)
         if given != expected:
             raise ValueError(f"forward: targets[{index}]['labels']: expected shape {expected}, got {given}")
-    rules: dict[str, Any] = {"num_columns": num_columns, "background": 0}
-    boxes, labels = (torch.cat([target[name] for target in targets]) for name in ("boxes", "labels"))
-    if not ground_truth.fault_mask(boxes, labels, **rules).any():
-        return
-    for index, target in enumerate(targets):
-        if faults := ground_truth.find_faults(target["boxes"], target["labels"], **rules):
-            raise TargetError(ground_truth.describe(faults, f"targets[{index}]"))
+    boxes, labels = ([target[name] for target in targets] for name in ("boxes", "labels"))
+    names = [f"targets[{index}]" for index in range(len(targets))]
+    ground_truth.refuse_faults(boxes, labels, names, TargetError, num_columns=num_columns, background=0)
