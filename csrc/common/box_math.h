@@ -299,7 +299,7 @@ SSD_HD float focal_slope(float logit, bool is_target, const FocalLoss& focal) {
   const float smaller = mul(terms.tail, larger);
   const float p = z < 0.0f ? smaller : larger;
   const float missing = z < 0.0f ? larger : smaller;                     // 1 - p
-  const float entropy = p == 0.0f ? 0.0f : mul(p, terms.cross_entropy);  // likewise
+  const float entropy = p == 0.0f ? 0.0f : mul(p, terms.cross_entropy);  // not 0 * infinity
   const float slope = mul(terms.scale, add(mul(focal.gamma, entropy), missing));
   return is_target ? -slope : slope;
 }

@@ -64,8 +64,7 @@ SSD_HD float load_as_float(const void* data, DType dtype, int64_t offset) {
   return static_cast<const float*>(data)[offset];
 }
 
-// ---- rounding to nearest even on store
-// -------------------------------------------------------------------------------
+// ---- rounding to nearest even on store ------------------------------------------------------------------------------
 
 SSD_HD void store(float* place, float value) { *place = value; }
 SSD_HD void store(BFloat16* place, float value) {

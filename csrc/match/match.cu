@@ -19,7 +19,7 @@ __device__ unsigned warp_max(unsigned value) {  // __reduce_max_sync wants sm_80
 }
 
 // best_kernel: of every ground truth the best default box (FindPairs), and of every default box that is not taken yet
-// the best ground truth, by threshold (Assign). Ignored ground truths (SomeIgnored) only tell which background to ignore.
+// the best ground truth, by threshold (Assign). Ignored ground truths (SomeIgnored) say which background to ignore.
 // Block:   256 default boxes of image blockIdx.y.
 // Thread:  one default box against all ground truths of its image.
 // Memory:  reads each ground truth once a block; writes 8 B a default box, and one atomic a ground truth and block.

@@ -1,5 +1,5 @@
-// multibox_loss: cross-entropy of the positives and the hardest negatives or sigmoid focal loss of all, smooth L1 of the
-// positives, forward and backward. Source: Liu et al. 2016, section 2.2 (training objective, hard negative mining); Lin
+// multibox_loss: cross-entropy of the positives and the hardest negatives or sigmoid focal loss of all; smooth L1 of
+// the positives; forward and backward. Source: Liu et al. 2016, section 2.2 (training objective, hard negative mining); Lin
 // et al. 2017, section 3 (focal loss).
 #pragma once
 

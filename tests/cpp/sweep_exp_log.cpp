@@ -1,6 +1,6 @@
 // The largest error of ssd::exp and ssd::log over every float, in units in the last place, which fails above 1, and of
-// ssd::log1p over those from 0 to 1, which fails above 1.5. Also checks what box_math.h promises of the values without an
-// error to speak of: NaN, infinities, zeros, underflow, and that exp is monotone.
+// ssd::log1p over those from 0 to 1, which fails above 1.5. Also checks what box_math.h promises of the values without
+// an error to speak of: NaN, infinities, zeros, underflow, and that exp is monotone.
 //
 // The truth is the double-precision function of the C library, whose own error is below 1e-8 of a float's ulp.
 #include <algorithm>
