@@ -67,14 +67,14 @@ PYBIND11_MODULE(SSD_MODULE, m) {
   m.def("nms_workspace", &ssd::nms_workspace, "boxes"_a);
   m.def("nms_padded_workspace", &ssd::nms_padded_workspace, "scores"_a, "max_output"_a);
   m.def("postprocess_workspace", &ssd::postprocess_workspace, "cls_logits"_a, "num_rows"_a, "num_columns"_a,
-        "keep_top_k"_a);
+        "options"_a);
 
   py::class_<ssd::PostprocessOptions>(m, "PostprocessOptions", py::module_local())
-      .def(py::init<bool, int64_t, double, bool, int64_t, double, bool, int64_t, int64_t, int64_t, bool, bool,
-                    std::vector<float>, float, float, bool>(),
-           "sigmoid"_a, "background"_a, "score_threshold"_a, "score_inclusive"_a, "top_k"_a, "iou_threshold"_a,
-           "iou_inclusive"_a, "keep_top_k"_a, "clip"_a, "rescale"_a, "anchor_major"_a, "ahw"_a, "variances"_a,
-           "log_scale_low"_a, "log_scale_high"_a, "yx"_a);
+      .def(py::init<bool, int64_t, double, bool, int64_t, int64_t, int64_t, std::optional<double>, double, bool,
+                    int64_t, int64_t, int64_t, bool, bool, std::vector<float>, float, float, bool>(),
+           "sigmoid"_a, "background"_a, "score_threshold"_a, "score_inclusive"_a, "class_mode"_a, "top_k"_a,
+           "top_k_scope"_a, "min_box_size"_a, "iou_threshold"_a, "iou_inclusive"_a, "keep_top_k"_a, "clip"_a,
+           "rescale"_a, "anchor_major"_a, "ahw"_a, "variances"_a, "log_scale_low"_a, "log_scale_high"_a, "yx"_a);
   py::class_<ssd::PostprocessOutputs>(m, "PostprocessOutputs", py::module_local())
       .def(py::init<ssd::View, ssd::View, ssd::View, ssd::View, ssd::View>(), "boxes"_a, "scores"_a, "labels"_a,
            "box_idxs"_a, "counts"_a);

@@ -70,14 +70,15 @@ struct SegmentShared {
 };
 
 // Greedy NMS of the best `top_k` of the candidates source(0 .. count-1), keys as block_select takes them, until
-// max_keep are kept. box_at(key) is a candidate's box; emit(rank, key) is called once for each kept one. kept_boxes:
-// global scratch of max_keep boxes. Returns how many were kept. Called by a whole block of kSegmentThreads.
+// max_keep are kept. load(key, box) reads a candidate's box, or says false: then it takes no part. emit(rank, key) is
+// called once for each kept one. kept_boxes: global scratch of max_keep boxes. Returns how many were kept. Called by a
+// whole block of kSegmentThreads.
 //
 // Candidates are taken in chunks, best first, so that any number of them needs the same shared memory; one chunk is
 // enough where top_k <= kSelectedKeys.
-template <typename Source, typename BoxAt, typename Emit>
+template <typename Source, typename Load, typename Emit>
 __device__ int segment_nms(const Source& source, int count, int top_k, int max_keep, float iou_threshold,
-                           const BoxAt& box_at, const Emit& emit, Box* kept_boxes, SegmentShared& shared) {
+                           const Load& load, const Emit& emit, Box* kept_boxes, SegmentShared& shared) {
   const int thread = static_cast<int>(threadIdx.x);
   int num_kept = 0;
   uint64_t bound = ~uint64_t{0};
@@ -88,10 +89,10 @@ __device__ int segment_nms(const Source& source, int count, int top_k, int max_k
     for (int first = 0; first < selected && num_kept < max_keep; first += kSegmentThreads) {
       const bool valid = first + thread < selected;
       const uint64_t key = valid ? shared.keys[first + thread] : 0;
-      const Box box = valid ? box_at(key) : Box{0, 0, 0, 0};
+      Box box{0, 0, 0, 0};
+      bool alive = valid && load(key, box);
       const float box_area = area(box);
       shared.tile[thread] = box;
-      bool alive = valid;
       for (int i = 0; alive && i < num_kept; ++i) {  // the same box for all threads: one broadcast read
         const Box kept = kept_boxes[i];
         alive = !(iou(kept, area(kept), box, box_area) > iou_threshold);

@@ -14,8 +14,8 @@ struct MergeShared {
 };
 
 // merge_kernel: the detections of image blockIdx.x, best first, padded.
-// Block:   one image. Keys hold (score, class, default box), so ties go to the lower class, then the lower default box.
-// Memory:  reads the kept keys of the image's classes once a radix-select pass; decodes what it writes once more.
+// Block:   one image.
+// Memory:  reads the kept keys of the image's segments once a radix-select pass; decodes what it writes once more.
 // Order:   deterministic: keys are distinct.
 __global__ void __launch_bounds__(kThreads)
     merge_kernel(const __grid_constant__ PostprocessTask task, const __grid_constant__ PostprocessWorkspace workspace) {
@@ -23,16 +23,15 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t image = blockIdx.x;
   const int capacity = workspace.kept_capacity;
   const int thread = static_cast<int>(threadIdx.x);
-  const int64_t first_segment = image * task.num_columns;
+  const int64_t first_segment = image * task.num_segments();
   const auto key_at = [&](int i) {
-    const int column = i / capacity;
+    const int64_t segment = first_segment + i / capacity;
     const int rank = i % capacity;
-    if (rank >= workspace.kept_sizes[first_segment + column]) return uint64_t{0};
-    const uint64_t key = workspace.kept_keys[(first_segment + column) * capacity + rank];
-    return candidate_key(score_of(key), column * task.num_rows + row_of(key));
+    if (rank >= workspace.kept_sizes[segment]) return uint64_t{0};
+    return detection_key(task, workspace.kept_keys[segment * capacity + rank]);
   };
 
-  const int count = capacity * task.num_columns;  // 0 without default boxes
+  const int count = capacity * task.num_segments();  // 0 without default boxes
   int written = 0;
   uint64_t bound = ~uint64_t{0};
   while (written < task.keep_top_k) {
@@ -40,13 +39,12 @@ __global__ void __launch_bounds__(kThreads)
     const int selected = block_select_sorted(key_at, count, bound, wanted, shared.keys, shared.select);
     if (selected == 0) break;
     for (int i = thread; i < selected; i += kThreads) {
-      const uint64_t key = shared.keys[i];
-      const int column = row_of(key) / task.num_rows;
-      const int row = row_of(key) % task.num_rows;
+      const uint64_t key = candidate_of(task, shared.keys[i]);
+      const int row = row_of(task, key);
       const int64_t place = image * task.keep_top_k + written + i;
       task.boxes[place] = apply_stage(task, Stage::after_nms, image, decode_candidate(task, image, row));
       task.scores[place] = score_of(key);
-      task.labels[place] = column;
+      task.labels[place] = column_of(task, key);
       task.box_idxs[place] = row;
     }
     bound = shared.keys[selected - 1];  // all reads of the keys end before the next selection's first barrier

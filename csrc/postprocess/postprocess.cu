@@ -1,4 +1,5 @@
-// postprocess in CUDA: three stages on one stream, no sync, any number of candidates.
+// postprocess in CUDA: three stages on one stream (four, if top_k is of levels or images), no sync, any number of
+// candidates.
 #include <algorithm>
 
 #include "common/arena.h"
@@ -7,16 +8,18 @@
 namespace ssd {
 namespace {
 
-PostprocessWorkspace make_workspace(int64_t num_images, int64_t num_rows, int64_t num_columns, int64_t keep_top_k,
+PostprocessWorkspace make_workspace(int64_t num_images, int64_t num_rows, int64_t num_segments, int64_t keep_top_k,
                                     Arena& arena) {
   PostprocessWorkspace workspace{};
   workspace.list_capacity = static_cast<int>(std::min<int64_t>(num_rows, kListCapacity));
   workspace.kept_capacity = static_cast<int>(std::min(num_rows, keep_top_k));
-  const int64_t segments = num_images * num_columns;
+  const int64_t segments = num_images * num_segments;
   workspace.list_sizes = arena.take<int>(segments);
   workspace.kept_sizes = arena.take<int>(segments);
   workspace.row_max = arena.take<float>(num_images * num_rows);
   workspace.row_sum = arena.take<float>(num_images * num_rows);
+  workspace.row_best = arena.take<uint64_t>(num_images * num_rows);
+  workspace.least_keys = arena.take<uint64_t>(num_images * kMaxHeadLevels);
   workspace.lists = arena.take<uint64_t>(segments * workspace.list_capacity);
   workspace.kept_keys = arena.take<uint64_t>(segments * workspace.kept_capacity);
   workspace.kept_boxes = arena.take<Box>(segments * workspace.kept_capacity);
@@ -25,10 +28,10 @@ PostprocessWorkspace make_workspace(int64_t num_images, int64_t num_rows, int64_
 
 }  // namespace
 
-size_t postprocess_cuda_workspace(int64_t num_images, int64_t num_rows, int64_t num_columns, int64_t keep_top_k) {
-  if (num_images <= 0 || num_rows <= 0 || num_columns <= 0 || keep_top_k <= 0) return 0;
+size_t postprocess_cuda_workspace(int64_t num_images, int64_t num_rows, int64_t num_segments, int64_t keep_top_k) {
+  if (num_images <= 0 || num_rows <= 0 || num_segments <= 0 || keep_top_k <= 0) return 0;
   Arena arena(nullptr);
-  make_workspace(num_images, num_rows, num_columns, keep_top_k, arena);
+  make_workspace(num_images, num_rows, num_segments, keep_top_k, arena);
   return arena.used();
 }
 
@@ -36,10 +39,11 @@ void postprocess_cuda(const PostprocessTask& task, void* memory, Stream stream) 
   const DeviceGuard guard(stream);
   Arena arena(memory);
   const PostprocessWorkspace workspace =
-      make_workspace(task.num_images, task.num_rows, task.num_columns, task.keep_top_k, arena);
+      make_workspace(task.num_images, task.num_rows, task.num_segments(), task.keep_top_k, arena);
   if (task.num_rows > 0) {
-    zero_async(workspace.list_sizes, task.num_images * task.num_columns * sizeof(int), stream);
+    zero_async(workspace.list_sizes, task.num_images * task.num_segments() * sizeof(int), stream);
     score_filter(task, workspace, stream);
+    if (task.top_k_scope != TopKScope::segment) top_k_stage(task, workspace, stream);
     segment_nms_stage(task, workspace, stream);
   }
   merge_stage(task, workspace, stream);

@@ -33,7 +33,10 @@ struct PostprocessOptions {
   int64_t background;
   double score_threshold;
   bool score_inclusive;
-  int64_t top_k;
+  int64_t class_mode;   // ClassMode
+  int64_t top_k;        // 0: all
+  int64_t top_k_scope;  // TopKScope
+  std::optional<double> min_box_size;
   double iou_threshold;
   bool iou_inclusive;
   int64_t keep_top_k;
@@ -77,14 +80,16 @@ inline Sizes make_sizes(const Checks& check, const std::optional<View>& per_imag
 }
 
 inline int64_t postprocess_workspace(const std::vector<View>& cls_logits, int64_t num_rows, int64_t num_columns,
-                                     int64_t keep_top_k) {
+                                     const PostprocessOptions& options) {
   int64_t bytes = 0;
   if (cls_logits.empty() || cls_logits[0].ndim == 0) return bytes;
+  const int64_t segments =
+      PostprocessTask::segments(static_cast<ClassMode>(options.class_mode), static_cast<int>(num_columns));
   dispatch(
       "postprocess", cls_logits[0], [](auto...) {},
       [&](auto) {
-        bytes =
-            static_cast<int64_t>(postprocess_cuda_workspace(cls_logits[0].shape[0], num_rows, num_columns, keep_top_k));
+        bytes = static_cast<int64_t>(
+            postprocess_cuda_workspace(cls_logits[0].shape[0], num_rows, segments, options.keep_top_k));
       });
   return bytes;
 }
@@ -158,8 +163,7 @@ inline void postprocess(const std::vector<View>& cls_logits, const std::vector<V
   check.array(out.box_idxs, "out.box_idxs", {images, options.keep_top_k}, {DType::int64}, first);
   check.array(out.counts, "out.counts", {images}, {DType::int64}, first);
   check.array(workspace, "workspace", {kAny}, {DType::uint8}, first);
-  check.at_least(workspace.shape[0], postprocess_workspace(cls_logits, num_rows, num_columns, options.keep_top_k),
-                 "workspace");
+  check.at_least(workspace.shape[0], postprocess_workspace(cls_logits, num_rows, num_columns, options), "workspace");
 
   const auto exclusive = [](double threshold, bool inclusive) {  // x >= t is x > the float before t
     const auto value = static_cast<float>(threshold);
@@ -190,7 +194,12 @@ inline void postprocess(const std::vector<View>& cls_logits, const std::vector<V
     task.reject_below =
         smallest_above(task.score_threshold, [&](float x) { return options.sigmoid ? sigmoid(x) : exp(x); });
   }
-  task.top_k = static_cast<int>(options.top_k == 0 ? num_rows : std::min<int64_t>(options.top_k, num_rows));
+  task.class_mode = static_cast<ClassMode>(options.class_mode);
+  task.top_k_scope = options.top_k == 0 ? TopKScope::segment : static_cast<TopKScope>(options.top_k_scope);
+  const int64_t most = task.top_k_scope == TopKScope::segment ? num_rows : num_rows * num_columns;
+  task.top_k = static_cast<int>(options.top_k == 0 ? most : std::min(options.top_k, most));
+  task.has_min_box_size = options.min_box_size.has_value();
+  task.min_box_size = static_cast<float>(options.min_box_size.value_or(0.0));
   task.iou_threshold = exclusive(options.iou_threshold, options.iou_inclusive);
   task.keep_top_k = static_cast<int>(options.keep_top_k);
   task.image_sizes = make_sizes(check, image_sizes, image_size, "image_sizes", first);

@@ -1,6 +1,6 @@
-// postprocess on the CPU in three parallel stages: candidates of row tiles, NMS of (image, class) segments, merge of
-// images.
+// postprocess on the CPU in three parallel stages: candidates of row tiles, NMS of segments, merge of images.
 #include <algorithm>
+#include <functional>
 #include <vector>
 
 #include "common/parallel.h"
@@ -18,26 +18,21 @@ constexpr int64_t kLogitsPerThread = 1 << 16;
 constexpr int64_t kCandidatesPerThread = 512;
 
 struct Kept {
-  uint64_t key;
-  int column;
+  uint64_t key;  // detection_key
   Box box;
-  // Best first: by score, then lower class, then lower default box.
-  bool operator<(const Kept& that) const {
-    const auto score = static_cast<uint32_t>(key >> 32), other = static_cast<uint32_t>(that.key >> 32);
-    if (score != other) return score > other;
-    return column != that.column ? column < that.column : key > that.key;
-  }
+  bool operator<(const Kept& that) const { return key > that.key; }  // best first
 };
 
-struct Segment {  // the candidates of one class of one image
+struct Segment {  // candidates of one image that may suppress each other
   int64_t image;
-  int column;
   std::vector<uint64_t> keys;
   std::vector<Kept> kept;
 };
 
-std::vector<std::vector<ClassCandidate>> filter_all(const PostprocessTask& task, int64_t tasks_per_image) {
-  std::vector<std::vector<ClassCandidate>> lists(task.num_images * tasks_per_image);
+using KeyLists = std::vector<std::vector<uint64_t>>;  // the candidates of each tile of rows, images ascending
+
+KeyLists filter_all(const PostprocessTask& task, int64_t tasks_per_image) {
+  KeyLists lists(task.num_images * tasks_per_image);
   const int64_t grain = 1 + kLogitsPerThread / (int64_t{kRowsPerTask} * task.num_columns);
   parallel_for(static_cast<int64_t>(lists.size()), grain, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
@@ -48,21 +43,46 @@ std::vector<std::vector<ClassCandidate>> filter_all(const PostprocessTask& task,
   return lists;
 }
 
-// The non-empty segments, images ascending.
-std::vector<Segment> group_by_class(const PostprocessTask& task, int64_t tasks_per_image,
-                                    const std::vector<std::vector<ClassCandidate>>& lists) {
-  std::vector<Segment> segments;
-  std::vector<int> segment_of(task.num_columns);
+constexpr std::greater<uint64_t> kBestFirst;
+
+// Drops what is not among the best top_k of its level, or of its image.
+void keep_top_k_of_scopes(const PostprocessTask& task, int64_t tasks_per_image, KeyLists& lists) {
+  std::vector<uint64_t> of_scope[kMaxHeadLevels];
   for (int64_t image = 0; image < task.num_images; ++image) {
-    std::fill(segment_of.begin(), segment_of.end(), -1);
+    const auto begin = lists.begin() + image * tasks_per_image, end = begin + tasks_per_image;
+    for (auto& keys : of_scope) keys.clear();
+    for (auto list = begin; list != end; ++list) {
+      for (const uint64_t key : *list) of_scope[task.scope_of(row_of(task, key))].push_back(key);
+    }
+    uint64_t least[kMaxHeadLevels] = {};
+    for (int scope = 0; scope < task.num_scopes(); ++scope) {
+      std::vector<uint64_t>& keys = of_scope[scope];
+      if (static_cast<int64_t>(keys.size()) <= task.top_k) continue;
+      const auto last = keys.begin() + task.top_k - 1;
+      std::nth_element(keys.begin(), last, keys.end(), kBestFirst);
+      least[scope] = *last;
+    }
+    for (auto list = begin; list != end; ++list) {
+      const auto drops = [&](uint64_t key) { return key < least[task.scope_of(row_of(task, key))]; };
+      list->erase(std::remove_if(list->begin(), list->end(), drops), list->end());
+    }
+  }
+}
+
+// The non-empty segments, images ascending.
+std::vector<Segment> group_by_segment(const PostprocessTask& task, int64_t tasks_per_image, const KeyLists& lists) {
+  std::vector<Segment> segments;
+  std::vector<int> index_of(task.num_segments());
+  for (int64_t image = 0; image < task.num_images; ++image) {
+    std::fill(index_of.begin(), index_of.end(), -1);
     for (int64_t i = 0; i < tasks_per_image; ++i) {
-      for (const ClassCandidate& candidate : lists[image * tasks_per_image + i]) {
-        int& index = segment_of[candidate.column];
+      for (const uint64_t key : lists[image * tasks_per_image + i]) {
+        int& index = index_of[task.segment_of(column_of(task, key))];
         if (index < 0) {
           index = static_cast<int>(segments.size());
-          segments.push_back({image, candidate.column, {}, {}});
+          segments.push_back({image, {}, {}});
         }
-        segments[index].keys.push_back(candidate.key);
+        segments[index].keys.push_back(key);
       }
     }
   }
@@ -71,23 +91,24 @@ std::vector<Segment> group_by_class(const PostprocessTask& task, int64_t tasks_p
 
 SSD_CLONES void decode_candidates(const PostprocessTask& task, int64_t image, const std::vector<uint64_t>& keys,
                                   Box* boxes) {
-  for (size_t i = 0; i < keys.size(); ++i) boxes[i] = decode_candidate(task, image, row_of(keys[i]));
+  for (size_t i = 0; i < keys.size(); ++i) boxes[i] = decode_candidate(task, image, row_of(task, keys[i]));
 }
 
 void suppress(const PostprocessTask& task, Segment& segment, GreedyNms<float>& greedy) {
   std::vector<uint64_t>& keys = segment.keys;
-  const auto best_first = [](uint64_t a, uint64_t b) { return a > b; };
-  if (static_cast<int64_t>(keys.size()) > task.top_k) {
-    std::nth_element(keys.begin(), keys.begin() + task.top_k, keys.end(), best_first);
-    keys.resize(task.top_k);
+  if (static_cast<int64_t>(keys.size()) > task.segment_top_k()) {
+    std::nth_element(keys.begin(), keys.begin() + task.segment_top_k(), keys.end(), kBestFirst);
+    keys.resize(task.segment_top_k());
   }
-  std::sort(keys.begin(), keys.end(), best_first);
+  std::sort(keys.begin(), keys.end(), kBestFirst);
   std::vector<Box> boxes(keys.size());
   decode_candidates(task, segment.image, keys, boxes.data());
   greedy.clear();
   for (size_t i = 0; i < keys.size(); ++i) {
-    if (greedy.size() == task.keep_top_k) break;  // more of one class could not be among the image's best
-    if (greedy.keep(boxes[i])) segment.kept.push_back({keys[i], segment.column, boxes[i]});
+    if (greedy.size() == task.keep_top_k) break;  // more of one segment could not be among the image's best
+    if (enters_nms(task, boxes[i]) && greedy.keep(boxes[i])) {
+      segment.kept.push_back({detection_key(task, keys[i]), boxes[i]});
+    }
   }
 }
 
@@ -101,10 +122,11 @@ void write_image(const PostprocessTask& task, int64_t image, const Segment* begi
   const int64_t first = image * task.keep_top_k;
   for (size_t i = 0; i < static_cast<size_t>(task.keep_top_k); ++i) {
     const bool filled = i < count;
+    const uint64_t key = filled ? candidate_of(task, kept[i].key) : 0;
     task.boxes[first + i] = filled ? apply_stage(task, Stage::after_nms, image, kept[i].box) : Box{0, 0, 0, 0};
-    task.scores[first + i] = filled ? score_of(kept[i].key) : 0.0f;
-    task.labels[first + i] = filled ? kept[i].column : -1;
-    task.box_idxs[first + i] = filled ? row_of(kept[i].key) : -1;
+    task.scores[first + i] = filled ? score_of(key) : 0.0f;
+    task.labels[first + i] = filled ? column_of(task, key) : -1;
+    task.box_idxs[first + i] = filled ? row_of(task, key) : -1;
   }
   task.counts[image] = static_cast<int64_t>(count);
 }
@@ -113,7 +135,9 @@ void write_image(const PostprocessTask& task, int64_t image, const Segment* begi
 
 void postprocess_cpu(const PostprocessTask& task) {
   const int64_t tasks_per_image = (task.num_rows + kRowsPerTask - 1) / kRowsPerTask;
-  std::vector<Segment> segments = group_by_class(task, tasks_per_image, filter_all(task, tasks_per_image));
+  KeyLists lists = filter_all(task, tasks_per_image);
+  if (task.top_k_scope != TopKScope::segment) keep_top_k_of_scopes(task, tasks_per_image, lists);
+  std::vector<Segment> segments = group_by_segment(task, tasks_per_image, lists);
 
   int64_t num_candidates = 0;
   for (const Segment& segment : segments) num_candidates += static_cast<int64_t>(segment.keys.size());

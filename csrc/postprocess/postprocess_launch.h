@@ -49,6 +49,16 @@ struct Sizes {
 
 enum class Stage { never, before_nms, after_nms };
 
+// Which columns of a row may be candidates, and which candidates suppress each other.
+enum class ClassMode {
+  per_class,  // all that pass the threshold; those of a column
+  argmax,     // the best one; those of a column
+  agnostic,   // the best one; all of an image
+};
+
+// Of what the best top_k candidates enter NMS.
+enum class TopKScope { segment, level, image };
+
 struct PostprocessTask {
   HeadLevel levels[kMaxHeadLevels];
   int num_levels;
@@ -63,7 +73,11 @@ struct PostprocessTask {
   float score_threshold;  // candidates exceed it; an inclusive threshold comes as the float before it
   bool can_reject;        // reject_below applies
   float reject_below;     // softmax: no candidate where logit - background logit is below; sigmoid: where logit is
-  int top_k;              // at most num_rows
+  ClassMode class_mode;
+  int top_k;  // at most the candidates that its scope can have
+  TopKScope top_k_scope;
+  bool has_min_box_size;  // min_box_size applies
+  float min_box_size;     // boxes whose sides do not both exceed it do not enter NMS
   float iou_threshold;    // IoUs above it suppress; an inclusive threshold comes as the float before it
   int keep_top_k;
   Stage clip, rescale;
@@ -75,20 +89,24 @@ struct PostprocessTask {
   int64_t* box_idxs;
   int64_t* counts;  // [N]
 
-  SSD_HD const HeadLevel& level_of(int row) const {
+  SSD_HD int level_index(int row) const {
     int index = 0;
     while (index + 1 < num_levels && row >= levels[index + 1].first_row) ++index;
-    return levels[index];
+    return index;
   }
-};
 
-// A candidate of one class as an integer: larger is better. Scores are not negative, so their bits order as they do;
-// the inverted index makes the lower of two tied default boxes the better one.
-SSD_HD uint64_t candidate_key(float score, int row) {
-  return static_cast<uint64_t>(float_to_bits(score)) << 32 | ~static_cast<uint32_t>(row);
-}
-SSD_HD float score_of(uint64_t key) { return bits_to_float(static_cast<uint32_t>(key >> 32)); }
-SSD_HD int row_of(uint64_t key) { return static_cast<int>(~static_cast<uint32_t>(key)); }
+  // A segment holds the candidates of an image that may suppress each other.
+  SSD_HD int num_segments() const { return segments(class_mode, num_columns); }
+  SSD_HD int segment_of(int column) const { return class_mode == ClassMode::agnostic ? 0 : column; }
+  SSD_HD static int segments(ClassMode class_mode, int num_columns) {
+    return class_mode == ClassMode::agnostic ? 1 : num_columns;
+  }
+  SSD_HD int segment_top_k() const { return top_k_scope == TopKScope::segment ? top_k : num_rows; }
+
+  // The scopes of an image out of which the best top_k are taken, where those are not its segments.
+  SSD_HD int num_scopes() const { return top_k_scope == TopKScope::level ? num_levels : 1; }
+  SSD_HD int scope_of(int row) const { return top_k_scope == TopKScope::level ? level_index(row) : 0; }
+};
 
 SSD_HD Box apply_stage(const PostprocessTask& task, Stage stage, int64_t image, Box box) {
   const float height = task.image_sizes.height_of(image);
@@ -103,7 +121,7 @@ SSD_HD Box apply_stage(const PostprocessTask& task, Stage stage, int64_t image, 
 
 // The box of a row as NMS sees it.
 SSD_HD Box decode_candidate(const PostprocessTask& task, int64_t image, int row) {
-  const HeadLevel& level = task.level_of(row);
+  const HeadLevel& level = task.levels[task.level_index(row)];
   const HeadMap& map = level.deltas;
   const int64_t offset = map.row_offset(image, row - level.first_row, level.sizes);
   float d[4];
@@ -112,8 +130,12 @@ SSD_HD Box decode_candidate(const PostprocessTask& task, int64_t image, int row)
   return apply_stage(task, Stage::before_nms, image, box);
 }
 
+SSD_HD bool enters_nms(const PostprocessTask& task, Box box) {
+  return !task.has_min_box_size || (sub(box.x2, box.x1) > task.min_box_size && sub(box.y2, box.y1) > task.min_box_size);
+}
+
 void postprocess_cpu(const PostprocessTask& task);
 void postprocess_cuda(const PostprocessTask& task, void* workspace, Stream stream);
-size_t postprocess_cuda_workspace(int64_t num_images, int64_t num_rows, int64_t num_columns, int64_t keep_top_k);
+size_t postprocess_cuda_workspace(int64_t num_images, int64_t num_rows, int64_t num_segments, int64_t keep_top_k);
 
 }  // namespace ssd

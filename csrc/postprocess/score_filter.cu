@@ -1,11 +1,11 @@
-// The first stage of postprocess in CUDA: logits -> the candidates of each class.
+// The first stage of postprocess in CUDA: logits -> the candidates of each segment.
 #include "common/row_tile.cuh"
 #include "postprocess/stages.cuh"
 
 namespace ssd {
 namespace {
 
-// score_filter_kernel: lists the candidates of every class, and keeps each row's max and sum.
+// score_filter_kernel: lists the candidates of every segment, and keeps what a rescan of a row needs.
 // Block:   a tile of blockDim.x rows of one level of image blockIdx.y.
 // Thread:  one row.
 // Memory:  Staged: the tile is read once, coalesced, into shared memory, where three passes run over it (reject, max,
@@ -48,12 +48,15 @@ __global__ void __launch_bounds__(kMaxTileRows)
 
   const int row = level.first_row + first + thread;
   const int64_t statistics = image * task.num_rows + row;
+  const bool best_only = task.class_mode != ClassMode::per_class;
   if (task.can_reject) {
     const float base = task.sigmoid ? 0.0f : logit(task.background);
     bool any = false;
     for (int c = 0; c < columns; ++c) any |= c != task.background && sub(logit(c), base) >= task.reject_below;
     if (!any) {
-      if (!task.sigmoid) {  // exp(x - inf) = 0: a rescan finds no candidate here
+      if (best_only) {
+        workspace.row_best[statistics] = 0;
+      } else if (!task.sigmoid) {  // exp(x - inf) = 0: a rescan finds no candidate here
         workspace.row_max[statistics] = bits_to_float(0x7F800000u);
         workspace.row_sum[statistics] = 1.0f;
       }
@@ -64,18 +67,33 @@ __global__ void __launch_bounds__(kMaxTileRows)
   float sum = 0.0f;
   if (!task.sigmoid) {
     softmax_statistics(logit, columns, max, sum);
-    workspace.row_max[statistics] = max;
-    workspace.row_sum[statistics] = sum;
+    if (!best_only) {
+      workspace.row_max[statistics] = max;
+      workspace.row_sum[statistics] = sum;
+    }
   }
+  const auto list = [&](uint64_t key, int column) {
+    const int64_t segment = image * task.num_segments() + task.segment_of(column);
+    const int place = atomicAdd(&workspace.list_sizes[segment], 1);
+    if (place < workspace.list_capacity) workspace.lists[segment * workspace.list_capacity + place] = key;
+  };
+  float best = task.score_threshold;
+  int best_column = -1;
   for (int c = 0; c < columns; ++c) {
     if (c == task.background) continue;
     const float score = score_at(task, logit(c), max, sum);
-    if (!(score > task.score_threshold)) continue;
-    const int64_t segment = image * columns + c;
-    const int place = atomicAdd(&workspace.list_sizes[segment], 1);
-    if (place < workspace.list_capacity) {
-      workspace.lists[segment * workspace.list_capacity + place] = candidate_key(score, row);
+    if (!(score > best)) continue;
+    if (best_only) {
+      best = score;
+      best_column = c;
+    } else {
+      list(candidate_key(task, score, row, c), c);
     }
+  }
+  if (best_only) {
+    const uint64_t key = best_column < 0 ? 0 : candidate_key(task, best, row, best_column);
+    workspace.row_best[statistics] = key;
+    if (best_column >= 0) list(key, best_column);
   }
 }
 

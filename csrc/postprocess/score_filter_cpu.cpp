@@ -87,7 +87,7 @@ const float* tile_rows(const PostprocessTask& task, const HeadLevel& level, int6
 
 template <typename T>
 void filter_level(const PostprocessTask& task, const HeadLevel& level, int64_t image, int begin, int end,
-                  std::vector<ClassCandidate>& candidates) {
+                  std::vector<uint64_t>& candidates) {
   std::vector<float> buffer;
   std::vector<float> scores(task.num_columns);
   int survivors[kTileRows];
@@ -104,10 +104,19 @@ void filter_level(const PostprocessTask& task, const HeadLevel& level, int64_t i
     for (int s = 0; s < num_survivors; ++s) {
       const int r = survivors[s];
       row_scores(task.sigmoid, rows + r * row_stride, task.num_columns, scores.data());
+      const int row = level.first_row + first + r;
+      float best = task.score_threshold;
+      int best_column = -1;
       for (int c = 0; c < task.num_columns; ++c) {
-        if (c == task.background || !(scores[c] > task.score_threshold)) continue;
-        candidates.push_back({c, candidate_key(scores[c], level.first_row + first + r)});
+        if (c == task.background || !(scores[c] > best)) continue;
+        if (task.class_mode == ClassMode::per_class) {
+          candidates.push_back(candidate_key(task, scores[c], row, c));
+        } else {
+          best = scores[c];
+          best_column = c;
+        }
       }
+      if (best_column >= 0) candidates.push_back(candidate_key(task, best, row, best_column));
     }
   }
 }
@@ -115,7 +124,7 @@ void filter_level(const PostprocessTask& task, const HeadLevel& level, int64_t i
 }  // namespace
 
 void score_filter_cpu(const PostprocessTask& task, int64_t image, int begin, int end,
-                      std::vector<ClassCandidate>& candidates) {
+                      std::vector<uint64_t>& candidates) {
   for (int i = 0; i < task.num_levels; ++i) {
     const HeadLevel& level = task.levels[i];
     const int first = std::max(begin - level.first_row, 0);

@@ -1,19 +1,14 @@
-// The first stage of postprocess on the CPU: logits -> the candidates of each class.
+// The first stage of postprocess on the CPU: logits -> the candidates.
 #pragma once
 
 #include <vector>
 
-#include "postprocess/postprocess_launch.h"
+#include "postprocess/candidate_key.h"
 
 namespace ssd {
 
-struct ClassCandidate {
-  int column;
-  uint64_t key;  // candidate_key
-};
-
-// Appends the candidates of rows [begin, end) of an image, rows ascending and columns ascending within a row.
+// Appends the candidate keys of rows [begin, end) of an image, rows ascending and columns ascending within a row.
 void score_filter_cpu(const PostprocessTask& task, int64_t image, int begin, int end,
-                      std::vector<ClassCandidate>& candidates);
+                      std::vector<uint64_t>& candidates);
 
 }  // namespace ssd

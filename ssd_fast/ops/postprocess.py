@@ -14,6 +14,8 @@ from ._head_outputs import as_levels, as_sizes, count_columns
 from ._library import register
 
 _STAGES = {"none": 0, "before_nms": 1, "after_nms": 2}
+_CLASS_MODES = {"per_class": 0, "argmax": 1, "agnostic": 2}
+_TOP_K_SCOPES = {"class": 0, "level": 1, "image": 2}
 
 
 def postprocess(
@@ -26,12 +28,12 @@ def postprocess(
     image_sizes: Any = None,
     original_sizes: Any = None,
 ) -> Detections:
-    """Detections of a batch of head outputs: activation, threshold, top-k a class, decode, clip, NMS a class, merge.
+    """Detections of a batch of head outputs: activation, threshold, top-k, decode, clip, NMS, merge.
 
     Args:
-        cls_logits: [N, P, C], or a list of at most 8 raw head maps [N, A * C, h, w], NCHW or channels-last in memory;
-            float32, float16 or bfloat16 (computed in float32).
-        bbox_regression: [N, P, 4], or the list of raw maps [N, A * 4, h, w]; dtypes as above.
+        cls_logits: [N, P, C], or a list of at most 8 levels: raw head maps [N, A * C, h, w], NCHW or channels-last in
+            memory, or rows [N, P of the level, C]; float32, float16 or bfloat16 (computed in float32).
+        bbox_regression: [N, P, 4], or the list of [N, A * 4, h, w] or [N, P of the level, 4]; dtypes as above.
         default_boxes: [P, 4] float32 xyxy, in the rows' order.
         spec: what to do; for raw maps also the channel and row order.
         coder: how bbox_regression encodes boxes.
@@ -40,16 +42,23 @@ def postprocess(
         original_sizes: likewise, sizes that boxes are scaled to from image_sizes, at the stage spec.rescale. Sizes in
             a tensor are not checked, since that would wait for the GPU: a 0 among them gives boxes of NaN or infinity.
     Returns: Detections of K = spec.keep_top_k an image, best first, padded. Inputs are not modified.
-    Ties: equal scores: lower class, then lower default box.   Grad: none.
+    Ties: equal scores: lower class, then lower default box; where NMS or top_k mixes classes, lower default box, then
+        lower class.
+    Grad: none.
     Syncs: never; can be captured in a CUDA graph.
     NaN: NaN scores are no candidates; NaN boxes suppress nothing.
-    Raises: ValueError: wrong shape, device, sizes, fewer than 2 columns; TypeError: wrong dtype or no array.
+    Raises: ValueError: wrong shape, device, sizes, fewer than 2 columns, no list of levels where spec.top_k_scope is
+        "level"; TypeError: wrong dtype or no array.
     Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.postprocess
     """
     if not isinstance(spec, PostprocessSpec):
         raise TypeError(f"postprocess: spec: expected a PostprocessSpec, got {type(spec).__name__}")
     if not isinstance(coder, BoxCoderSpec):
         raise TypeError(f"postprocess: coder: expected a BoxCoderSpec, got {type(coder).__name__}")
+    if spec.top_k_scope == "level" and not isinstance(cls_logits, (list, tuple)):
+        raise ValueError(
+            'postprocess: cls_logits: expected a list of levels, since spec.top_k_scope is "level", got one array'
+        )
     logits = as_levels(cls_logits, "cls_logits")
     deltas = as_levels(bbox_regression, "bbox_regression")
     size_tensor, size = as_sizes(image_sizes, "image_sizes", logits[0])
@@ -69,7 +78,10 @@ def postprocess(
             background,
             spec.score_threshold,
             spec.score_inclusive,
+            _CLASS_MODES[spec.class_mode],
             spec.top_k or 0,
+            _TOP_K_SCOPES[spec.top_k_scope],
+            spec.min_box_size,
             spec.iou_threshold,
             spec.iou_inclusive,
             spec.keep_top_k,
@@ -97,7 +109,10 @@ def _postprocess(
     background: int,
     score_threshold: float,
     score_inclusive: bool,
+    class_mode: int,
     top_k: int,
+    top_k_scope: int,
+    min_box_size: float | None,
     iou_threshold: float,
     iou_inclusive: bool,
     keep_top_k: int,
@@ -128,7 +143,10 @@ def _postprocess(
         background=background,
         score_threshold=score_threshold,
         score_inclusive=score_inclusive,
+        class_mode=class_mode,
         top_k=top_k,
+        top_k_scope=top_k_scope,
+        min_box_size=min_box_size,
         iou_threshold=iou_threshold,
         iou_inclusive=iou_inclusive,
         keep_top_k=keep_top_k,
@@ -150,7 +168,7 @@ def _postprocess(
         arrays.empty(shape, "int64", like=like),
         arrays.empty((images,), "int64", like=like),
     )
-    workspace_bytes = extension.postprocess_workspace(cls_logits, num_rows, num_columns, keep_top_k)
+    workspace_bytes = extension.postprocess_workspace(cls_logits, num_rows, num_columns, options)
     workspace = arrays.empty((workspace_bytes,), "uint8", like=like)
     extension.postprocess(
         cls_logits,
@@ -169,7 +187,7 @@ def _postprocess(
 
 
 def _fake(cls_logits: Sequence[torch.Tensor], *args: Any) -> tuple[torch.Tensor, ...]:
-    like, keep_top_k = cls_logits[0], args[10]
+    like, keep_top_k = cls_logits[0], args[13]
     shape = (like.shape[0], keep_top_k)
     return (
         like.new_empty((*shape, 4), dtype=torch.float32),
@@ -182,10 +200,11 @@ def _fake(cls_logits: Sequence[torch.Tensor], *args: Any) -> tuple[torch.Tensor,
 
 _op = register(
     "postprocess(Tensor[] cls_logits, Tensor[] bbox_regression, Tensor default_boxes, int num_columns, bool sigmoid, "
-    "int background, float score_threshold, bool score_inclusive, int top_k, float iou_threshold, bool iou_inclusive, "
-    "int keep_top_k, int clip, int rescale, bool anchor_major, bool ahw, float[] variances, float log_scale_low, "
-    "float log_scale_high, bool yx, Tensor? image_sizes, float[] image_size, Tensor? original_sizes, "
-    "float[] original_size) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    "int background, float score_threshold, bool score_inclusive, int class_mode, int top_k, int top_k_scope, "
+    "float? min_box_size, float iou_threshold, bool iou_inclusive, int keep_top_k, int clip, int rescale, "
+    "bool anchor_major, bool ahw, float[] variances, float log_scale_low, float log_scale_high, bool yx, "
+    "Tensor? image_sizes, float[] image_size, Tensor? original_sizes, float[] original_size) "
+    "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _postprocess,
     _fake,
 )

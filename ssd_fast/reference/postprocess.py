@@ -26,24 +26,30 @@ def postprocess(
     image_sizes: Sizes | None = None,
     original_sizes: Sizes | None = None,
 ) -> Detections:
-    """Score, filter, top-k a class, decode, clip, NMS a class, merge, rescale.
+    """Score, filter, top-k, decode, clip, NMS, merge, rescale.
 
-    cls_logits [N, P, C] and bbox_regression [N, P, 4], or two lists of raw head maps; default_boxes [P, 4]; image_sizes
-    (the clip window) and original_sizes: one (h, w) or [N, 2].
+    cls_logits [N, P, C] and bbox_regression [N, P, 4], or two lists of these by level, rows or raw head maps;
+    default_boxes [P, 4]; image_sizes (the clip window) and original_sizes: one (h, w) or [N, 2].
     """
     if image_sizes is None and (spec.clip != "none" or original_sizes is not None):
         raise ValueError("postprocess: image_sizes: expected sizes, which clip and original_sizes need, got None")
+    level_sizes = [len(default_boxes)]
     if not isinstance(cls_logits, Tensor):
         assert not isinstance(bbox_regression, Tensor)
         boxes_a_cell = [deltas.shape[1] // 4 for deltas in bbox_regression]
-        cls_logits = _rows(cls_logits, boxes_a_cell, spec)
-        bbox_regression = _rows(bbox_regression, boxes_a_cell, spec)
+        rows = [_rows(level, a, spec) for level, a in zip(cls_logits, boxes_a_cell, strict=True)]
+        level_sizes = [level.shape[1] for level in rows]
+        cls_logits = torch.cat(rows, 1)
+        bbox_regression = torch.cat(
+            [_rows(level, a, spec) for level, a in zip(bbox_regression, boxes_a_cell, strict=True)], 1
+        )
+    elif spec.top_k_scope == "level":
+        raise ValueError("postprocess: cls_logits: expected levels, of which top_k_scope takes the best, got one array")
     assert isinstance(bbox_regression, Tensor)
     num_images, _, columns = cls_logits.shape
     device = cls_logits.device
     window, scale = _window_and_scale(image_sizes, original_sizes, num_images, device)
     background = columns - 1 if spec.background == -1 else spec.background
-    threshold = torch.tensor(spec.score_threshold, dtype=torch.float32, device=device)
 
     result = Detections(
         boxes=torch.zeros(num_images, spec.keep_top_k, 4, device=device),
@@ -60,49 +66,79 @@ def postprocess(
         if spec.rescale == "before_nms":
             boxes = boxes * scale[n]
 
-        labels, box_idxs = [], []
-        for label in range(columns):
-            if label == background:
-                continue
-            score = scores[:, label]
-            candidate = score >= threshold if spec.score_inclusive else score > threshold
-            order = rank(score)
-            order = order[candidate[order]][: spec.top_k]
-            kept = greedy(boxes, order, spec.iou_threshold, inclusive=spec.iou_inclusive)
-            labels.append(torch.full_like(kept, label))
-            box_idxs.append(kept)
-        if not labels:
-            continue
-        columns_kept, box_idx = torch.cat(labels), torch.cat(box_idxs)
-        best = rank(scores[box_idx, columns_kept])[: spec.keep_top_k]  # of equals the lower class, then the lower index
-        columns_kept, box_idx = columns_kept[best], box_idx[best]
+        pairs = _best_pairs(scores, spec, background, level_sizes)
+        if spec.class_mode == "agnostic":
+            segments = [pairs]
+        else:
+            segments = [pairs[pairs[:, 1] == label] for label in range(columns)]
+        detections = torch.cat([_suppress(boxes, segment, spec) for segment in segments])
+        # Of equal scores the lower class, then the lower default box; with all classes in one segment its order.
+        detections = detections[rank(scores[detections[:, 0], detections[:, 1]])[: spec.keep_top_k]]
+        box_idx, label = detections.unbind(1)
 
         boxes = boxes[box_idx]
         if spec.clip == "after_nms":
             boxes = clip(boxes, window[n])
         if spec.rescale == "after_nms":
             boxes = boxes * scale[n]
-        count = len(best)
+        count = len(detections)
         result.boxes[n, :count] = boxes
-        result.scores[n, :count] = scores[box_idx, columns_kept]
-        result.labels[n, :count] = columns_kept
+        result.scores[n, :count] = scores[box_idx, label]
+        result.labels[n, :count] = label
         result.box_idxs[n, :count] = box_idx
         result.counts[n] = count
     return result
 
 
-def _rows(maps: Sequence[Tensor], boxes_a_cell: Sequence[int], spec: PostprocessSpec) -> Tensor:
-    """Raw head maps [N, A * C, h, w] as [N, P, C], in the row order of the default boxes."""
-    levels = []
-    for values, a in zip(maps, boxes_a_cell, strict=True):
-        n, channels, h, w = values.shape
-        if spec.channel_order == "AC":
-            values = values.reshape(n, a, channels // a, h, w)
-        else:
-            values = values.reshape(n, channels // a, a, h, w).transpose(1, 2)
-        order = (0, 3, 4, 1, 2) if spec.row_order == "HWA" else (0, 1, 3, 4, 2)
-        levels.append(values.permute(order).reshape(n, a * h * w, channels // a))
-    return torch.cat(levels, 1)
+def _best_pairs(scores: Tensor, spec: PostprocessSpec, background: int | None, level_sizes: Sequence[int]) -> Tensor:
+    """The candidates as (default box, class) [k, 2], best first; of equals the lower default box, then the lower class.
+
+    Those of a level or an image already limited to top_k, where that is its scope.
+    """
+    threshold = torch.tensor(spec.score_threshold, dtype=torch.float32, device=scores.device)
+    candidate = scores >= threshold if spec.score_inclusive else scores > threshold
+    if background is not None:
+        candidate[:, background] = False
+    if spec.class_mode != "per_class" and len(scores):
+        best = scores.where(candidate, -1.0).argmax(1, keepdim=True)  # the first of equals
+        candidate &= torch.zeros_like(candidate).scatter_(1, best, True)
+    order = rank(scores.flatten())
+    order = order[candidate.flatten()[order]]
+    pairs = torch.stack((order // scores.shape[1], order % scores.shape[1]), 1)
+    if spec.top_k_scope == "class" or spec.top_k is None:
+        return pairs
+
+    sizes = torch.tensor(level_sizes if spec.top_k_scope == "level" else [len(scores)], device=scores.device)
+    scope = torch.arange(len(sizes), device=scores.device).repeat_interleave(sizes)[pairs[:, 0]]
+    place = torch.zeros_like(scope)  # among the pairs of its scope
+    for index in range(len(sizes)):
+        place[scope == index] = torch.arange(int((scope == index).sum()), device=scores.device)
+    return pairs[place < spec.top_k]
+
+
+def _suppress(boxes: Tensor, segment: Tensor, spec: PostprocessSpec) -> Tensor:
+    """What NMS keeps of the pairs [k, 2] of a segment, best first, in which no default box is twice."""
+    if spec.top_k_scope == "class":
+        segment = segment[: spec.top_k]
+    if spec.min_box_size is not None:
+        sides = (boxes[:, 2:] - boxes[:, :2])[segment[:, 0]]
+        segment = segment[(sides > torch.tensor(spec.min_box_size, device=boxes.device)).all(1)]
+    kept = greedy(boxes, segment[:, 0], spec.iou_threshold, inclusive=spec.iou_inclusive)
+    return segment[torch.isin(segment[:, 0], kept)]
+
+
+def _rows(level: Tensor, boxes_a_cell: int, spec: PostprocessSpec) -> Tensor:
+    """A level's raw head map [N, A * C, h, w] as [N, A * h * w, C], in the row order of the default boxes."""
+    if level.ndim == 3:
+        return level
+    n, channels, h, w = level.shape
+    a, columns = boxes_a_cell, channels // boxes_a_cell
+    if spec.channel_order == "AC":
+        level = level.reshape(n, a, columns, h, w)
+    else:
+        level = level.reshape(n, columns, a, h, w).transpose(1, 2)
+    order = (0, 3, 4, 1, 2) if spec.row_order == "HWA" else (0, 1, 3, 4, 2)
+    return level.permute(order).reshape(n, a * h * w, columns)
 
 
 def _softmax(logits: Tensor) -> Tensor:

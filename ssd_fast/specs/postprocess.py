@@ -10,14 +10,21 @@ from ._checks import is_finite, require
 
 @dataclass(frozen=True)
 class PostprocessSpec:
-    """How head outputs become detections: score, filter, top-k a class, decode, clip, NMS a class, merge, rescale.
+    """How head outputs become detections: score, filter, top-k, decode, clip, NMS, merge, rescale.
 
     Args:
         activation: "softmax" over the columns, or "sigmoid" of each.
         background: column that is no class: its index (-1: the last), None: every column is a class.
         score_threshold: a candidate's score exceeds it (score_inclusive: or equals it).
-        top_k: candidates that a class of an image may send into NMS, best first; None: all.
-        iou_threshold: a better box of the class with a larger IoU suppresses (iou_inclusive: or an equal one).
+        class_mode: which classes of a box are candidates, and which candidates suppress each other.
+            "per_class": all that pass the threshold; those of one class.
+            "argmax": the class of the highest score alone (of equals the first); those of one class.
+            "agnostic": that class alone; all of an image.
+        top_k: candidates that may enter NMS, best first; None: all.
+        top_k_scope: of what each these are taken: "class" of an image (with class_mode "agnostic": the image); "level":
+            the default boxes of one feature map, all classes together; "image": likewise of the image.
+        min_box_size: boxes enter NMS only if both sides, as they are then, exceed it; None: all do.
+        iou_threshold: a better box with a larger IoU suppresses (iou_inclusive: or an equal one).
         keep_top_k: detections kept an image, over all classes; the K of Detections.
         clip: clamp boxes to the image: "before_nms", "after_nms" or "none".
         rescale: when boxes are scaled to original_sizes, if given: "before_nms" (after clipping) or "after_nms".
@@ -31,7 +38,10 @@ class PostprocessSpec:
     background: int | None = 0
     score_threshold: float = 0.01
     score_inclusive: bool = False
+    class_mode: Literal["per_class", "argmax", "agnostic"] = "per_class"
     top_k: int | None = 400
+    top_k_scope: Literal["class", "level", "image"] = "class"
+    min_box_size: float | None = None
     iou_threshold: float = 0.45
     iou_inclusive: bool = False
     keep_top_k: int = 200
@@ -43,6 +53,8 @@ class PostprocessSpec:
     def __post_init__(self) -> None:
         choices = {
             "activation": ("softmax", "sigmoid"),
+            "class_mode": ("per_class", "argmax", "agnostic"),
+            "top_k_scope": ("class", "level", "image"),
             "clip": ("none", "before_nms", "after_nms"),
             "rescale": ("before_nms", "after_nms"),
             "channel_order": ("AC", "CA"),
@@ -68,6 +80,8 @@ class PostprocessSpec:
             '"after_nms" where clip is, since image_sizes are the window of boxes not yet rescaled',
             self.rescale,
         )
+        ok = self.min_box_size is None or (is_finite(self.min_box_size) and self.min_box_size >= 0)
+        require(ok, "PostprocessSpec", "min_box_size", "a finite number >= 0 or None", self.min_box_size)
         background = self.background
         ok = background is None or (isinstance(background, int) and background >= -1)
         require(ok, "PostprocessSpec", "background", "a column, -1 or None", background)

@@ -6,7 +6,9 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <map>
 #include <memory>
+#include <optional>
 
 #include "oracles.h"
 #include "postprocess/postprocess.h"
@@ -44,7 +46,10 @@ struct Problem {
   int background = 0;
   float score_threshold = 0.05f;
   bool inclusive = false;
+  ClassMode class_mode = ClassMode::per_class;
   int top_k = 400;
+  TopKScope top_k_scope = TopKScope::segment;
+  std::optional<float> min_box_size;
   float iou_threshold = 0.5f;
   int keep_top_k = 100;
   Stage clip = Stage::before_nms;
@@ -55,6 +60,11 @@ struct Problem {
     int sum = 0;
     for (const MapSize& map : maps) sum += map.rows();
     return sum;
+  }
+  int level_of(int row) const {
+    int level = 0;
+    for (int end = maps[0].rows(); row >= end; end += maps[level].rows()) ++level;
+    return level;
   }
 };
 
@@ -231,37 +241,76 @@ inline Box plain_stage(const Problem& problem, const Inputs& inputs, Stage stage
   return box;
 }
 
+struct Candidate {
+  float score;
+  int row, column;
+};
+
+// The candidates of an image, of equal scores the lower row first, then the lower column.
+inline std::vector<Candidate> plain_candidates(const Problem& problem, const Inputs& inputs, int image) {
+  std::vector<Candidate> candidates;
+  for (int row = 0; row < problem.rows(); ++row) {
+    const int64_t first = (static_cast<int64_t>(image) * problem.rows() + row) * problem.columns;
+    const std::vector<float> scores = plain_scores(problem, &inputs.logits.values[first]);
+    std::vector<Candidate> of_row;
+    for (int c = 0; c < problem.columns; ++c) {
+      const float limit = problem.score_threshold;
+      const bool passes = problem.inclusive ? scores[c] >= limit : scores[c] > limit;
+      if (c != problem.background && passes) of_row.push_back({scores[c], row, c});
+    }
+    if (problem.class_mode != ClassMode::per_class && of_row.size() > 1) {
+      of_row = {*std::max_element(of_row.begin(), of_row.end(),
+                                  [](const Candidate& a, const Candidate& b) { return a.score < b.score; })};
+    }
+    candidates.insert(candidates.end(), of_row.begin(), of_row.end());
+  }
+  std::stable_sort(candidates.begin(), candidates.end(),
+                   [](const Candidate& a, const Candidate& b) { return a.score > b.score; });
+  if (problem.top_k == 0 || problem.top_k_scope == TopKScope::segment) return candidates;
+  std::map<int, int> taken;  // of a level, or of the image
+  std::vector<Candidate> best;
+  for (const Candidate& candidate : candidates) {
+    const int scope = problem.top_k_scope == TopKScope::level ? problem.level_of(candidate.row) : 0;
+    if (++taken[scope] <= problem.top_k) best.push_back(candidate);
+  }
+  return best;
+}
+
 inline Detections plain_postprocess(const Problem& problem, const Inputs& inputs) {
-  struct Candidate {
-    float score;
-    int64_t column, row;
-  };
   Detections all;
   const int rows = problem.rows();
   for (int image = 0; image < problem.images; ++image) {
     std::vector<Box> boxes(rows);
-    std::vector<std::vector<float>> scores(problem.columns, std::vector<float>(rows, NAN));  // NaN: no candidate
     for (int row = 0; row < rows; ++row) {
       const float* d = &inputs.deltas.values[4 * (image * rows + row)];
       boxes[row] = plain_stage(problem, inputs, Stage::before_nms, image,
                                ssd::decode({d[0], d[1], d[2], d[3]}, inputs.default_boxes[row], kCoder));
-      const std::vector<float> of_row =
-          plain_scores(problem, &inputs.logits.values[(image * rows + row) * problem.columns]);
-      for (int c = 0; c < problem.columns; ++c) {
-        const float limit = problem.score_threshold;
-        const bool passes = problem.inclusive ? of_row[c] >= limit : of_row[c] > limit;
-        if (c != problem.background && passes) scores[c][row] = of_row[c];
-      }
     }
-    std::vector<Candidate> kept;  // by column, then best first
-    for (int c = 0; c < problem.columns; ++c) {
-      std::vector<int64_t> order = best_first(scores[c]);
-      if (problem.top_k > 0 && static_cast<int>(order.size()) > problem.top_k) order.resize(problem.top_k);
-      for (const int64_t row : plain_nms(boxes, order, {}, problem.iou_threshold)) {
-        kept.push_back({scores[c][row], c, row});
+    const std::vector<Candidate> candidates = plain_candidates(problem, inputs, image);
+    const bool agnostic = problem.class_mode == ClassMode::agnostic;
+    std::vector<Candidate> kept;  // by segment, then best first
+    for (int segment = 0; segment < (agnostic ? 1 : problem.columns); ++segment) {
+      std::vector<Candidate> members;
+      for (const Candidate& candidate : candidates) {
+        if (agnostic || candidate.column == segment) members.push_back(candidate);
       }
+      if (problem.top_k > 0 && problem.top_k_scope == TopKScope::segment &&
+          static_cast<int>(members.size()) > problem.top_k) {
+        members.resize(problem.top_k);
+      }
+      std::vector<int64_t> order;
+      std::map<int64_t, Candidate> of_row;
+      for (const Candidate& member : members) {
+        const Box box = boxes[member.row];
+        const float limit = problem.min_box_size.value_or(0.0f);
+        if (problem.min_box_size.has_value() && !(box.x2 - box.x1 > limit && box.y2 - box.y1 > limit)) continue;
+        order.push_back(member.row);
+        of_row[member.row] = member;
+      }
+      for (const int64_t row : plain_nms(boxes, order, {}, problem.iou_threshold)) kept.push_back(of_row[row]);
     }
-    std::stable_sort(kept.begin(), kept.end(), [](const auto& a, const auto& b) { return a.score > b.score; });
+    std::stable_sort(kept.begin(), kept.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.score > b.score; });
     const auto count = std::min<std::size_t>(kept.size(), problem.keep_top_k);
     kept.resize(count);
     for (const Candidate& candidate : kept) {

@@ -5,9 +5,11 @@ namespace {
 
 using namespace ssd::test;
 using ssd::Box;
+using ssd::ClassMode;
 using ssd::DType;
 using ssd::PostprocessTask;
 using ssd::Stage;
+using ssd::TopKScope;
 
 // The task but for its pointers.
 PostprocessTask make_task(const Problem& problem, const Inputs& inputs) {
@@ -40,7 +42,12 @@ PostprocessTask make_task(const Problem& problem, const Inputs& inputs) {
     task.reject_below = ssd::smallest_above(task.score_threshold,
                                             [&](float x) { return problem.sigmoid ? ssd::sigmoid(x) : ssd::exp(x); });
   }
-  task.top_k = problem.top_k == 0 ? task.num_rows : std::min(problem.top_k, task.num_rows);
+  task.class_mode = problem.class_mode;
+  task.top_k_scope = problem.top_k_scope;
+  const int most = task.num_rows * (problem.top_k_scope == TopKScope::segment ? 1 : task.num_columns);
+  task.top_k = problem.top_k == 0 ? most : std::min(problem.top_k, most);
+  task.has_min_box_size = problem.min_box_size.has_value();
+  task.min_box_size = problem.min_box_size.value_or(0.0f);
   task.iou_threshold = problem.iou_threshold;
   task.keep_top_k = problem.keep_top_k;
   task.clip = problem.clip;
@@ -96,7 +103,8 @@ Detections run_cuda(const Problem& problem, const Inputs& inputs) {
   task.labels = labels.data();
   task.box_idxs = box_idxs.data();
   task.counts = counts.data();
-  Bytes workspace(ssd::postprocess_cuda_workspace(task.num_images, task.num_rows, task.num_columns, task.keep_top_k));
+  Bytes workspace(
+      ssd::postprocess_cuda_workspace(task.num_images, task.num_rows, task.num_segments(), task.keep_top_k));
   ssd::postprocess_cuda(task, workspace.data(), kStream);
   return {boxes.host(), scores.host(), labels.host(), box_idxs.host(), counts.host()};
 }
@@ -241,6 +249,109 @@ void add_options(Cases& cases) {
   });
 }
 
+// One class a box, one NMS over all classes, the best of a level or of an image, boxes too small.
+void add_modes(Cases& cases) {
+  Problem base;
+  base.maps = kLevels;
+  for (const ClassMode mode : {ClassMode::argmax, ClassMode::agnostic}) {
+    base.class_mode = mode;
+    const std::string name = mode == ClassMode::argmax ? "argmax" : "agnostic";
+    cases.add(name, base, [](Problem&) {});
+    cases.add(name + "-sigmoid", base, [](Problem& p) {
+      p.sigmoid = true;
+      p.background = -1;
+    });
+    cases.add(name + "-tied", base, [](Problem& p) {  // the first of the classes
+      p.logits = Logits::kTied;
+      p.top_k = 60;
+    });
+    cases.add(name + "-inclusive", base, [](Problem& p) {
+      p.logits = Logits::kTied;
+      p.columns = 4;
+      p.score_threshold = 0.25f;
+      p.inclusive = true;
+    });
+    cases.add(name + "-hostile", base, [](Problem& p) {
+      p.logits = Logits::kHostile;
+      p.boxes = Boxes::kHostile;
+      p.sigmoid = true;
+    });
+    cases.add(name + "-list-overflows", one_map(2500), [=](Problem& p) {
+      p.class_mode = mode;
+      p.logits = Logits::kUntrained;
+      p.columns = 3;
+      p.images = 2;
+      p.score_threshold = 0.3f;
+    });
+  }
+  for (const TopKScope scope : {TopKScope::level, TopKScope::image}) {
+    base.top_k_scope = scope;
+    const std::string name = scope == TopKScope::level ? "top-k-of-levels" : "top-k-of-images";
+    for (const ClassMode mode : {ClassMode::per_class, ClassMode::argmax, ClassMode::agnostic}) {
+      base.class_mode = mode;
+      const std::string full_name = name + "-mode-" + std::to_string(static_cast<int>(mode));
+      cases.add(full_name, base, [](Problem& p) { p.top_k = 9; });
+      cases.add(full_name + "-tied", base, [](Problem& p) {
+        p.logits = Logits::kTied;
+        p.top_k = 21;
+        p.iou_threshold = 0.9f;
+      });
+    }
+    base.class_mode = ClassMode::per_class;
+    cases.add(name + "-many", base, [](Problem& p) { p.top_k = 10000; });  // more than there are
+    cases.add(name + "-nothing", base, [](Problem& p) { p.score_threshold = 2.0f; }, 0);
+    cases.add(name + "-lists-overflow", base, [](Problem& p) {  // of some classes, on some levels
+      p.maps = {{2, 20, 30}, {2, 10, 10}, {1, 3, 3}};
+      p.columns = 4;
+      p.background = -1;
+      p.images = 1;
+      p.logits = Logits::kTrained;
+      p.score_threshold = 0.01f;
+      p.top_k = 300;
+    });
+    cases.add(name + "-more-than-are-sorted-at-once", base, [](Problem& p) {
+      p.maps = {{2, 20, 30}, {2, 10, 10}};
+      p.columns = 2;
+      p.images = 1;
+      p.logits = Logits::kUntrained;
+      p.boxes = Boxes::kDisjoint;
+      p.clip = Stage::never;
+      p.top_k = 1100;
+      p.keep_top_k = 1500;
+    });
+  }
+  Problem sized;
+  sized.maps = kLevels;
+  for (const Stage stage : {Stage::before_nms, Stage::after_nms}) {  // the sides are those of the moment
+    const std::string name = stage == Stage::before_nms ? "before" : "after";
+    cases.add("min-box-size-stages-" + name, sized, [=](Problem& p) {
+      p.clip = p.rescale = stage;
+      p.min_box_size = 60.0f;
+    });
+  }
+  cases.add("min-box-size-0", sized, [](Problem& p) {
+    p.boxes = Boxes::kHostile;
+    p.min_box_size = 0.0f;
+  });
+  for (const bool exact : {true, false}) {  // a side that equals it is too small
+    const auto staircase = [=](Problem& p) {
+      p.boxes = Boxes::kStaircase;
+      p.clip = Stage::never;
+      p.logits = Logits::kTied;
+      p.min_box_size = exact ? 10.0f : 9.999f;
+    };
+    cases.add(exact ? "min-box-size-exact" : "min-box-size-just-below", one_map(40), staircase, exact ? 0 : 10);
+  }
+  cases.add(
+      "min-box-size-after-top-k", sized,
+      [](Problem& p) {
+        p.top_k = 30;
+        p.min_box_size = 60.0f;
+        p.class_mode = ClassMode::agnostic;
+      },
+      3);
+}
+
 void add_sizes(Cases& cases) {
   for (const int rows : {1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257}) {
     cases.add("rows-" + std::to_string(rows), one_map(rows), [](Problem& p) { p.columns = 3; }, rows / 10);
@@ -320,6 +431,7 @@ int main(int argc, char** argv) {
   Cases cases(runner);
   add_layouts(cases);
   add_options(cases);
+  add_modes(cases);
   add_sizes(cases);
   return runner.finish();
 }
