@@ -11,6 +11,8 @@ import numpy as np
 
 _GRID = 4096  # every value is a multiple of 1 / _GRID, hence exact in float32
 _LARGE_EVERY = 97  # rows of head_outputs
+CROWDED = 3  # what added to the logits of all classes gives more candidates than any limit
+ALL = 4000  # for a keep_top_k that limits nothing
 
 
 def noise(seed: int, *shape: int) -> np.ndarray:

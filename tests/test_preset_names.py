@@ -8,20 +8,24 @@ from pathlib import Path
 import dialects
 import pytest
 import test_presets_caffe
+import test_presets_tensorflow
 import test_presets_torchvision
 
 import ssd_fast
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "dialects.md"
-COMPARED = (
-    {dialect.name for dialect in dialects.ALL} | set(test_presets_caffe.BOXES) | set(test_presets_torchvision.MODELS)
-)
+COMPARED = {
+    *(dialect.name for dialect in dialects.ALL),
+    *test_presets_caffe.BOXES,
+    *test_presets_torchvision.MODELS,
+    *test_presets_tensorflow.PRESETS,
+}
 
 
 def test_every_preset_is_compared_and_documented():
     names = ssd_fast.list_presets()
-    assert len(names) == len(set(names)) >= 23
-    assert set(names) - COMPARED == {"tflite_ssd_mobilenet"}  # in test_presets_tensorflow.py
+    assert len(names) == len(set(names)) >= 25
+    assert set(names) == COMPARED
     rows = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| `")]
     documented = [name for line in rows for name in line.split("|")[1].replace("`", "").replace(" ", "").split(",")]
     assert documented == names

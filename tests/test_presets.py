@@ -90,7 +90,7 @@ def test_exact_thresholds(dialect):
         preset.postprocess, score_threshold=score_threshold, iou_threshold=0.5, row_order="HWA", keep_top_k=1000
     )
     found = ssd_fast.postprocess(
-        logits, torch.zeros(1, len(boxes), 4), boxes, spec, coder=preset.coder, image_sizes=(1, 1)
+        [logits], [torch.zeros(1, len(boxes), 4)], boxes, spec, coder=preset.coder, image_sizes=(1, 1)
     )
     assert int(found.counts) == len(golden["exact_scores"])
     np.testing.assert_allclose(found.scores[0, : len(golden["exact_scores"])], golden["exact_scores"], atol=1e-6)
@@ -137,9 +137,9 @@ def sizes(dialect: Dialect) -> dict[str, tuple[float, float] | None]:
     return {"image_sizes": None, "original_sizes": None}
 
 
-def candidates(dialect: Dialect) -> Candidates:
+def candidates(dialect: Dialect, logits: torch.Tensor) -> Candidates:
     """What NMS chooses from."""
-    logits, deltas = dialect.head_outputs()
+    _, deltas = dialect.head_outputs()
     boxes = reference.decode_boxes(deltas, default_boxes(dialect), dialect.preset.coder)
     if dialect.preset.postprocess.clip == "before_nms":
         boxes = boxes.clamp(0, dialect.side)
@@ -160,29 +160,49 @@ def test_postprocess(name):
 def test_postprocess_before_keep_top_k(name):
     """All that NMS keeps, which shows how many candidates it is given: keep_top_k hides that."""
     dialect = ALL[name]
-    check_detections(dialect, dataclasses.replace(dialect.preset.postprocess, keep_top_k=4000), "all")
+    check_detections(dialect, dataclasses.replace(dialect.preset.postprocess, keep_top_k=dialect_inputs.ALL), "all")
 
 
-def check_detections(dialect: Dialect, spec: PostprocessSpec, prefix: str) -> None:
+def test_more_candidates_than_nms_pre():
+    """mmdetection's best 1000 pairs of a box and a class of each map: with all of them, detections differ."""
+    dialect = ALL["mmdet_ssd300_voc"]
+    spec = dataclasses.replace(dialect.preset.postprocess, keep_top_k=dialect_inputs.ALL)
+    logits, _ = dialect.head_outputs()
+    logits[..., :-1] += dialect_inputs.CROWDED
+    check_detections(dialect, spec, "crowded", logits)
+    without = {"top_k": {"top_k": None}, "scope": {"top_k_scope": "image"}, "min_box_size": {"min_box_size": None}}
+    for changes in without.values():
+        with pytest.raises(AssertionError, match="differences"):
+            check_detections(dialect, dataclasses.replace(spec, **changes), "crowded", logits)
+
+
+def check_detections(
+    dialect: Dialect, spec: PostprocessSpec, prefix: str, cls_logits: torch.Tensor | None = None
+) -> None:
     logits, deltas = dialect.head_outputs()
+    logits = logits if cls_logits is None else cls_logits
+    heads = [levels(x, dialect.preset.default_boxes) for x in (logits, deltas)]
     if dialect.folder == "nvidia":  # as the network's convolutions leave them
-        logits, deltas = (head_maps(x, dialect.preset.default_boxes) for x in (logits, deltas))
+        heads = [head_maps(x, dialect.preset.default_boxes) for x in heads]
     boxes = default_boxes(dialect)
-    actual = ssd_fast.postprocess(logits, deltas, boxes, spec, coder=dialect.preset.coder, **sizes(dialect))
+    actual = ssd_fast.postprocess(*heads, boxes, spec, coder=dialect.preset.coder, **sizes(dialect))
     expected = detected(dialect.golden, prefix)
     assert min(len(image["scores"]) for image in expected) >= 100
-    assert actual.counts.max() < 4000
-    excused = assert_same_detections(actual, expected, limits(dialect, spec), candidates(dialect)).excused
+    assert actual.counts.max() < dialect_inputs.ALL
+    excused = assert_same_detections(actual, expected, limits(dialect, spec), candidates(dialect, logits)).excused
     assert len(excused) <= 2
 
 
-def head_maps(rows: torch.Tensor, spec: DefaultBoxSpec) -> list[torch.Tensor]:
-    """[N, P, values] in the order A, H, W as maps [N, values * A, h, w], channel value * A + a: NVIDIA's bbox_view."""
-    counts = [h * w * a for (h, w), a in zip(spec.feature_maps, spec.boxes_per_cell, strict=True)]
-    levels = rows.split(counts, 1)
+def levels(rows: torch.Tensor, spec: DefaultBoxSpec) -> list[torch.Tensor]:
+    """[N, P, values] by feature map."""
+    return list(rows.split([h * w * a for (h, w), a in zip(spec.feature_maps, spec.boxes_per_cell, strict=True)], 1))
+
+
+def head_maps(rows: list[torch.Tensor], spec: DefaultBoxSpec) -> list[torch.Tensor]:
+    """Rows in the order A, H, W as maps [N, values * A, h, w], channel value * A + a: NVIDIA's bbox_view."""
     return [
-        level.transpose(1, 2).reshape(len(rows), -1, *size)
-        for level, size in zip(levels, spec.feature_maps, strict=True)
+        level.transpose(1, 2).reshape(len(level), -1, *size)
+        for level, size in zip(rows, spec.feature_maps, strict=True)
     ]
 
 

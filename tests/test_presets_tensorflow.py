@@ -13,22 +13,13 @@ from comparators import Candidates, Limits, assert_same_detections
 from dialects import detected, ulp_difference
 
 import ssd_fast
-from ssd_fast import BoxCoderSpec, Detections, PostprocessSpec, reference
+from ssd_fast import PostprocessSpec, reference
 
 COLUMNS = 91
-SIGMOID = PostprocessSpec(activation="sigmoid", background=None, top_k=None)
+PRESETS = ["tf_ssdlite_mobilenet_v2", "tflite_ssd_mobilenet", "tflite_ssd_mobilenet_regular", "tfjs_coco_ssd"]
 
 
-def class_agnostic(logits, deltas, default_boxes, spec, **options) -> Detections:
-    """One class a box, its best, and one NMS over all classes, as docs/dialects.md composes it."""
-    best, labels = logits.max(-1)
-    columns = torch.stack((best, torch.full_like(best, -torch.inf)), -1)
-    found = ssd_fast.postprocess(columns, deltas, default_boxes, spec, **options)
-    chosen = labels.gather(1, found.box_idxs.clamp(min=0))
-    return found._replace(labels=torch.where(found.box_idxs < 0, -1, chosen))
-
-
-@pytest.mark.parametrize("name", ["tf_ssdlite_mobilenet_v2", "tflite_ssd_mobilenet"])
+@pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("photo", goldens.TENSORFLOW)
 def test_default_boxes(name, photo):
     expected = goldens.tensorflow(photo).default_boxes
@@ -48,8 +39,8 @@ def test_postprocess(photo):
     assert_same_detections(actual, case.expected, limits(spec), candidates)
 
 
-def tflite_case():
-    preset = ssd_fast.preset("tflite_ssd_mobilenet")
+def tflite_case(name):
+    preset = ssd_fast.preset(name)
     default_boxes = goldens.tensorflow("astronaut").default_boxes
     logits, deltas = dialect_inputs.head_outputs(len(default_boxes), COLUMNS, background=None)
     logits = dialect_inputs.around_a_threshold(logits)
@@ -58,14 +49,12 @@ def tflite_case():
     return preset, default_boxes, torch.from_numpy(logits), torch.from_numpy(deltas), golden
 
 
-@pytest.mark.parametrize("setting", ["exported", "regular"])
-def test_tflite(setting):
-    preset, default_boxes, logits, deltas, golden = tflite_case()
-    spec = preset.postprocess
-    if setting == "regular":
-        spec = dataclasses.replace(spec, score_threshold=0.5, keep_top_k=1000)
+@pytest.mark.parametrize("setting", ["exported", "half"])
+def test_tflite_regular(setting):
+    preset, default_boxes, logits, deltas, golden = tflite_case("tflite_ssd_mobilenet_regular")
+    spec = at_half(preset.postprocess) if setting == "half" else preset.postprocess
     actual = ssd_fast.postprocess(logits, deltas, default_boxes, spec, coder=preset.coder)
-    expected = detected(golden, setting)
+    expected = detected(golden, f"regular_{setting}")
     candidates = Candidates(reference.decode_boxes(deltas, default_boxes, preset.coder), logits.sigmoid())
     # No tolerance at the threshold, where scores are exact: a score that equals it is in.
     excused = assert_same_detections(
@@ -75,34 +64,40 @@ def test_tflite(setting):
     assert all("tie" in text or "keep_top_k" in text for text in excused.excused)
 
 
-def test_tflite_fast():
-    preset, default_boxes, logits, deltas, golden = tflite_case()
-    spec = dataclasses.replace(preset.postprocess, background=None, score_threshold=0.5, keep_top_k=1000)
-    actual = class_agnostic(logits[..., 1:], deltas, default_boxes, spec, coder=preset.coder)
-    actual = actual._replace(labels=actual.labels + (actual.labels >= 0).long())  # column 0 was left out
-    expected = detected(golden, "fast")
+@pytest.mark.parametrize("setting", ["exported", "half"])
+def test_tflite(setting):
+    """Both order by score; of equals TFLite, as this package, puts the lower box first."""
+    preset, default_boxes, logits, deltas, golden = tflite_case("tflite_ssd_mobilenet")
+    spec = at_half(preset.postprocess) if setting == "half" else preset.postprocess
+    actual = ssd_fast.postprocess(logits, deltas, default_boxes, spec, coder=preset.coder)
+    expected = detected(golden, f"fast_{setting}")
     assert [len(image["scores"]) for image in expected] == actual.counts.tolist()
     for n, image in enumerate(expected):
         k = len(image["scores"])
-        # Both order by score; of equals TFLite, as this package, puts the lower box first.
         np.testing.assert_allclose(actual.scores[n, :k], image["scores"], atol=1e-6)
         assert actual.labels[n, :k].tolist() == image["labels"].tolist()
         np.testing.assert_allclose(actual.boxes[n, :k], image["boxes"], atol=2e-5, rtol=1e-5)
 
 
+def at_half(spec: PostprocessSpec) -> PostprocessSpec:
+    return dataclasses.replace(spec, score_threshold=0.5, keep_top_k=1000)
+
+
 @pytest.mark.parametrize("setting, keep_top_k", [("default", 20), ("loose", 100)])
 def test_tfjs(setting, keep_top_k):
-    """coco-ssd: an IoU equal to minScore suppresses, which serves as both thresholds; a score equal to it is out."""
+    """An IoU equal to minScore suppresses, which serves as both thresholds; a score equal to it is out."""
     logits, boxes = (torch.from_numpy(x) for x in dialect_inputs.halves(90))
     golden = goldens.load("tfjs", "coco_ssd")
     assert dialect_inputs.digest(logits.numpy(), boxes.numpy()) == int(golden["inputs"])
-    spec = dataclasses.replace(
-        SIGMOID, score_threshold=0.5, iou_threshold=0.5, iou_inclusive=True, keep_top_k=keep_top_k
-    )
-    found = class_agnostic(logits, torch.zeros(1, len(boxes), 4), boxes, spec, coder=BoxCoderSpec())
+    with_background = torch.nn.functional.pad(logits, (1, 0), value=9.0)  # its graph drops that column
+    preset = ssd_fast.preset("tfjs_coco_ssd")
+    spec = dataclasses.replace(preset.postprocess, keep_top_k=keep_top_k)
+    assert setting == "loose" or spec == preset.postprocess
+    deltas = torch.zeros(1, len(boxes), 4)
+    found = ssd_fast.postprocess(with_background, deltas, boxes, spec, coder=preset.coder)
     k = int(found.counts)
     assert found.box_idxs[0, :k].tolist() == golden[f"{setting}_box_idxs"].tolist()
-    assert found.labels[0, :k].tolist() == golden[f"{setting}_labels"].tolist()
+    assert (found.labels[0, :k] - 1).tolist() == golden[f"{setting}_labels"].tolist()
     np.testing.assert_allclose(found.scores[0, :k], golden[f"{setting}_scores"], atol=1e-6)
 
 

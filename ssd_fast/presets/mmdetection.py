@@ -26,8 +26,8 @@ _COCO512_SIZES = (20, 51, 133, 215, 296, 378, 460, 542)
 def _mmdet(name: str, side: int, sizes: Sequence[float]) -> Preset:
     """SSDHead. The background is the last column of cls_logits, and boxes are rescaled before NMS.
 
-    Default boxes equal to 1 ulp of a box's largest coordinate. Not reproduced: at most 1000 pairs of a box and a class
-    of each map enter NMS (nms_pre), here all do; boxes that clipping leaves without area are dropped, here kept.
+    Of each map the best 1000 pairs of a box and a class enter NMS (nms_pre), so that heads must come as a list of
+    levels. Default boxes equal to 1 ulp of a box's largest coordinate.
     """
     ssd512 = side == 512
     boxes = DefaultBoxSpec.from_scales(
@@ -40,7 +40,14 @@ def _mmdet(name: str, side: int, sizes: Sequence[float]) -> Preset:
     )
     limit = math.log(1000 / 16)
     postprocess = PostprocessSpec(
-        background=-1, score_threshold=0.02, top_k=None, keep_top_k=200, clip="before_nms", rescale="before_nms"
+        background=-1,
+        score_threshold=0.02,
+        top_k=1000,
+        top_k_scope="level",
+        min_box_size=0,
+        keep_top_k=200,
+        clip="before_nms",
+        rescale="before_nms",
     )
     return Preset(
         name,

@@ -1,10 +1,12 @@
-"""TensorFlow's object detection API, and TFLite's op for its models."""
+"""TensorFlow's object detection API, and what runs its models: TFLite's op and TF.js' coco-ssd."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 from ..specs import BoxCoderSpec, DefaultBoxSpec, MatcherSpec, PostprocessSpec
 from ._preset import Preset
@@ -50,16 +52,17 @@ def _ssdlite_mobilenet_v2(name: str) -> Preset:
     return _preset(name, postprocess)
 
 
-def _tflite_ssd_mobilenet(name: str) -> Preset:
-    """TFLite_Detection_PostProcess with use_regular_nms and export_tflite_ssd_graph.py's other defaults.
+def _tflite(name: str, class_mode: Literal["agnostic", "per_class"]) -> Preset:
+    """TFLite_Detection_PostProcess with the defaults of export_tflite_ssd_graph.py, of which use_regular_nms is one.
 
-    A score equal to the threshold is in, and boxes are not clipped. The op's default, one NMS over all classes, no
-    PostprocessSpec can say: docs/dialects.md shows how to compose it. Training is TensorFlow's; the loss is None.
+    Without it a box has one class, and one NMS runs over all. A score equal to the threshold is in, and boxes are not
+    clipped. Training is TensorFlow's; the loss is None.
     """
     postprocess = PostprocessSpec(
         activation="sigmoid",
         score_threshold=1e-8,
         score_inclusive=True,
+        class_mode=class_mode,
         top_k=None,
         iou_threshold=0.6,
         keep_top_k=10,
@@ -67,7 +70,26 @@ def _tflite_ssd_mobilenet(name: str) -> Preset:
     return _preset(name, postprocess)
 
 
+def _tfjs_coco_ssd(name: str) -> Preset:
+    """@tensorflow-models/coco-ssd: one class a box, one NMS over all, which an equal IoU suppresses.
+
+    Its one minScore is the threshold of scores, which must exceed it, and of IoUs. Anchors, training: TensorFlow's.
+    """
+    postprocess = PostprocessSpec(
+        activation="sigmoid",
+        score_threshold=0.5,
+        class_mode="agnostic",
+        top_k=None,
+        iou_threshold=0.5,
+        iou_inclusive=True,
+        keep_top_k=20,
+    )
+    return _preset(name, postprocess)
+
+
 PRESETS: dict[str, Callable[[str], Preset]] = {
     "tf_ssdlite_mobilenet_v2": _ssdlite_mobilenet_v2,
-    "tflite_ssd_mobilenet": _tflite_ssd_mobilenet,
+    "tflite_ssd_mobilenet": partial(_tflite, class_mode="agnostic"),
+    "tflite_ssd_mobilenet_regular": partial(_tflite, class_mode="per_class"),
+    "tfjs_coco_ssd": _tfjs_coco_ssd,
 }

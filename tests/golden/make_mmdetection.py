@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import torchvision
-from recording import record, save
+from recording import dialect_inputs, record, save
 
 CONFIGS = {
     "mmdet_ssd300_coco": "ssd/ssd300_coco.py",
@@ -27,7 +27,7 @@ def main(out: str | None = None) -> None:
     torch.set_num_threads(1)
     sys.modules["mmcv._ext"] = CompiledOps("mmcv._ext")
     import mmdet
-    from mmengine.config import Config
+    from mmengine.config import Config, ConfigDict
     from mmengine.registry import init_default_scope
     from mmengine.structures import InstanceData
 
@@ -73,9 +73,16 @@ def main(out: str | None = None) -> None:
             losses = head.loss_by_feat(to_maps(logits), to_maps(deltas), instances, [meta] * len(truths))
             return sum(losses["loss_bbox"]), sum(losses["loss_cls"])
 
-        def detect(logits, deltas, head=head, meta=meta, to_maps=to_maps):
-            found = head.predict_by_feat(to_maps(logits), to_maps(deltas), batch_img_metas=[meta] * 2, rescale=True)
+        def detect(logits, deltas, head=head, meta=meta, to_maps=to_maps, cfg=None):
+            found = head.predict_by_feat(
+                to_maps(logits), to_maps(deltas), batch_img_metas=[meta] * 2, cfg=cfg, rescale=True
+            )
             return [{"boxes": x.bboxes, "scores": x.scores, "labels": x.labels} for x in found]
+
+        def crowded(logits, deltas, head=head, detect=detect):
+            """More candidates than nms_pre on the larger maps, and all that NMS keeps of them."""
+            logits[..., : head.num_classes] += dialect_inputs.CROWDED
+            return detect(logits, deltas, cfg=ConfigDict(head.test_cfg, max_per_img=dialect_inputs.ALL))
 
         def exact(logits, boxes, truths, head=head):
             instances = InstanceData(priors=boxes), InstanceData(bboxes=truths, labels=torch.arange(len(truths)))
@@ -89,10 +96,11 @@ def main(out: str | None = None) -> None:
             decode,
             loss,
             detect if name == "mmdet_ssd300_voc" else None,  # one code for all
+            more={"crowded": crowded} if name == "mmdet_ssd300_voc" else None,
             exact=exact,
             unit=1,
             background=background,
-            floor=-11.5,  # few enough candidates for nms_pre, 1000 a map
+            floor=-11.5,  # fewer candidates than nms_pre, 1000 a map
         )
         save("mmdetection", out, name, arrays)
 
