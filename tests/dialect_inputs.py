@@ -101,6 +101,29 @@ def exact_scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.concatenate((np.zeros_like(logits), logits), 2), boxes, boxes[::3].copy()
 
 
+def bipartite_scene() -> tuple[np.ndarray, np.ndarray]:
+    """(boxes [8, 4], ground truths [8, 4]) that bipartite matching tells from others; unit boxes, two apart.
+
+    IoUs just below and above 1e-6 (boxes 0 and 1), two equal boxes of which one is taken (2 and 3), two equal ground
+    truths of which one goes elsewhere (4 and 5), a ground truth that loses its box to a better one (6 and 7), and
+    another that overlaps nothing. All of it is exact in float32.
+    """
+    left = np.array([0, 2, 4, 4, 6, 6.75, 8, 8.875])
+    boxes = np.stack((left, 0 * left, left + 1, 0 * left + 1), 1)
+    tiny = 2.0**-10
+    truths = [
+        (0, 0, tiny, tiny),
+        (2, 0, 2 + 2 * tiny, tiny),
+        (4, 0, 4.5, 0.5),
+        (6, 0, 7, 0.5),
+        (6, 0, 7, 0.5),
+        (8.125, 0, 9, 1),
+        (8, 0, 9, 1),
+        (20, 0, 21, 1),
+    ]
+    return boxes.astype(np.float32), np.array(truths, np.float32)
+
+
 def sampled_rows(num_rows: int) -> np.ndarray:
     """Rows whose decoded boxes a golden file holds: all that ask for large sizes, and as many others."""
     rows = np.arange(num_rows)

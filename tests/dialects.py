@@ -97,4 +97,12 @@ MMDETECTION = (
     Dialect("mmdet_ssd512_coco", "mmdetection", 81, 1, 7, **_MMDET),
 )
 TENSORFLOW = (Dialect("tf_ssdlite_mobilenet_v2", "tensorflow", 91, 2, 5),)
-ALL = PORTS + MMDETECTION + TENSORFLOW
+CAFFE = (
+    Dialect("caffe_ssd300_voc", "caffe", 21, 1, 9),
+    Dialect("caffe_ssd300_coco", "caffe", 81, 1, 16),
+    Dialect("caffe_ssd512_voc", "caffe", 21, 0, 2),
+    Dialect("caffe_ssd512_coco", "caffe", 81, 0, 2),
+    Dialect("caffe_mobilenet_ssd_voc", "caffe", 21, 1, 7, options={"floor": -6.5}),
+    Dialect("opencv_res10", "caffe", 2, 1, 9),
+)
+ALL = PORTS + MMDETECTION + TENSORFLOW + CAFFE

@@ -1,7 +1,4 @@
-"""weiliu89/caffe (branch ssd) and what runs its models: default boxes and postprocess as OpenCV's DNN module has them.
-
-The matching and the loss follow Caffe's source: bipartite first, then by threshold; no other program ran them.
-"""
+"""weiliu89/caffe (branch ssd), as its layers compute it, and what runs its models: OpenCV's DNN module."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ def _caffe(name: str, default_boxes: DefaultBoxSpec, postprocess: PostprocessSpe
 
 
 def _ssd300(name: str, sizes: Sequence[float], maps: tuple[int, ...] = SSD300_MAPS) -> Preset:
-    """SSD300 of examples/ssd. Default boxes bit-equal to OpenCV's PriorBox."""
+    """SSD300 of examples/ssd."""
     boxes = DefaultBoxSpec.from_min_max(
         (300, 300),
         maps,
@@ -43,7 +40,8 @@ def _ssd300(name: str, sizes: Sequence[float], maps: tuple[int, ...] = SSD300_MA
 
 
 def _ssd512(name: str, sizes: Sequence[float]) -> Preset:
-    """SSD512, whose sizes are no whole pixels. Default boxes bit-equal to OpenCV's PriorBox."""
+    """SSD512, whose sizes Caffe's PriorBox cuts to whole pixels; OpenCV's does not."""
+    sizes = [int(size) for size in sizes]
     boxes = DefaultBoxSpec.from_min_max(
         (512, 512),
         SSD512_MAPS,
