@@ -7,7 +7,6 @@ from pathlib import Path
 
 import dialects
 import pytest
-import test_presets_caffe
 import test_presets_tensorflow
 import test_presets_torchvision
 
@@ -16,7 +15,6 @@ import ssd_fast
 DOCUMENT = Path(__file__).parents[1] / "docs" / "dialects.md"
 COMPARED = {
     *(dialect.name for dialect in dialects.ALL),
-    *test_presets_caffe.BOXES,
     *test_presets_torchvision.MODELS,
     *test_presets_tensorflow.PRESETS,
 }

@@ -1,4 +1,4 @@
-"""Runs OpenCV's PriorBox and DetectionOutput layers on `dialect_inputs`: tests/golden/caffe_opencv/*.npz.
+"""Runs OpenCV's DetectionOutput layer on `dialect_inputs`: tests/golden/caffe_opencv/*.npz.
 
 python tests/golden/make_caffe_opencv.py [OUT]     (OpenCV: SOURCES.md)
 
@@ -18,15 +18,6 @@ sys.path.insert(0, str(HERE.parent))
 
 import dialect_inputs  # noqa: E402
 
-SSD512_COCO = [
-    (64, 20.48, 51.2, (2,), 8),
-    (32, 51.2, 133.12, (2, 3), 16),
-    (16, 133.12, 215.04, (2, 3), 32),
-    (8, 215.04, 296.96, (2, 3), 64),
-    (4, 296.96, 378.88, (2, 3), 128),
-    (2, 378.88, 460.8, (2,), 256),
-    (1, 460.8, 542.72, (2,), 512),
-]
 DETECTION = {  # confidence threshold, top_k, keep_top_k, and the floor of head_outputs
     "caffe_ssd300_voc": ("ssd300_vgg_voc", 0.01, 400, 200, -10.5),
     "caffe_mobilenet_ssd_voc": ("mobilenet_ssd_voc", 0.25, 100, 100, -6.5),
@@ -38,7 +29,6 @@ def main(out: str | None = None) -> None:
     cv2.setNumThreads(1)
     folder = Path(out) if out else HERE / "caffe_opencv"
     folder.mkdir(exist_ok=True)
-    np.savez_compressed(folder / "caffe_ssd512_coco.npz", boxes_xyxy=prior_boxes(512, SSD512_COCO).T)
     for name, (prior_box, threshold, top_k, keep_top_k, floor) in DETECTION.items():
         with np.load(HERE / "priorbox_opencv" / f"{prior_box}.npz") as arrays:
             boxes = arrays["prior_corners_norm"]  # by the PriorBox layer, too
@@ -55,23 +45,6 @@ def main(out: str | None = None) -> None:
         rows = detection_output(boxes, softmax(logits[0]), np.zeros_like(boxes), 0.5, 1000, 1000, threshold_nms=0.5)
         found["exact_scores"] = -np.sort(-rows[rows[:, 2] > 0, 2])
         np.savez_compressed(folder / f"{name}.npz", **found)
-
-
-def prior_boxes(side: int, levels: list[tuple[int, float, float, tuple[int, ...], int]]) -> np.ndarray:
-    """[P, 4] normalised corners."""
-    text, tops = network_input("data", (1, 3, side, side)), ""
-    for i, (cells, smallest, largest, ratios, step) in enumerate(levels):
-        shapes = "".join(f" aspect_ratio: {ratio}" for ratio in ratios)
-        text += network_input(f"map{i}", (1, 1, cells, cells))
-        text += (
-            f'layer {{ name: "prior{i}" type: "PriorBox" bottom: "map{i}" bottom: "data" top: "prior{i}" '
-            f"prior_box_param {{ min_size: {smallest} max_size: {largest}{shapes} flip: true clip: false step: {step} "
-            "variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2 offset: 0.5 } }\n"
-        )
-        tops += f' bottom: "prior{i}"'
-    text += f'layer {{ name: "all" type: "Concat"{tops} top: "all" concat_param {{ axis: 2 }} }}\n'
-    inputs = {"data": (1, 3, side, side)} | {f"map{i}": (1, 1, level[0], level[0]) for i, level in enumerate(levels)}
-    return run(text, {name: np.zeros(shape, np.float32) for name, shape in inputs.items()})[0, 0].reshape(-1, 4)
 
 
 def detection_output(
