@@ -152,7 +152,7 @@ def test_rejected_matcher(backend):
         ),
         (
             {"rule": "bipartite", "negative_threshold": 0.4},
-            r'negative_threshold: expected None with rule "bipartite" \(no original has both\), got 0.4',
+            r'negative_threshold: expected None with rule "bipartite" \(no preset has both\), got 0.4',
         ),
         *(
             ({"ignored_coverage": value}, rf"ignored_coverage: expected a number in \(0, 1\], got {value}")

@@ -98,7 +98,8 @@ class DefaultBoxSpec:
     ) -> DefaultBoxSpec:
         """Caffe's PriorBox: min, sqrt(min * max), then each aspect ratio and its inverse, sizes in pixels.
 
-        Computed in float32 in OpenCV's order, so that default_boxes equals its PriorBox bit for bit.
+        Computed in float32 in OpenCV's order, so that default_boxes equals its PriorBox bit for bit. Caffe's, which
+        cuts sizes to whole pixels, it equals to 1 ulp if they are whole.
         Source: weiliu89/caffe (ssd branch), opencv dnn PriorBox.
         """
         levels = []

@@ -54,7 +54,7 @@ class MatcherSpec:
         if negative is not None:
             ok = is_finite(negative) and 0 <= negative <= positive
             require(ok, name, "negative_threshold", "a number in [0, positive_threshold]", negative)
-            expected = 'None with rule "bipartite" (no original has both)'
+            expected = 'None with rule "bipartite" (no preset has both)'
             require(self.rule != "bipartite", name, "negative_threshold", expected, negative)
         if minimum is not None:
             require(is_finite(minimum) and minimum >= 0, name, "minimum_forced_iou", "a number >= 0", minimum)
