@@ -2,6 +2,7 @@
 
 from .preprocessing import Preprocessing
 from .registry import list_networks, make_network
+from .ssd300_resnet50 import SSD300ResNet50, ssd300_resnet50
 from .ssd300_vgg16 import SSD300VGG16, ssd300_vgg16
 from .ssd512_vgg16 import SSD512VGG16, ssd512_vgg16
 from .ssd_tiny import SSDTiny, ssd_tiny
@@ -10,6 +11,7 @@ from .ssdlite320_mobilenet_v3_large import SSDLite320MobileNetV3Large, ssdlite32
 from .weights import load_network, load_weights, save_weights
 
 __all__ = [
+    "SSD300ResNet50",
     "SSD300VGG16",
     "SSD512VGG16",
     "Preprocessing",
@@ -21,6 +23,7 @@ __all__ = [
     "load_weights",
     "make_network",
     "save_weights",
+    "ssd300_resnet50",
     "ssd300_vgg16",
     "ssd512_vgg16",
     "ssd_tiny",

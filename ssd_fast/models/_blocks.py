@@ -1,4 +1,4 @@
-"""What the networks share: the interface of an SSD network, and convolutions with TensorFlow's padding."""
+"""What the networks share: the interface of an SSD network, its heads, and convolutions with TensorFlow's padding."""
 
 from __future__ import annotations
 
@@ -65,6 +65,20 @@ class SSDNetwork(nn.Module):
 def flatten_maps(maps: Sequence[Tensor], columns: int) -> Tensor:
     """Head maps [N, A * columns, h, w] -> rows [N, P, columns], P the sum of h * w * A over the maps."""
     return torch.cat([head_map.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, columns)) for head_map in maps], dim=1)
+
+
+class HeadConvs(nn.Module):
+    """One 3x3 convolution a map, `columns` channels a default box."""
+
+    def __init__(self, feature_channels: Sequence[int], boxes_per_cell: Sequence[int], columns: int) -> None:
+        super().__init__()
+        self.module_list = nn.ModuleList(
+            nn.Conv2d(channels, boxes * columns, 3, padding=1)
+            for channels, boxes in zip(feature_channels, boxes_per_cell, strict=True)
+        )
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        return [conv(feature) for conv, feature in zip(self.module_list, features, strict=True)]
 
 
 class SameConv2d(nn.Conv2d):

@@ -13,14 +13,15 @@ from ._blocks import SSDNetwork
 
 __all__ = ["adopt_dialect", "recognize"]
 
-_VGG_HEAD = "head.classification_head.module_list"
+_CLASS_HEAD = "head.classification_head.module_list"
 
-# The bias of a class head that only this network has, and the boxes a cell carries there. The first that fits counts.
+# Tensors that tell a network from those below it, the bias of a class head first, and the boxes a cell carries there.
 _FEATURES = (
-    ("ssdlite300_mobilenet_v2", "class_heads.0.predict.bias", 3),
-    ("ssdlite320_mobilenet_v3_large", f"{_VGG_HEAD}.0.1.bias", 6),
-    ("ssd512_vgg16", f"{_VGG_HEAD}.6.bias", 4),
-    ("ssd300_vgg16", f"{_VGG_HEAD}.0.bias", 4),
+    ("ssdlite300_mobilenet_v2", ("class_heads.0.predict.bias",), 3),
+    ("ssdlite320_mobilenet_v3_large", (f"{_CLASS_HEAD}.0.1.bias",), 6),
+    ("ssd300_resnet50", (f"{_CLASS_HEAD}.0.bias", "backbone.layer1.0.conv1.weight"), 4),
+    ("ssd512_vgg16", (f"{_CLASS_HEAD}.6.bias",), 4),
+    ("ssd300_vgg16", (f"{_CLASS_HEAD}.0.bias",), 4),
 )
 _LAST_STRIDE = "backbone.features.1.0.3.0.weight"  # [80, ...] with MobileNetV3's reduced tail, else [160, ...]
 
@@ -44,9 +45,9 @@ _CAFFE_MEAN, _MMDETECTION_MEAN = (123.0, 117.0, 104.0), (123.675, 116.28, 103.53
 
 def recognize(tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
     """The arguments of `make_network` for a network with these tensors, or None if no network has them."""
-    for name, class_bias, boxes_per_cell in _FEATURES:
-        if class_bias in tensors:
-            columns = tensors[class_bias].numel() // boxes_per_cell
+    for name, features, boxes_per_cell in _FEATURES:
+        if all(feature in tensors for feature in features):
+            columns = tensors[features[0]].numel() // boxes_per_cell
             network: dict[str, Any] = {"name": name, "num_classes": max(2, columns)}
             if "backbone.conv4_3_norm.weight" in tensors:
                 network["conv4_3_norm"] = "batch_norm"
@@ -60,10 +61,11 @@ def adopt_dialect(network: SSDNetwork, layout: str) -> None:
     """Gives a network that is to hold another project's weights that project's preset and normalisation.
 
     mmdetection's preset is changed in one point: its background is the last class column there, the first here.
+    NVIDIA's network has its project's preset and normalisation from the start.
 
     Raises: ValueError: the project has no such network, or several presets for it and none for so many classes.
     """
-    if layout == "own":
+    if layout == "own" or (layout, network.name) == ("nvidia", "ssd300_resnet50"):
         return
     presets = _PRESETS.get((layout, network.name), {})
     name = presets.get(None) or presets.get(network.num_classes)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ._blocks import SSDNetwork
+from ._blocks import HeadConvs, SSDNetwork
 from .preprocessing import Preprocessing
 
 CONV4_3_NORMS = ("l2_norm", "batch_norm")
@@ -65,20 +65,6 @@ class VGG16Features(nn.Module):
         if hasattr(self, "scale_weight"):
             return self.scale_weight.view(1, -1, 1, 1) * F.normalize(conv4_3)
         return self.conv4_3_norm(conv4_3)
-
-
-class HeadConvs(nn.Module):
-    """One 3x3 convolution a map, `columns` channels a default box."""
-
-    def __init__(self, feature_channels: Sequence[int], boxes_per_cell: Sequence[int], columns: int) -> None:
-        super().__init__()
-        self.module_list = nn.ModuleList(
-            nn.Conv2d(channels, boxes * columns, 3, padding=1)
-            for channels, boxes in zip(feature_channels, boxes_per_cell, strict=True)
-        )
-
-    def forward(self, features: list[Tensor]) -> list[Tensor]:
-        return [conv(feature) for conv, feature in zip(self.module_list, features, strict=True)]
 
 
 class VGG16Network(SSDNetwork):

@@ -5,8 +5,10 @@ amdegroot         amdegroot/ssd.pytorch: SSD300.
 lufficc           lufficc/SSD: SSD300 and SSD512.
 qfgaohao          qfgaohao/pytorch-ssd: vgg16-ssd, whose first map goes through a batch norm.
 mmdetection       open-mmlab/mmdetection from 2.14 on: SSD300 and SSD512. Its background is the last class column.
+nvidia            NVIDIA/DeepLearningExamples, PyTorch/Detection/SSD: SSD300 on ResNet-50. Its heads' channels run column
+                  of the box first, box of the cell second.
 
-All of them flatten in the order row, column, box of the cell, column of the box, so that heads move as they are but for
+All others flatten in the order row, column, box of the cell, column of the box, so that heads move as they are but for
 mmdetection's background. A wrapper's prefix "module." (torch's DataParallel) is dropped.
 """
 
@@ -14,12 +16,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from torch import Tensor
 
 __all__ = ["LAYOUTS", "convert", "detect"]
 
-LAYOUTS = ("own", "torchvision", "amdegroot", "lufficc", "qfgaohao", "mmdetection")
+LAYOUTS = ("own", "torchvision", "amdegroot", "lufficc", "qfgaohao", "mmdetection", "nvidia")
 
 _WRAPPER = "module."
 _BOX_HEAD, _CLASS_HEAD = "head.regression_head.module_list", "head.classification_head.module_list"
@@ -30,11 +33,11 @@ _MARKERS = {
     "lufficc": "backbone.vgg.0.weight",
     "qfgaohao": "base_net.0.weight",
     "mmdetection": "bbox_head.cls_convs.0.0.weight",
+    "nvidia": "feature_extractor.feature_extractor.0.weight",
 }
 
 # Files that are recognised and that no network of this package can take, by one of their tensors.
 _REFUSED = {
-    "feature_extractor.feature_extractor.0.weight": "NVIDIA's SSD300, whose ResNet this package has no network for",
     "bbox_head.cls_convs.0.weight": "mmdetection's before 2.14: convert it with its upgrade_ssd_version.py first",
     "base_net.0.0.weight": "qfgaohao's on a MobileNet, which this package has no network for",
     "box_head.predictor.cls_headers.0.conv.0.weight": "lufficc's SSDLite, which this package has no network for",
@@ -56,10 +59,10 @@ def detect(names: Iterable[str]) -> str:
 def convert(tensors: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
     """The tensors under this package's names and in its order; names that the layout does not know stay as they are.
 
-    Raises: ValueError: mmdetection's class heads without the box heads that tell how many boxes a cell carries.
+    Raises: ValueError: mmdetection's or NVIDIA's heads without the box heads that tell how many boxes a cell carries.
     """
     renamed = {_own_name(name.removeprefix(_WRAPPER), layout): tensor for name, tensor in tensors.items()}
-    return _background_first(renamed) if layout == "mmdetection" else renamed
+    return _reordered(renamed, _REORDERS[layout]) if layout in _REORDERS else renamed
 
 
 def _vgg(match: re.Match[str]) -> str:
@@ -84,6 +87,11 @@ def _extra_block(match: re.Match[str]) -> str:
 def _extra_convs(match: re.Match[str]) -> str:
     """The convolution of a block, its ReLU included."""
     return f"backbone.extra.{int(match[1]) + 1}.{2 * int(match[2])}.{match[3]}"
+
+
+def _resnet_stage(match: re.Match[str]) -> str:
+    """The stage of a flat list that begins with a convolution, a batch norm, a ReLU and a pooling."""
+    return f"backbone.layer{int(match[1]) - 3}.{match[2]}"
 
 
 _RULES: dict[str, tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = {
@@ -115,6 +123,14 @@ _RULES: dict[str, tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] 
         (r"bbox_head\.reg_convs\.(\d+)\.0\.(.+)", rf"{_BOX_HEAD}.\1.\2"),
         (r"bbox_head\.cls_convs\.(\d+)\.0\.(.+)", rf"{_CLASS_HEAD}.\1.\2"),
     ),
+    "nvidia": (
+        (r"feature_extractor\.feature_extractor\.0\.(.+)", r"backbone.conv1.\1"),
+        (r"feature_extractor\.feature_extractor\.1\.(.+)", r"backbone.bn1.\1"),
+        (r"feature_extractor\.feature_extractor\.(\d+)\.(.+)", _resnet_stage),
+        (r"additional_blocks\.(.+)", r"backbone.extra.\1"),
+        (r"loc\.(.+)", rf"{_BOX_HEAD}.\1"),
+        (r"conf\.(.+)", rf"{_CLASS_HEAD}.\1"),
+    ),
 }
 
 
@@ -125,14 +141,38 @@ def _own_name(name: str, layout: str) -> str:
     return name
 
 
-def _background_first(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Moves the last class column of every default box to the front, in the class heads' weights and biases."""
+class _Reorder(NamedTuple):
+    """What becomes of the channels of a layout's heads."""
+
+    heads: tuple[str, ...]  # prefixes of their own names
+    box_head: str  # as the file calls it
+    move: Callable[[Tensor, int], Tensor]  # a weight or bias and the boxes of a cell -> the same in our order
+
+
+def _background_first(head: Tensor, boxes_per_cell: int) -> Tensor:
+    """Moves the last column of every default box to the front."""
+    return head.unflatten(0, (boxes_per_cell, -1)).roll(1, dims=1).flatten(0, 1)
+
+
+def _box_first(head: Tensor, boxes_per_cell: int) -> Tensor:
+    """Channel c * A + a goes to a * C + c."""
+    return head.unflatten(0, (-1, boxes_per_cell)).transpose(0, 1).flatten(0, 1)
+
+
+_REORDERS = {
+    "mmdetection": _Reorder((_CLASS_HEAD,), "bbox_head.reg_convs", _background_first),
+    "nvidia": _Reorder((_CLASS_HEAD, _BOX_HEAD), "loc", _box_first),
+}
+
+
+def _reordered(tensors: dict[str, Tensor], reorder: _Reorder) -> dict[str, Tensor]:
+    """The tensors with the channels of the heads' weights and biases in our order."""
     moved = dict(tensors)
     for name, tensor in tensors.items():
-        if name.startswith(_CLASS_HEAD):
+        if name.startswith(reorder.heads):
             boxes = tensors.get(name.replace(_CLASS_HEAD, _BOX_HEAD))
             boxes_per_cell = boxes.shape[0] // 4 if boxes is not None and boxes.ndim else 0
             if boxes_per_cell == 0 or tensor.ndim == 0 or tensor.shape[0] % boxes_per_cell:
-                raise ValueError(f"bbox_head.reg_convs does not tell how many boxes a cell {name} has columns for")
-            moved[name] = tensor.unflatten(0, (boxes_per_cell, -1)).roll(1, dims=1).flatten(0, 1)
+                raise ValueError(f"{reorder.box_head} does not tell how many boxes a cell {name} has columns for")
+            moved[name] = reorder.move(tensor, boxes_per_cell)
     return moved

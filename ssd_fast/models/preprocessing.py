@@ -1,12 +1,15 @@
 """From photos of any size to the batch a network was trained on.
 
-Every network carries one `Preprocessing`: the input size, the rule of the bilinear resize and the normalisation. Two
-rules are in use. They read the source at places that lie half a source pixel minus half a target pixel apart:
+Every network carries one `Preprocessing`: the input size, the rule of the bilinear resize and the normalisation. Three
+rules are in use. The first and the last read the source at places that lie half a source pixel minus half a target
+pixel apart:
 
-half_pixel  source = (i + 0.5) * in / out - 0.5, no antialiasing: torch's `interpolate(align_corners=False)`, and so
-            torchvision's detection models, which normalise first and resize second.
-corner      source = i * in / out, the last row and column repeated: `tf.image.resize_images` of TensorFlow 1, and so
-            the TensorFlow object detection models, which resize first and normalise second.
+half_pixel   source = (i + 0.5) * in / out - 0.5, no antialiasing: torch's `interpolate(align_corners=False)`, and so
+             torchvision's detection models, which normalise first and resize second.
+antialiased  the same places, but where the image shrinks a mean of all pixels closer than in / out, the closest with
+             the most weight: Pillow's `resize`, which rounds to whole grey levels, and so NVIDIA's SSD300.
+corner       source = i * in / out, the last row and column repeated: `tf.image.resize_images` of TensorFlow 1, and so
+             the TensorFlow object detection models, which resize first and normalise second.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from torch import Tensor
 
 __all__ = ["Preprocessing", "resize_bilinear_corner"]
 
-_RULES = ("half_pixel", "corner")
+_RULES = ("half_pixel", "antialiased", "corner")
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,14 @@ class Preprocessing:
         size: (height, width) of the network's input, in pixels.
         mean, std: per RGB channel, in units of `pixel_range`.
         pixel_range: the value of a white pixel that `mean` and `std` are written for: 1.0 or 255.0.
-        rule: which pixels the bilinear resize reads, "half_pixel" or "corner"; see the module's text.
+        rule: which pixels the bilinear resize reads, "half_pixel", "antialiased" or "corner"; see the module's text.
     """
 
     size: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     pixel_range: float
-    rule: Literal["half_pixel", "corner"]
+    rule: Literal["half_pixel", "antialiased", "corner"]
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or any(length < 1 for length in self.size):
@@ -87,10 +90,11 @@ class Preprocessing:
         if images.shape[0] == 0:
             return torch.empty((0, 3, *self.size), device=images.device)
         white = 255.0 if images.dtype == torch.uint8 else 1.0
-        if self.rule == "half_pixel":
-            pixels = self._normalize(images.float(), white)
-            return F.interpolate(pixels, size=self.size, mode="bilinear", align_corners=False)
-        return self._normalize(resize_bilinear_corner(images, self.size), white)
+        if self.rule == "corner":
+            return self._normalize(resize_bilinear_corner(images, self.size), white)
+        pixels = self._normalize(images.float(), white)
+        antialias = self.rule == "antialiased"
+        return F.interpolate(pixels, size=self.size, mode="bilinear", align_corners=False, antialias=antialias)
 
     def _normalize(self, pixels: Tensor, white: float) -> Tensor:
         """float32 [N, 3, H, W] whose white is `white`, 1.0 or 255.0 -> normalised."""

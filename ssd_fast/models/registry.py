@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ._blocks import SSDNetwork
+from .ssd300_resnet50 import ssd300_resnet50
 from .ssd300_vgg16 import ssd300_vgg16
 from .ssd512_vgg16 import ssd512_vgg16
 from .ssd_tiny import ssd_tiny
@@ -16,7 +17,14 @@ __all__ = ["list_networks", "make_network"]
 
 _NETWORKS: dict[str, Callable[..., SSDNetwork]] = {
     make.__name__: make
-    for make in (ssdlite300_mobilenet_v2, ssdlite320_mobilenet_v3_large, ssd300_vgg16, ssd512_vgg16, ssd_tiny)
+    for make in (
+        ssdlite300_mobilenet_v2,
+        ssdlite320_mobilenet_v3_large,
+        ssd300_vgg16,
+        ssd512_vgg16,
+        ssd300_resnet50,
+        ssd_tiny,
+    )
 }
 
 

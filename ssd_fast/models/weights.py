@@ -39,7 +39,7 @@ def load_weights(
             path: a .safetensors file, or a .pth / .pt file of tensors, bare or under the key "model" or "state_dict".
                 Nothing in it is executed. Values are converted to each parameter's dtype and device.
             layout: the project whose names the file's tensors have: "own", "torchvision", "amdegroot", "lufficc",
-                "qfgaohao", "mmdetection" (see `ssd_fast.models.layouts`), or "auto" to find out.
+                "qfgaohao", "mmdetection", "nvidia" (see `ssd_fast.models.layouts`), or "auto" to find out.
             exclude: name prefixes of the network's parameters to leave as they are, such as "class_heads" to fine-tune
                 the shipped weights for other classes.
     Only tensors are taken: `model.preset` and `model.preprocessing` stay, and another project's may differ.

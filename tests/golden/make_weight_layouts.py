@@ -1,9 +1,10 @@
 """What other projects' SSD networks answer: `python tests/golden/make_weight_layouts.py PROJECT CHECKOUT`.
 
 PROJECT is a key of PROJECTS below, CHECKOUT its folder at the commit that SOURCES.md names. mmdetection's has its
-configs, and the packages mmdet, mmcv-lite and mmengine have to be installed. The network gets the weights of
-weight_recipes.py, which follow from the names and shapes in its state_dict, and the image of that module. Kept are the
-names and shapes, and a sample of the rows of its heads.
+configs, and the packages mmdet, mmcv-lite and mmengine have to be installed; NVIDIA's is the folder
+PyTorch/Detection/SSD. The network gets the weights of weight_recipes.py, which follow from the names and shapes in its
+state_dict, and the image of that module. Kept are the names and shapes, and a sample of the rows of its heads, in its
+order.
 """
 
 from __future__ import annotations
@@ -93,7 +94,30 @@ def mmdetection(checkout: Path) -> Networks:
         yield f"ssd{side}_vgg16", side, detector, heads
 
 
-PROJECTS = {"amdegroot": amdegroot, "lufficc": lufficc, "qfgaohao": qfgaohao, "mmdetection": mmdetection}
+def nvidia(checkout: Path) -> Networks:
+    import torchvision
+
+    resnet50 = torchvision.models.resnet.resnet50
+    torchvision.models.resnet.resnet50 = lambda **_: resnet50()  # a default argument, which would download weights
+    package = sys.modules["ssd"] = ModuleType("ssd")  # without __init__, whose entry points need more packages
+    package.__path__ = [str(checkout / "ssd")]
+    from ssd.model import SSD300
+
+    def heads(image: Tensor) -> tuple[Tensor, Tensor]:
+        bbox_regression, cls_logits = network(image)
+        return bbox_regression.transpose(1, 2), cls_logits.transpose(1, 2)
+
+    network = SSD300()
+    yield "ssd300_resnet50", 300, network, heads
+
+
+PROJECTS = {
+    "amdegroot": amdegroot,
+    "lufficc": lufficc,
+    "qfgaohao": qfgaohao,
+    "mmdetection": mmdetection,
+    "nvidia": nvidia,
+}
 
 
 class _NoOps(ModuleType):

@@ -1,0 +1,80 @@
+"""SSD300 on ResNet-50, the network of NVIDIA's DeepLearningExamples, whose checkpoints `load_weights` reads.
+
+Source: NVIDIA/DeepLearningExamples, PyTorch/Detection/SSD.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torch import Tensor, nn
+
+from ..presets import Preset
+from ..presets import preset as named_preset
+from ._blocks import HeadConvs, SSDNetwork
+from ._resnet50 import CHANNELS, ResNet50Features
+from .preprocessing import Preprocessing
+
+__all__ = ["SSD300ResNet50", "ssd300_resnet50"]
+
+_BOXES_PER_CELL = (4, 6, 6, 6, 4, 4)
+
+
+class SSD300ResNet50(SSDNetwork):
+    """300 x 300 images to 8732 default boxes on maps of 38, 19, 10, 5, 3 and 1 cells a side.
+
+    The box columns are (dx, dy, dw, dh); the class columns are logits of a softmax whose column 0 is the background.
+    The last map has one cell, of which a batch norm learns nothing: training takes batches of two images or more.
+    """
+
+    name = "ssd300_resnet50"
+    preprocessing = Preprocessing(
+        size=(300, 300), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), pixel_range=1.0, rule="antialiased"
+    )
+
+    def __init__(self, num_classes: int = 81) -> None:
+        super().__init__(num_classes, _preset())
+        self.backbone = ResNet50Features()
+        self.head = nn.ModuleDict(
+            {
+                "classification_head": HeadConvs(CHANNELS, _BOXES_PER_CELL, num_classes),
+                "regression_head": HeadConvs(CHANNELS, _BOXES_PER_CELL, 4),
+            }
+        )
+        _initialize(self)
+
+    def head_maps(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        features = self.backbone(images)
+        return self.head["regression_head"](features), self.head["classification_head"](features)
+
+
+def ssd300_resnet50(num_classes: int = 81) -> SSD300ResNet50:
+    """A new SSD300 ResNet-50, randomly initialised; `load_weights` fills it, also from NVIDIA's checkpoints.
+
+    To train from ImageNet's weights as the original does, put torchvision's in, whose last stage is left over:
+    `network.backbone.load_state_dict(torchvision.models.resnet50(weights="DEFAULT").state_dict(), strict=False)`.
+
+    Args:   num_classes: columns of cls_logits, background included; 81 is COCO's without its unused ids.
+    Raises: ValueError: fewer than 2 classes.
+    """
+    return SSD300ResNet50(num_classes)
+
+
+def _preset() -> Preset:
+    """nvidia_ssd300_coco, changed in two points: rows lie cell by cell, and channels box by box, as all networks' here."""
+    nvidia = named_preset("nvidia_ssd300_coco")
+    return dataclasses.replace(
+        nvidia,
+        default_boxes=dataclasses.replace(nvidia.default_boxes, row_order="HWA"),
+        postprocess=dataclasses.replace(nvidia.postprocess, row_order="HWA", channel_order="AC"),
+    )
+
+
+def _initialize(network: SSD300ResNet50) -> None:
+    """He's initialisation for ResNet's own convolutions, Xavier's for what SSD adds; the heads' biases are torch's."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            if name.startswith(("backbone.extra", "head")):
+                nn.init.xavier_uniform_(module.weight)
+            else:
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
