@@ -148,3 +148,9 @@ def head_maps(rows: Tensor, spec: DefaultBoxSpec, channel_order: str, row_order:
             level = level.transpose(1, 2)
         maps.append(level.flatten(1, 2).contiguous())
     return maps
+
+
+def nvidia_heads(rows: Tensor, spec: DefaultBoxSpec) -> Tensor:
+    """Rows [N, P, C] in the order H, W, A as NVIDIA's SSD300 returns them: [N, C, P] in the order A, H, W."""
+    columns = rows.shape[2]
+    return torch.cat([m.unflatten(1, (columns, -1)).flatten(2) for m in head_maps(rows, spec, "CA", "HWA")], dim=2)

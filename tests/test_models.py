@@ -18,6 +18,7 @@ from ssd_fast.models import (
     load_weights,
     make_network,
     save_weights,
+    ssd300_resnet50,
     ssd300_vgg16,
     ssdlite300_mobilenet_v2,
     ssdlite320_mobilenet_v3_large,
@@ -90,6 +91,7 @@ def test_ssdlite300_heads_equal_the_unfolded_networks():
     ("make", "num_boxes", "maps", "boxes_per_cell"),
     [
         (ssd300_vgg16, 8732, (38, 19, 10, 5, 3, 1), (4, 6, 6, 6, 4, 4)),
+        (ssd300_resnet50, 8732, (38, 19, 10, 5, 3, 1), (4, 6, 6, 6, 4, 4)),
         (ssdlite300_mobilenet_v2, 1917, (19, 10, 5, 3, 2, 1), (3, 6, 6, 6, 6, 6)),
         (ssdlite320_mobilenet_v3_large, 3234, (20, 10, 5, 3, 2, 1), (6, 6, 6, 6, 6, 6)),
     ],
@@ -174,7 +176,7 @@ def test_half_precision_files_fill_float32_parameters(tmp_path):
         assert torch.equal(tensor, network.state_dict()[name].half().float())
 
 
-@pytest.mark.parametrize("make", [ssd300_vgg16, ssdlite300_mobilenet_v2])
+@pytest.mark.parametrize("make", [ssd300_vgg16, ssd300_resnet50, ssdlite300_mobilenet_v2])
 def test_networks_are_found_and_restored_from_their_files(make, tmp_path):
     network = make(3)
     save_weights(network, tmp_path / "mine.safetensors", classes=("background", "cup", "spoon"))

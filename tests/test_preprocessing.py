@@ -1,11 +1,13 @@
-"""Preprocessing against torchvision's transform, and against the TensorFlow rule worked by hand."""
+"""Preprocessing against torchvision's transform and Pillow, and against the TensorFlow rule worked by hand."""
 
 from __future__ import annotations
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 
-from ssd_fast.models import SSD300VGG16, Preprocessing, SSDLite300MobileNetV2
+from ssd_fast.models import SSD300VGG16, Preprocessing, SSD300ResNet50, SSDLite300MobileNetV2
 from ssd_fast.models.preprocessing import resize_bilinear_corner
 
 SIZES = [(300, 300), (37, 53), (300, 451), (720, 405), (1, 1), (2, 900)]
@@ -75,7 +77,22 @@ def test_ssd300_equals_torchvision(size):
         assert sizes.tolist() == [list(size)]
 
 
-@pytest.mark.parametrize("rule", [SSD300VGG16.preprocessing, SSDLite300MobileNetV2.preprocessing])
+@pytest.mark.parametrize("size", [*SIZES, (1200, 1800)])
+def test_ssd300_resnet50_equals_pillow(size):
+    """Pillow's resize, of which NVIDIA makes the network's input, but for its rounding of each axis to grey levels."""
+    image = random_image(size)
+    photo = PIL.Image.fromarray(image.permute(1, 2, 0).numpy())
+    resized = torch.from_numpy(np.array(photo.resize((300, 300), PIL.Image.Resampling.BILINEAR))).permute(2, 0, 1)
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    for given in (image, image.float() / 255):
+        grey_levels = (SSD300ResNet50.preprocessing([given])[0][0] * std + mean) * 255
+        torch.testing.assert_close(grey_levels, resized.float(), rtol=0, atol=1.0)
+
+
+RULES = [SSD300VGG16.preprocessing, SSD300ResNet50.preprocessing, SSDLite300MobileNetV2.preprocessing]
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_a_batch_equals_its_images(rule):
     images = [random_image(size, seed) for seed, size in enumerate([*SIZES, *SIZES[1:3]])]
     batch, sizes = rule(images)
@@ -85,7 +102,7 @@ def test_a_batch_equals_its_images(rule):
         torch.testing.assert_close(rule(image[None])[0][0], row, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("rule", [SSD300VGG16.preprocessing, SSDLite300MobileNetV2.preprocessing])
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 def test_floating_point_images_are_in_0_to_1(rule, dtype):
     image = (random_image((40, 60)) // 128 * 255)[None]  # 0 and 1 are exact in every dtype
@@ -95,7 +112,7 @@ def test_floating_point_images_are_in_0_to_1(rule, dtype):
     torch.testing.assert_close(from_floats, from_bytes, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("rule", [SSD300VGG16.preprocessing, SSDLite300MobileNetV2.preprocessing])
+@pytest.mark.parametrize("rule", RULES)
 def test_no_images_give_an_empty_batch(rule):
     for nothing in ([], torch.empty((0, 3, 20, 30), dtype=torch.uint8)):
         batch, sizes = rule(nothing)

@@ -74,7 +74,7 @@ def test_every_dialect_can_be_trained_with_either_loss(name):
         assert ssd_fast.SSDCriterion.from_preset(trained).loss is trained.loss
 
 
-@pytest.mark.parametrize("name", ["ssdlite300_mobilenet_v2", "ssd300_vgg16", "ssd512_vgg16"])
+@pytest.mark.parametrize("name", ["ssdlite300_mobilenet_v2", "ssd300_vgg16", "ssd512_vgg16", "ssd300_resnet50"])
 def test_boxes_have_the_unit_of_the_default_boxes(name, tmp_path):
     """Some networks' default boxes are shares of the image, some pixels: the trainer's match is the same."""
     with torch.device("meta"):

@@ -10,9 +10,17 @@ import numpy as np
 import pytest
 import torch
 import weight_recipes
+from inputs import nvidia_heads
 from safetensors.torch import save_file
 
-from ssd_fast.models import load_network, load_weights, save_weights, ssd300_vgg16, ssdlite320_mobilenet_v3_large
+from ssd_fast.models import (
+    list_networks,
+    load_network,
+    load_weights,
+    save_weights,
+    ssd300_vgg16,
+    ssdlite320_mobilenet_v3_large,
+)
 from ssd_fast.models._recognition import adopt_dialect
 from ssd_fast.models.layouts import LAYOUTS, convert, detect
 from ssd_fast.models.registry import make_network
@@ -24,7 +32,9 @@ NETWORKS = {
     "qfgaohao_ssd300_vgg16": "qfgaohao_vgg16",
     "mmdetection_ssd300_vgg16": "mmdet_ssd300_voc",
     "mmdetection_ssd512_vgg16": "mmdet_ssd512_voc",
+    "nvidia_ssd300_resnet50": "nvidia_ssd300_coco",
 }
+MEANS = {"mmdetection": (123.675, 116.28, 103.53), "nvidia": (0.485, 0.456, 0.406)}
 
 
 @pytest.mark.parametrize("case", NETWORKS)
@@ -38,6 +48,8 @@ def test_heads_equal_the_originals(case, tmp_path):
         torch.save({"meta": {"epoch": 24}, "state_dict": tensors}, path)
     elif layout == "lufficc":
         torch.save({"model": {f"module.{key}": tensor for key, tensor in tensors.items()}}, path)
+    elif layout == "nvidia":
+        weight_recipes.save_as_nvidia(tensors, path)
     elif layout == "qfgaohao":  # from before torch 0.4.1
         torch.save({key: tensor for key, tensor in tensors.items() if "num_batches" not in key}, path)
     else:
@@ -45,14 +57,17 @@ def test_heads_equal_the_originals(case, tmp_path):
         save_file(tensors, path)
 
     network, classes = load_network(path)
-    assert network.name == name and network.num_classes == 21 and classes is None
+    assert network.name == name and network.num_classes == (81 if layout == "nvidia" else 21) and classes is None
     assert network.preset.name == NETWORKS[case]
-    assert network.preprocessing.mean == ((123.675, 116.28, 103.53) if layout == "mmdetection" else (123, 117, 104))
+    assert network.preprocessing.mean == MEANS.get(layout, (123, 117, 104))
     bbox_regression, cls_logits = network.eval()(weight_recipes.image(network.preprocessing.size[0]))
 
     expected = torch.from_numpy(golden["cls_logits"])
     if layout == "mmdetection":  # whose background is the last column
         expected = torch.cat([expected[:, -1:], expected[:, :-1]], dim=1)
+    if layout == "nvidia":
+        spec = network.preset.default_boxes
+        bbox_regression, cls_logits = (nvidia_heads(x, spec).transpose(1, 2) for x in (bbox_regression, cls_logits))
     assert bbox_regression.shape[1] == golden["num_rows"] == network.preset.default_boxes.num_boxes
     for ours, theirs in ((bbox_regression, torch.from_numpy(golden["bbox_regression"])), (cls_logits, expected)):
         assert theirs.abs().max() > 5  # not an agreement of zeros
@@ -73,7 +88,7 @@ def test_layouts_are_told_apart(case):
 
 def test_own_names_are_no_other_layout():
     with torch.device("meta"):
-        for name in ("ssdlite300_mobilenet_v2", "ssd300_vgg16", "ssd512_vgg16", "ssdlite320_mobilenet_v3_large"):
+        for name in (name for name in list_networks() if name != "ssd_tiny"):
             tensors = make_network(name, 3).state_dict()
             assert detect(tensors) == "own"
             assert convert(tensors, "own") == convert(tensors, "torchvision") == tensors
@@ -82,7 +97,6 @@ def test_own_names_are_no_other_layout():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("module.feature_extractor.feature_extractor.0.weight", "NVIDIA.*ResNet"),
         ("bbox_head.cls_convs.0.weight", r"mmdetection.*upgrade_ssd_version\.py"),
         ("base_net.0.0.weight", "qfgaohao.*MobileNet"),
         ("box_head.predictor.cls_headers.0.conv.0.weight", "lufficc.*SSDLite"),
@@ -114,6 +128,25 @@ def test_mmdetections_background_comes_first():
         convert({"bbox_head.cls_convs.0.0.bias": torch.zeros(6)}, "mmdetection")
 
 
+def test_nvidias_channels_run_over_the_boxes_of_a_cell_last():
+    """Two default boxes a cell and three columns: c * 2 + a becomes a * 3 + c; the four offsets likewise."""
+    ours = convert(
+        {
+            "loc.0.bias": torch.tensor([1.0, 11.0, 2.0, 12.0, 3.0, 13.0, 4.0, 14.0]),
+            "loc.0.weight": torch.zeros(8, 1, 1, 1),
+            "conf.0.bias": torch.tensor([0.0, 10.0, 1.0, 11.0, 2.0, 12.0]),
+            "conf.0.weight": torch.tensor([0.0, 10.0, 1.0, 11.0, 2.0, 12.0]).view(6, 1, 1, 1),
+        },
+        "nvidia",
+    )
+    assert ours["head.regression_head.module_list.0.bias"].tolist() == [1, 2, 3, 4, 11, 12, 13, 14]
+    for kind in ("bias", "weight"):
+        columns = ours[f"head.classification_head.module_list.0.{kind}"].flatten().tolist()
+        assert columns == [0, 1, 2, 10, 11, 12], kind
+    with pytest.raises(ValueError, match=r"^loc does not tell how many boxes a cell head\.classification_head.*has"):
+        convert({"conf.0.bias": torch.zeros(6)}, "nvidia")
+
+
 @pytest.mark.parametrize(("layout", "background"), [("mmdetection", 0), ("lufficc", 0)])
 def test_the_preset_reads_the_background_where_the_weights_have_it(layout, background):
     with torch.device("meta"):
@@ -133,8 +166,9 @@ def test_default_boxes_that_a_file_does_not_tell_are_not_guessed():
         adopt_dialect(network, "amdegroot")
     with torch.device("meta"):
         network = make_network("ssd512_vgg16", 21)
-    with pytest.raises(ValueError, match=r"ssd512_vgg16 of qfgaohao.*no known preset"):
-        adopt_dialect(network, "qfgaohao")
+    for layout in ("qfgaohao", "nvidia"):
+        with pytest.raises(ValueError, match=rf"ssd512_vgg16 of {layout}.*no known preset"):
+            adopt_dialect(network, layout)
 
 
 @torch.no_grad()
@@ -176,5 +210,5 @@ def test_an_l2_norm_does_not_take_a_batch_norms_place(tmp_path):
 
 
 def test_layouts_are_documented():
-    assert LAYOUTS == ("own", "torchvision", "amdegroot", "lufficc", "qfgaohao", "mmdetection")
+    assert LAYOUTS == ("own", "torchvision", "amdegroot", "lufficc", "qfgaohao", "mmdetection", "nvidia")
     assert all(f'"{layout}"' in str(load_weights.__doc__) for layout in (*LAYOUTS, "auto"))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,13 +28,30 @@ def weight(name: str, shape: tuple[int, ...]) -> Tensor:
         low, high = -limit, limit
     elif name.endswith(_L2_NORM_SCALES):
         low, high = 10.0, 30.0
-    elif name.endswith(".bn3.weight"):  # of a ResNet's residual branch: the sums of 13 blocks are to keep their size too
+    elif name.endswith(".bn3.weight"):  # the end of a ResNet's branch: the sum over 13 blocks is to keep its size too
         low, high = 0.1, 0.3
     elif name.endswith((".weight", ".running_var")):
         low, high = 0.5, 1.5
     else:
         low, high = -0.3, 0.3
     return torch.from_numpy(low + (high - low) * _uniform(name, math.prod(shape))).view(shape)
+
+
+def save_as_nvidia(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """A checkpoint as the main.py of NVIDIA's SSD300 saves it."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.ones(1)
+    optimizer = torch.optim.SGD([parameter], lr=2.6e-3, momentum=0.9, weight_decay=0.0005)
+    optimizer.step()
+    checkpoint = {
+        "epoch": 65,
+        "iteration": 240_000,
+        "optimizer": optimizer.state_dict(),
+        "scheduler": torch.optim.lr_scheduler.MultiStepLR(optimizer, [43, 54], gamma=0.1).state_dict(),
+        "label_map": {0: "background", 1: "person"},
+        "model": dict(tensors),
+    }
+    torch.save(checkpoint, path)
 
 
 def image(side: int) -> Tensor:

@@ -11,10 +11,10 @@ from .ssdlite320_mobilenet_v3_large import SSDLite320MobileNetV3Large, ssdlite32
 from .weights import load_network, load_weights, save_weights
 
 __all__ = [
-    "SSD300ResNet50",
     "SSD300VGG16",
     "SSD512VGG16",
     "Preprocessing",
+    "SSD300ResNet50",
     "SSDLite300MobileNetV2",
     "SSDLite320MobileNetV3Large",
     "SSDTiny",

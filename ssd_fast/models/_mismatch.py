@@ -58,10 +58,10 @@ def _advice(given: Tensors, wanted: Tensors, found: Names, num_classes: int | No
             "The file's first map goes through a batch norm, the network's through an L2 norm, which cannot stand in "
             'for it: make the network with conv4_3_norm="batch_norm".'
         )
-    of_three_convs, of_deeper_stage = "backbone.layer1.0.conv3.weight", "backbone.layer3.6.conv1.weight"
-    if of_three_convs in wanted and "backbone.layer1.0.conv1.weight" in given:
-        if of_three_convs not in given or of_deeper_stage in given:
-            advice.append("The file's ResNet is none of 50 layers: this package has a network on ResNet-50 alone.")
+    third_conv, seventh_block = "backbone.layer1.0.conv3.weight", "backbone.layer3.6.conv1.weight"
+    has_resnet50 = third_conv in given and seventh_block not in given
+    if third_conv in wanted and "backbone.layer1.0.conv1.weight" in given and not has_resnet50:
+        advice.append("The file's ResNet is not ResNet-50, the only one that this package has a network on.")
     tail = "backbone.features.1.0.3.0.weight"
     if tail in reshaped and given[tail].shape[0] == 2 * wanted[tail].shape[0]:
         advice.append("The file's last bottlenecks have their full width: make the network with reduced_tail=False.")

@@ -5,10 +5,10 @@ amdegroot         amdegroot/ssd.pytorch: SSD300.
 lufficc           lufficc/SSD: SSD300 and SSD512.
 qfgaohao          qfgaohao/pytorch-ssd: vgg16-ssd, whose first map goes through a batch norm.
 mmdetection       open-mmlab/mmdetection from 2.14 on: SSD300 and SSD512. Its background is the last class column.
-nvidia            NVIDIA/DeepLearningExamples, PyTorch/Detection/SSD: SSD300 on ResNet-50. Its heads' channels run column
-                  of the box first, box of the cell second.
+nvidia            NVIDIA/DeepLearningExamples, PyTorch/Detection/SSD: SSD300 on ResNet-50. The channels of its
+                  heads are in the order column of the box, box of the cell.
 
-All others flatten in the order row, column, box of the cell, column of the box, so that heads move as they are but for
+The others flatten in the order row, column, box of the cell, column of the box, so that heads move as they are but for
 mmdetection's background. A wrapper's prefix "module." (torch's DataParallel) is dropped.
 """
 

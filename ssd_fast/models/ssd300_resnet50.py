@@ -61,7 +61,7 @@ def ssd300_resnet50(num_classes: int = 81) -> SSD300ResNet50:
 
 
 def _preset() -> Preset:
-    """nvidia_ssd300_coco, changed in two points: rows lie cell by cell, and channels box by box, as all networks' here."""
+    """nvidia_ssd300_coco, changed in two points: the order of rows and of channels is that of all networks here."""
     nvidia = named_preset("nvidia_ssd300_coco")
     return dataclasses.replace(
         nvidia,
