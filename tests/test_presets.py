@@ -17,7 +17,13 @@ import ssd_fast
 from ssd_fast import DefaultBoxSpec, PostprocessSpec, reference
 
 ALL = {dialect.name: dialect for dialect in dialects.ALL}
-DETECTED = [name for name, dialect in ALL.items() if "detected_scores_0" in dialect.golden]
+# What found them: the project's own code, or tf.image.combined_non_max_suppression.
+DETECTED = [
+    (name, prefix)
+    for name, dialect in ALL.items()
+    for prefix in ("detected", "combined")
+    if f"{prefix}_scores_0" in dialect.golden
+]
 
 
 @pytest.fixture(params=ALL)
@@ -150,10 +156,10 @@ def candidates(dialect: Dialect, logits: torch.Tensor) -> Candidates:
     return Candidates(boxes, logits.sigmoid() if sigmoid else logits.softmax(-1))
 
 
-@pytest.mark.parametrize("name", DETECTED)
-def test_postprocess(name):
+@pytest.mark.parametrize("name, prefix", DETECTED)
+def test_postprocess(name, prefix):
     dialect = ALL[name]
-    check_detections(dialect, dialect.preset.postprocess, "detected")
+    check_detections(dialect, dialect.preset.postprocess, prefix)
 
 
 @pytest.mark.parametrize("name", [name for name, dialect in ALL.items() if "all_scores_0" in dialect.golden])
@@ -190,7 +196,7 @@ def check_detections(
     assert min(len(image["scores"]) for image in expected) >= 100
     assert actual.counts.max() < dialect_inputs.ALL
     excused = assert_same_detections(actual, expected, limits(dialect, spec), candidates(dialect, logits)).excused
-    assert len(excused) <= 2
+    assert sum("comes before" not in text for text in excused) <= 2  # an order of equal scores: combined NMS has any
 
 
 def levels(rows: torch.Tensor, spec: DefaultBoxSpec) -> list[torch.Tensor]:

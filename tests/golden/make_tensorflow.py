@@ -80,11 +80,24 @@ def main(folder: str, out: str | None = None) -> None:
         scores = torch.from_numpy(np.array(tensorflow.sigmoid(tensorflow.constant(logits.numpy()))))
         return [suppress(decode(deltas[n]), scores[n, :, 1:], 1e-8, 0.6) for n in range(2)]
 
+    def combined(logits, deltas):
+        """tf.image's one op for all of it, which the API's exporter puts in (use_combined_nms), with the same limits."""
+        scores = tensorflow.sigmoid(tensorflow.constant(logits[..., 1:].numpy()))
+        boxes = np.stack([flip(decode(deltas[n])).numpy()[:, None] for n in range(2)])
+        found = tensorflow.image.combined_non_max_suppression(
+            boxes, scores, 100, 100, iou_threshold=0.6, score_threshold=1e-8, clip_boxes=True
+        )
+        arrays = [torch.from_numpy(np.array(x)) for x in found]
+        return [
+            {"boxes": flip(boxes)[:k], "scores": values[:k], "labels": labels[:k].long() + 1}
+            for boxes, values, labels, k in zip(*arrays, strict=True)
+        ]
+
     def exact(logits, default_boxes, truths):
         scores = torch.from_numpy(np.array(tensorflow.sigmoid(tensorflow.constant(logits[0, :, 1:].numpy()))))
         return match_boxes(truths, default_boxes), suppress(default_boxes, scores, 0.5, 0.5)["scores"]
 
-    arrays = record(300, COLUMNS, flip(yxyx), match, decode, None, detect, exact=exact)
+    arrays = record(300, COLUMNS, flip(yxyx), match, decode, None, detect, exact=exact, more={"combined": combined})
     save("tensorflow", out, "tf_ssdlite_mobilenet_v2", arrays)
 
 
