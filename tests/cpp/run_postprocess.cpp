@@ -283,6 +283,13 @@ void add_modes(Cases& cases) {
       p.images = 2;
       p.score_threshold = 0.3f;
     });
+    cases.add(name + "-list-overflows-rejects", one_map(3000), [=](Problem& p) {  // a quarter of the rows
+      p.class_mode = mode;
+      p.columns = 2;
+      p.background = -1;
+      p.sigmoid = true;
+      p.score_threshold = 0.4f;
+    });
   }
   for (const TopKScope scope : {TopKScope::level, TopKScope::image}) {
     base.top_k_scope = scope;
@@ -300,13 +307,12 @@ void add_modes(Cases& cases) {
     base.class_mode = ClassMode::per_class;
     cases.add(name + "-many", base, [](Problem& p) { p.top_k = 10000; });  // more than there are
     cases.add(name + "-nothing", base, [](Problem& p) { p.score_threshold = 2.0f; }, 0);
-    cases.add(name + "-lists-overflow", base, [](Problem& p) {  // of some classes, on some levels
-      p.maps = {{2, 20, 30}, {2, 10, 10}, {1, 3, 3}};
+    cases.add(name + "-lists-overflow", base, [](Problem& p) {  // the last level is the last to be rescanned
+      p.maps = {{1, 3, 3}, {2, 25, 30}, {2, 15, 10}};
       p.columns = 4;
       p.background = -1;
       p.images = 1;
-      p.logits = Logits::kTrained;
-      p.score_threshold = 0.01f;
+      p.score_threshold = 0.001f;
       p.top_k = 300;
     });
     cases.add(name + "-more-than-are-sorted-at-once", base, [](Problem& p) {

@@ -81,7 +81,7 @@ def main(folder: str, out: str | None = None) -> None:
         return [suppress(decode(deltas[n]), scores[n, :, 1:], 1e-8, 0.6) for n in range(2)]
 
     def combined(logits, deltas):
-        """tf.image's one op for all of it, which the API's exporter puts in (use_combined_nms), with the same limits."""
+        """tf.image's one op for all of it, which the API exports with use_combined_nms; the same limits."""
         scores = tensorflow.sigmoid(tensorflow.constant(logits[..., 1:].numpy()))
         boxes = np.stack([flip(decode(deltas[n])).numpy()[:, None] for n in range(2)])
         found = tensorflow.image.combined_non_max_suppression(
