@@ -314,6 +314,7 @@ void add_modes(Cases& cases) {
       p.images = 1;
       p.score_threshold = 0.001f;
       p.top_k = 300;
+      p.keep_top_k = 1000;
     });
     cases.add(name + "-more-than-are-sorted-at-once", base, [](Problem& p) {
       p.maps = {{2, 20, 30}, {2, 10, 10}};
