@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ._backend import cuda_status
-from .assets import COCO_CLASSES, asset_path
+from .assets import asset_path
 from .detections import Detections
 from .images import Image, as_image_tensors
 from .models._blocks import SSDNetwork
@@ -30,7 +30,8 @@ def load_detector(
     """A detector with trained weights, ready to call; nothing is downloaded.
 
     Args:    name_or_path: "ssdlite300_mobilenet_v2_coco", which ships with the package, or a weight file of any network
-                 of `ssd_fast.models`, which is recognised by its tensors.
+                 of `ssd_fast.models`, which is recognised by its tensors. The classes are called what `load_network`
+                 calls them, or by their numbers.
              device: where it runs; None: the current CUDA device if `cuda_status()` finds one available, else the CPU.
     Raises:  ValueError, FileNotFoundError: an unknown name, no such file, or a file that `load_weights` refuses.
     """
@@ -58,19 +59,22 @@ class Detector:
     ) -> None:
         """
         Args:   network: a network of `ssd_fast.models`, on its device.
-                classes: names of its columns, background included; None: COCO's if it has 91, else numbers.
+                classes: names of its columns, background included; None: "background", "class 1" and so on.
                 preset: None: the network's.
         Raises: ValueError: more or fewer names than columns.
         """
-        if classes is None:
-            numbers = ("background", *(f"class {column}" for column in range(1, network.num_classes)))
-            classes = COCO_CLASSES if network.num_classes == len(COCO_CLASSES) else numbers
-        if len(classes) != network.num_classes:
+        if classes is not None and len(classes) != network.num_classes:
             raise ValueError(f"Detector: classes: expected {network.num_classes} names, got {len(classes)}")
         self.network = network.eval()
-        self.classes = tuple(classes)
         self.preset = network.preset if preset is None else preset
+        self.classes = tuple(classes) if classes is not None else self._numbered_classes()
         self._default_boxes = default_boxes(self.preset.default_boxes, device=self.device)
+
+    def _numbered_classes(self) -> tuple[str, ...]:
+        background, columns = self.preset.postprocess.background, self.network.num_classes
+        return tuple(
+            "background" if background in (column, column - columns) else f"class {column}" for column in range(columns)
+        )
 
     @property
     def device(self) -> torch.device:

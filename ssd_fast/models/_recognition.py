@@ -1,17 +1,20 @@
-"""Which network a file's tensors are of, and how its heads are read, for files that do not say so themselves."""
+"""Which network a file's tensors are of, how its heads are read and what its columns are, where it does not say so."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from ..assets import COCO_CLASSES
 from ..presets import preset
 from ._blocks import SSDNetwork
 
-__all__ = ["adopt_dialect", "recognize"]
+__all__ = ["adopt_dialect", "published_classes", "recognize"]
 
 _CLASS_HEAD = "head.classification_head.module_list"
 
@@ -39,6 +42,13 @@ _PRESETS: dict[tuple[str, str], dict[int | None, str]] = {
     ("mmdetection", "ssd512_vgg16"): {21: "mmdet_ssd512_voc", 81: "mmdet_ssd512_coco"},
 }
 
+# Published files with COCO's 91 columns, by the first digits of their sha256, which torchvision has in its files' names.
+_COCO_FILES = {
+    "b556d3b4": "ssd300_vgg16_coco-b556d3b4.pth",
+    "a79551df": "ssdlite320_mobilenet_v3_large_coco-a79551df.pth",
+    "ebce7154": "ssdlite300_mobilenet_v2_coco.safetensors",
+}
+
 # What the projects subtract from RGB pixels of 0..255. All of them resize 8-bit images, and so round before they do.
 _CAFFE_MEAN, _MMDETECTION_MEAN = (123.0, 117.0, 104.0), (123.675, 116.28, 103.53)
 
@@ -55,6 +65,13 @@ def recognize(tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
                 network["reduced_tail"] = False
             return network
     return None
+
+
+def published_classes(path: Path, columns: int) -> tuple[str, ...] | None:
+    """COCO's names, if the file is one of the published ones, whatever it is called here; None for any other."""
+    if columns != len(COCO_CLASSES):
+        return None
+    return COCO_CLASSES if hashlib.sha256(path.read_bytes()).hexdigest()[:8] in _COCO_FILES else None
 
 
 def adopt_dialect(network: SSDNetwork, layout: str) -> None:

@@ -18,7 +18,7 @@ from ..presets import Preset
 from ..specs._plain import from_plain, to_plain
 from ._blocks import SSDNetwork
 from ._mismatch import differences, explanation
-from ._recognition import adopt_dialect, recognize
+from ._recognition import adopt_dialect, published_classes, recognize
 from .layouts import LAYOUTS, convert, detect
 from .preprocessing import Preprocessing
 from .registry import make_network
@@ -58,10 +58,11 @@ def load_weights(
 
 
 def load_network(path: str | Path) -> tuple[SSDNetwork, tuple[str, ...] | None]:
-    """The network that a file's tensors belong to, filled from it, and the class names saved with it, if any.
+    """The network that a file's tensors belong to, filled from it, and the names of its columns, None if unknown.
 
-    A file of save_weights says which network it is of and holds its preset. Any other is recognised by its tensors, and
-    one of another project gets that project's preset and normalisation.
+    A file of save_weights says which network it is of, and holds its preset and the names that it was given. Any other
+    is recognised by its tensors, and one of another project gets that project's preset and normalisation. The names are
+    COCO's for the file that ships with this package and for those that torchvision publishes.
 
     Args:   path: as for load_weights.
     Raises: as load_weights; ValueError also if no network of this package has such tensors, or if another project's
@@ -76,7 +77,7 @@ def load_network(path: str | Path) -> tuple[SSDNetwork, tuple[str, ...] | None]:
         tensors, layout = _converted(tensors, path, "auto")
         network = _recognised_network(tensors, layout, path)
     _fill(network, tensors, path, ())
-    return network, tuple(saved["classes"]) if "classes" in saved else None
+    return network, tuple(saved["classes"]) if "classes" in saved else published_classes(path, network.num_classes)
 
 
 def save_weights(model: nn.Module, path: str | Path, *, classes: Sequence[str] | None = None) -> None:
