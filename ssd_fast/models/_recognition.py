@@ -42,7 +42,7 @@ _PRESETS: dict[tuple[str, str], dict[int | None, str]] = {
     ("mmdetection", "ssd512_vgg16"): {21: "mmdet_ssd512_voc", 81: "mmdet_ssd512_coco"},
 }
 
-# Published files with COCO's 91 columns, by the first digits of their sha256, which torchvision has in its files' names.
+# Published files with COCO's 91 columns, by how their sha256 begins: what the names of torchvision's files end with.
 _COCO_FILES = {
     "b556d3b4": "ssd300_vgg16_coco-b556d3b4.pth",
     "a79551df": "ssdlite320_mobilenet_v3_large_coco-a79551df.pth",
