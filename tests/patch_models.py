@@ -1,4 +1,4 @@
-"""Small SSDs of torchvision's, and what tests of the patched ones compare."""
+"""torchvision's SSDs, small ones of the same class, and what tests of the patched ones compare."""
 
 from __future__ import annotations
 
@@ -7,11 +7,23 @@ from collections import OrderedDict
 import torch
 from comparators import Limits
 from torch import Tensor, nn
+from torchvision.models.detection import ssd300_vgg16, ssdlite320_mobilenet_v3_large
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
 
 SIDE, COLUMNS = 64, 5
+
+MODELS = {
+    "ssd300": (ssd300_vgg16, (38, 19, 10, 5, 3, 1), 300),
+    "ssdlite320": (ssdlite320_mobilenet_v3_large, (20, 10, 5, 3, 2, 1), 320),
+}
+
+
+def make_known(name: str) -> tuple[SSD, tuple[int, ...], int]:
+    """One of MODELS, untrained, of 91 columns: the model, the sides of its feature maps and of its input."""
+    make, maps, side = MODELS[name]
+    return make(weights=None, weights_backbone=None).eval(), maps, side
 
 
 class TinyBackbone(nn.Module):
@@ -36,6 +48,30 @@ def tiny_ssd(cls: type[SSD] = SSD) -> SSD:
         for parameter in model.head.parameters():
             parameter.mul_(8)
     return model
+
+
+def seem_trained(model: SSD, batch: list[Tensor], candidates: int = 160) -> None:
+    """Gives untrained heads logits that differ from cell to cell, and on each image so many candidates or more."""
+    transformed, _ = model.transform(batch)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.train().momentum = 1.0
+        tensors = transformed.tensors.repeat(2 if len(batch) == 1 else 1, 1, 1, 1)  # batch norm needs two values
+        cls_logits = model.head(list(model.backbone(tensors).values()))["cls_logits"]
+        model.eval()
+        gain = 2 / cls_logits.std().item()
+        low, high = 0.0, 50.0
+        for _ in range(30):
+            middle = (low + high) / 2
+            shifted = cls_logits * gain
+            shifted[..., 0] += middle
+            many = (shifted.softmax(-1)[..., 1:] > model.score_thresh).sum((1, 2)).min() > candidates
+            low, high = (middle, high) if many else (low, middle)
+        for module in model.head.classification_head.module_list:
+            last = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)][-1]
+            last.weight.mul_(gain)
+            last.bias.mul_(gain)[:: cls_logits.shape[-1]].add_(high)
 
 
 def images(*sizes: tuple[int, int], seed: int = 1) -> list[Tensor]:

@@ -10,16 +10,17 @@ from checks import one_thread
 from comparators import Candidates, assert_same_detections
 from patch_models import (
     COLUMNS,
+    MODELS,
     SIDE,
     anchors_of,
     assert_same_dicts,
     head_outputs,
     images,
     limits,
+    make_known,
+    seem_trained,
     tiny_ssd,
 )
-from torch import Tensor, nn
-from torchvision.models.detection import ssd300_vgg16, ssdlite320_mobilenet_v3_large
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.ssd import SSD
 
@@ -32,16 +33,9 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
-MODELS = {
-    "ssd300": (ssd300_vgg16, (38, 19, 10, 5, 3, 1), 300),
-    "ssdlite320": (ssdlite320_mobilenet_v3_large, (20, 10, 5, 3, 2, 1), 320),
-}
-
-
 @pytest.fixture(scope="module", params=list(MODELS))
 def known(request) -> tuple[SSD, tuple[int, ...], int]:
-    make, maps, side = MODELS[request.param]
-    return make(weights=None, weights_backbone=None).eval(), maps, side
+    return make_known(request.param)
 
 
 @pytest.mark.parametrize("columns", [21, 91])
@@ -68,30 +62,6 @@ def test_equals_torchvision_on_its_models(known, columns, n, density):
     assert len(comparison.excused) <= 4 * n, comparison.excused
     assert sum(len(image["scores"]) for image in actual) > 30 * n
     assert all(image["labels"].dtype == torch.int64 for image in actual)
-
-
-def seem_trained(model: SSD, batch: list[Tensor], candidates: int = 160) -> None:
-    """Gives untrained heads logits that differ from cell to cell, and on each image so many candidates or more."""
-    transformed, _ = model.transform(batch)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.train().momentum = 1.0
-        tensors = transformed.tensors.repeat(2 if len(batch) == 1 else 1, 1, 1, 1)  # batch norm needs two values
-        cls_logits = model.head(list(model.backbone(tensors).values()))["cls_logits"]
-        model.eval()
-        gain = 2 / cls_logits.std().item()
-        low, high = 0.0, 50.0
-        for _ in range(30):
-            middle = (low + high) / 2
-            shifted = cls_logits * gain
-            shifted[..., 0] += middle
-            many = (shifted.softmax(-1)[..., 1:] > model.score_thresh).sum((1, 2)).min() > candidates
-            low, high = (middle, high) if many else (low, middle)
-        for module in model.head.classification_head.module_list:
-            last = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)][-1]
-            last.weight.mul_(gain)
-            last.bias.mul_(gain)[:: cls_logits.shape[-1]].add_(high)
 
 
 def test_whole_models_on_images_of_different_sizes(known):

@@ -73,8 +73,7 @@ def patch(model: Model) -> Model:
                  first, where torchvision rounds its boxes, by up to an eighth of a pixel (float16 at 300 pixels).
     Ties:    equal scores: lower class, then lower default box; equally hard negatives: the lower default box;
                  torchvision leaves both undefined.
-    Grad:    none of the detections, where torchvision's have gradients if they are enabled in eval mode; of the losses
-                 as torchvision's.
+    Grad:    as torchvision's, of losses and, where gradients are enabled in eval mode, of scores and boxes.
     Syncs:   in eval mode once a batch, to trim the results; in training once a batch, to check the ground truth, and
                  with an anchor generator that is not torchvision's once an image. torchvision: several times an image.
     Raises:  TypeError: no SSD, a subclass or instance with its own postprocess, another box coder, a scripted model;

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...detections import Detections
+from ...ops.box_coder import decode_boxes
 from ...ops.postprocess import postprocess
 from ...specs import BoxCoderSpec, PostprocessSpec
 from .box_coder import coder_spec
@@ -34,15 +36,19 @@ class FusedPostprocess:
         if not shapes:
             return []
         spec, coder = self._specs(cls_logits.shape)
+        anchors = image_anchors[0].float()
         with torch.no_grad():
             detections = postprocess(
                 cls_logits,
                 bbox_regression,
-                image_anchors[0].float(),
+                anchors,
                 spec,
                 coder=coder,
                 image_sizes=shapes[0] if len(set(shapes)) == 1 else shapes,
             )
+        differentiable = torch.is_grad_enabled() and (cls_logits.requires_grad or bbox_regression.requires_grad)
+        if differentiable and len(anchors):
+            detections = _with_gradients(detections, cls_logits, bbox_regression, anchors, coder, shapes)
         # Images have equal anchors, unless the model's generator is an unusual one. To know costs no second sync.
         *counts, differ = torch.cat((detections.counts, _differ(image_anchors))).tolist()
         if differ:
@@ -74,6 +80,27 @@ def _make_spec(score_threshold: float, iou_threshold: float, keep_top_k: int, to
         iou_threshold=iou_threshold,
         keep_top_k=keep_top_k,
         clip="before_nms",
+    )
+
+
+def _with_gradients(
+    detections: Detections,
+    cls_logits: Tensor,
+    bbox_regression: Tensor,
+    anchors: Tensor,
+    coder: BoxCoderSpec,
+    shapes: Sequence[tuple[int, int]],
+) -> Detections:
+    """The same values, with the gradients of the rows that they come from: computed again, for these rows alone."""
+    rows, labels = detections.box_idxs.clamp(min=0), detections.labels.clamp(min=0)  # padding is cut off later
+    image = torch.arange(len(shapes), device=rows.device)[:, None]
+    scores = cls_logits[image, rows].float().softmax(-1).gather(-1, labels[..., None])[..., 0]
+    deltas = bbox_regression[image, rows].flatten(0, 1)
+    boxes = decode_boxes(deltas, anchors[rows.flatten()], coder).view_as(detections.boxes)
+    corners = torch.tensor([(width, height) * 2 for height, width in shapes], device=rows.device)[:, None].float()
+    boxes = boxes.clamp(torch.zeros_like(corners), corners)
+    return detections._replace(
+        boxes=detections.boxes + (boxes - boxes.detach()), scores=detections.scores + (scores - scores.detach())
     )
 
 

@@ -39,7 +39,7 @@ class FusedForward:
         from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 
         model = self.model
-        fit = model.training and targets is not None and all(map(_has_boxes, targets))
+        fit = model.training and targets is not None and all(map(_is_complete, targets))
         if not fit or type(model.proposal_matcher) is not SSDMatcher:
             return type(model).forward(model, images, targets)  # which complains, or calls what else is patched
         assert targets is not None
@@ -134,9 +134,9 @@ def _loss_spec(model: Any) -> LossSpec:
     return LossSpec(negatives_per_positive=whole)
 
 
-def _has_boxes(target: dict[str, Any]) -> bool:
+def _is_complete(target: dict[str, Any]) -> bool:
     boxes = target.get("boxes")
-    return isinstance(boxes, Tensor) and boxes.ndim == 2 and boxes.shape[1] == 4
+    return isinstance(boxes, Tensor) and boxes.ndim == 2 and boxes.shape[1] == 4 and "labels" in target
 
 
 def _check_values(targets: Targets, num_columns: int) -> None:
