@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 
+import pytest
 import torch
 from comparators import Limits
 from torch import Tensor, nn
@@ -11,6 +13,8 @@ from torchvision.models.detection import ssd300_vgg16, ssdlite320_mobilenet_v3_l
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.ssd import SSD
+
+from ssd_fast.compat import patched, unpatch
 
 SIDE, COLUMNS = 64, 5
 
@@ -74,6 +78,12 @@ def seem_trained(model: SSD, batch: list[Tensor], candidates: int = 160) -> None
             last.bias.mul_(gain)[:: cls_logits.shape[-1]].add_(high)
 
 
+def scripted(model: SSD) -> torch.jit.ScriptModule:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch deprecates torch.jit.script
+        return torch.jit.script(model)
+
+
 def images(*sizes: tuple[int, int], seed: int = 1) -> list[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return [torch.rand(3, height, width, generator=generator) for height, width in sizes]
@@ -108,3 +118,24 @@ def assert_same_dicts(actual: list[dict[str, Tensor]], expected: list[dict[str, 
         for field in ours:
             assert ours[field].dtype == theirs[field].dtype and ours[field].shape == theirs[field].shape
             torch.testing.assert_close(ours[field], theirs[field], rtol=0, atol=1e-4)
+
+
+def step(model: SSD, batch, targets) -> tuple[dict[str, float], list[Tensor]]:
+    """The losses and the gradients of all parameters."""
+    model.train().zero_grad()
+    losses = model(batch, targets)
+    assert list(losses) == ["bbox_regression", "classification"]
+    sum(losses.values()).backward()
+    grads = [p.grad.clone() for p in model.parameters() if p.requires_grad]
+    return {name: loss.item() for name, loss in losses.items()}, grads
+
+
+def assert_same_step(model: SSD, batch, targets) -> None:
+    expected, expected_grads = step(unpatch(model), batch, targets)
+    with patched(model):
+        actual, grads = step(model, batch, targets)
+    assert actual == pytest.approx(expected, rel=1e-5)
+    largest = max(grad.abs().max().item() for grad in expected_grads)
+    assert largest > 0
+    for ours, theirs in zip(grads, expected_grads, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * largest)

@@ -8,7 +8,6 @@ import math
 import pickle
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +20,7 @@ from patch_models import (
     assert_same_dicts,
     head_outputs,
     images,
+    scripted,
     tiny_ssd,
 )
 from torch import nn
@@ -101,12 +101,6 @@ def test_a_subclass_that_keeps_the_postprocess():
     model = tiny_ssd(MySSD)
     expected = model(images((64, 64)))
     assert_same_dicts(patch(model)(images((64, 64))), [{k: v.detach() for k, v in expected[0].items()}])
-
-
-def scripted(model: SSD) -> torch.jit.ScriptModule:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch deprecates torch.jit.script
-        return torch.jit.script(model)
 
 
 @pytest.mark.filterwarnings("ignore:SSD always returns")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from checks import one_thread
-from patch_models import COLUMNS, images, tiny_ssd
+from patch_models import COLUMNS, assert_same_step, images, step, tiny_ssd
 from torch import Tensor
 from torchvision.models.detection import ssd300_vgg16, ssdlite320_mobilenet_v3_large
 from torchvision.models.detection._utils import Matcher
@@ -42,27 +42,6 @@ def scenes(columns: int = COLUMNS, sizes=SIZES, counts=COUNTS, seed: int = 3) ->
         labels = torch.randint(1, columns, (count,), generator=generator)
         targets.append({"boxes": torch.cat((corners, corners + sides), 1), "labels": labels})
     return images(*sizes), targets
-
-
-def step(model: SSD, batch, targets) -> tuple[dict[str, float], list[Tensor]]:
-    """The losses and the gradients of all parameters."""
-    model.train().zero_grad()
-    losses = model(batch, targets)
-    assert list(losses) == ["bbox_regression", "classification"]
-    sum(losses.values()).backward()
-    grads = [p.grad.clone() for p in model.parameters() if p.requires_grad]
-    return {name: loss.item() for name, loss in losses.items()}, grads
-
-
-def assert_same_step(model: SSD, batch, targets) -> None:
-    expected, expected_grads = step(unpatch(model), batch, targets)
-    with patched(model):
-        actual, grads = step(model, batch, targets)
-    assert actual == pytest.approx(expected, rel=1e-5)
-    largest = max(grad.abs().max().item() for grad in expected_grads)
-    assert largest > 0
-    for ours, theirs in zip(grads, expected_grads, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * largest)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -188,20 +167,6 @@ def test_faults_are_named(box, label, reason):
     targets[2]["labels"][7] = label
     with pytest.raises(GroundTruthError, match=rf"targets\[2\]: ground truth 7 \[5, .*{reason}"):
         patch(tiny_ssd()).train()(batch, targets)
-
-
-def test_targets_are_validated_as_torchvision_does():
-    """The same things are refused with the same type of error, whoever refuses them."""
-    batch, targets = scenes()
-    degenerate = {"boxes": torch.tensor([[1.0, 3, 1, 4], [2, 4, 3, 4]]), "labels": torch.ones(2, dtype=torch.int64)}
-    wrong = (None, [{"boxes": 0.0}], [{"boxes": torch.rand(4)}], [{"boxes": torch.rand(1, 5)}], [degenerate])
-    for model in (tiny_ssd(), patch(tiny_ssd())):
-        for given in wrong:
-            given = None if given is None else [*given, *targets[1:]]
-            with pytest.raises(AssertionError):
-                model.train()(batch, given)
-        with pytest.raises(KeyError, match="labels"):
-            model(batch, [{"boxes": targets[0]["boxes"]}, *targets[1:]])
 
 
 def test_a_refused_target_changes_nothing():
