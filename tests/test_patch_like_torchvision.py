@@ -1,6 +1,6 @@
 """What torchvision's own tests ask of its SSDs, in our words: asked of the model as it is, and of the same one patched.
 
-In eval mode: what a call returns and leaves alone, scripting, autocast, gradients of the input, default boxes of a single
+In eval mode: what a call returns and leaves alone, scripting, autocast, gradients of the input, default boxes of one
 cell. In training: test_patch_training_like_torchvision.py.
 """
 
@@ -153,7 +153,7 @@ def test_gradients_of_detections_are_torchvision_s(dtype, frozen):
         torch.testing.assert_close(ours.float(), theirs, rtol=rounding, atol=rounding * float(theirs.abs().max()))
 
 
-def test_default_boxes_of_a_single_cell(treated):
+def test_default_boxes_of_one_cell(treated):
     """By hand: of 15 pixels, squares of 0.15 and sqrt(0.15 * 0.9), and two boxes as large as the first, 2:1 and 1:2."""
     generator = DefaultBoxGenerator([[2]])
     batch = ImageList(torch.zeros(2, 3, 15, 15), [(15, 15)] * 2)
