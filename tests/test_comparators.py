@@ -203,6 +203,13 @@ def test_score_at_the_cut_of_top_k_is_excused():
         assert compare(actual, expected, limits, candidates((a, b, c))).differences
 
 
+def test_the_last_that_top_k_lets_in_is_not_excused_if_it_ties_with_nothing():
+    a, b, c = ((1, score, (20.0 * i, 0.0, 20.0 * i + 9, 9.0)) for i, score in enumerate((0.8, 0.5, 0.49)))
+    two = dataclasses.replace(LIMITS, top_k=2)
+    for rows in ((a,), (a, b, c)):  # one too few, one too many
+        assert compare(detections(rows), detections((a, b)), two, candidates((a, b, c))).differences
+
+
 def test_candidates_are_what_the_band_looks_at():
     kept, border = (1, 0.9, (0.0, 0.0, 10.0, 10.0)), (1, 0.6, (0.0, 0.0, 10.0, 4.0))  # clipped: its IoU was 1/2
     unclipped = candidates((kept, (1, 0.6, (0.0, 0.0, 10.0, 5.0))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import dialect_inputs
 import pytest
 import torch
 from checks import one_thread
@@ -131,6 +132,19 @@ def test_settings_changed_after_patching_are_obeyed():
             changed = [len(image["scores"]) for image in expected] != [len(image["scores"]) for image in last]
             assert changed or not torch.equal(expected[0]["boxes"], last[0]["boxes"]), "the change changes nothing"
             last = expected
+
+
+def test_values_exactly_at_the_thresholds():
+    """A score that equals the threshold is out; boxes whose IoU equals it are both kept."""
+    logits, boxes, _ = (torch.from_numpy(x) for x in dialect_inputs.exact_scene())
+    model = tiny_ssd()
+    model.score_thresh, model.nms_thresh = 0.5, 0.5
+    heads = {"cls_logits": logits, "bbox_regression": torch.zeros(1, len(boxes), 4)}
+    expected = model.postprocess_detections(heads, [boxes], [(1, 1)])
+    with patched(model):
+        actual = model.postprocess_detections(heads, [boxes], [(1, 1)])
+    assert len(actual[0]["scores"]) == len(expected[0]["scores"]) == 96
+    assert torch.equal(actual[0]["scores"], expected[0]["scores"])
 
 
 def test_a_negative_threshold_takes_scores_of_zero_too():

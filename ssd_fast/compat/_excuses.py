@@ -75,8 +75,10 @@ def _excuse(
     if abs(score - limits.score_threshold) <= limits.score:
         return "score at the threshold"
     top_k = limits.top_k
-    if scores is not None and top_k is not None and abs(score - _cut(scores[:, label], top_k, limits)) <= limits.score:
-        return "score at the cut of top_k"
+    if scores is not None and top_k is not None:
+        last, next_one = _scores_at_the_cut(scores[:, label], top_k, limits)
+        if last - next_one <= 2 * limits.score and next_one - limits.score <= score <= last + limits.score:
+            return "score at the cut of top_k"
     if len(other.scores) == limits.keep_top_k and score <= other.scores[-1] + limits.score:
         return "beyond keep_top_k, or tied with the last"
 
@@ -94,10 +96,10 @@ def _excuse(
     return None
 
 
-def _cut(scores: np.ndarray, top_k: int, limits: Limits) -> float:
-    """The score of the last candidate that top_k lets in; NaN if it lets all in."""
+def _scores_at_the_cut(scores: np.ndarray, top_k: int, limits: Limits) -> tuple[float, float]:
+    """Of the last candidate that top_k lets in and of the next, which ties may put in its place; NaN if all are in."""
     candidates = np.sort(scores[scores > limits.score_threshold])[::-1]
-    return candidates[top_k - 1] if len(candidates) > top_k else np.nan
+    return (candidates[top_k - 1], candidates[top_k]) if len(candidates) > top_k else (np.nan, np.nan)
 
 
 def ulp(value: float) -> float:
