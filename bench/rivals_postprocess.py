@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -66,10 +66,7 @@ def _vectorised_postprocess(
 ) -> tuple[Tensor, ...]:
     """What an expert writes in torch: no loop over images or classes, fixed shapes, no sync."""
     assert spec.top_k is not None
-    height, width = image_size
-    corners = decode(deltas, default_boxes, coder)
-    x, y = corners[..., 0::2].clamp(0, width), corners[..., 1::2].clamp(0, height)
-    boxes = torch.stack((x, y), -1).flatten(-2)
+    boxes = _clipped(decode(deltas, default_boxes, coder), image_size)
     scores, idxs = logits.softmax(-1)[..., 1:].transpose(1, 2).topk(spec.top_k, -1)  # [N, classes, k]
     images = torch.arange(len(boxes), device=boxes.device)[:, None, None]
     kept = suppress(boxes[images, idxs], scores > spec.score_threshold, spec.iou_threshold)
@@ -83,3 +80,68 @@ def _vectorised_postprocess(
         chosen,
         (best > 0).sum(-1),
     )
+
+
+def in_other_modes(spec: PostprocessSpec, coder: BoxCoderSpec, image_size: tuple[int, int]) -> list[Implementation]:
+    """Of one class a box, or of the best of each level: torch and torchvision.ops, an image at a time."""
+    run = one_class_a_box if spec.class_mode == "agnostic" else best_of_levels
+    function = functools.partial(run, spec=spec, coder=coder, image_size=image_size)
+    return [from_torchvision(lambda: Implementation("torch and torchvision.ops", function))]
+
+
+def one_class_a_box(
+    logits: Sequence[Tensor],
+    deltas: Sequence[Tensor],
+    default_boxes: Tensor,
+    *,
+    spec: PostprocessSpec,
+    coder: BoxCoderSpec,
+    image_size: tuple[int, int],
+) -> list[dict[str, Tensor]]:
+    """What TFLite and TF.js do: the best class of a box, one NMS over all."""
+    from torchvision.ops import nms
+
+    scores, labels = torch.cat(tuple(logits), 1).softmax(-1)[..., 1:].max(-1)
+    boxes = _clipped(decode(torch.cat(tuple(deltas), 1), default_boxes, coder), image_size)
+    detections = []
+    for image_scores, image_labels, image_boxes in zip(scores, labels, boxes, strict=True):
+        rows = (image_scores > spec.score_threshold).nonzero()[:, 0]
+        rows = rows[image_scores[rows].topk(min(len(rows), spec.top_k or len(rows))).indices]
+        rows = rows[nms(image_boxes[rows], image_scores[rows], spec.iou_threshold)[: spec.keep_top_k]]
+        detections.append({"boxes": image_boxes[rows], "scores": image_scores[rows], "labels": image_labels[rows] + 1})
+    return detections
+
+
+def best_of_levels(
+    logits: Sequence[Tensor],
+    deltas: Sequence[Tensor],
+    default_boxes: Tensor,
+    *,
+    spec: PostprocessSpec,
+    coder: BoxCoderSpec,
+    image_size: tuple[int, int],
+) -> list[dict[str, Tensor]]:
+    """What mmdetection and torchvision's RetinaNet do: of each level the best pairs of a box and a class."""
+    from torchvision.ops import batched_nms
+
+    level_scores = [level.softmax(-1)[..., 1:].flatten(1) for level in logits]
+    columns = logits[0].shape[-1] - 1
+    boxes = _clipped(decode(torch.cat(tuple(deltas), 1), default_boxes, coder), image_size)
+    detections = []
+    for n, image_boxes in enumerate(boxes):
+        first, found = 0, []
+        for level, scores in zip(logits, level_scores, strict=True):
+            pairs = (scores[n] > spec.score_threshold).nonzero()[:, 0]
+            best = scores[n, pairs].topk(min(len(pairs), spec.top_k or len(pairs)))
+            pairs = pairs[best.indices]
+            found.append((first + pairs // columns, pairs % columns, best.values))
+            first += level.shape[1]
+        rows, labels, values = (torch.cat(parts) for parts in zip(*found, strict=True))
+        kept = batched_nms(image_boxes[rows], values, labels, spec.iou_threshold)[: spec.keep_top_k]
+        detections.append({"boxes": image_boxes[rows[kept]], "scores": values[kept], "labels": labels[kept] + 1})
+    return detections
+
+
+def _clipped(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
+    height, width = image_size
+    return torch.stack((boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)), -1).flatten(-2)
