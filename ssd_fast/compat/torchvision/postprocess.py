@@ -48,7 +48,7 @@ class FusedPostprocess:
             )
         differentiable = torch.is_grad_enabled() and (cls_logits.requires_grad or bbox_regression.requires_grad)
         if differentiable and len(anchors):
-            detections = _with_gradients(detections, cls_logits, bbox_regression, anchors, coder, shapes)
+            detections = _with_gradients(detections, cls_logits, bbox_regression, anchors, coder)
         # Images have equal anchors, unless the model's generator is an unusual one. To know costs no second sync.
         *counts, differ = torch.cat((detections.counts, _differ(image_anchors))).tolist()
         if differ:
@@ -84,23 +84,17 @@ def _make_spec(score_threshold: float, iou_threshold: float, keep_top_k: int, to
 
 
 def _with_gradients(
-    detections: Detections,
-    cls_logits: Tensor,
-    bbox_regression: Tensor,
-    anchors: Tensor,
-    coder: BoxCoderSpec,
-    shapes: Sequence[tuple[int, int]],
+    detections: Detections, cls_logits: Tensor, bbox_regression: Tensor, anchors: Tensor, coder: BoxCoderSpec
 ) -> Detections:
     """The same values, with the gradients of the rows that they come from: computed again, for these rows alone."""
     rows, labels = detections.box_idxs.clamp(min=0), detections.labels.clamp(min=0)  # padding is cut off later
-    image = torch.arange(len(shapes), device=rows.device)[:, None]
+    image = torch.arange(len(rows), device=rows.device)[:, None]
     scores = cls_logits[image, rows].float().softmax(-1).gather(-1, labels[..., None])[..., 0]
     deltas = bbox_regression[image, rows].flatten(0, 1)
     boxes = decode_boxes(deltas, anchors[rows.flatten()], coder).view_as(detections.boxes)
-    corners = torch.tensor([(width, height) * 2 for height, width in shapes], device=rows.device)[:, None].float()
-    boxes = boxes.clamp(torch.zeros_like(corners), corners)
     return detections._replace(
-        boxes=detections.boxes + (boxes - boxes.detach()), scores=detections.scores + (scores - scores.detach())
+        boxes=torch.where(boxes == detections.boxes, boxes, detections.boxes),  # a clipped corner has no gradient
+        scores=detections.scores + (scores - scores.detach()),
     )
 
 
