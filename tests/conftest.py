@@ -28,6 +28,12 @@ settings.register_profile(
 settings.load_profile("deterministic")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Before the fixtures: what a test draws depends on no test that ran before it."""
+    torch.manual_seed(0)
+
+
 @dataclass(frozen=True)
 class Tolerance:
     """How far a result may be from the reference's: |actual - expected| <= atol + rtol * |expected|."""
