@@ -198,6 +198,8 @@ def test_levels_are_asked_for():
     for run in (ssd_fast.postprocess, reference.postprocess):
         with pytest.raises(ValueError, match=r"^postprocess: cls_logits: expected .*levels"):
             run(*heads, inputs.grid_boxes(1, 4), spec, coder=CODER)
+        unlimited = dataclasses.replace(spec, top_k=None)
+        assert run(*heads, inputs.grid_boxes(1, 4), unlimited, coder=CODER).counts.tolist() == [8]
 
 
 @pytest.mark.parametrize(

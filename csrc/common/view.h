@@ -137,9 +137,10 @@ class Checks {
     if (value < minimum) value_error(argument, "at least " + std::to_string(minimum), std::to_string(value));
   }
 
-  // An array whose elements the kernels count with 32-bit indices.
+  // An array whose elements the kernels count with 32-bit indices, with which a block also steps past the last.
   void fits_int32(int64_t count, const std::string& argument) const {
-    if (count > 0x7FFFFFFF) value_error(argument, "at most 2147483647 elements", std::to_string(count));
+    constexpr int64_t kMost = 0x7FFFFFFF - 1024;
+    if (count > kMost) value_error(argument, "at most " + std::to_string(kMost) + " elements", std::to_string(count));
   }
 
  private:

@@ -8,18 +8,21 @@
 namespace ssd {
 namespace {
 
-PostprocessWorkspace make_workspace(int64_t num_images, int64_t num_rows, int64_t num_segments, int64_t keep_top_k,
-                                    Arena& arena) {
+PostprocessWorkspace make_workspace(const PostprocessTask& task, Arena& arena) {
   PostprocessWorkspace workspace{};
-  workspace.list_capacity = static_cast<int>(std::min<int64_t>(num_rows, kListCapacity));
-  workspace.kept_capacity = static_cast<int>(std::min(num_rows, keep_top_k));
-  const int64_t segments = num_images * num_segments;
+  workspace.list_capacity = std::min(task.num_rows, kListCapacity);
+  workspace.kept_capacity = std::min(task.segment_top_k(), task.keep_top_k);
+  const int64_t segments = task.num_images * task.num_segments();
+  const int64_t rows = task.num_images * task.num_rows;
   workspace.list_sizes = arena.take<int>(segments);
   workspace.kept_sizes = arena.take<int>(segments);
-  workspace.row_max = arena.take<float>(num_images * num_rows);
-  workspace.row_sum = arena.take<float>(num_images * num_rows);
-  workspace.row_best = arena.take<uint64_t>(num_images * num_rows);
-  workspace.least_keys = arena.take<uint64_t>(num_images * kMaxHeadLevels);
+  if (task.class_mode == ClassMode::per_class) {
+    workspace.row_max = arena.take<float>(rows);
+    workspace.row_sum = arena.take<float>(rows);
+  } else {
+    workspace.row_best = arena.take<uint64_t>(rows);
+  }
+  workspace.least_keys = arena.take<uint64_t>(task.num_images * kMaxHeadLevels);
   workspace.lists = arena.take<uint64_t>(segments * workspace.list_capacity);
   workspace.kept_keys = arena.take<uint64_t>(segments * workspace.kept_capacity);
   workspace.kept_boxes = arena.take<Box>(segments * workspace.kept_capacity);
@@ -28,18 +31,16 @@ PostprocessWorkspace make_workspace(int64_t num_images, int64_t num_rows, int64_
 
 }  // namespace
 
-size_t postprocess_cuda_workspace(int64_t num_images, int64_t num_rows, int64_t num_segments, int64_t keep_top_k) {
-  if (num_images <= 0 || num_rows <= 0 || num_segments <= 0 || keep_top_k <= 0) return 0;
+size_t postprocess_cuda_workspace(const PostprocessTask& task) {
   Arena arena(nullptr);
-  make_workspace(num_images, num_rows, num_segments, keep_top_k, arena);
+  make_workspace(task, arena);
   return arena.used();
 }
 
 void postprocess_cuda(const PostprocessTask& task, void* memory, Stream stream) {
   const DeviceGuard guard(stream);
   Arena arena(memory);
-  const PostprocessWorkspace workspace =
-      make_workspace(task.num_images, task.num_rows, task.num_segments(), task.keep_top_k, arena);
+  const PostprocessWorkspace workspace = make_workspace(task, arena);
   if (task.num_rows > 0) {
     zero_async(workspace.list_sizes, task.num_images * task.num_segments() * sizeof(int), stream);
     score_filter(task, workspace, stream);

@@ -79,18 +79,30 @@ inline Sizes make_sizes(const Checks& check, const std::optional<View>& per_imag
   return {nullptr, static_cast<float>(one[0]), static_cast<float>(one[1])};
 }
 
+// What decides how much memory a task needs.
+inline void set_problem(PostprocessTask& task, int64_t images, int64_t rows, int64_t columns,
+                        const PostprocessOptions& options) {
+  task.num_images = images;
+  task.num_rows = static_cast<int>(rows);
+  task.num_columns = static_cast<int>(columns);
+  task.class_mode = static_cast<ClassMode>(options.class_mode);
+  task.top_k_scope = options.top_k == 0 ? TopKScope::segment : static_cast<TopKScope>(options.top_k_scope);
+  const int64_t most = task.top_k_scope == TopKScope::segment ? rows : rows * columns;
+  task.top_k = static_cast<int>(options.top_k == 0 ? most : std::min(options.top_k, most));
+  task.keep_top_k = static_cast<int>(options.keep_top_k);
+}
+
+// 0 where the arguments make no sense, which postprocess then reports.
 inline int64_t postprocess_workspace(const std::vector<View>& cls_logits, int64_t num_rows, int64_t num_columns,
                                      const PostprocessOptions& options) {
   int64_t bytes = 0;
-  if (cls_logits.empty() || cls_logits[0].ndim == 0) return bytes;
-  const int64_t segments =
-      PostprocessTask::segments(static_cast<ClassMode>(options.class_mode), static_cast<int>(num_columns));
+  if (cls_logits.empty() || cls_logits[0].ndim == 0 || cls_logits[0].shape[0] <= 0) return bytes;
+  if (num_rows <= 0 || num_columns <= 0 || options.keep_top_k <= 0) return bytes;
+  PostprocessTask task{};
+  set_problem(task, cls_logits[0].shape[0], num_rows, num_columns, options);
   dispatch(
       "postprocess", cls_logits[0], [](auto...) {},
-      [&](auto) {
-        bytes = static_cast<int64_t>(
-            postprocess_cuda_workspace(cls_logits[0].shape[0], num_rows, segments, options.keep_top_k));
-      });
+      [&](auto) { bytes = static_cast<int64_t>(postprocess_cuda_workspace(task)); });
   return bytes;
 }
 
@@ -170,10 +182,8 @@ inline void postprocess(const std::vector<View>& cls_logits, const std::vector<V
     if (!inclusive) return value;
     return value > 0 ? std::nextafter(value, -1.0f) : -1.0f;
   };
+  set_problem(task, images, num_rows, num_columns, options);
   task.num_levels = static_cast<int>(cls_logits.size());
-  task.num_images = images;
-  task.num_rows = static_cast<int>(num_rows);
-  task.num_columns = static_cast<int>(num_columns);
   task.logits_dtype = first.dtype;
   task.deltas_dtype = bbox_regression[0].dtype;
   task.default_boxes = default_boxes.as<Box>();
@@ -194,14 +204,9 @@ inline void postprocess(const std::vector<View>& cls_logits, const std::vector<V
     task.reject_below =
         smallest_above(task.score_threshold, [&](float x) { return options.sigmoid ? sigmoid(x) : exp(x); });
   }
-  task.class_mode = static_cast<ClassMode>(options.class_mode);
-  task.top_k_scope = options.top_k == 0 ? TopKScope::segment : static_cast<TopKScope>(options.top_k_scope);
-  const int64_t most = task.top_k_scope == TopKScope::segment ? num_rows : num_rows * num_columns;
-  task.top_k = static_cast<int>(options.top_k == 0 ? most : std::min(options.top_k, most));
   task.has_min_box_size = options.min_box_size.has_value();
   task.min_box_size = static_cast<float>(options.min_box_size.value_or(0.0));
   task.iou_threshold = exclusive(options.iou_threshold, options.iou_inclusive);
-  task.keep_top_k = static_cast<int>(options.keep_top_k);
   task.image_sizes = make_sizes(check, image_sizes, image_size, "image_sizes", first);
   task.original_sizes = make_sizes(check, original_sizes, original_size, "original_sizes", first);
   const bool rescales = original_sizes.has_value() || !original_size.empty();

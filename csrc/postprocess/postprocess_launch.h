@@ -96,11 +96,8 @@ struct PostprocessTask {
   }
 
   // A segment holds the candidates of an image that may suppress each other.
-  SSD_HD int num_segments() const { return segments(class_mode, num_columns); }
+  SSD_HD int num_segments() const { return class_mode == ClassMode::agnostic ? 1 : num_columns; }
   SSD_HD int segment_of(int column) const { return class_mode == ClassMode::agnostic ? 0 : column; }
-  SSD_HD static int segments(ClassMode class_mode, int num_columns) {
-    return class_mode == ClassMode::agnostic ? 1 : num_columns;
-  }
   SSD_HD int segment_top_k() const { return top_k_scope == TopKScope::segment ? top_k : num_rows; }
 
   // The scopes of an image out of which the best top_k are taken, where those are not its segments.
@@ -136,6 +133,6 @@ SSD_HD bool enters_nms(const PostprocessTask& task, Box box) {
 
 void postprocess_cpu(const PostprocessTask& task);
 void postprocess_cuda(const PostprocessTask& task, void* workspace, Stream stream);
-size_t postprocess_cuda_workspace(int64_t num_images, int64_t num_rows, int64_t num_segments, int64_t keep_top_k);
+size_t postprocess_cuda_workspace(const PostprocessTask& task);  // as set_problem leaves it
 
 }  // namespace ssd

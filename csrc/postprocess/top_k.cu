@@ -37,13 +37,12 @@ __global__ void __launch_bounds__(kThreads)
     const int place = i % span;
     const int64_t segment = first_segment + of_image;
     const int size = workspace.list_sizes[segment];
-    uint64_t key = 0;
     if (size > workspace.list_capacity) {
-      key = rescan_row<T>(task, workspace, image, place, of_image);
-    } else if (place < size) {
-      key = workspace.lists[segment * workspace.list_capacity + place];
+      return task.scope_of(place) == scope ? rescan_row<T>(task, workspace, image, place, of_image) : 0;
     }
-    return key != 0 && task.scope_of(row_of(task, key)) == scope ? key : 0;
+    if (place >= size) return uint64_t{0};
+    const uint64_t key = workspace.lists[segment * workspace.list_capacity + place];
+    return task.scope_of(row_of(task, key)) == scope ? key : 0;
   };
   const uint64_t least = block_threshold(source, span * task.num_segments(), ~uint64_t{0}, task.top_k, shared.select);
   if (threadIdx.x == 0) workspace.least_keys[image * kMaxHeadLevels + scope] = least;

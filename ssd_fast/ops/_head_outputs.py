@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -43,6 +44,11 @@ def as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
             raise ValueError(
                 f"postprocess: {argument}: expected (height, width) or a list of such pairs, got {sizes!r}"
             )
+        for side in itertools.chain(*sizes):
+            if not (isinstance(side, (int, float)) and side >= 1 and float(side).is_integer()):
+                raise ValueError(
+                    f"postprocess: {argument}: expected whole numbers >= 1 in a list of pairs, got {side!r}"
+                )
         return arrays.from_list(sizes, "int64", like=like), []
     arrays.library_of(sizes, "postprocess", argument)
     integral = arrays.dtype_name(sizes) in ("int64", "int32", "int16", "uint8")

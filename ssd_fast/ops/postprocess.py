@@ -37,8 +37,9 @@ def postprocess(
         default_boxes: [P, 4] float32 xyxy, in the rows' order.
         spec: what to do; for raw maps also the channel and row order.
         coder: how bbox_regression encodes boxes.
-        image_sizes: the window that spec.clip clips to, in the unit of default_boxes: one (height, width), an int
-            [N, 2] tensor on the device, or a list of pairs (copied to the device: not during CUDA graph capture).
+        image_sizes: the window that spec.clip clips to, in the unit of default_boxes: one (height, width), or whole
+            numbers for each image, an [N, 2] tensor on the device or a list of pairs (copied to the device: not during
+            CUDA graph capture).
         original_sizes: likewise, sizes that boxes are scaled to from image_sizes, at the stage spec.rescale. Sizes in
             a tensor are not checked, since that would wait for the GPU: a 0 among them gives boxes of NaN or infinity.
     Returns: Detections of K = spec.keep_top_k an image, best first, padded. Inputs are not modified.
@@ -55,7 +56,7 @@ def postprocess(
         raise TypeError(f"postprocess: spec: expected a PostprocessSpec, got {type(spec).__name__}")
     if not isinstance(coder, BoxCoderSpec):
         raise TypeError(f"postprocess: coder: expected a BoxCoderSpec, got {type(coder).__name__}")
-    if spec.top_k_scope == "level" and not isinstance(cls_logits, (list, tuple)):
+    if spec.top_k is not None and spec.top_k_scope == "level" and not isinstance(cls_logits, (list, tuple)):
         raise ValueError(
             'postprocess: cls_logits: expected a list of levels, since spec.top_k_scope is "level", got one array'
         )

@@ -43,6 +43,7 @@ def _ssdlite_mobilenet_v2(name: str) -> Preset:
     """
     postprocess = PostprocessSpec(
         activation="sigmoid",
+        background=0,
         score_threshold=1e-8,
         top_k=None,
         iou_threshold=0.6,
@@ -60,6 +61,7 @@ def _tflite(name: str, class_mode: Literal["agnostic", "per_class"]) -> Preset:
     """
     postprocess = PostprocessSpec(
         activation="sigmoid",
+        background=0,
         score_threshold=1e-8,
         score_inclusive=True,
         class_mode=class_mode,
@@ -77,6 +79,7 @@ def _tfjs_coco_ssd(name: str) -> Preset:
     """
     postprocess = PostprocessSpec(
         activation="sigmoid",
+        background=0,
         score_threshold=0.5,
         class_mode="agnostic",
         top_k=None,

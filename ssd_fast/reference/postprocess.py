@@ -43,7 +43,7 @@ def postprocess(
         bbox_regression = torch.cat(
             [_rows(level, a, spec) for level, a in zip(bbox_regression, boxes_a_cell, strict=True)], 1
         )
-    elif spec.top_k_scope == "level":
+    elif spec.top_k is not None and spec.top_k_scope == "level":
         raise ValueError("postprocess: cls_logits: expected levels, of which top_k_scope takes the best, got one array")
     assert isinstance(bbox_regression, Tensor)
     num_images, _, columns = cls_logits.shape

@@ -14,3 +14,8 @@ def require(condition: bool, spec: str, field: str, expected: str, given: object
 def is_finite(value: object) -> bool:
     """A number, not NaN or infinite."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_int(value: object, least: int = 0) -> bool:
+    """An int from `least` to the largest that the kernels count to, and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= 2**31 - 1

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from ._checks import is_finite, require
+from ._checks import is_finite, is_int, require
 
 _MOST = 2**31 - 1
 
@@ -55,13 +55,13 @@ class LossSpec:
             self.classification,
         )
         focal, background = self.classification == "focal", self.background
-        ok = focal if background is None else _is_int(background) and -1 <= background <= _MOST
+        ok = focal if background is None else is_int(background, -1)
         why = ' (None: with classification "focal")' if background is None else ""
         require(ok, name, "background", "a column, -1 or None" if focal else f"a column or -1{why}", background)
         ratio = self.negatives_per_positive
         ok = is_finite(ratio) and 0 <= ratio <= _MOST
         require(ok, name, "negatives_per_positive", "a number in [0, 2**31)", ratio)
-        ok = _is_int(self.min_negatives) and 0 <= self.min_negatives <= _MOST
+        ok = is_int(self.min_negatives)
         require(ok, name, "min_negatives", "an int in [0, 2**31)", self.min_negatives)
         require(is_finite(self.beta) and self.beta >= 0, name, "beta", "a finite number >= 0", self.beta)
         choices = ("positives", "positives_per_image", "sum_max_one")
@@ -81,7 +81,3 @@ class LossSpec:
             value = getattr(self, field.name)
             ok = field.name not in names or value == field.default
             require(ok, "LossSpec", field.name, f"{field.default}, since {because}", value)
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

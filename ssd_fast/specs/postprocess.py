@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from ._checks import is_finite, require
+from ._checks import is_finite, is_int, require
+
+_UNSAID: Any = object()
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,8 @@ class PostprocessSpec:
 
     Args:
         activation: "softmax" over the columns, or "sigmoid" of each.
-        background: column that is no class: its index (-1: the last), None: every column is a class.
+        background: column that is no class: its index (-1: the last), None: every column is a class. 0 with softmax;
+            with sigmoid it must be said, since some heads then have such a column (TensorFlow's) and most have none.
         score_threshold: a candidate's score exceeds it (score_inclusive: or equals it).
         class_mode: which classes of a box are candidates, and which candidates suppress each other.
             "per_class": all that pass the threshold; those of one class.
@@ -35,7 +38,7 @@ class PostprocessSpec:
     """
 
     activation: Literal["softmax", "sigmoid"] = "softmax"
-    background: int | None = 0
+    background: int | None = _UNSAID
     score_threshold: float = 0.01
     score_inclusive: bool = False
     class_mode: Literal["per_class", "argmax", "agnostic"] = "per_class"
@@ -82,10 +85,16 @@ class PostprocessSpec:
         )
         ok = self.min_box_size is None or (is_finite(self.min_box_size) and self.min_box_size >= 0)
         require(ok, "PostprocessSpec", "min_box_size", "a finite number >= 0 or None", self.min_box_size)
-        background = self.background
-        ok = background is None or (isinstance(background, int) and background >= -1)
-        require(ok, "PostprocessSpec", "background", "a column, -1 or None", background)
-        ok = self.top_k is None or (isinstance(self.top_k, int) and self.top_k >= 1)
-        require(ok, "PostprocessSpec", "top_k", "an int >= 1 or None", self.top_k)
-        ok = isinstance(self.keep_top_k, int) and self.keep_top_k >= 1
-        require(ok, "PostprocessSpec", "keep_top_k", "an int >= 1", self.keep_top_k)
+        if self.background is _UNSAID:
+            if self.activation == "sigmoid":
+                raise ValueError(
+                    "PostprocessSpec: background: expected a column, -1 or None (every column is a class), "
+                    "which sigmoid leaves open, got nothing"
+                )
+            object.__setattr__(self, "background", 0)
+        ok = self.background is None or is_int(self.background, -1)
+        require(ok, "PostprocessSpec", "background", "a column, -1 or None", self.background)
+        ok = self.top_k is None or is_int(self.top_k, 1)
+        require(ok, "PostprocessSpec", "top_k", "an int in [1, 2**31) or None", self.top_k)
+        ok = is_int(self.keep_top_k, 1)
+        require(ok, "PostprocessSpec", "keep_top_k", "an int in [1, 2**31)", self.keep_top_k)

@@ -103,8 +103,7 @@ Detections run_cuda(const Problem& problem, const Inputs& inputs) {
   task.labels = labels.data();
   task.box_idxs = box_idxs.data();
   task.counts = counts.data();
-  Bytes workspace(
-      ssd::postprocess_cuda_workspace(task.num_images, task.num_rows, task.num_segments(), task.keep_top_k));
+  Bytes workspace(ssd::postprocess_cuda_workspace(task));
   ssd::postprocess_cuda(task, workspace.data(), kStream);
   return {boxes.host(), scores.host(), labels.host(), box_idxs.host(), counts.host()};
 }
