@@ -23,7 +23,7 @@ _SCRIPT = """
     torch.set_num_threads(1)
     sys.path.insert(0, {tests!r})
     from training_cases import *
-    from ssd_fast.training import joined_processes, train
+    from ssd_fast.training import NonFiniteLossError, joined_processes, train
     folder = Path({folder!r})
     with joined_processes(torch.device("cpu")) as (processes, device):
         network = small_network()
@@ -33,15 +33,23 @@ _SCRIPT = """
                 module.train = lambda mode, module=module: module
                 module.training = False
         config = small_config(batch_size=6, epochs=1, optimizer="sgd", learning_rate=0.01, ema_decay=0.0)
-        train(network, make_dataset(folder / "photos"), config, folder / "run", device=device, processes=processes)
+        if processes.rank == {spoiled}:
+            network.register_forward_hook(lambda module, images, heads: tuple(float("nan") * head for head in heads))
+        try:
+            train(network, make_dataset(folder / "photos"), config, folder / "run", device=device, processes=processes)
+        except NonFiniteLossError as error:
+            print(error)
         print("rank", processes.rank, "of", processes.count, "main", processes.is_main)
 """
 
 
-def start(folder: Path, count: int) -> list[str]:
-    """Runs the script in `count` processes, as torchrun would start them; what each printed."""
+def start(folder: Path, count: int, spoiled: int = -1) -> list[str]:
+    """Runs the script in `count` processes, as torchrun would start them; what each printed.
+
+    spoiled: the process whose network gives NaN.
+    """
     make_dataset(folder / "photos")
-    script = textwrap.dedent(_SCRIPT.format(tests=str(Path(__file__).parent), folder=str(folder)))
+    script = textwrap.dedent(_SCRIPT.format(tests=str(Path(__file__).parent), folder=str(folder), spoiled=spoiled))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -67,7 +75,9 @@ def start(folder: Path, count: int) -> list[str]:
     return [output for output, _ in outputs]
 
 
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
+
+
 def test_two_processes_take_the_step_of_one(tmp_path):
     outputs = start(tmp_path / "two", 2)
     assert [output.splitlines()[-1] for output in outputs] == ["rank 0 of 2 main True", "rank 1 of 2 main False"]
@@ -88,3 +98,10 @@ def test_two_processes_take_the_step_of_one(tmp_path):
     assert moved > 10
     lines = (tmp_path / "two" / "run" / "log.jsonl").read_text().splitlines()
     assert len(lines) == 4, "start, an iteration, an epoch, end: by one process"
+
+
+def test_a_loss_of_one_process_that_is_not_finite_stops_all(tmp_path):
+    """None of them waits for the others in an all_reduce that never comes, and no weights are written."""
+    for output in start(tmp_path, 2, spoiled=1):
+        assert "loss of iteration 1 is not finite" in output
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
