@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import pickle
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..presets import Preset
 from ..specs._plain import from_plain, to_plain
 from ._blocks import SSDNetwork
+from ._files import read_metadata, read_tensors
 from ._mismatch import differences, explanation
 from ._recognition import adopt_dialect, published_classes, recognize
 from .layouts import LAYOUTS, convert, detect
@@ -26,7 +24,6 @@ from .registry import make_network
 __all__ = ["load_network", "load_weights", "save_weights"]
 
 _LAYOUTS = ("auto", *LAYOUTS)
-_METADATA = ("classes", "network", "preset", "preprocessing")
 _NAMES_SHOWN = 4
 
 
@@ -37,7 +34,8 @@ def load_weights(
 
     Args:   model: a network of `ssd_fast.models`.
             path: a .safetensors file, or a .pth / .pt file of tensors, bare or under the key "model" or "state_dict".
-                Nothing in it is executed. Values are converted to each parameter's dtype and device.
+                Nothing in it is executed, which for .pth and .pt needs torch 2.6. Values are converted to each
+                parameter's dtype and device.
             layout: the project whose names the file's tensors have: "own", "torchvision", "amdegroot", "lufficc",
                 "qfgaohao", "mmdetection", "nvidia" (see `ssd_fast.models.layouts`), or "auto" to find out.
             exclude: name prefixes of the network's parameters to leave as they are, such as "class_heads" to fine-tune
@@ -45,12 +43,12 @@ def load_weights(
     Only tensors are taken: `model.preset` and `model.preprocessing` stay, and another project's may differ.
     Raises: FileNotFoundError: no such file. ValueError: an unknown layout or suffix, prefixes that no parameter has, a
             damaged file, or a file of another network; the message then lists the tensors that are missing, unknown or
-            of another shape. The model is unchanged.
+            of another shape. RuntimeError: a .pth or .pt file, and a torch before 2.6. The model is unchanged.
     """
     if layout not in _LAYOUTS:
         raise ValueError(f"load_weights: layout must be one of {_LAYOUTS}, got {layout!r}")
     path = Path(path)
-    tensors, _ = _converted(_read(path), path, layout)
+    tensors, _ = _converted(read_tensors(path), path, layout)
     excluded = (exclude,) if isinstance(exclude, str) else tuple(exclude)
     if excluded and not any(name.startswith(excluded) for name in model.state_dict()):
         raise ValueError(f"load_weights: exclude: no parameter of {type(model).__name__} begins with any of {excluded}")
@@ -69,8 +67,8 @@ def load_network(path: str | Path) -> tuple[SSDNetwork, tuple[str, ...] | None]:
             file could have been trained with several sets of default boxes.
     """
     path = Path(path)
-    tensors = _read(path)
-    saved = _metadata(path)
+    tensors = read_tensors(path)
+    saved = read_metadata(path)
     if "network" in saved:
         network = _described_network(saved, path)
     else:
@@ -146,48 +144,6 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, exclude: 
         for name, parameter in wanted.items():
             if name in given:
                 parameter.copy_(given[name])
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """The file's tensors by name, on the CPU."""
-    if not path.is_file():
-        raise FileNotFoundError(f"load_weights: no such file: {path}")
-    if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise ValueError(f"load_weights: {path} must end in .safetensors, .pth or .pt")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = _reason(error)
-        raise ValueError(f"load_weights: {path} is damaged or no file of plain tensors: {reason}") from error
-    if isinstance(content, dict) and {"training", "state"} <= set(content):
-        raise ValueError(f"load_weights: {path} is a training's checkpoint: its weights are in weights.safetensors")
-    for key in ("model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"load_weights: {path} must hold tensors by name, got {type(content).__name__}")
-    return content
-
-
-def _metadata(path: Path) -> dict[str, Any]:
-    """What save_weights wrote besides tensors; nothing in other files."""
-    if path.suffix != ".safetensors":
-        return {}
-    with safe_open(path, framework="pt") as file:
-        texts = file.metadata() or {}
-    try:
-        return {key: json.loads(texts[key]) for key in _METADATA if key in texts}
-    except json.JSONDecodeError as error:
-        raise ValueError(f"load_network: {path} has damaged metadata: {error}") from error
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error; of the refusal to run pickled code, what it would have run."""
-    if code := re.search(r"GLOBAL (\S+)", str(error)):
-        return f"it holds {code[1]}, which is not loaded since it could run code: save the tensors alone"
-    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _first(names: Sequence[str]) -> str:
