@@ -192,8 +192,11 @@ def test_networks_are_found_and_restored_from_their_files(make, tmp_path):
 def test_excluded_parameters_keep_their_values():
     network = ssdlite300_mobilenet_v2(4)
     before = network.class_heads[0].predict.weight.clone()
-    with pytest.raises(ValueError, match=r"exclude: no parameter of SSDLite300MobileNetV2 begins with .*class_head\."):
-        load_weights(network, asset_path(SSDLITE_WEIGHTS), exclude=("class_head.",))
+    for exclude, wrong in (("", "''"), (("class_head.",), "'class_head.'"), (["class_heads", "typo"], "'typo'")):
+        message = rf"exclude: expected the beginnings of names of SSDLite300MobileNetV2's parameters, got {wrong}$"
+        with pytest.raises(ValueError, match=message):
+            load_weights(network, asset_path(SSDLITE_WEIGHTS), exclude=exclude)
+    assert torch.equal(network.class_heads[0].predict.weight, before)
     load_weights(network, asset_path(SSDLITE_WEIGHTS), exclude="class_heads")
     assert torch.equal(network.class_heads[0].predict.weight, before)
     assert torch.equal(network.stem.weight, load_file(asset_path(SSDLITE_WEIGHTS))["stem.weight"])

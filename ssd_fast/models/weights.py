@@ -41,17 +41,19 @@ def load_weights(
             exclude: name prefixes of the network's parameters to leave as they are, such as "class_heads" to fine-tune
                 the shipped weights for other classes.
     Only tensors are taken: `model.preset` and `model.preprocessing` stay, and another project's may differ.
-    Raises: FileNotFoundError: no such file. ValueError: an unknown layout or suffix, prefixes that no parameter has, a
-            damaged file, or a file of another network; the message then lists the tensors that are missing, unknown or
+    Raises: FileNotFoundError: no such file. ValueError: an unknown layout or suffix, a prefix that is empty or that no
+            parameter has, a damaged file, or a file of another network; the message then lists the tensors that are missing, unknown or
             of another shape. RuntimeError: a .pth or .pt file, and a torch before 2.6. The model is unchanged.
     """
     if layout not in _LAYOUTS:
         raise ValueError(f"load_weights: layout must be one of {_LAYOUTS}, got {layout!r}")
+    excluded = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    for prefix in excluded:
+        if not prefix or not any(name.startswith(prefix) for name in model.state_dict()):
+            expected = f"the beginnings of names of {type(model).__name__}'s parameters"
+            raise ValueError(f"load_weights: exclude: expected {expected}, got {prefix!r}")
     path = Path(path)
     tensors, _ = _converted(read_tensors(path), path, layout)
-    excluded = (exclude,) if isinstance(exclude, str) else tuple(exclude)
-    if excluded and not any(name.startswith(excluded) for name in model.state_dict()):
-        raise ValueError(f"load_weights: exclude: no parameter of {type(model).__name__} begins with any of {excluded}")
     _fill(model, tensors, path, excluded)
 
 

@@ -60,7 +60,8 @@ def start_network(
         raise ValueError(f"start_network: size: {name if source is None else weights} has {held}, got {size}")
     if source is not None and weights is not None:
         network.preset, network.preprocessing = source.preset, source.preprocessing
-        load_weights(network, weights, exclude=_CLASS_HEADS)
+        heads = [head for head in _CLASS_HEADS if any(name.startswith(head) for name in network.state_dict())]
+        load_weights(network, weights, exclude=heads)
     return network
 
 
