@@ -180,19 +180,43 @@ def test_the_preprocessing_is_saved_with_the_weights(tmp_path):
     assert load_network(tmp_path / "mine.safetensors")[0].preprocessing == network.preprocessing != own
 
 
-def test_a_layout_of_another_project_lists_what_does_not_fit(tmp_path):
-    """With the layout wrongly named, no tensor is renamed: all are missing and all unknown."""
+@pytest.mark.parametrize("given", ["own", *(layout for layout in LAYOUTS if layout not in ("own", "torchvision"))])
+def test_a_file_of_another_layout_than_named(given, tmp_path):
+    """Whatever is named wrongly is refused, also where the heads would fit: moving their channels would spoil them."""
+    if given == "own":
+        with torch.device("meta"):
+            names = list(ssd300_vgg16(3).state_dict())
+        got = r"those of no other project: backbone\.scale_weight, backbone\.features\.0\.weight, .*, \.\.\."
+    else:
+        case = next(case for case in NETWORKS if case.startswith(given))
+        names = [name for name, _ in goldens.load("weight_layouts", case)["tensors"]]
+        got = rf"{given}'s: [a-z]+\."
+    save_file({f"module.{name}": torch.zeros(1) for name in names}, tmp_path / "theirs.safetensors")
+    with torch.device("meta"):
+        network = ssd300_vgg16(3)
+    same = ("own", "torchvision") if given == "own" else (given,)
+    for layout in LAYOUTS:
+        expected = rf"theirs\.safetensors: layout: expected {layout}'s tensors(, such as [a-z]+\..*)?, got {got}"
+        if layout in same:
+            assert detect(names, layout) == given
+        else:
+            with pytest.raises(ValueError, match=expected):
+                load_weights(network, tmp_path / "theirs.safetensors", layout)
+
+
+def test_a_file_of_no_known_layout_lists_what_does_not_fit(tmp_path):
+    """No tensor is renamed: all are missing and all unknown."""
     names = goldens.load("weight_layouts", "amdegroot_ssd300_vgg16")["tensors"]
-    torch.save({name: torch.zeros(1) for name, _ in names}, tmp_path / "theirs.pth")
+    torch.save({f"net.{name}": torch.zeros(1) for name, _ in names}, tmp_path / "theirs.pth")
     with torch.device("meta"):
         network = ssd300_vgg16(21)
     with pytest.raises(ValueError) as raised:
-        load_weights(network, tmp_path / "theirs.pth", "lufficc")
+        load_weights(network, tmp_path / "theirs.pth")
     lines = str(raised.value).splitlines()
     assert lines[0].endswith("does not fit SSD300VGG16: 71 missing, 71 unknown")
     assert lines[1].split() == ["tensor", "in", "the", "file", "in", "the", "network"]
     assert ["backbone.features.0.weight", "-", "(64, 3, 3, 3)"] in [line.split(maxsplit=2) for line in lines]
-    assert ["vgg.0.weight", "(1,)", "-"] in [line.split() for line in lines]
+    assert ["net.vgg.0.weight", "(1,)", "-"] in [line.split() for line in lines]
     assert "  ... and 65 more missing" in lines and "  ... and 65 more unknown" in lines
     assert len(lines) == 2 + 7 + 7
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
 _ROWS_SHOWN = 6  # of each kind of difference
+_NAMES_SHOWN = 4  # of a file that is recognised by none
 _COUNTERS = "num_batches_tracked"  # of batch norms: files from before torch 0.4.1 lack them, and nothing reads them
 
 Tensors = Mapping[str, Tensor]
@@ -37,6 +38,12 @@ def explanation(given: Tensors, wanted: Tensors, found: Names, num_classes: int 
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([counts, *(f"  {line}" for line in table), *_advice(given, wanted, found, num_classes)])
+
+
+def first_names(names: Iterable[str]) -> str:
+    """The first of a file's names, by which a reader may know it."""
+    shown = list(names)
+    return ", ".join(shown[:_NAMES_SHOWN]) + (", ..." if len(shown) > _NAMES_SHOWN else "")
 
 
 def _shape(tensor: Tensor | None) -> str:

@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ._mismatch import first_names
+
 __all__ = ["LAYOUTS", "convert", "detect"]
 
 LAYOUTS = ("own", "torchvision", "amdegroot", "lufficc", "qfgaohao", "mmdetection", "nvidia")
@@ -44,16 +46,25 @@ _REFUSED = {
 }
 
 
-def detect(names: Iterable[str]) -> str:
+def detect(names: Iterable[str], expected: str = "auto") -> str:
     """The layout of a file with tensors of these names; "own" if it is none of the others.
 
-    Raises: ValueError: a file of a known project whose network this package does not have, or an older format of it.
+    Args:   expected: the layout that it is said to have, or "auto".
+    Raises: ValueError: another layout than expected; a file of a known project whose network this package does not
+            have, or an older format of it.
     """
-    present = {name.removeprefix(_WRAPPER) for name in names}
+    present = [name.removeprefix(_WRAPPER) for name in names]
     for marker, what in _REFUSED.items():
         if marker in present:
             raise ValueError(f"the file is {what}")
-    return next((layout for layout, marker in _MARKERS.items() if marker in present), "own")
+    found = next((layout for layout, marker in _MARKERS.items() if marker in present), "own")
+    if expected in ("auto", found) or (expected, found) == ("torchvision", "own"):
+        return found
+    wanted = f"{expected}'s tensors, such as {_MARKERS[expected]}" if expected in _MARKERS else f"{expected}'s tensors"
+    given = (
+        f"{found}'s: {_MARKERS[found]}" if found in _MARKERS else f"those of no other project: {first_names(present)}"
+    )
+    raise ValueError(f"layout: expected {wanted}, got {given}")
 
 
 def convert(tensors: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:

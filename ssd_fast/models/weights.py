@@ -15,7 +15,7 @@ from ..presets import Preset
 from ..specs._plain import from_plain, to_plain
 from ._blocks import SSDNetwork
 from ._files import read_metadata, read_tensors
-from ._mismatch import differences, explanation
+from ._mismatch import differences, explanation, first_names
 from ._recognition import adopt_dialect, published_classes, recognize
 from .layouts import LAYOUTS, convert, detect
 from .preprocessing import Preprocessing
@@ -24,7 +24,6 @@ from .registry import make_network
 __all__ = ["load_network", "load_weights", "save_weights"]
 
 _LAYOUTS = ("auto", *LAYOUTS)
-_NAMES_SHOWN = 4
 
 
 def load_weights(
@@ -42,14 +41,16 @@ def load_weights(
                 the shipped weights for other classes.
     Only tensors are taken: `model.preset` and `model.preprocessing` stay, and another project's may differ.
     Raises: FileNotFoundError: no such file. ValueError: an unknown layout or suffix, a prefix that is empty or that no
-            parameter has, a damaged file, or a file of another network; the message then lists the tensors that are missing, unknown or
-            of another shape. RuntimeError: a .pth or .pt file, and a torch before 2.6. The model is unchanged.
+            parameter has, a damaged file, one of another layout, or a file of another network; the message then lists
+            the tensors that are missing, unknown or of another shape. RuntimeError: a .pth or .pt file, and a torch
+            before 2.6. The model is unchanged.
     """
     if layout not in _LAYOUTS:
         raise ValueError(f"load_weights: layout must be one of {_LAYOUTS}, got {layout!r}")
     excluded = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    names = model.state_dict().keys()
     for prefix in excluded:
-        if not prefix or not any(name.startswith(prefix) for name in model.state_dict()):
+        if not prefix or not any(name.startswith(prefix) for name in names):
             expected = f"the beginnings of names of {type(model).__name__}'s parameters"
             raise ValueError(f"load_weights: exclude: expected {expected}, got {prefix!r}")
     path = Path(path)
@@ -117,7 +118,7 @@ def _recognised_network(tensors: Mapping[str, Tensor], layout: str, path: Path) 
     """The empty network that has such tensors."""
     arguments = recognize(tensors)
     if arguments is None:
-        raise ValueError(f"load_network: {path} is of no known network; its tensors are {_first(list(tensors))}")
+        raise ValueError(f"load_network: {path} is of no known network; its tensors are {first_names(tensors)}")
     network = make_network(**arguments)
     try:
         adopt_dialect(network, layout)
@@ -129,7 +130,7 @@ def _recognised_network(tensors: Mapping[str, Tensor], layout: str, path: Path) 
 def _converted(tensors: Mapping[str, Tensor], path: Path, layout: str) -> tuple[dict[str, Tensor], str]:
     """The tensors under this package's names, and the layout that they had."""
     try:
-        found = detect(tensors) if layout == "auto" else layout
+        found = detect(tensors, layout)
         return convert(tensors, found), found
     except ValueError as error:
         raise ValueError(f"load_weights: {path}: {error}") from error
@@ -146,7 +147,3 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, exclude: 
         for name, parameter in wanted.items():
             if name in given:
                 parameter.copy_(given[name])
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
