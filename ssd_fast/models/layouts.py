@@ -60,11 +60,9 @@ def detect(names: Iterable[str], expected: str = "auto") -> str:
     found = next((layout for layout, marker in _MARKERS.items() if marker in present), "own")
     if expected in ("auto", found) or (expected, found) == ("torchvision", "own"):
         return found
-    wanted = f"{expected}'s tensors, such as {_MARKERS[expected]}" if expected in _MARKERS else f"{expected}'s tensors"
-    given = (
-        f"{found}'s: {_MARKERS[found]}" if found in _MARKERS else f"those of no other project: {first_names(present)}"
-    )
-    raise ValueError(f"layout: expected {wanted}, got {given}")
+    example = f", such as {_MARKERS[expected]}" if expected in _MARKERS else ""
+    given = f"{found}'s: {_MARKERS[found]}" if found in _MARKERS else f"no other project's: {first_names(present)}"
+    raise ValueError(f"layout: expected {expected}'s tensors{example}, got {given}")
 
 
 def convert(tensors: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
