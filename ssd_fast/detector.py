@@ -13,7 +13,7 @@ from ._backend import cuda_status
 from .assets import asset_path
 from .detections import Detections
 from .images import Image, as_image_tensors
-from .models._blocks import SSDNetwork
+from .models._blocks import SSDNetwork, check_orders
 from .models.weights import load_network
 from .ops import default_boxes, postprocess
 from .presets import Preset
@@ -61,12 +61,14 @@ class Detector:
         Args:   network: a network of `ssd_fast.models`, on its device.
                 classes: names of its columns, background included; None: "background", "class 1" and so on.
                 preset: None: the network's.
-        Raises: ValueError: more or fewer names than columns.
+        Raises: ValueError: more or fewer names than columns; a preset that reads heads in another order of rows or
+                channels than the networks here have, such as nvidia_ssd300_coco.
         """
         if classes is not None and len(classes) != network.num_classes:
             raise ValueError(f"Detector: classes: expected {network.num_classes} names, got {len(classes)}")
         self.network = network.eval()
         self.preset = network.preset if preset is None else preset
+        check_orders(self.preset, "Detector")
         self.classes = tuple(classes) if classes is not None else self._numbered_classes()
         self._default_boxes = default_boxes(self.preset.default_boxes, device=self.device)
 

@@ -9,10 +9,11 @@ import PIL.Image
 import pytest
 import torch
 
+import ssd_fast
 from ssd_fast.assets import COCO_CLASSES, asset_path
 from ssd_fast.detector import Detector, load_detector
 from ssd_fast.images import as_image_tensor, as_image_tensors
-from ssd_fast.models import save_weights, ssd300_vgg16, ssdlite300_mobilenet_v2
+from ssd_fast.models import save_weights, ssd300_resnet50, ssd300_vgg16, ssdlite300_mobilenet_v2
 
 EXIF_ORIENTATION = 0x0112
 
@@ -147,6 +148,29 @@ def test_another_preset(detector):
     spec = dataclasses.replace(detector.preset.postprocess, keep_top_k=7)
     other = Detector(detector.network, preset=dataclasses.replace(detector.preset, postprocess=spec))
     assert other(asset_path("coffee.jpg")).boxes.shape == (1, 7, 4)
+
+
+def test_a_preset_of_another_order_is_refused():
+    """Its shapes fit, and boxes and classes would be mixed up."""
+    nvidia = ssd_fast.preset("nvidia_ssd300_coco")
+    network = ssd300_resnet50(3)
+    message = (
+        "preset: expected default_boxes.row_order 'HWA', postprocess.row_order 'HWA', postprocess.channel_order 'AC', "
+        "as networks here have it, got 'AHW', 'AHW', 'CA' in nvidia_ssd300_coco"
+    )
+    with pytest.raises(ValueError, match=f"^Detector: {message}$"):
+        Detector(network, preset=nvidia)
+    with pytest.raises(ValueError, match=f"^SSD300ResNet50: {message}$"):
+        network.preset = nvidia
+    for spec, change in (
+        ("default_boxes", {"row_order": "AHW"}),
+        ("postprocess", {"row_order": "AHW"}),
+        ("postprocess", {"channel_order": "CA"}),
+    ):
+        other = dataclasses.replace(getattr(network.preset, spec), **change)
+        ((field, value),) = change.items()
+        with pytest.raises(ValueError, match=rf"expected {spec}\.{field} '\w+', as networks.*, got '{value}' in"):
+            Detector(network, preset=dataclasses.replace(network.preset, **{spec: other}))
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import goldens
 import numpy as np
 import pytest
 import torch
+import weight_recipes
 from training_cases import make_dataset, make_sample
 
 from ssd_fast import preset
@@ -152,6 +154,19 @@ def test_the_start_from_coco_leaves_the_class_heads_out(dataset):
     for name, value in network.state_dict().items():
         if not name.startswith("class_heads."):
             assert torch.equal(value, source.state_dict()[name]), name
+
+
+def test_the_start_from_another_projects_weights(dataset, tmp_path):
+    tensors = goldens.load("weight_layouts", "mmdetection_ssd300_vgg16")["tensors"]
+    torch.save(weight_recipes.fine_tuned(tensors, [0.0] * 5), tmp_path / "theirs.pth")
+    with pytest.raises(ValueError, match=r'theirs\.pth: .*say which, as in load_network\(path, preset="mmdet_ssd300'):
+        start_network(dataset, weights=tmp_path / "theirs.pth")
+    source, _ = load_network(tmp_path / "theirs.pth", preset="mmdet_ssd300_coco")
+    save_weights(source, tmp_path / "ours.safetensors")
+    network = start_network(dataset, weights=tmp_path / "ours.safetensors")
+    assert network.preset == source.preset and network.preprocessing == source.preprocessing
+    assert network.num_classes == 3 and network.preset.postprocess.background == 0
+    assert torch.equal(network.backbone.scale_weight, source.backbone.scale_weight)
 
 
 @pytest.mark.parametrize(

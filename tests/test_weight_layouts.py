@@ -13,6 +13,9 @@ import weight_recipes
 from inputs import nvidia_heads
 from safetensors.torch import save_file
 
+import ssd_fast
+from ssd_fast.assets import asset_path
+from ssd_fast.detector import load_detector
 from ssd_fast.models import (
     list_networks,
     load_network,
@@ -157,18 +160,63 @@ def test_the_preset_reads_the_background_where_the_weights_have_it(layout, backg
     assert network.preset.loss is not None and network.preset.loss.background == background
 
 
-def test_default_boxes_that_a_file_does_not_tell_are_not_guessed():
-    with torch.device("meta"):
-        network = make_network("ssd300_vgg16", 5)
+@pytest.mark.parametrize(
+    ("case", "preset"),
+    [
+        ("mmdetection_ssd300_vgg16", "mmdet_ssd300_voc"),
+        ("mmdetection_ssd512_vgg16", "mmdet_ssd512_coco"),
+        ("amdegroot_ssd300_vgg16", "amdegroot_ssd300_coco"),
+        ("lufficc_ssd300_vgg16", "lufficc_ssd300_voc"),
+        ("lufficc_ssd512_vgg16", "lufficc_ssd512_coco"),
+    ],
+)
+def test_default_boxes_that_a_file_does_not_tell_are_named_not_guessed(case, preset, tmp_path):
+    """Files of five columns: all logits say background, and class 2 after it."""
+    layout, _, name = case.partition("_")
+    columns = [-5.0, 2.0, -5.0, -5.0, 3.0] if layout == "mmdetection" else [3.0, -5.0, 2.0, -5.0, -5.0]
+    path = tmp_path / "theirs.pth"
+    torch.save(weight_recipes.fine_tuned(goldens.load("weight_layouts", case)["tensors"], columns), path)
+    voc, coco = (preset.replace("coco", "voc"), preset.replace("voc", "coco"))
+    message = (
+        rf"theirs\.pth: a {name} of {layout} with 5 class columns can have the default boxes of {voc} or {coco}: "
+        rf'say which, as in load_network\(path, preset="{voc}"\)'
+    )
+    with pytest.raises(ValueError, match=message):
+        load_network(path)
+    with pytest.raises(ValueError, match=rf"preset: expected {voc} or {coco} for a {name} of {layout}, got 'caffe'"):
+        load_network(path, preset="caffe")
+
+    network, _ = load_network(path, preset=preset)
+    save_weights(network, tmp_path / "ours.safetensors")
+    detector = load_detector(tmp_path / "ours.safetensors", device="cpu")
+    assert detector.preset == network.preset and detector.network.preprocessing == network.preprocessing
+    assert detector.preset.name == preset and detector.classes[0] == "background"
+    assert detector.preset.default_boxes == ssd_fast.preset(preset).default_boxes
+    assert detector.preset.loss is not None and detector.preset.loss.background == 0
+    assert detector.network.preprocessing.mean == MEANS.get(layout, (123, 117, 104))
+    (found,) = detector(asset_path("chelsea.jpg")).to_list()
+    assert len(found["labels"]) > 0 and set(found["labels"].tolist()) == {2}
+    second_best = torch.tensor(columns).softmax(0).sort()[0][-2]
+    torch.testing.assert_close(found["scores"], second_best.expand_as(found["scores"]))
     with pytest.raises(
-        ValueError, match=r"5 class columns.*amdegroot_ssd300_voc or amdegroot_ssd300_coco.*load_weights"
+        ValueError, match=rf"ours\.safetensors: preset: expected None, since the file holds its own, got '{preset}'"
     ):
-        adopt_dialect(network, "amdegroot")
+        load_network(tmp_path / "ours.safetensors", preset=preset)
+
+
+def test_presets_that_a_project_does_not_have():
     with torch.device("meta"):
         network = make_network("ssd512_vgg16", 21)
     for layout in ("qfgaohao", "nvidia"):
         with pytest.raises(ValueError, match=rf"ssd512_vgg16 of {layout}.*no known preset"):
             adopt_dialect(network, layout)
+    with pytest.raises(ValueError, match="preset: expected None for a ssd512_vgg16 of own, got 'caffe_ssd512_voc'"):
+        adopt_dialect(network, "own", "caffe_ssd512_voc")
+    with torch.device("meta"):
+        network = make_network("ssd300_resnet50", 5)
+    own = network.preset
+    adopt_dialect(network, "nvidia", "nvidia_ssd300_coco")
+    assert network.preset == own
 
 
 @torch.no_grad()

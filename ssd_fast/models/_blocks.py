@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import torch
@@ -13,20 +14,34 @@ from ..presets import Preset
 from ..presets import preset as named_preset
 from .preprocessing import Preprocessing
 
+_ORDERS = {"default_boxes.row_order": "HWA", "postprocess.row_order": "HWA", "postprocess.channel_order": "AC"}
+
+
+def check_orders(preset: Preset, owner: str) -> None:
+    """Raises ValueError, naming what differs, for a preset that reads heads in another order than `SSDNetwork` gives.
+
+    The shapes are the same, so that nothing else would tell that boxes and classes are then all mixed up.
+    """
+    given = {field: attrgetter(field)(preset) for field in _ORDERS}
+    if wrong := [field for field in _ORDERS if given[field] != _ORDERS[field]]:
+        expected = ", ".join(f"{field} {_ORDERS[field]!r}" for field in wrong)
+        got = ", ".join(repr(given[field]) for field in wrong)
+        raise ValueError(f"{owner}: preset: expected {expected}, as networks here have it, got {got} in {preset.name}")
+
 
 class SSDNetwork(nn.Module):
     """A network that turns preprocessed images into raw SSD heads, and nothing else.
 
     Attributes:
         name: of the function in `ssd_fast.models` that makes it.
-        preset: how the heads are read and trained. It may be replaced; `save_weights` writes it into the file.
+        preset: how the heads are read and trained. It may be replaced by one with the order of rows and channels that
+            all networks here have (`check_orders`); `save_weights` writes it into the file.
         preprocessing: what the images went through.
         num_classes: C, the columns of cls_logits, background included.
     """
 
     name: ClassVar[str]
     preset_name: ClassVar[str]
-    preset: Preset
     preprocessing: Preprocessing
     num_classes: int
 
@@ -37,6 +52,15 @@ class SSDNetwork(nn.Module):
             raise ValueError(f"{type(self).__name__}: num_classes: expected >= 2 (with background), got {num_classes}")
         self.num_classes = num_classes
         self.preset = named_preset(self.preset_name) if preset is None else preset
+
+    @property
+    def preset(self) -> Preset:
+        return self._preset
+
+    @preset.setter
+    def preset(self, preset: Preset) -> None:
+        check_orders(preset, type(self).__name__)
+        self._preset = preset
 
     @property
     def arguments(self) -> dict[str, Any]:

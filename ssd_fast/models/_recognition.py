@@ -40,6 +40,7 @@ _PRESETS: dict[tuple[str, str], dict[int | None, str]] = {
     ("qfgaohao", "ssd300_vgg16"): {None: "qfgaohao_vgg16"},
     ("mmdetection", "ssd300_vgg16"): {21: "mmdet_ssd300_voc", 81: "mmdet_ssd300_coco"},
     ("mmdetection", "ssd512_vgg16"): {21: "mmdet_ssd512_voc", 81: "mmdet_ssd512_coco"},
+    ("nvidia", "ssd300_resnet50"): {None: "nvidia_ssd300_coco"},
 }
 
 # Published files with COCO's 91 columns, by how their sha256 begins: what the names of torchvision's files end with.
@@ -74,23 +75,29 @@ def published_classes(path: Path, columns: int) -> tuple[str, ...] | None:
     return COCO_CLASSES if hashlib.sha256(path.read_bytes()).hexdigest()[:8] in _COCO_FILES else None
 
 
-def adopt_dialect(network: SSDNetwork, layout: str) -> None:
+def adopt_dialect(network: SSDNetwork, layout: str, chosen: str | None = None) -> None:
     """Gives a network that is to hold another project's weights that project's preset and normalisation.
 
     mmdetection's preset is changed in one point: its background is the last class column there, the first here.
     NVIDIA's network has its project's preset and normalisation from the start.
 
-    Raises: ValueError: the project has no such network, or several presets for it and none for so many classes.
+    Args:   chosen: the name of one of the project's presets; None: the only one, or that of so many class columns.
+    Raises: ValueError: another name; the project has no such network, or several presets for it and none is chosen.
     """
+    presets = _PRESETS.get((layout, network.name), {})
+    names = " or ".join(dict.fromkeys(presets.values()))
+    if chosen is not None and chosen not in presets.values():
+        raise ValueError(f"preset: expected {names or None} for a {network.name} of {layout}, got {chosen!r}")
     if layout == "own" or (layout, network.name) == ("nvidia", "ssd300_resnet50"):
         return
-    presets = _PRESETS.get((layout, network.name), {})
-    name = presets.get(None) or presets.get(network.num_classes)
+    if not presets:
+        raise ValueError(f"a {network.name} of {layout} has the default boxes of no known preset")
+    name = chosen or presets.get(None) or presets.get(network.num_classes)
     if name is None:
         raise ValueError(
             f"a {network.name} of {layout} with {network.num_classes} class columns can have the default boxes of "
-            f"{' or '.join(dict.fromkeys(presets.values())) or 'no known preset'}: make the network, use load_weights, "
-            "set network.preset to one of them, and save_weights"
+            f'{names}: say which, as in load_network(path, preset="{next(iter(presets.values()))}"), and keep the '
+            "network with save_weights"
         )
     network.preset = preset(name)
     mean = _CAFFE_MEAN

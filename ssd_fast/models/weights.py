@@ -39,7 +39,8 @@ def load_weights(
                 "qfgaohao", "mmdetection", "nvidia" (see `ssd_fast.models.layouts`), or "auto" to find out.
             exclude: name prefixes of the network's parameters to leave as they are, such as "class_heads" to fine-tune
                 the shipped weights for other classes.
-    Only tensors are taken: `model.preset` and `model.preprocessing` stay, and another project's may differ.
+    Only tensors are taken: `model.preset` and `model.preprocessing` stay, and another project's may differ;
+    `load_network` sets them too.
     Raises: FileNotFoundError: no such file. ValueError: an unknown layout or suffix, a prefix that is empty or that no
             parameter has, a damaged file, one of another layout, or a file of another network; the message then lists
             the tensors that are missing, unknown or of another shape. RuntimeError: a .pth or .pt file, and a torch
@@ -58,7 +59,7 @@ def load_weights(
     _fill(model, tensors, path, excluded)
 
 
-def load_network(path: str | Path) -> tuple[SSDNetwork, tuple[str, ...] | None]:
+def load_network(path: str | Path, *, preset: str | None = None) -> tuple[SSDNetwork, tuple[str, ...] | None]:
     """The network that a file's tensors belong to, filled from it, and the names of its columns, None if unknown.
 
     A file of save_weights says which network it is of, and holds its preset and the names that it was given. Any other
@@ -66,17 +67,25 @@ def load_network(path: str | Path) -> tuple[SSDNetwork, tuple[str, ...] | None]:
     COCO's for the file that ships with this package and for those that torchvision publishes.
 
     Args:   path: as for load_weights.
-    Raises: as load_weights; ValueError also if no network of this package has such tensors, or if another project's
-            file could have been trained with several sets of default boxes.
+            preset: the name of the preset that another project's network was trained with, for files whose number of
+                class columns does not tell, such as "mmdet_ssd300_voc"; what is in it that the weights' conversion
+                changes, such as the background's column, is changed too.
+    Raises: as load_weights; ValueError also if no network of this package has such tensors, if another project's file
+            could have been trained with several sets of default boxes and preset names none, or if it names one that
+            is not of them.
     """
     path = Path(path)
     tensors = read_tensors(path)
     saved = read_metadata(path)
     if "network" in saved:
+        if preset is not None:
+            raise ValueError(
+                f"load_network: {path}: preset: expected None, since the file holds its own, got {preset!r}"
+            )
         network = _described_network(saved, path)
     else:
         tensors, layout = _converted(tensors, path, "auto")
-        network = _recognised_network(tensors, layout, path)
+        network = _recognised_network(tensors, layout, path, preset)
     _fill(network, tensors, path, ())
     return network, tuple(saved["classes"]) if "classes" in saved else published_classes(path, network.num_classes)
 
@@ -114,14 +123,14 @@ def _described_network(saved: Mapping[str, Any], path: Path) -> SSDNetwork:
     return network
 
 
-def _recognised_network(tensors: Mapping[str, Tensor], layout: str, path: Path) -> SSDNetwork:
+def _recognised_network(tensors: Mapping[str, Tensor], layout: str, path: Path, preset: str | None) -> SSDNetwork:
     """The empty network that has such tensors."""
     arguments = recognize(tensors)
     if arguments is None:
         raise ValueError(f"load_network: {path} is of no known network; its tensors are {first_names(tensors)}")
     network = make_network(**arguments)
     try:
-        adopt_dialect(network, layout)
+        adopt_dialect(network, layout, preset)
     except ValueError as error:
         raise ValueError(f"load_network: {path}: {error}") from error
     return network
