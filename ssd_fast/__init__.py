@@ -21,6 +21,17 @@ from .presets import Preset, list_presets, preset
 from .specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec, PostprocessSpec
 
 if TYPE_CHECKING:
+    from . import assets as assets
+    from . import compat as compat
+    from . import datasets as datasets
+    from . import evaluation as evaluation
+    from . import images as images
+    from . import models as models
+    from . import ops as ops
+    from . import presets as presets
+    from . import reference as reference
+    from . import specs as specs
+    from . import training as training
     from .compat import ParityReport, compare, patch, patched, unpatch
     from .criterion import SSDCriterion
     from .detector import Detector, load_detector
@@ -29,7 +40,20 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# What needs a network, an image library or torchvision is imported when it is first asked for.
+# What needs a network, an image library or torchvision is imported when it is first asked for, and so are the modules.
+_MODULES = (
+    "assets",
+    "compat",
+    "datasets",
+    "evaluation",
+    "images",
+    "models",
+    "ops",
+    "presets",
+    "reference",
+    "specs",
+    "training",
+)
 _LAZY = {
     "ParityReport": ".compat",
     "SSDCriterion": ".criterion",
@@ -45,13 +69,15 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
     if name in _LAZY:
         return getattr(import_module(_LAZY[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_MODULES])
 
 
 __all__ = [

@@ -1,0 +1,46 @@
+"""What `import ssd_fast` imports, and what is imported when it is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ssd_fast
+
+PACKAGE = Path(ssd_fast.__file__).parent
+
+
+def in_a_new_process(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_the_package_imports_no_networks():
+    code = "import sys, ssd_fast; dir(ssd_fast); print(*sorted(m for m in sys.modules if m.count('.') < 2))"
+    imported = set(in_a_new_process(code).split())
+    light = {"_C", "_backend", "arrays", "detections", "ops", "presets", "specs"}
+    assert {name for name in imported if name.startswith("ssd_fast.")} == {f"ssd_fast.{name}" for name in light}
+    assert not imported & {"torchvision", "PIL", "safetensors", "matplotlib", "pycocotools", "typer", "rich"}
+
+
+def test_what_is_asked_for_is_imported():
+    """In a process where nobody else has imported it."""
+    names = [*ssd_fast._LAZY, *ssd_fast._MODULES]
+    modules = in_a_new_process(f"import ssd_fast; print(*[getattr(ssd_fast, name).__name__ for name in {names}])")
+    assert modules.split() == [*ssd_fast._LAZY, *(f"ssd_fast.{name}" for name in ssd_fast._MODULES)]
+
+
+def test_dir_lists_names_and_modules():
+    """All packages, but for what only the commands need."""
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {"cli", "showcase"}
+    assert {*ssd_fast._MODULES} == {*packages, "images"}
+    assert dir(ssd_fast) == sorted([*ssd_fast.__all__, *packages, "images"])
+
+
+def test_no_other_name():
+    with pytest.raises(AttributeError, match="module 'ssd_fast' has no attribute 'network'"):
+        ssd_fast.network  # noqa: B018
