@@ -120,6 +120,7 @@ def test_a_run_is_not_overwritten_and_can_be_resumed(voc, tmp_path):
         (("--split", "nowhere"), ("nowhere",)),
         (("--split", "trainval", "--policy", "raise"), ("photo2.xml", "object 2")),
         (("--split", "trainval", "--batch-size", "9"), ("batch_size", "the 4 images there are")),
+        (("--split", "trainval", "--size", "32x32", "--batch-size", "1"), ("batch_size: expected at least 2",)),
         (("--split", "trainval", "--model", "yolo"), ("expected one of", "ssd_tiny", "yolo")),
         (("--split", "trainval", "--weights", "nowhere.safetensors"), ("nowhere.safetensors",)),
         (("--split", "trainval", "--batch-size", "2", "--precision", "fp16"), ("fp16 needs a GPU",)),

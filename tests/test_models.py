@@ -189,6 +189,25 @@ def test_networks_are_found_and_restored_from_their_files(make, tmp_path):
         save_weights(network, tmp_path / "mine.pth")
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        *((name, {}) for name in list_networks()),
+        ("ssd300_vgg16", {"conv4_3_norm": "batch_norm"}),
+        ("ssd_tiny", {"size": (32, 64)}),
+        ("ssd_tiny", {"size": (32, 32)}),
+    ],
+)
+@torch.no_grad()
+def test_networks_say_how_many_images_training_needs(name, arguments):
+    network = make_network(name, 2, **arguments).train()
+    images = torch.zeros(2, 3, *network.preprocessing.size)
+    if network.min_training_batch == 2:
+        with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):
+            network(images[:1])
+    assert network(images[: network.min_training_batch])[0].isfinite().all()
+
+
 def test_excluded_parameters_keep_their_values():
     network = ssdlite300_mobilenet_v2(4)
     before = network.class_heads[0].predict.weight.clone()

@@ -13,7 +13,8 @@ from training_cases import CLASSES, SIZE, make_dataset, make_sample, small_confi
 
 from ssd_fast.datasets import DetectionDataset
 from ssd_fast.ground_truth import GroundTruthWarning
-from ssd_fast.models import ssdlite300_mobilenet_v2
+from ssd_fast.models import ssd_tiny, ssdlite300_mobilenet_v2
+from ssd_fast.training import Processes, train
 from ssd_fast.training.data import TrainingSamples, batches, epoch_order, iterations_per_epoch
 from ssd_fast.training.transforms import Augmentation, sample_seed
 
@@ -207,6 +208,15 @@ def test_rejected(dataset):
     with pytest.raises(ValueError, match="batch_size: expected a multiple of the 2 processes, got 3"):
         batches(samples_of(dataset, config), small_config(batch_size=3), processes=2)
     assert iterations_per_epoch(7, 7) == 1
+
+
+@pytest.mark.parametrize("batch_size, count, least", [(1, 1, 2), (3, 2, 4), (4, 4, 8)])
+def test_batch_norms_of_one_cell_get_two_images_a_process(dataset, tmp_path, batch_size, count, least):
+    expected = f"at least {least}, 2 a process, since ssd_tiny has a map of one cell"
+    config, processes = small_config(batch_size=batch_size), Processes(count=count)
+    with pytest.raises(ValueError, match=f"batch_size: expected {expected}.*; got {batch_size}$"):
+        train(ssd_tiny(3, (32, 32)), dataset, config, tmp_path, processes=processes)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_image_that_is_gone_is_named(tmp_path):

@@ -38,12 +38,15 @@ class SSDNetwork(nn.Module):
             all networks here have (`check_orders`); `save_weights` writes it into the file.
         preprocessing: what the images went through.
         num_classes: C, the columns of cls_logits, background included.
+        min_training_batch: images that a batch in training mode needs; 2 where a map of one cell goes through a batch
+            norm, which of a single image would learn nothing.
     """
 
     name: ClassVar[str]
     preset_name: ClassVar[str]
     preprocessing: Preprocessing
     num_classes: int
+    min_training_batch: int = 1
 
     def __init__(self, num_classes: int, preset: Preset | None = None) -> None:
         """preset: None: the one that the class names."""

@@ -24,10 +24,10 @@ class SSD300ResNet50(SSDNetwork):
     """300 x 300 images to 8732 default boxes on maps of 38, 19, 10, 5, 3 and 1 cells a side.
 
     The box columns are (dx, dy, dw, dh); the class columns are logits of a softmax whose column 0 is the background.
-    The last map has one cell, of which a batch norm learns nothing: training takes batches of two images or more.
     """
 
     name = "ssd300_resnet50"
+    min_training_batch = 2
     preprocessing = Preprocessing(
         size=(300, 300), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), pixel_range=1.0, rule="antialiased"
     )

@@ -72,6 +72,7 @@ class SSDTiny(SSDNetwork):
         self.preprocessing = Preprocessing(
             size=size, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), pixel_range=1.0, rule="half_pixel"
         )
+        self.min_training_batch = 2 if (1, 1) in self.preset.default_boxes.feature_maps else 1
         self.sides = sides
         self.stem = ConvNorm(3, _STEM_CHANNELS, 7, stride=4)
         self.stages = nn.ModuleList(

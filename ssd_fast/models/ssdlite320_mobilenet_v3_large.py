@@ -44,6 +44,7 @@ class SSDLite320MobileNetV3Large(SSDNetwork):
 
     name = "ssdlite320_mobilenet_v3_large"
     preset_name = "torchvision_ssdlite320_mobilenet_v3_large"
+    min_training_batch = 2
     preprocessing = Preprocessing(
         size=(320, 320), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), pixel_range=1.0, rule="half_pixel"
     )

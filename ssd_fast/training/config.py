@@ -21,8 +21,9 @@ class TrainingConfig:
 
     Args:
         epochs: times that the images are gone through.
-        batch_size: images an iteration, over all processes. An epoch ends with its last full batch; the images left
-            over are others each time, since every epoch has its own order.
+        batch_size: images an iteration, over all processes; each process takes `network.min_training_batch` at least.
+            An epoch ends with its last full batch; the images left over are others each time, since every epoch has
+            its own order.
         learning_rate: the highest; it is reached after `warmup_iterations` and falls to 0 along a cosine.
         optimizer: "adamw", or "sgd" with `momentum` and Nesterov's step.
         weight_decay: not of biases and norms. AdamW's is multiplied by the learning rate, as SGD's is.

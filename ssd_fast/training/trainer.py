@@ -85,6 +85,11 @@ def train(
     if network.num_classes != len(dataset.classes) + 1:
         expected = f"{len(dataset.classes) + 1} columns, a class each and the background's"
         raise ValueError(f"training: network: expected {expected}, got {network.num_classes}")
+    least = network.min_training_batch * processes.count
+    if config.batch_size < least:
+        expected = f"at least {least}, {network.min_training_batch} a process"
+        reason = f"{network.name} has a map of one cell, of which a batch norm learns nothing from a single image"
+        raise ValueError(f"training: batch_size: expected {expected}, since {reason}; got {config.batch_size}")
     per_epoch = iterations_per_epoch(len(dataset), config.batch_size)
     total = per_epoch * config.epochs
     checkpoint_every = per_epoch if checkpoint_every is None else checkpoint_every
