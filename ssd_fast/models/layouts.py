@@ -61,7 +61,7 @@ def detect(names: Iterable[str], expected: str = "auto") -> str:
     if expected in ("auto", found) or (expected, found) == ("torchvision", "own"):
         return found
     example = f", such as {_MARKERS[expected]}" if expected in _MARKERS else ""
-    given = f"{found}'s: {_MARKERS[found]}" if found in _MARKERS else f"no other project's: {first_names(present)}"
+    given = f"{found}'s: {_MARKERS[found]}" if found in _MARKERS else f"own or unknown ones: {first_names(present)}"
     raise ValueError(f"layout: expected {expected}'s tensors{example}, got {given}")
 
 
