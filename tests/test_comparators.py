@@ -162,6 +162,17 @@ def test_offset_of_the_classes_widens_the_band():
     assert excuse_of((kept, beside), (kept,), wide) == ["IoU at the threshold"]
 
 
+@pytest.mark.parametrize("largest, ulp", [(0.0, 2.0**-20), (90 * 301.0, 2.0**-9)], ids=["boxes", "classes apart"])
+@pytest.mark.parametrize("side", [-1, 1])
+def test_the_band_is_4_ulp_of_the_largest_coordinate(largest, ulp, side):
+    """As a share of the shortest side, 5, of boxes up to 10: the IoU is height / 10."""
+    limits = dataclasses.replace(LIMITS, largest_coordinate=largest)
+    kept = (1, 0.9, (0.0, 0.0, 10.0, 10.0))
+    inside, outside = ((1, 0.6, (0.0, 0.0, 10.0, 5 + side * share * 8 * ulp)) for share in (0.9, 1.1))
+    assert excuse_of((kept, inside), (kept,), limits) == ["IoU at the threshold"]
+    assert compare(detections((kept, outside)), detections((kept,)), limits).differences
+
+
 def test_rival_with_the_same_score_is_excused():
     a, b = (1, 0.5, (0.0, 0.0, 10.0, 10.0)), (1, 0.5, (1.0, 0.0, 11.0, 10.0))
     among = candidates((a, b))
@@ -190,6 +201,16 @@ def test_end_of_a_full_list_is_excused():
     better = (2, 0.4, b[2])
     actual = detections((*ROWS[:2], a), 3, indices=(0, 1, 2))
     assert compare(actual, detections((*ROWS[:2], better), 3, indices=(0, 1, 3)), limits).differences
+
+
+@pytest.mark.parametrize("form", [lambda d: d, plain], ids=["indices", "no indices"])
+def test_more_than_keep_top_k_are_reported(form):
+    """Whichever run has them, and although the other, being full, excuses each of them."""
+    limits = dataclasses.replace(LIMITS, keep_top_k=3)
+    full, more = form(detections(ROWS[:3])), form(detections(ROWS))
+    assert compare(more, full, limits).differences == ["image 0: actual: 4 detections, keep_top_k is 3"]
+    assert compare(full, more, limits).differences == ["image 0: expected: 4 detections, keep_top_k is 3"]
+    assert len(compare(more, more, limits).differences) == 2
 
 
 def test_score_at_the_cut_of_top_k_is_excused():

@@ -89,7 +89,11 @@ def _compare_image(
     a: Rows, b: Rows, pairs: Sequence[tuple[int, int]], limits: Limits, scores: np.ndarray | None
 ) -> list[tuple[str, str | None]]:
     """Every difference of an image with its excuse, or None."""
-    found: list[tuple[str, str | None]] = []
+    found: list[tuple[str, str | None]] = [
+        (f"{rows.name}: {len(rows.scores)} detections, keep_top_k is {limits.keep_top_k}", None)
+        for rows in (a, b)
+        if len(rows.scores) > limits.keep_top_k
+    ]
     for i, j in pairs:
         if not _close(a.scores[i], b.scores[j], limits.score):
             found.append((f"{a.describe(i)}: score of {b.describe(j)}", None))

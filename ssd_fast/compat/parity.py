@@ -42,12 +42,12 @@ class ParityReport:
 
     @property
     def is_conclusive(self) -> bool:
-        """Whether most detections could be compared; of an untrained model nearly all scores tie, and none can."""
-        return 2 * self.pairs >= self.detections
+        """Whether there were detections and most could be compared; of an untrained model nearly all scores tie."""
+        return 0 < self.detections <= 2 * self.pairs
 
     @property
     def agrees(self) -> bool:
-        """Whether every difference is explained, and most detections are in both."""
+        """Whether detections were found, every difference is explained, and most detections are in both."""
         return self.is_conclusive and not self.unexplained
 
     def to_dict(self) -> dict[str, Any]:
@@ -56,6 +56,8 @@ class ParityReport:
 
     def __str__(self) -> str:
         verdict = "they agree" if self.agrees else "too many ties to tell"
+        if not self.detections:
+            verdict = "nothing was found to compare; lower the model's score_thresh or take other photos"
         if self.unexplained:
             verdict = f"{len(self.unexplained)} differences have no explanation"
         lines = [
