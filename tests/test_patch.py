@@ -100,6 +100,36 @@ def test_half_heads_are_computed_in_float32(dtype):
     assert actual[0]["boxes"].dtype == actual[0]["scores"].dtype == torch.float32
 
 
+def test_a_float64_model_runs_torchvisions_own_methods():
+    """In eval mode and in training, to the bit: it computes in float64, which the kernels would not."""
+    model, batch = tiny_ssd().double(), [image.double() for image in images((64, 64), (50, 90))]
+    boxes = torch.tensor([[5.0, 5.0, 40.0, 40.0]], dtype=torch.float64)
+    targets = [{"boxes": boxes, "labels": torch.tensor([n + 1])} for n in range(2)]
+    expected, expected_losses = model.eval()(batch), model.train()(batch, targets)
+    patch(model)
+    actual, losses = model.eval()(batch), model.train()(batch, targets)
+    assert min(len(image["scores"]) for image in expected) > 20
+    for ours, theirs in zip(actual, expected, strict=True):
+        assert ours["boxes"].dtype == ours["scores"].dtype == torch.float64
+        assert all(torch.equal(ours[field], theirs[field]) for field in theirs)
+    assert losses == expected_losses and losses["classification"].dtype == torch.float64
+
+
+def test_float64_heads_alone():
+    """As of a model whose forward is its own."""
+    model = tiny_ssd()
+    anchors = [anchor.double() for anchor in anchors_of(model, (8, 4), SIDE, 1)]
+    heads = {name: head.double() for name, head in head_outputs(1, len(anchors[0]), COLUMNS, 3.0).items()}
+    targets = [{"boxes": anchors[0][:1], "labels": torch.tensor([1])}]
+    matched = [torch.arange(len(anchors[0])).eq(0).long() - 1]
+    expected = model.postprocess_detections(heads, anchors, [(SIDE, SIDE)])
+    expected_losses = model.compute_loss(targets, heads, anchors, matched)
+    patch(model)
+    assert_same_dicts(model.postprocess_detections(heads, anchors, [(SIDE, SIDE)]), expected)
+    for given in (matched, torch.stack(matched)):
+        assert model.compute_loss(targets, heads, anchors, given) == expected_losses
+
+
 def test_autocast():
     model = patch(tiny_ssd())
     with torch.no_grad():
@@ -173,8 +203,10 @@ def test_images_with_anchors_or_windows_of_their_own():
             assert model.postprocess_detections(heads, [], []) == []
 
 
-def test_nothing_found():
+@pytest.mark.parametrize("setting", [("score_thresh", 1.0), ("topk_candidates", 0), ("detections_per_img", 0)])
+def test_nothing_found(setting):
     model = patch(tiny_ssd())
-    model.score_thresh = 1.0
+    assert len(model(images((64, 64)))[0]["scores"]) > 20
+    setattr(model, *setting)
     (found,) = model(images((64, 64)))
     assert found["boxes"].shape == (0, 4) and found["labels"].dtype == torch.int64

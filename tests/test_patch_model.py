@@ -14,11 +14,7 @@ import pytest
 import torch
 from checks import one_thread
 from patch_models import (
-    COLUMNS,
-    SIDE,
-    anchors_of,
     assert_same_dicts,
-    head_outputs,
     images,
     scripted,
     tiny_ssd,
@@ -164,14 +160,23 @@ def test_refuses_missing_attributes_strange_coders_and_settings():
     model.box_coder = object()
     with pytest.raises(TypeError, match="box_coder: expected torchvision's BoxCoder, got object"):
         model(images((64, 64)))
+
+
+@pytest.mark.parametrize(
+    "attribute, value, expected",
+    [
+        ("nms_thresh", math.nan, "a finite number >= 0, got nan"),
+        ("nms_thresh", math.inf, "a finite number >= 0, got inf"),
+        ("nms_thresh", -0.1, "a finite number >= 0, got -0.1"),
+        ("score_thresh", math.nan, "a finite number, got nan"),
+        ("score_thresh", math.inf, "a finite number, got inf"),
+    ],
+)
+def test_refuses_a_threshold_by_the_name_of_its_attribute(attribute, value, expected):
     model = patch(tiny_ssd())
-    model.nms_thresh = math.nan
-    with pytest.raises(ValueError, match="iou_threshold: expected a finite number"):
+    setattr(model, attribute, value)
+    with pytest.raises(ValueError, match=f"^postprocess_detections: model.{attribute}: expected {expected}"):
         model(images((64, 64)))
-    anchors = anchors_of(model, (8, 4), SIDE, 1)
-    doubles = {name: head.double() for name, head in head_outputs(1, len(anchors[0]), COLUMNS, 3.0).items()}
-    with pytest.raises(TypeError, match="float64"):
-        patch(tiny_ssd()).postprocess_detections(doubles, anchors, [(SIDE, SIDE)])
 
 
 def test_without_torchvision():

@@ -71,6 +71,8 @@ def patch(model: Model) -> Model:
     Returns: model.
     Precision: boxes, scores and losses are computed in float32 and stay so. Float16 and bfloat16 heads are widened
                  first, where torchvision rounds its boxes, by up to an eighth of a pixel (float16 at 300 pixels).
+    Stays:   torchvision's own methods run for a float64 model, which computes and returns float64, and while
+                 topk_candidates or detections_per_img is below 1, when nothing is to be found.
     Ties:    equal scores: lower class, then lower default box; equally hard negatives: the lower default box;
                  torchvision leaves both undefined.
     Grad:    as torchvision's, of losses and, where gradients are enabled in eval mode, of scores and boxes.
@@ -80,7 +82,8 @@ def patch(model: Model) -> Model:
              AttributeError: an attribute is missing; ImportError: torchvision is not installed. The model when called
              in training: GroundTruthError (a ValueError, here an AssertionError too, as torchvision's) for a degenerate
              or non-finite box or a label that is no class, naming image, index and values; ValueError:
-             neg_to_pos_ratio is not a whole number.
+             neg_to_pos_ratio is not a whole number. When called in eval mode: ValueError: score_thresh or nms_thresh
+             is not finite, or nms_thresh is negative.
     Differs: with more than P / (1 + neg_to_pos_ratio) positives torchvision runs out of negatives and counts positives
                  twice; we do not. Ground truths of label 0 are refused.
     Source:  torchvision.models.detection.ssd.SSD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +14,12 @@ from ...detections import Detections
 from ...ops.box_coder import decode_boxes
 from ...ops.postprocess import postprocess
 from ...specs import BoxCoderSpec, PostprocessSpec
+from .._inputs import require
 from .box_coder import coder_spec
 
-__all__ = ["FusedPostprocess"]
+__all__ = ["FusedPostprocess", "is_double"]
+
+_OP = "postprocess_detections"
 
 
 class FusedPostprocess:
@@ -32,6 +36,9 @@ class FusedPostprocess:
     ) -> list[dict[str, Tensor]]:
         """torchvision's arguments and results: a dict an image: "boxes" [k, 4], "scores" [k], "labels" [k] int64."""
         cls_logits, bbox_regression = head_outputs["cls_logits"], head_outputs["bbox_regression"]
+        model = self.model
+        if is_double(head_outputs) or min(model.topk_candidates, model.detections_per_img) < 1:
+            return type(model).postprocess_detections(model, head_outputs, image_anchors, image_shapes)
         shapes = [(int(height), int(width)) for height, width in image_shapes]
         if not shapes:
             return []
@@ -67,8 +74,16 @@ class FusedPostprocess:
         model, rows, columns = self.model, shape[-2], shape[-1]
         top_k = min(int(model.topk_candidates), max(rows, 1))
         keep_top_k = min(int(model.detections_per_img), max(top_k * (columns - 1), 1))  # "all" may be any large number
-        spec = _make_spec(float(model.score_thresh), float(model.nms_thresh), keep_top_k, top_k)
-        return spec, coder_spec(model.box_coder, "postprocess_detections")
+        score_thresh, nms_thresh = float(model.score_thresh), float(model.nms_thresh)
+        require(math.isfinite(score_thresh), _OP, "model.score_thresh", "a finite number", score_thresh)
+        require(0 <= nms_thresh < math.inf, _OP, "model.nms_thresh", "a finite number >= 0", nms_thresh)
+        spec = _make_spec(score_thresh, nms_thresh, keep_top_k, top_k)
+        return spec, coder_spec(model.box_coder, _OP)
+
+
+def is_double(head_outputs: dict[str, Tensor]) -> bool:
+    """Whether any is float64, which the kernels do not compute in."""
+    return any(head.dtype == torch.float64 for head in head_outputs.values())
 
 
 @functools.lru_cache(maxsize=64)

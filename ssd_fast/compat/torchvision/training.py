@@ -14,6 +14,7 @@ from ...ops.match import match
 from ...ops.multibox_loss import multibox_loss
 from ...specs import LossSpec, MatcherSpec
 from .box_coder import coder_spec
+from .postprocess import is_double
 
 __all__ = ["FusedForward", "FusedLoss", "TargetError"]
 
@@ -39,7 +40,12 @@ class FusedForward:
         from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 
         model = self.model
-        fit = model.training and targets is not None and all(map(_is_complete, targets))
+        fit = (
+            model.training
+            and targets is not None
+            and all(map(_is_complete, targets))
+            and not any(image.dtype == torch.float64 for image in images)
+        )
         if not fit or type(model.proposal_matcher) is not SSDMatcher:
             return type(model).forward(model, images, targets)  # which complains, or calls what else is patched
         assert targets is not None
@@ -89,6 +95,8 @@ class FusedLoss:
 
         matched_idxs may be one tensor [N, P]; same_anchors: whether those of all images are equal, if that is known.
         """
+        if is_double(head_outputs):
+            return type(self.model).compute_loss(self.model, targets, head_outputs, anchors, matched_idxs)
         boxes, labels = [target["boxes"].float() for target in targets], [target["labels"] for target in targets]
         matched = matched_idxs if isinstance(matched_idxs, Tensor) else torch.stack(tuple(matched_idxs))
         matched = matched.clamp(min=-1)  # boxes between two thresholds are background to torchvision's SSD
