@@ -126,6 +126,7 @@ def test_detect_without_detections(original):
         ((21, 1, 200, 0.01, 0.45), "bkg_label: expected 0"),
         ((21, 0, 200, 0.01, 0), "nms_thresh: expected a positive"),
         ((21, 0, 0, 0.01, 0.45), "top_k: expected an int >= 1"),
+        ((21, 0, 2.5, 0.01, 0.45), "top_k: expected an int >= 1, got 2.5"),
     ],
 )
 def test_detect_rejects_settings(settings, message):
@@ -142,6 +143,8 @@ def test_detect_rejects_shapes(original):
         ValueError, match=r"Detect: conf_data: expected as many scores as \[2, 790, 5\], got \[2, 790, 4\]"
     ):
         detect(inputs.deltas(), inputs.scores()[..., :4], priors)
+    with pytest.raises(TypeError, match="Detect: conf_data: expected a torch tensor, got ndarray"):
+        detect(inputs.deltas(), inputs.scores().numpy(), priors)
     with pytest.raises(ValueError, match=r"Detect.apply: args: expected 5 arguments"):
         Detect.apply(21, 0, 200)
 

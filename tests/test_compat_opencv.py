@@ -237,5 +237,12 @@ def test_nms_boxes_rejects():
         nms_boxes([[0, 0, 1, 1]], [1, 2], 0.5, 0.5)
     with pytest.raises(ValueError, match=r"nms_boxes: bboxes: expected \[n, 4\] numbers, got \[1, 3\]"):
         nms_boxes([[0, 0, 1]], [1], 0.5, 0.5)
+    for wrong in ([[0, 0, 1], [0, 0, 1, 1]], [list("text")]):
+        with pytest.raises(ValueError, match="nms_boxes: bboxes: expected numbers in rows of one length: "):
+            nms_boxes(wrong, [0.5], 0.5, 0.5)
+    with pytest.raises(ValueError, match=r"nms_boxes: scores: expected numbers in rows of one length: .*'high'"):
+        nms_boxes([[0, 0, 1, 1]], ["high"], 0.5, 0.5)
+    with pytest.raises(ValueError, match=r"nms_boxes: bboxes: expected \[n, 4\] numbers, got \[\]"):
+        nms_boxes(3, [0.5], 0.5, 0.5)
     with pytest.raises(ValueError, match="nms_boxes: nms_threshold: expected a number >= 0"):
         nms_boxes([[0, 0, 1, 1]], [1], 0.5, -0.5)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..specs import DefaultBoxSpec
-from ._inputs import require
+from ..specs._checks import require_one_a_map
 
 
 def square_spec(
@@ -31,9 +31,9 @@ def square_spec(
     op: names the caller in messages.
     Raises: ValueError: not as many entries as maps; more than 8 maps; sizes or steps that are no positive numbers.
     """
-    given = {"min_sizes": min_sizes, "max_sizes": max_sizes, "aspect_ratios": aspect_ratios, "steps": steps}
-    for name, entries in given.items():
-        require(len(entries) == len(feature_maps), op, name, f"{len(feature_maps)} entries, one a map", entries)
+    require_one_a_map(
+        op, feature_maps, min_sizes=min_sizes, max_sizes=max_sizes, aspect_ratios=aspect_ratios, steps=steps
+    )
     levels = []
     for low, high, ratios in zip(min_sizes, max_sizes, aspect_ratios, strict=True):
         mean = math.sqrt(low * high)

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..ops import decode_boxes, match, multibox_loss
 from ..specs import BoxCoderSpec, LossSpec, MatcherSpec
-from ._inputs import float32, require, tensor
+from ..specs._checks import require
+from ._inputs import float32, tensor
 from ._priors import center_form, corner_form, square_spec
 from ._scored import keep_scored
 from ._targets import check_ground_truth
@@ -143,7 +143,7 @@ class Detect:
     def __init__(self, num_classes: int, bkg_label: int, top_k: int, conf_thresh: float, nms_thresh: float) -> None:
         require(bkg_label == 0, "Detect", "bkg_label", "0, the only one that the original computes", bkg_label)
         require(nms_thresh > 0, "Detect", "nms_thresh", "a positive number", nms_thresh)
-        require(top_k >= 1, "Detect", "top_k", "an int >= 1", top_k)
+        require(isinstance(top_k, int) and top_k >= 1, "Detect", "top_k", "an int >= 1", top_k)
         self.num_classes, self.background_label, self.top_k = num_classes, bkg_label, top_k
         self.nms_thresh, self.conf_thresh = nms_thresh, conf_thresh
 
@@ -162,8 +162,7 @@ class Detect:
         """
         rows = len(tensor(prior_data, "Detect", "prior_data", ("P", 4)))
         images, columns = len(tensor(loc_data, "Detect", "loc_data", ("N", rows, 4))), self.num_classes
-        shape = [images, rows, columns]
-        given = getattr(conf_data, "shape", torch.Size())
+        shape, given = [images, rows, columns], tensor(conf_data, "Detect", "conf_data").shape
         require(
             given.numel() == images * rows * columns, "Detect", "conf_data", f"as many scores as {shape}", list(given)
         )

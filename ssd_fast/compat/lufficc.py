@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..specs import LossSpec
-from ._inputs import float32, require, tensor
+from ..specs._checks import require
+from ._inputs import float32, tensor
 from ._priors import center_form, square_spec
 from ._scored import keep_scored
 from ._targets import RowTargets, row_losses

@@ -9,7 +9,7 @@ import torch
 
 from ..ops import decode_boxes, nms
 from ..specs import BoxCoderSpec
-from ._inputs import require
+from ..specs._checks import require
 from ._scored import keep_scored
 
 __all__ = ["detection_out", "nms_boxes"]
@@ -115,15 +115,15 @@ def nms_boxes(
     Same:    equal scores: the lower index comes first; IoUs in double, and OpenCV's rounding of them.
     Differs: nothing found gives an array [0] (OpenCV: an empty tuple). Boxes without area have IoU 0 with all (OpenCV:
         1 with each other, wherever they are).
-    Raises:  ValueError: a wrong shape, a negative threshold, eta other than 1.
+    Raises:  ValueError: no numbers, a wrong shape, a negative threshold, eta other than 1.
     Source:  opencv/modules/dnn/src/nms.cpp.
     """
     op = "nms_boxes"
     require(eta == 1, op, "eta", "1", eta)
     for name, threshold in {"score_threshold": score_threshold, "nms_threshold": nms_threshold}.items():
         require(threshold >= 0, op, name, "a number >= 0", threshold)
-    xywh = np.asarray(bboxes, np.float64).reshape(-1, 4) if len(bboxes) == 0 else np.asarray(bboxes, np.float64)
-    values = np.asarray(scores, np.float32)
+    xywh, values = _as_array(bboxes, np.float64, op, "bboxes"), _as_array(scores, np.float32, op, "scores")
+    xywh = xywh.reshape(0, 4) if xywh.shape == (0,) else xywh
     require(xywh.ndim == 2 and xywh.shape[1] == 4, op, "bboxes", "[n, 4] numbers", list(xywh.shape))
     require(values.shape == xywh.shape[:1], op, "scores", f"shape {list(xywh.shape[:1])}", list(values.shape))
     candidates = np.flatnonzero(values > np.float32(score_threshold))
@@ -134,6 +134,13 @@ def nms_boxes(
     boxes[:, 2:] += boxes[:, :2]
     kept = nms(boxes, values[candidates].astype(np.float64), _double_threshold(nms_threshold))
     return candidates[kept].astype(np.int32)
+
+
+def _as_array(values: Any, dtype: type[np.generic], op: str, name: str) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{op}: {name}: expected numbers in rows of one length: {error}") from error
 
 
 def _double_threshold(threshold: float) -> float:

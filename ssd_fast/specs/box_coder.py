@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from ._checks import is_finite, require
+from ._checks import is_finite, is_row, require
 
 Pair = tuple[float, float]
 
@@ -30,12 +30,13 @@ class BoxCoderSpec:
     log_scale_clamp: Pair | None = None
 
     def __post_init__(self) -> None:
-        ok = len(self.variances) == 4 and all(is_finite(v) and v > 0 for v in self.variances)
-        require(ok, "BoxCoderSpec", "variances", "4 finite positive numbers", self.variances)
+        ok = is_row(self.variances, 4) and all(is_finite(v) and v > 0 for v in self.variances)
+        require(ok, "BoxCoderSpec", "variances", "4 finite positive numbers in a tuple", self.variances)
         require(self.order in ("xy", "yx"), "BoxCoderSpec", "order", '"xy" or "yx"', self.order)
         if self.log_scale_clamp is not None:
-            low, high = self.log_scale_clamp
-            require(low < high, "BoxCoderSpec", "log_scale_clamp", "(low, high), low < high", self.log_scale_clamp)
+            limits = self.log_scale_clamp
+            ok = is_row(limits, 2) and all(isinstance(x, (int, float)) for x in limits) and limits[0] < limits[1]
+            require(ok, "BoxCoderSpec", "log_scale_clamp", "(low, high), low < high", limits)
 
     @property
     def clamp_limits(self) -> Pair:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ._checks import is_finite, require
+from ._checks import is_finite, is_row, require, require_one_a_map
 
 Pair = tuple[float, float]
 
@@ -45,18 +45,24 @@ class DefaultBoxSpec:
     clip_centers: bool = False
 
     def __post_init__(self) -> None:
-        name, levels = "DefaultBoxSpec", len(self.feature_maps)
-        sizes = (*self.feature_maps, self.image_size)
+        name, maps = "DefaultBoxSpec", self.feature_maps
+        require(is_row(maps), name, "feature_maps", "a tuple of (height, width)", maps)
+        levels = len(maps)
         require(1 <= levels <= _MAX_LEVELS, name, "feature_maps", f"1 to {_MAX_LEVELS} maps", levels)
-        require(all(min(size) >= 1 for size in sizes), name, "image_size, feature_maps", "sizes of at least 1", sizes)
+        for field, sizes in (("image_size", (self.image_size,)), ("feature_maps", maps)):
+            for size in sizes:
+                ok = is_row(size, 2) and min(size) >= 1
+                require(ok, name, field, "(height, width), both at least 1", size)
+        require(is_row(self.box_sizes), name, "box_sizes", "a tuple with an entry for each map", self.box_sizes)
         require(len(self.box_sizes) == levels, name, "box_sizes", f"{levels} maps", len(self.box_sizes))
-        require(all(self.box_sizes), name, "box_sizes", "at least one box a cell on each map", self.box_sizes)
-        for size in (side for level in self.box_sizes for pair in level for side in pair):
-            require(is_finite(size) and size > 0, name, "box_sizes", "finite positive pixels", size)
+        for level in self.box_sizes:
+            ok = is_row(level) and len(level) > 0
+            require(ok, name, "box_sizes", "at least one box a cell on each map, a tuple of (width, height)", level)
+            _require_pixels("box_sizes", "(width, height)", level)
         if self.steps is not None:
+            require(is_row(self.steps), name, "steps", "a tuple of (vertical, horizontal) or None", self.steps)
             require(len(self.steps) == levels, name, "steps", f"{levels} maps", len(self.steps))
-            for step in (side for pair in self.steps for side in pair):
-                require(is_finite(step) and step > 0, name, "steps", "finite positive pixels", step)
+            _require_pixels("steps", "(vertical, horizontal)", self.steps)
         require(is_finite(self.offset), name, "offset", "a finite number", self.offset)
         require(self.row_order in ("HWA", "AHW"), name, "row_order", '"HWA" or "AHW"', self.row_order)
 
@@ -102,6 +108,9 @@ class DefaultBoxSpec:
         cuts sizes to whole pixels, it equals to 1 ulp if they are whole.
         Source: weiliu89/caffe (ssd branch), opencv dnn PriorBox.
         """
+        require_one_a_map(
+            "DefaultBoxSpec", feature_maps, min_sizes=min_sizes, max_sizes=max_sizes, aspect_ratios=aspect_ratios
+        )
         levels = []
         for low, high, ratios in zip(min_sizes, max_sizes, aspect_ratios, strict=True):
             low32 = np.float32(low)
@@ -142,7 +151,11 @@ class DefaultBoxSpec:
         Source: torchvision.models.detection.anchor_utils.DefaultBoxGenerator (equal to 2 ulp: it multiplies by the
         image size later).
         """
-        require(len(scales) == len(feature_maps) + 1, "DefaultBoxSpec", "scales", "one a map and one more", scales)
+        name = "DefaultBoxSpec"
+        require(is_row(image_size, 2), name, "image_size", "(height, width)", image_size)
+        require(len(scales) == len(feature_maps) + 1, name, "scales", "one a map and one more", scales)
+        require(all(scale > 0 for scale in scales), name, "scales", "positive numbers", scales)
+        require_one_a_map(name, feature_maps, aspect_ratios=aspect_ratios)
         height, width = image_size
         levels = []
         for scale, following, ratios in zip(scales[:-1], scales[1:], aspect_ratios, strict=True):
@@ -162,6 +175,13 @@ class DefaultBoxSpec:
             row_order=row_order,
             clip_centers=clip_centers,
         )
+
+
+def _require_pixels(field: str, form: str, pairs: Sequence[Pair]) -> None:
+    for pair in pairs:
+        require(is_row(pair, 2), "DefaultBoxSpec", field, form, pair)
+        for side in pair:
+            require(is_finite(side) and side > 0, "DefaultBoxSpec", field, "finite positive pixels", side)
 
 
 def _as_maps(feature_maps: Sequence[int | tuple[int, int]]) -> tuple[tuple[int, int], ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ...specs import BoxCoderSpec
-from .._inputs import require
+from ...specs._checks import require
 from .._priors import center_form, corner_form, square_spec
 
 __all__ = ["DefaultBoxes", "box_coder", "dboxes300_coco"]

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ...ops import decode_boxes, match, postprocess
 from ...specs import MatcherSpec, PostprocessSpec
-from .._inputs import float32, require, tensor
+from ...specs._checks import require
+from .._inputs import float32, tensor
 from .._scored import keep_scored
 from .._targets import check_ground_truth
 from .default_boxes import box_coder

@@ -14,7 +14,7 @@ from ...detections import Detections
 from ...ops.box_coder import decode_boxes
 from ...ops.postprocess import postprocess
 from ...specs import BoxCoderSpec, PostprocessSpec
-from .._inputs import require
+from ...specs._checks import require
 from .box_coder import coder_spec
 
 __all__ = ["FusedPostprocess", "is_double"]
