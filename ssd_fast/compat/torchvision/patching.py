@@ -72,7 +72,7 @@ def patch(model: Model) -> Model:
     Precision: boxes, scores and losses are computed in float32 and stay so. Float16 and bfloat16 heads are widened
                  first, where torchvision rounds its boxes, by up to an eighth of a pixel (float16 at 300 pixels).
     Stays:   torchvision's own methods run for a float64 model, which computes and returns float64, and while
-                 topk_candidates or detections_per_img is below 1, when nothing is to be found.
+                 topk_candidates or detections_per_img is below 1.
     Ties:    equal scores: lower class, then lower default box; equally hard negatives: the lower default box;
                  torchvision leaves both undefined.
     Grad:    as torchvision's, of losses and, where gradients are enabled in eval mode, of scores and boxes.
