@@ -12,6 +12,7 @@ import numpy as np
 _GRID = 4096  # every value is a multiple of 1 / _GRID, hence exact in float32
 _LARGE_EVERY = 97  # rows of head_outputs
 CROWDED = 3  # what added to the logits of all classes gives more candidates than any limit
+FAINT = -20.2  # a level of `apart` at which a score of 1e-8 is rare
 ALL = 4000  # for a keep_top_k that limits nothing
 
 
@@ -99,6 +100,35 @@ def exact_scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     logits, boxes = halves(1)
     return np.concatenate((np.zeros_like(logits), logits), 2), boxes, boxes[::3].copy()
+
+
+def apart(num_columns: int, level: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """(logits [1, 1024, C], boxes [1024, 4] xyxy) of boxes that do not touch, each a candidate of most classes.
+
+    NMS keeps all of them, so what is kept of a class is what it was given. Column 0 is the background; level: added to
+    the logits of the others. The boxes are exact in float32.
+    """
+    side = 32
+    cells = np.arange(side * side)
+    corner = np.stack((cells % side, cells // side), 1) / side
+    logits = 2 * noise(31, 1, side * side, num_columns)
+    logits[..., 1:] += np.float32(level)
+    return logits.astype(np.float32), np.concatenate((corner, corner + 0.5 / side), 1).astype(np.float32)
+
+
+def nested(num_columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """(logits [1, 128, C] of sigmoids, boxes [128, 4] xyxy): 64 boxes, then one in each, its class the same, less sure.
+
+    Their IoUs are 480 / 1024, 481 / 1024 and so on to 543 / 1024, among them 0.5. The boxes are exact in float32.
+    """
+    cells = np.arange(64)
+    corner = np.stack((cells % 8, cells // 8), 1) / 8
+    outer = np.concatenate((corner, corner + 1 / 16), 1)
+    inner = outer.copy()
+    inner[:, 2] = corner[:, 0] + (480 + cells) / 1024 / 16
+    logits = np.full((1, 128, num_columns), -8, np.float32)
+    logits[0, :, 0] = np.concatenate((4 - cells / 64, 2 - cells / 64))
+    return logits, np.concatenate((outer, inner)).astype(np.float32)
 
 
 def bipartite_scene() -> tuple[np.ndarray, np.ndarray]:

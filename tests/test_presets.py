@@ -24,6 +24,13 @@ DETECTED = [
     for prefix in ("detected", "combined")
     if f"{prefix}_scores_0" in dialect.golden
 ]
+FAMILIES = {
+    "caffe_ssd300_voc": ["caffe_ssd300_coco", "caffe_ssd512_voc", "caffe_ssd512_coco", "opencv_res10"],
+    "amdegroot_ssd300_voc": ["amdegroot_ssd300_coco"],
+    "mmdet_ssd300_voc": ["mmdet_ssd300_coco", "mmdet_ssd512_voc", "mmdet_ssd512_coco"],
+    "tf_ssdlite_mobilenet_v2": ["tflite_ssd_mobilenet", "tflite_ssd_mobilenet_regular", "tfjs_coco_ssd"],
+}
+LOSSES = ("losses", "losses_one_empty")  # of two images, and with the first one's ground truth left out
 
 
 @pytest.fixture(params=ALL)
@@ -102,26 +109,28 @@ def test_exact_thresholds(dialect):
     np.testing.assert_allclose(found.scores[0, : len(golden["exact_scores"])], golden["exact_scores"], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name, dialect in ALL.items() if dialect.preset.loss is not None])
-def test_loss(name):
+@pytest.mark.parametrize("name, key", [(n, key) for n in ALL for key in LOSSES if key in ALL[n].golden])
+def test_loss(name, key):
     """Given the original's matching, so that its ties play no part."""
     dialect = ALL[name]
     preset, golden = dialect.preset, dialect.golden
-    boxes, labels = dialect.ground_truth()
-    logits, deltas = dialect.head_outputs()
     images = [0, 2]
+    boxes, labels = ([values[n] for n in images] for values in dialect.ground_truth())
+    matched = torch.from_numpy(golden["matched_idxs"]).long()[images]
+    if key == "losses_one_empty":  # no negatives either, as positives ask for them; what counts is the divisor
+        boxes[0], labels[0] = boxes[0][:0], labels[0][:0]
+        matched[0] = -1
     losses = ssd_fast.multibox_loss(
-        logits,
-        deltas,
-        [boxes[n] for n in images],
-        [labels[n] for n in images],
-        torch.from_numpy(golden["matched_idxs"]).long()[images],
+        *dialect.head_outputs(),
+        boxes,
+        labels,
+        matched,
         default_boxes(dialect),
         coder=preset.coder,
         loss=preset.loss,
     )
     actual = [float(losses["bbox_regression"]), float(losses["classification"])]
-    expected = golden["losses"].tolist()
+    expected = golden[key].tolist()
     assert min(expected) > 1
     if len(expected) == 1:  # the original returns the sum
         actual = [sum(actual)]
@@ -167,6 +176,32 @@ def test_postprocess_before_keep_top_k(name):
     """All that NMS keeps, which shows how many candidates it is given: keep_top_k hides that."""
     dialect = ALL[name]
     check_detections(dialect, dataclasses.replace(dialect.preset.postprocess, keep_top_k=dialect_inputs.ALL), "all")
+
+
+@pytest.mark.parametrize("name", [name for name, dialect in ALL.items() if "apart_counts" in dialect.golden])
+def test_boxes_apart(name):
+    """How many candidates of each class enter NMS, which keeps them all, and how many come out of a full house."""
+    dialect = ALL[name]
+    logits, boxes = (torch.from_numpy(x) for x in dialect_inputs.apart(dialect.columns))
+    spec = dialect.preset.postprocess
+    if name.startswith("lufficc"):  # its keep_top_k would hide them
+        spec = dataclasses.replace(spec, keep_top_k=logits.numel())
+    found = ssd_fast.postprocess(logits, torch.zeros(1, len(boxes), 4), boxes, spec, coder=dialect.preset.coder)
+    k = int(found.counts)
+    by_class = [found.scores[0, :k][found.labels[0, :k] == label] for label in range(1, dialect.columns)]
+    assert [len(scores) for scores in by_class] == dialect.golden["apart_counts"].tolist()
+    lowest = [float(scores.min()) for scores in by_class]
+    np.testing.assert_allclose(lowest, dialect.golden["apart_lowest"], atol=1e-6)
+
+
+@pytest.mark.parametrize("first, others", FAMILIES.items())
+def test_one_speaks_for_its_family(first, others):
+    """What was compared in the first preset alone, the others have, too."""
+    one = ssd_fast.preset(first)
+    for other in map(ssd_fast.preset, others):
+        assert (other.coder, other.matcher, other.loss) == (one.coder, one.matcher, one.loss)
+        changes = {"keep_top_k": one.postprocess.keep_top_k} if first.startswith("amdegroot") else {}  # 200 a class
+        assert first.startswith("tf") or dataclasses.replace(other.postprocess, **changes) == one.postprocess
 
 
 def test_more_candidates_than_nms_pre():

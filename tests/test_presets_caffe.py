@@ -131,16 +131,6 @@ def test_mining_and_gradients(name):
         torch.testing.assert_close(logits_gradient[n, sampled], expected, rtol=1e-5, atol=1e-8)
 
 
-def test_loss_of_an_image_without_ground_truth(name):
-    """It has no negatives either, and the other's are divided by the positives of the batch."""
-    golden = DIALECTS[name].golden
-    boxes, labels = DIALECTS[name].ground_truth()
-    matched = torch.from_numpy(golden["matched_idxs"]).long()[IMAGES[1]]
-    truths = [(boxes[0][:0], labels[0][:0]), (boxes[IMAGES[1]], labels[IMAGES[1]])]
-    losses, _, _ = multibox_loss(name, truths, torch.stack((torch.full_like(matched, -1), matched)))
-    assert losses == pytest.approx(golden["losses_one_empty"].tolist(), rel=1e-5)
-
-
 def test_bipartite_scene(name):
     boxes, truths = (torch.from_numpy(x) for x in dialect_inputs.bipartite_scene())
     expected = DIALECTS[name].golden["bipartite_matched_idxs"].tolist()

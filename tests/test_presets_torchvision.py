@@ -76,11 +76,15 @@ def test_match(case):
     assert excused <= 8
 
 
-def test_loss(case):
+@pytest.mark.parametrize("first", [0, None], ids=["two", "one empty"])
+def test_loss(case, first):
+    """first: the first image's ground truth, None for none, where only the divisor differs."""
     preset, model, anchors, logits, deltas, _ = case
     boxes, labels = ground_truth(preset.default_boxes.image_size[0])
     boxes, labels = [boxes[0], boxes[2]], [labels[0], labels[2]]
     matched = [model.proposal_matcher(box_iou(truth, anchors[0])) for truth in boxes]
+    if first is None:
+        boxes[0], labels[0], matched[0] = boxes[0][:0], labels[0][:0], torch.full_like(matched[0], -1)
     targets = [{"boxes": b, "labels": c} for b, c in zip(boxes, labels, strict=True)]
     heads = {"cls_logits": logits, "bbox_regression": deltas}
     expected = model.compute_loss(targets, heads, anchors, matched)
@@ -90,6 +94,14 @@ def test_loss(case):
     for key, value in expected.items():
         assert float(value) > 1
         assert float(actual[key]) == pytest.approx(float(value), rel=1e-5)
+
+
+def test_postprocess_values(case):
+    """The model's own, exactly: one candidate or detection more would rarely show in what it finds."""
+    preset, model, *_ = case
+    spec = preset.postprocess
+    ours = spec.score_threshold, spec.top_k, spec.iou_threshold, spec.keep_top_k
+    assert ours == (model.score_thresh, model.topk_candidates, model.nms_thresh, model.detections_per_img)
 
 
 @pytest.mark.parametrize("keep_top_k", [None, 4000])

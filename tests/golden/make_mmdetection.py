@@ -98,6 +98,7 @@ def main(out: str | None = None) -> None:
             detect if name == "mmdet_ssd300_voc" else None,  # one code for all
             more={"crowded": crowded} if name == "mmdet_ssd300_voc" else None,
             exact=exact,
+            one_empty=True,
             unit=1,
             background=background,
             floor=-11.5,  # fewer candidates than nms_pre, 1000 a map

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import torchvision
-from recording import record, save
+from recording import record, save, targets
 
 COLUMNS = 81
 MAPS = ((38, 4), (19, 6), (10, 6), (5, 6), (3, 4), (1, 4))  # cells a side, boxes a cell
@@ -40,8 +40,7 @@ def main(clone: str, out: str | None = None) -> None:
         return Encoder(boxes).scale_back_batch(*heads)[0][0]
 
     def loss(logits, deltas, truths):
-        targets = [Encoder(boxes).encode(*truth) for truth in truths]
-        centres, columns = (torch.stack(x) for x in zip(*targets, strict=True))
+        centres, columns = targets(Encoder(boxes).encode, truths, boxes(order="xywh"))
         return (Loss(boxes)(deltas.transpose(1, 2), logits.transpose(1, 2), centres.transpose(1, 2), columns).detach(),)
 
     def detect(logits, deltas, max_output=200):
@@ -66,7 +65,10 @@ def main(clone: str, out: str | None = None) -> None:
 
     everything = functools.partial(detect, max_output=100_000)
     arrays = record(
-        300, COLUMNS, boxes(order="ltrb"), match, decode, loss, detect, exact=exact, more={"all": everything}
+        *(300, COLUMNS, boxes(order="ltrb"), match, decode, loss, detect),
+        exact=exact,
+        one_empty=True,
+        more={"all": everything},
     )
     save("nvidia", out, "nvidia_ssd300_coco", arrays)
 

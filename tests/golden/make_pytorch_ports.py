@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
-from recording import record, save
+from recording import record, save, targets
 
 
 def main(project: str, clone: str, out: str | None = None) -> None:
@@ -42,6 +42,10 @@ class OldTensor(torch.Tensor):
 
     def __setitem__(self, mask: Any, value: Any) -> None:
         self.as_subclass(torch.Tensor).view(mask.shape)[mask] = value
+
+
+def center_size(boxes: torch.Tensor) -> torch.Tensor:
+    return torch.cat(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), 1)
 
 
 def amdegroot():
@@ -73,7 +77,7 @@ def amdegroot():
             return criterion((deltas, logits, priors), targets)
 
         def detect(logits, deltas, priors=priors, detector=detector):
-            output = detector.forward(deltas, torch.nn.Softmax(dim=-1)(logits), priors)  # [N, C, 200, score + box]
+            output = detector.forward(deltas, logits.softmax(-1), priors)  # [N, C, 200, score + box]
             found = []
             for image in output:
                 labels, ranks = torch.nonzero(image[..., 0] > 0, as_tuple=True)
@@ -81,8 +85,11 @@ def amdegroot():
                 found.append({"boxes": rows[:, 1:], "scores": rows[:, 0], "labels": labels})
             return found
 
+        def apart(logits, boxes, detect=detect):
+            return detect(logits, torch.zeros(1, len(boxes), 4), center_size(boxes))[0]
+
         def exact(logits, boxes, truths):
-            centres = torch.cat(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), 1)
+            centres = center_size(boxes)
             offsets, conf = torch.empty(1, len(boxes), 4), torch.empty(1, len(boxes), dtype=torch.int64)
             box_utils.match(0.5, truths, centres, [0.1, 0.2], torch.arange(len(truths)), offsets, conf, 0)
             found = Detect(2, 0, 200, 0.5, 0.5).forward(torch.zeros(1, len(boxes), 4), logits.softmax(-1), centres)
@@ -99,6 +106,7 @@ def amdegroot():
                 loss,
                 detect if columns == 21 else None,  # the same code, and many more detections
                 exact=exact,
+                apart=apart,
             ),
         )
 
@@ -130,23 +138,29 @@ def lufficc():
             return box_utils.center_form_to_corner_form(boxes)[0]
 
         def loss(logits, deltas, truths, cfg=cfg, match=match):
-            targets = [match(*truth) for truth in truths]
-            offsets, labels = (torch.stack(x) for x in zip(*targets, strict=True))
+            offsets, labels = targets(match, truths, torch.zeros_like(deltas[0]))
             return MultiBoxLoss(cfg.MODEL.NEG_POS_RATIO)(logits, deltas, labels, offsets)
 
-        def detect(logits, deltas, cfg=cfg, decode=decode):
-            boxes = torch.stack([decode(image) for image in deltas])
+        def select(logits, boxes, cfg=cfg):
             scores = torch.nn.functional.softmax(logits, dim=2)
             return [
                 {key: found[key] for key in ("boxes", "scores", "labels")}
                 for found in PostProcessor(cfg)((scores, boxes))
             ]
 
+        def detect(logits, deltas, decode=decode, select=select):
+            return select(logits, torch.stack([decode(image) for image in deltas]))
+
+        def apart(logits, boxes, cfg=cfg, select=select):
+            everything = cfg.clone()
+            everything.TEST.MAX_PER_IMAGE = logits.numel()
+            return select(logits, boxes[None], everything)[0]
+
         corners = box_utils.center_form_to_corner_form(priors)
         columns = cfg.MODEL.NUM_CLASSES
         yield (
             f"lufficc_ssd{name[:8].rstrip('0_')}",
-            record(cfg.INPUT.IMAGE_SIZE, columns, corners, match, decode, loss, detect),
+            record(*(cfg.INPUT.IMAGE_SIZE, columns, corners, match, decode, loss, detect), apart=apart, one_empty=True),
         )
 
 
@@ -181,23 +195,25 @@ def qfgaohao():
             return box_utils.center_form_to_corner_form(boxes)[0]
 
         def loss(logits, deltas, truths, config=config, variances=variances, match=match):
-            targets = [match(*truth) for truth in truths]
-            offsets, labels = (torch.stack(x) for x in zip(*targets, strict=True))
+            offsets, labels = targets(match, truths, torch.zeros_like(deltas[0]))
             criterion = MultiboxLoss(config.priors, 0.5, 3, *variances, torch.device("cpu"))
             return criterion(logits, deltas, labels, offsets)
 
-        def detect(logits, deltas, config=config, decode=decode):
-            found = []
-            for image_logits, image_deltas in zip(logits, deltas, strict=True):
-                heads = Heads(torch.nn.functional.softmax(image_logits[None], dim=2), decode(image_deltas)[None])
-                predictor = Predictor(heads, config.image_size, config.image_mean, config.image_std, device="cpu")
-                predictor.transform = torch.from_numpy
-                boxes, labels, scores = predictor.predict(np.zeros((300, 300, 3), np.float32))
-                found.append({"boxes": boxes, "scores": scores, "labels": labels})
-            return found
+        def select(logits, boxes, config=config):
+            heads = Heads(torch.nn.functional.softmax(logits[None], dim=2), boxes[None])
+            predictor = Predictor(heads, config.image_size, config.image_mean, config.image_std, device="cpu")
+            predictor.transform = torch.from_numpy
+            boxes, labels, scores = predictor.predict(np.zeros((300, 300, 3), np.float32))
+            return {"boxes": boxes, "scores": scores, "labels": labels}
+
+        def detect(logits, deltas, decode=decode, select=select):
+            return [select(*image) for image in zip(logits, map(decode, deltas), strict=True)]
+
+        def apart(logits, boxes, select=select):
+            return select(logits[0], boxes)
 
         corners = box_utils.center_form_to_corner_form(config.priors)
-        yield name, record(300, 21, corners, match, decode, loss, detect)
+        yield name, record(300, 21, corners, match, decode, loss, detect, apart=apart, one_empty=True)
 
 
 if __name__ == "__main__":

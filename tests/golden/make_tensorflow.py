@@ -14,7 +14,7 @@ import types
 import numpy as np
 import tensorflow
 import torch
-from recording import record, save
+from recording import dialect_inputs, record, save
 
 COLUMNS = 91
 MAPS = [(19, 19), (10, 10), (5, 5), (3, 3), (2, 2), (1, 1)]
@@ -97,7 +97,13 @@ def main(folder: str, out: str | None = None) -> None:
         scores = torch.from_numpy(np.array(tensorflow.sigmoid(tensorflow.constant(logits[0, :, 1:].numpy()))))
         return match_boxes(truths, default_boxes), suppress(default_boxes, scores, 0.5, 0.5)["scores"]
 
+    def faint():
+        logits, boxes = (torch.from_numpy(x) for x in dialect_inputs.apart(2, dialect_inputs.FAINT))
+        scores = torch.from_numpy(np.array(tensorflow.sigmoid(tensorflow.constant(logits[0, :, 1:].numpy()))))
+        return suppress(boxes, scores, 1e-8, 0.6)["scores"].numpy()
+
     arrays = record(300, COLUMNS, flip(yxyx), match, decode, None, detect, exact=exact, more={"combined": combined})
+    arrays["faint_scores"] = faint()
     save("tensorflow", out, "tf_ssdlite_mobilenet_v2", arrays)
 
 

@@ -1,4 +1,4 @@
-"""Runs TF.js' coco-ssd on `dialect_inputs.halves` in node and writes what it finds: tests/golden/tfjs/coco_ssd.npz.
+"""Runs TF.js' coco-ssd on `dialect_inputs` in node and writes what it finds: tests/golden/tfjs/coco_ssd.npz.
 
 python tests/golden/make_tfjs.py FOLDER [OUT]
 
@@ -21,7 +21,11 @@ sys.path.insert(0, str(HERE.parent))
 import dialect_inputs  # noqa: E402
 
 COLUMNS = 90
-SETTINGS = {"default": "", "loose": ", 100, 0.5"}
+SETTINGS = (  # inputs, maxNumBoxes and minScore
+    ("default", dialect_inputs.halves, ""),
+    ("loose", dialect_inputs.halves, ", 100, 0.5"),
+    ("nested", dialect_inputs.nested, ", 128"),
+)
 SCRIPT = """
 const tf = require('@tensorflow/tfjs-core');
 require('@tensorflow/tfjs-backend-cpu');
@@ -38,11 +42,11 @@ detection.detect(tf.zeros([8, 8, 3])SETTINGS).then(found => console.log(JSON.str
 
 
 def main(folder: str, out: str | None = None) -> None:
-    logits, boxes = dialect_inputs.halves(COLUMNS)
-    scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    inputs = {"scores": scores.reshape(-1).tolist(), "boxes": boxes[:, [1, 0, 3, 2]].reshape(-1).tolist()}
-    arrays: dict[str, np.ndarray | int] = {"inputs": dialect_inputs.digest(logits, boxes)}
-    for name, settings in SETTINGS.items():
+    arrays: dict[str, np.ndarray | int] = {"inputs": dialect_inputs.digest(*dialect_inputs.halves(COLUMNS))}
+    for name, make, settings in SETTINGS:
+        logits, boxes = make(COLUMNS)
+        scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
+        inputs = {"scores": scores.reshape(-1).tolist(), "boxes": boxes[:, [1, 0, 3, 2]].reshape(-1).tolist()}
         script = SCRIPT.replace("SETTINGS", settings)
         text = json.dumps(inputs | {"columns": COLUMNS})
         done = subprocess.run(

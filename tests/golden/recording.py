@@ -30,6 +30,8 @@ def record(
     detect: Callable[[Tensor, Tensor], Detections] | None,  # logits, deltas -> boxes, scores and labels of each image
     *,
     exact: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]] | None = None,
+    apart: Callable[[Tensor, Tensor], dict[str, Tensor]] | None = None,
+    one_empty: bool = False,
     more: dict[str, Callable[[Tensor, Tensor], Detections]] | None = None,  # other settings of detect, by prefix
     unit: int | None = None,  # that the ground truth is divided by; the side of the image if None
     background: int = 0,
@@ -39,6 +41,9 @@ def record(
 
     exact: what the original makes of an exact scene with thresholds of 0.5: (logits [1, P, 2], boxes xyxy, ground
     truths) -> the match of each box (-1: background) and, if that can be asked for, the scores kept by NMS.
+    apart: its detections of boxes that do not touch: (logits [1, P, C], boxes xyxy) -> scores and labels. Kept is how
+    many there are of each class, and the lowest score.
+    one_empty: loss takes a batch whose first image has no ground truth.
     """
     num_rows = len(default_boxes)
     outputs = dialect_inputs.head_outputs(num_rows, columns, background=background, **options)
@@ -58,6 +63,11 @@ def record(
     arrays["decoded"] = decode(deltas[0].clone())[dialect_inputs.sampled_rows(num_rows)].numpy()
     if loss is not None:
         arrays["losses"] = np.array([float(value) for value in loss(logits, deltas, [scaled[0], scaled[2]])])
+        if one_empty:
+            nothing = scaled[0][0][:0], scaled[0][1][:0]
+            arrays["losses_one_empty"] = np.array(
+                [float(value) for value in loss(logits, deltas, [nothing, scaled[2]])]
+            )
     for prefix, run in {"detected": detect, **(more or {})}.items():
         for n, found in enumerate(run(logits.clone(), deltas.clone()) if run else []):
             order = torch.sort(found["scores"], descending=True, stable=True).indices
@@ -68,7 +78,24 @@ def record(
         arrays["exact_matched_idxs"] = matched_idxs.numpy().astype(np.int16)
         if kept is not None:
             arrays["exact_scores"] = torch.sort(kept, descending=True).values.numpy()
+    if apart is not None:
+        found = apart(*(torch.from_numpy(x) for x in dialect_inputs.apart(columns)))
+        classes = [found["scores"][found["labels"] == label] for label in range(1, columns)]
+        arrays["apart_counts"] = np.array([len(scores) for scores in classes], np.int16)
+        arrays["apart_lowest"] = np.array([scores.min() for scores in classes], np.float32)
     return arrays
+
+
+def targets(
+    encode: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], truths: Truths, background: Tensor
+) -> tuple[Tensor, Tensor]:
+    """encode's boxes [N, P, 4] and labels [N, P] of a batch; background [P, 4]: boxes of an image without objects.
+
+    None of the encoders takes such an image.
+    """
+    nothing = background, torch.zeros(len(background), dtype=torch.int64)
+    rows = [encode(*truth) if len(truth[0]) else nothing for truth in truths]
+    return torch.stack([boxes for boxes, _ in rows]), torch.stack([labels for _, labels in rows])
 
 
 def save(folder: str, out: str | None, name: str, arrays: dict[str, Any]) -> None:
