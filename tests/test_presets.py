@@ -11,10 +11,11 @@ import pytest
 import torch
 from comparators import Candidates, Limits, assert_same_detections
 from dialects import Dialect, detected, ulp_difference
+from inputs import head_maps
 from match_comparator import matching_differences
 
 import ssd_fast
-from ssd_fast import DefaultBoxSpec, PostprocessSpec, reference
+from ssd_fast import PostprocessSpec, reference
 
 ALL = {dialect.name: dialect for dialect in dialects.ALL}
 # What found them: the project's own code, or tf.image.combined_non_max_suppression.
@@ -30,6 +31,8 @@ FAMILIES = {
     "mmdet_ssd300_voc": ["mmdet_ssd300_coco", "mmdet_ssd512_voc", "mmdet_ssd512_coco"],
     "tf_ssdlite_mobilenet_v2": ["tflite_ssd_mobilenet", "tflite_ssd_mobilenet_regular", "tfjs_coco_ssd"],
 }
+POSTPROCESS = [field.name for field in dataclasses.fields(PostprocessSpec)]
+HEADS = ("activation", "background", "channel_order", "row_order")
 LOSSES = ("losses", "losses_one_empty")  # of two images, and with the first one's ground truth left out
 
 
@@ -84,6 +87,13 @@ def test_match(dialect):
         assert not differences, "\n".join(differences[:10])
         excused += more
     assert excused <= 8  # of 160 to 420 positives
+
+
+def test_bipartite_scene(dialect):
+    """Ground truths that overlap next to nothing, or nothing, and those that compete for a box."""
+    boxes, truths = (torch.from_numpy(x) for x in dialect_inputs.bipartite_scene())
+    matched = ssd_fast.match([truths], boxes, dialect.preset.matcher)[0]
+    assert matched.tolist() == dialect.golden["bipartite_matched_idxs"].tolist()
 
 
 def test_exact_thresholds(dialect):
@@ -201,7 +211,9 @@ def test_one_speaks_for_its_family(first, others):
     for other in map(ssd_fast.preset, others):
         assert (other.coder, other.matcher, other.loss) == (one.coder, one.matcher, one.loss)
         changes = {"keep_top_k": one.postprocess.keep_top_k} if first.startswith("amdegroot") else {}  # 200 a class
-        assert first.startswith("tf") or dataclasses.replace(other.postprocess, **changes) == one.postprocess
+        if first.startswith("tf"):  # postprocess was compared in each; these are the network's, which is the same
+            changes = {key: getattr(one.postprocess, key) for key in POSTPROCESS if key not in HEADS}
+        assert dataclasses.replace(other.postprocess, **changes) == one.postprocess
 
 
 def test_more_candidates_than_nms_pre():
@@ -222,9 +234,9 @@ def check_detections(
 ) -> None:
     logits, deltas = dialect.head_outputs()
     logits = logits if cls_logits is None else cls_logits
-    heads = [levels(x, dialect.preset.default_boxes) for x in (logits, deltas)]
-    if dialect.folder == "nvidia":  # as the network's convolutions leave them
-        heads = [head_maps(x, dialect.preset.default_boxes) for x in heads]
+    # As the networks' convolutions leave them: NVIDIA's views maps as [N, values, A * h * w], all others permute them.
+    orders = ("CA", "AHW") if dialect.folder == "nvidia" else ("AC", "HWA")
+    heads = [head_maps(x, dialect.preset.default_boxes, *orders) for x in (logits, deltas)]
     boxes = default_boxes(dialect)
     actual = ssd_fast.postprocess(*heads, boxes, spec, coder=dialect.preset.coder, **sizes(dialect))
     expected = detected(dialect.golden, prefix)
@@ -232,19 +244,6 @@ def check_detections(
     assert actual.counts.max() < dialect_inputs.ALL
     excused = assert_same_detections(actual, expected, limits(dialect, spec), candidates(dialect, logits)).excused
     assert sum("comes before" not in text for text in excused) <= 2  # an order of equal scores: combined NMS has any
-
-
-def levels(rows: torch.Tensor, spec: DefaultBoxSpec) -> list[torch.Tensor]:
-    """[N, P, values] by feature map."""
-    return list(rows.split([h * w * a for (h, w), a in zip(spec.feature_maps, spec.boxes_per_cell, strict=True)], 1))
-
-
-def head_maps(rows: list[torch.Tensor], spec: DefaultBoxSpec) -> list[torch.Tensor]:
-    """Rows in the order A, H, W as maps [N, values * A, h, w], channel value * A + a: NVIDIA's bbox_view."""
-    return [
-        level.transpose(1, 2).reshape(len(level), -1, *size)
-        for level, size in zip(rows, spec.feature_maps, strict=True)
-    ]
 
 
 def limits(dialect: Dialect, spec: PostprocessSpec) -> Limits:

@@ -99,6 +99,19 @@ def test_faint_scores(name, folder, file, key):
     np.testing.assert_allclose(found.scores[0, : len(expected)], expected, rtol=1e-6)
 
 
+def test_boxes_outside_the_image():
+    """TensorFlow drops detections that clipping leaves no area, before it counts them; here they are kept."""
+    logits, boxes = (torch.from_numpy(x) for x in dialect_inputs.apart(2, dialect_inputs.FAINT))
+    preset = ssd_fast.preset("tf_ssdlite_mobilenet_v2")
+    boxes, deltas = boxes + 0.5, torch.zeros(1, len(boxes), 4)
+    found = ssd_fast.postprocess(logits, deltas, boxes, preset.postprocess, coder=preset.coder, image_sizes=(1, 1))
+    k = int(found.counts)
+    inside = (found.boxes[0, :k, :2] < found.boxes[0, :k, 2:]).all(1)
+    expected = goldens.load("tensorflow", preset.name)["outside_scores"]
+    np.testing.assert_allclose(found.scores[0, :k][inside], expected, rtol=1e-6)
+    assert k - len(expected) > 30
+
+
 def at_half(spec: PostprocessSpec) -> PostprocessSpec:
     return dataclasses.replace(spec, score_threshold=0.5, keep_top_k=1000)
 

@@ -10,6 +10,7 @@ import torch
 from checks import one_thread
 from comparators import Candidates, Limits, assert_same_detections
 from dialects import ulp_difference
+from inputs import head_maps
 from match_comparator import matching_differences
 from torchvision.models import detection
 from torchvision.models.detection.image_list import ImageList
@@ -120,7 +121,8 @@ def test_postprocess(case, keep_top_k):
         expected = model.postprocess_detections(heads, anchors, [(side, side)] * 2)
     finally:
         model.detections_per_img = original
-    actual = ssd_fast.postprocess(logits, deltas, default_boxes, spec, coder=preset.coder, image_sizes=(side, side))
+    maps = [head_maps(x, preset.default_boxes, "AC", "HWA") for x in (logits, deltas)]  # torchvision's, before a view
+    actual = ssd_fast.postprocess(*maps, default_boxes, spec, coder=preset.coder, image_sizes=(side, side))
     candidates = Candidates(
         reference.decode_boxes(deltas, default_boxes, preset.coder).clamp(0, side), logits.softmax(-1)
     )
@@ -142,6 +144,9 @@ def test_exact_thresholds(case):
     logits, boxes, truths = (torch.from_numpy(x) for x in dialect_inputs.exact_scene())
     matched = ssd_fast.match([truths], boxes, preset.matcher)[0]
     assert torch.equal(matched, model.proposal_matcher(box_iou(truths, boxes)))
+    unit_boxes, pairs = (torch.from_numpy(x) for x in dialect_inputs.bipartite_scene())
+    matched = ssd_fast.match([pairs], unit_boxes, preset.matcher)[0]
+    assert torch.equal(matched, model.proposal_matcher(box_iou(pairs, unit_boxes)))
 
     deltas = torch.zeros(1, len(boxes), 4)
     settings = model.score_thresh, model.nms_thresh
@@ -155,3 +160,17 @@ def test_exact_thresholds(case):
     found = ssd_fast.postprocess(logits, deltas, boxes, spec, coder=preset.coder, image_sizes=(1, 1))
     assert len(expected["scores"]) == 96 == int(found.counts)
     torch.testing.assert_close(found.scores[0, :96], expected["scores"])
+
+
+def test_boxes_outside_the_image(case):
+    """Clipped to lines and points, they are detections all the same."""
+    preset, model, *_ = case
+    logits, boxes = (torch.from_numpy(x) for x in dialect_inputs.apart(COLUMNS))
+    boxes, deltas, spec = boxes + 0.5, torch.zeros(1, len(boxes), 4), preset.postprocess
+    heads = {"cls_logits": logits, "bbox_regression": deltas}
+    expected = model.postprocess_detections(heads, [boxes], [(1, 1)])
+    assert (expected[0]["boxes"][:, :2] == expected[0]["boxes"][:, 2:]).any(1).sum() > 100
+    found = ssd_fast.postprocess(logits, deltas, boxes, spec, coder=preset.coder, image_sizes=(1, 1))
+    limits = Limits(spec.score_threshold, spec.iou_threshold, spec.keep_top_k, spec.top_k, box=1e-6)
+    candidates = Candidates(boxes[None].clamp(0, 1), logits.softmax(-1))
+    assert not assert_same_detections(found, expected, limits, candidates).excused

@@ -20,10 +20,6 @@ import numpy as np
 import torch
 from recording import HERE, record, save
 
-sys.path.insert(0, str(HERE.parent))
-
-import dialect_inputs
-
 LAYERS = ("detection_output", "loss", "multibox_loss", "prior_box", "smooth_L1_loss", "softmax", "softmax_loss")
 SOURCES = (
     *("blob", "common", "data_transformer", "layer", "syncedmem"),
@@ -246,8 +242,6 @@ def answers(caffe: Caffe, network: Network, detected: bool) -> dict[str, Any]:
         more={"all": lambda logits, deltas: detect(logits, deltas, -1)} if detected else None,
         floor=network.floor,
     )
-    scene, truths = dialect_inputs.bipartite_scene()
-    more["bipartite_matched_idxs"] = matching(caffe, with_variances(scene), truths)["matched"][0].astype(np.int16)
     return recorded | more
 
 

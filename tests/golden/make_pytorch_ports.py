@@ -133,6 +133,9 @@ def lufficc():
         def match(boxes, labels, priors=priors, cfg=cfg, variances=variances):
             return SSDTargetTransform(priors, *variances, cfg.MODEL.THRESHOLD)(boxes, labels)
 
+        def pairs(boxes, truths, match=match):
+            return match(truths, 1 + torch.arange(len(truths)), center_size(boxes))[1] - 1
+
         def decode(deltas, priors=priors, variances=variances):
             boxes = box_utils.convert_locations_to_boxes(deltas[None], priors, *variances)
             return box_utils.center_form_to_corner_form(boxes)[0]
@@ -160,7 +163,12 @@ def lufficc():
         columns = cfg.MODEL.NUM_CLASSES
         yield (
             f"lufficc_ssd{name[:8].rstrip('0_')}",
-            record(*(cfg.INPUT.IMAGE_SIZE, columns, corners, match, decode, loss, detect), apart=apart, one_empty=True),
+            record(
+                *(cfg.INPUT.IMAGE_SIZE, columns, corners, match, decode, loss, detect),
+                apart=apart,
+                pairs=pairs,
+                one_empty=True,
+            ),
         )
 
 
@@ -187,8 +195,11 @@ def qfgaohao():
     for name, config in (("qfgaohao_vgg16", vgg_ssd_config), ("qfgaohao_mobilenet", mobilenetv1_ssd_config)):
         variances = config.center_variance, config.size_variance
 
-        def match(boxes, labels, config=config, variances=variances):
-            return MatchPrior(config.priors, *variances, 0.5)(boxes, labels)  # 0.5, as train_ssd.py has it
+        def match(boxes, labels, priors=config.priors, variances=variances):
+            return MatchPrior(priors, *variances, 0.5)(boxes, labels)  # 0.5, as train_ssd.py has it
+
+        def pairs(boxes, truths, match=match):
+            return match(truths, 1 + torch.arange(len(truths)), center_size(boxes))[1] - 1
 
         def decode(deltas, config=config, variances=variances):
             boxes = box_utils.convert_locations_to_boxes(deltas[None], config.priors, *variances)
@@ -213,7 +224,10 @@ def qfgaohao():
             return select(logits[0], boxes)
 
         corners = box_utils.center_form_to_corner_form(config.priors)
-        yield name, record(300, 21, corners, match, decode, loss, detect, apart=apart, one_empty=True)
+        yield (
+            name,
+            record(300, 21, corners, match, decode, loss, detect, apart=apart, pairs=pairs, one_empty=True),
+        )
 
 
 if __name__ == "__main__":

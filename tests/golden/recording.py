@@ -31,6 +31,7 @@ def record(
     *,
     exact: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]] | None = None,
     apart: Callable[[Tensor, Tensor], dict[str, Tensor]] | None = None,
+    pairs: Callable[[Tensor, Tensor], Tensor] | None = None,
     one_empty: bool = False,
     more: dict[str, Callable[[Tensor, Tensor], Detections]] | None = None,  # other settings of detect, by prefix
     unit: int | None = None,  # that the ground truth is divided by; the side of the image if None
@@ -43,6 +44,7 @@ def record(
     truths) -> the match of each box (-1: background) and, if that can be asked for, the scores kept by NMS.
     apart: its detections of boxes that do not touch: (logits [1, P, C], boxes xyxy) -> scores and labels. Kept is how
     many there are of each class, and the lowest score.
+    pairs: (boxes xyxy, ground truths) -> the match of each box, where exact is not given.
     one_empty: loss takes a batch whose first image has no ground truth.
     """
     num_rows = len(default_boxes)
@@ -78,6 +80,10 @@ def record(
         arrays["exact_matched_idxs"] = matched_idxs.numpy().astype(np.int16)
         if kept is not None:
             arrays["exact_scores"] = torch.sort(kept, descending=True).values.numpy()
+        pairs = lambda boxes, truths: exact(torch.zeros(1, len(boxes), 2), boxes, truths)[0]  # noqa: E731
+    if pairs is not None:
+        matched_idxs = pairs(*(torch.from_numpy(x) for x in dialect_inputs.bipartite_scene()))
+        arrays["bipartite_matched_idxs"] = matched_idxs.numpy().astype(np.int16)
     if apart is not None:
         found = apart(*(torch.from_numpy(x) for x in dialect_inputs.apart(columns)))
         classes = [found["scores"][found["labels"] == label] for label in range(1, columns)]
