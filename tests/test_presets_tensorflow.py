@@ -116,11 +116,11 @@ def at_half(spec: PostprocessSpec) -> PostprocessSpec:
     return dataclasses.replace(spec, score_threshold=0.5, keep_top_k=1000)
 
 
-@pytest.mark.parametrize("setting, keep_top_k", [("default", 20), ("loose", 100), ("nested", 128)])
+@pytest.mark.parametrize("setting, keep_top_k", [("default", 20), ("loose", 100), ("nested", 128), ("apart", 1024)])
 def test_tfjs(setting, keep_top_k):
     """An IoU equal to minScore suppresses, which serves as both thresholds; a score equal to it is out."""
-    inputs = dialect_inputs.nested(90) if setting == "nested" else dialect_inputs.halves(90)
-    logits, boxes = (torch.from_numpy(x) for x in inputs)
+    scenes = {"nested": dialect_inputs.nested, "apart": dialect_inputs.apart}
+    logits, boxes = (torch.from_numpy(x) for x in scenes.get(setting, dialect_inputs.halves)(90))
     golden = goldens.load("tfjs", "coco_ssd")
     assert dialect_inputs.digest(*dialect_inputs.halves(90)) == int(golden["inputs"])
     with_background = torch.nn.functional.pad(logits, (1, 0), value=9.0)  # its graph drops that column

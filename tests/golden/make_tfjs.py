@@ -25,6 +25,7 @@ SETTINGS = (  # inputs, maxNumBoxes and minScore
     ("default", dialect_inputs.halves, ""),
     ("loose", dialect_inputs.halves, ", 100, 0.5"),
     ("nested", dialect_inputs.nested, ", 128"),
+    ("apart", dialect_inputs.apart, ", 1024"),
 )
 SCRIPT = """
 const tf = require('@tensorflow/tfjs-core');
