@@ -66,10 +66,8 @@ def record(
     if loss is not None:
         arrays["losses"] = np.array([float(value) for value in loss(logits, deltas, [scaled[0], scaled[2]])])
         if one_empty:
-            nothing = scaled[0][0][:0], scaled[0][1][:0]
-            arrays["losses_one_empty"] = np.array(
-                [float(value) for value in loss(logits, deltas, [nothing, scaled[2]])]
-            )
+            first = scaled[0][0][:0], scaled[0][1][:0]
+            arrays["losses_one_empty"] = np.array([float(value) for value in loss(logits, deltas, [first, scaled[2]])])
     for prefix, run in {"detected": detect, **(more or {})}.items():
         for n, found in enumerate(run(logits.clone(), deltas.clone()) if run else []):
             order = torch.sort(found["scores"], descending=True, stable=True).indices
