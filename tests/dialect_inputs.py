@@ -116,20 +116,28 @@ def apart(num_columns: int, level: float = 0.0) -> tuple[np.ndarray, np.ndarray]
     return logits.astype(np.float32), np.concatenate((corner, corner + 0.5 / side), 1).astype(np.float32)
 
 
-def nested(num_columns: int) -> tuple[np.ndarray, np.ndarray]:
+def nested(num_columns: int, column: int = 0, first: int = 480) -> tuple[np.ndarray, np.ndarray]:
     """(logits [1, 128, C] of sigmoids, boxes [128, 4] xyxy): 64 boxes, then one in each, its class the same, less sure.
 
-    Their IoUs are 480 / 1024, 481 / 1024 and so on to 543 / 1024, among them 0.5. The boxes are exact in float32. The
-    first, which NMS by 0.5 keeps, have the lowest scores, from 0.504.
+    Their IoUs are first / 1024 and so on to first + 63, from 480 therefore 0.5 among them. The boxes are exact in
+    float32. Those with the least IoUs, which NMS keeps, have the lowest scores, from 0.504. column: of that class.
     """
     cells = np.arange(64)
     corner = np.stack((cells % 8, cells // 8), 1) / 8
     outer = np.concatenate((corner, corner + 1 / 16), 1)
     inner = outer.copy()
-    inner[:, 2] = corner[:, 0] + (480 + cells) / 1024 / 16
+    inner[:, 2] = corner[:, 0] + (first + cells) / 1024 / 16
     logits = np.full((1, 128, num_columns), -8, np.float32)
-    logits[0, :, 0] = np.concatenate((4 - cells / 64, (cells + 1) / 64))
+    logits[0, :, column] = np.concatenate((4 - cells / 64, (cells + 1) / 64))
     return logits, np.concatenate((outer, inner)).astype(np.float32)
+
+
+TFLITE = {  # its scenes of one class, each with a threshold of IoUs
+    "faint": (lambda: apart(2, FAINT), 0.6),
+    "apart": (lambda: apart(2), 0.6),
+    "nested": (lambda: nested(2, column=1, first=582), 0.6),
+    "equal": (lambda: nested(2, column=1), 0.5),
+}
 
 
 def bipartite_scene() -> tuple[np.ndarray, np.ndarray]:

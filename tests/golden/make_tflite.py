@@ -5,7 +5,8 @@ python tests/golden/make_tflite.py [OUT]
 Needs ai-edge-litert (the runtime), tflite (the schema) and flatbuffers. The anchors are TensorFlow's, of the folder
 pedestrian_ssdlite_mnv2_tf. fast: the op's default, one class a box and one NMS over all; regular: an NMS for each
 class. exported: with the defaults of export_tflite_ssd_graph.py; half: more detections, above a threshold of 0.5;
-faint: of scores around the exported threshold.
+faint: of scores around the exported threshold; nested: of IoUs around the exported threshold; equal: around 0.5, which
+is the threshold; apart: of many boxes that do not touch.
 """
 
 from __future__ import annotations
@@ -51,13 +52,14 @@ def main(out: str | None = None) -> None:
             found[f"{prefix}_boxes_{n}"] = boxes[0, :k][:, [1, 0, 3, 2]]
             found[f"{prefix}_scores_{n}"] = values[0, :k]
             found[f"{prefix}_labels_{n}"] = labels[0, :k].astype(np.int16) + 1  # it counts classes from column 1
-    logits, boxes = dialect_inputs.apart(2, dialect_inputs.FAINT)
-    scores = (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
-    centres = np.concatenate(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), 1)[:, [1, 0, 3, 2]]
-    for prefix, regular in (("fast", False), ("regular", True)):
-        model = detection_postprocess(len(boxes), regular, 1e-8, 1000, 2)
-        _, _, values, count = run(model, np.zeros((1, len(boxes), 4)), scores, centres)
-        found[f"{prefix}_faint_scores"] = values[0, : int(count[0])]
+    for name, (make, iou) in dialect_inputs.TFLITE.items():
+        logits, boxes = make()
+        scores = (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
+        centres = np.concatenate(((boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]), 1)[:, [1, 0, 3, 2]]
+        for prefix, regular in (("fast", False), ("regular", True)):
+            model = detection_postprocess(len(boxes), regular, 1e-8, 2000, 2, iou)
+            _, _, values, count = run(model, np.zeros((1, len(boxes), 4)), scores, centres)
+            found[f"{prefix}_{name}_scores"] = values[0, : int(count[0])]
     np.savez_compressed(folder / "detection_postprocess.npz", **found)
 
 
@@ -70,7 +72,9 @@ def run(model: bytes, deltas: np.ndarray, scores: np.ndarray, anchors: np.ndarra
     return [interpreter.get_tensor(detail["index"]) for detail in interpreter.get_output_details()]
 
 
-def detection_postprocess(num_boxes: int, regular: bool, threshold: float, keep: int, columns: int = COLUMNS) -> bytes:
+def detection_postprocess(
+    num_boxes: int, regular: bool, threshold: float, keep: int, columns: int = COLUMNS, iou: float = 0.6
+) -> bytes:
     """A model of that one op."""
     options = {
         "max_detections": keep,
@@ -78,7 +82,7 @@ def detection_postprocess(num_boxes: int, regular: bool, threshold: float, keep:
         "detections_per_class": 100,
         "use_regular_nms": regular,
         "nms_score_threshold": threshold,
-        "nms_iou_threshold": 0.6,
+        "nms_iou_threshold": iou,
         "num_classes": columns - 1,
         "y_scale": 10.0,
         "x_scale": 10.0,
