@@ -56,6 +56,7 @@ def test_tflite_regular(setting):
     actual = ssd_fast.postprocess(logits, deltas, default_boxes, spec, coder=preset.coder)
     expected = detected(golden, f"regular_{setting}")
     candidates = Candidates(reference.decode_boxes(deltas, default_boxes, preset.coder), logits.sigmoid())
+    assert actual.counts.tolist() == [len(image["scores"]) for image in expected]
     # No tolerance at the threshold, where scores are exact: a score that equals it is in.
     excused = assert_same_detections(
         actual, expected, dataclasses.replace(limits(spec), score_threshold=-1), candidates

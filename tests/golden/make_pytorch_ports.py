@@ -159,12 +159,18 @@ def lufficc():
             everything.TEST.MAX_PER_IMAGE = logits.numel()
             return select(logits, boxes[None], everything)[0]
 
+        def exact(logits, boxes, truths, cfg=cfg, select=select):
+            half = cfg.clone()
+            half.TEST.CONFIDENCE_THRESHOLD, half.TEST.NMS_THRESHOLD, half.TEST.MAX_PER_IMAGE = 0.5, 0.5, 1000
+            return None, select(logits, boxes[None], half)[0]["scores"]
+
         corners = box_utils.center_form_to_corner_form(priors)
         columns = cfg.MODEL.NUM_CLASSES
         yield (
             f"lufficc_ssd{name[:8].rstrip('0_')}",
             record(
                 *(cfg.INPUT.IMAGE_SIZE, columns, corners, match, decode, loss, detect),
+                exact=exact,
                 apart=apart,
                 pairs=pairs,
                 one_empty=True,
@@ -210,9 +216,11 @@ def qfgaohao():
             criterion = MultiboxLoss(config.priors, 0.5, 3, *variances, torch.device("cpu"))
             return criterion(logits, deltas, labels, offsets)
 
-        def select(logits, boxes, config=config):
+        def select(logits, boxes, config=config, **thresholds):
             heads = Heads(torch.nn.functional.softmax(logits[None], dim=2), boxes[None])
-            predictor = Predictor(heads, config.image_size, config.image_mean, config.image_std, device="cpu")
+            predictor = Predictor(
+                heads, config.image_size, config.image_mean, config.image_std, device="cpu", **thresholds
+            )
             predictor.transform = torch.from_numpy
             boxes, labels, scores = predictor.predict(np.zeros((300, 300, 3), np.float32))
             return {"boxes": boxes, "scores": scores, "labels": labels}
@@ -223,10 +231,15 @@ def qfgaohao():
         def apart(logits, boxes, select=select):
             return select(logits[0], boxes)
 
+        def exact(logits, boxes, truths, select=select):
+            return None, select(logits[0], boxes, iou_threshold=0.5, filter_threshold=0.5)["scores"]
+
         corners = box_utils.center_form_to_corner_form(config.priors)
         yield (
             name,
-            record(300, 21, corners, match, decode, loss, detect, apart=apart, pairs=pairs, one_empty=True),
+            record(
+                300, 21, corners, match, decode, loss, detect, exact=exact, apart=apart, pairs=pairs, one_empty=True
+            ),
         )
 
 

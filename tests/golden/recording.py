@@ -29,7 +29,7 @@ def record(
     loss: Callable[[Tensor, Tensor, Truths], tuple[Tensor, ...]] | None,  # logits, deltas, ground truth -> losses
     detect: Callable[[Tensor, Tensor], Detections] | None,  # logits, deltas -> boxes, scores and labels of each image
     *,
-    exact: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]] | None = None,
+    exact: Callable[[Tensor, Tensor, Tensor], tuple[Tensor | None, Tensor | None]] | None = None,
     apart: Callable[[Tensor, Tensor], dict[str, Tensor]] | None = None,
     pairs: Callable[[Tensor, Tensor], Tensor] | None = None,
     one_empty: bool = False,
@@ -41,10 +41,10 @@ def record(
     """The original's answers as arrays. Labels of ground truths count from 1, whatever the column of the background.
 
     exact: what the original makes of an exact scene with thresholds of 0.5: (logits [1, P, 2], boxes xyxy, ground
-    truths) -> the match of each box (-1: background) and, if that can be asked for, the scores kept by NMS.
+    truths) -> the match of each box (-1: background) and the scores kept by NMS, each if that can be asked for.
     apart: its detections of boxes that do not touch: (logits [1, P, C], boxes xyxy) -> scores and labels. Kept is how
     many there are of each class, and the lowest score.
-    pairs: (boxes xyxy, ground truths) -> the match of each box, where exact is not given.
+    pairs: (boxes xyxy, ground truths) -> the match of each box, where exact gives none.
     one_empty: loss takes a batch whose first image has no ground truth.
     """
     num_rows = len(default_boxes)
@@ -75,9 +75,11 @@ def record(
                 arrays[f"{prefix}_{key}_{n}"] = value[order].numpy().astype(np.int16 if key == "labels" else np.float32)
     if exact is not None:
         matched_idxs, kept = exact(*(torch.from_numpy(x) for x in dialect_inputs.exact_scene()))
-        arrays["exact_matched_idxs"] = matched_idxs.numpy().astype(np.int16)
+        if matched_idxs is not None:
+            arrays["exact_matched_idxs"] = matched_idxs.numpy().astype(np.int16)
         if kept is not None:
             arrays["exact_scores"] = torch.sort(kept, descending=True).values.numpy()
+    if exact is not None and pairs is None:
         pairs = lambda boxes, truths: exact(torch.zeros(1, len(boxes), 2), boxes, truths)[0]  # noqa: E731
     if pairs is not None:
         matched_idxs = pairs(*(torch.from_numpy(x) for x in dialect_inputs.bipartite_scene()))
