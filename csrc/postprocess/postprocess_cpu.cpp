@@ -16,6 +16,7 @@ constexpr int kRowsPerTask = 512;
 // What a thread must have to do to be worth waking: about 20 microseconds.
 constexpr int64_t kLogitsPerThread = 1 << 16;
 constexpr int64_t kCandidatesPerThread = 512;
+constexpr size_t kFirstChunk = 512;  // candidates of a segment that are sorted first; then twice as many, and so on
 
 struct Kept {
   uint64_t key;  // detection_key
@@ -89,25 +90,28 @@ std::vector<Segment> group_by_segment(const PostprocessTask& task, int64_t tasks
   return segments;
 }
 
-SSD_CLONES void decode_candidates(const PostprocessTask& task, int64_t image, const std::vector<uint64_t>& keys,
+SSD_CLONES void decode_candidates(const PostprocessTask& task, int64_t image, const uint64_t* keys, size_t count,
                                   Box* boxes) {
-  for (size_t i = 0; i < keys.size(); ++i) boxes[i] = decode_candidate(task, image, row_of(task, keys[i]));
+  for (size_t i = 0; i < count; ++i) boxes[i] = decode_candidate(task, image, row_of(task, keys[i]));
 }
 
+// Candidates are sorted and decoded a chunk at a time: of thousands the first hundreds usually fill keep_top_k, more than
+// which of one segment could not be among the image's best.
 void suppress(const PostprocessTask& task, Segment& segment, GreedyNms<float>& greedy) {
   std::vector<uint64_t>& keys = segment.keys;
-  if (static_cast<int64_t>(keys.size()) > task.segment_top_k()) {
-    std::nth_element(keys.begin(), keys.begin() + task.segment_top_k(), keys.end(), kBestFirst);
-    keys.resize(task.segment_top_k());
-  }
-  std::sort(keys.begin(), keys.end(), kBestFirst);
-  std::vector<Box> boxes(keys.size());
-  decode_candidates(task, segment.image, keys, boxes.data());
+  const size_t end = std::min<size_t>(keys.size(), task.segment_top_k());
+  std::vector<Box> boxes;
   greedy.clear();
-  for (size_t i = 0; i < keys.size(); ++i) {
-    if (greedy.size() == task.keep_top_k) break;  // more of one segment could not be among the image's best
-    if (enters_nms(task, boxes[i]) && greedy.keep(boxes[i])) {
-      segment.kept.push_back({detection_key(task, keys[i]), boxes[i]});
+  for (size_t first = 0, count = kFirstChunk; first < end && greedy.size() < task.keep_top_k; count *= 2) {
+    const size_t last = std::min(first + count, end);
+    if (last < keys.size()) std::nth_element(keys.begin() + first, keys.begin() + last, keys.end(), kBestFirst);
+    std::sort(keys.begin() + first, keys.begin() + last, kBestFirst);
+    boxes.resize(last - first);
+    decode_candidates(task, segment.image, &keys[first], last - first, boxes.data());
+    for (size_t i = 0; first < last && greedy.size() < task.keep_top_k; ++i, ++first) {
+      if (enters_nms(task, boxes[i]) && greedy.keep(boxes[i])) {
+        segment.kept.push_back({detection_key(task, keys[first]), boxes[i]});
+      }
     }
   }
 }

@@ -39,7 +39,8 @@ def _preset(name: str, postprocess: PostprocessSpec) -> Preset:
 def _ssdlite_mobilenet_v2(name: str) -> Preset:
     """ssdlite_mobilenet_v2_coco; ssd_mobilenet_v1_coco and v2 have the same values. Anchors equal to 2 ulp.
 
-    The loss is None: it finds hard examples by NMS, and sums sigmoid cross-entropies.
+    The loss is None: it finds hard examples by NMS, and sums sigmoid cross-entropies. Detections that clipping leaves
+    without area are kept, as by its combined NMS; the API's own NMS drops them.
     """
     postprocess = PostprocessSpec(
         activation="sigmoid",
