@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
+import checks
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -32,6 +34,13 @@ settings.load_profile("deterministic")
 def pytest_runtest_setup() -> None:
     """Before the fixtures: what a test draws depends on no test that ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(name="one_thread")
+def _one_thread() -> Iterator[None]:
+    """For modules of many small tensors: `pytestmark = pytest.mark.usefixtures("one_thread")`."""
+    with checks.one_thread():
+        yield
 
 
 @dataclass(frozen=True)

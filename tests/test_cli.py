@@ -7,14 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
-from checks import one_thread
 from cli_checks import FAILED, FINE, WRONG_USE, one_line, run
 from safetensors.torch import save_file
 
@@ -25,10 +23,7 @@ from ssd_fast.showcase import comparison
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # of processes
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +26,7 @@ PHOTOS = {"chelsea.jpg": (451, 300), "coffee.jpg": (600, 400), "astronaut.jpg": 
 OBJECTS = {"chelsea.jpg": "cat", "coffee.jpg": "cup", "astronaut.jpg": "person"}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def one_line(result, *parts: object) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import cli_checks
 import PIL.Image
 import pytest
-from checks import one_thread
 from cli_checks import FINE, WRONG_USE, one_line
 from training_cases import digest
 from typer.testing import CliRunner
@@ -19,10 +18,7 @@ from ssd_fast.cli import app
 QUICK = ("--size", "48x64", "--epochs", "1", "--batch-size", "2", "--device", "cpu")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def run(*arguments: object):

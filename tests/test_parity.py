@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from checks import one_thread
 from patch_models import COLUMNS, images, tiny_ssd
 from PIL import Image
 from torch import nn
@@ -20,11 +18,7 @@ import ssd_fast
 from ssd_fast import ParityReport
 from ssd_fast.compat.torchvision import postprocess
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 SIZES = ((64, 64), (50, 90), (120, 60), (64, 65), (30, 40))

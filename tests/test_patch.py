@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import dialect_inputs
 import pytest
 import torch
-from checks import one_thread
 from comparators import Candidates, assert_same_detections
 from patch_models import (
     COLUMNS,
@@ -27,11 +24,7 @@ from torchvision.models.detection.ssd import SSD
 
 from ssd_fast.compat import patch, patched, unpatch
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module", params=list(MODELS))

@@ -9,11 +9,11 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
-from checks import assert_same_bits, one_thread
+from checks import assert_same_bits
 from comparators import assert_same_detections
 from patch_models import (
     COLUMNS,
@@ -38,11 +38,7 @@ from torchvision.models.detection.ssd import SSD
 import ssd_fast
 from ssd_fast.compat import patch, unpatch
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(params=[unpatch, patch], ids=["torchvision", "patched"])

@@ -8,11 +8,9 @@ import math
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 import torch
-from checks import one_thread
 from patch_models import (
     assert_same_dicts,
     images,
@@ -26,11 +24,7 @@ from torchvision.models.detection.ssd import SSD
 
 from ssd_fast.compat import patch, patched, unpatch
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_training_state_dict_and_gradients_are_untouched():

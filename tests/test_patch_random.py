@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
-from checks import one_thread
 from comparators import Candidates, assert_same_detections
 from patch_models import MODELS, anchors_of, images, limits, make_known
 from torch import Tensor, nn
@@ -15,11 +14,7 @@ from torchvision.models.detection.ssd import SSD
 
 from ssd_fast.compat import patched
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module", params=list(MODELS))

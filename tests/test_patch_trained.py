@@ -6,11 +6,9 @@ The network is the one that ships with this package, COCO's SSDLite300, so that 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 
 import pytest
 import torch
-from checks import one_thread
 from comparators import assert_same_detections
 from patch_models import assert_same_step, limits
 from torch import Tensor, nn
@@ -26,10 +24,7 @@ SIDE, ROWS = 300, 1917
 VOC_COLUMNS = [0, 5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72]  # its classes are COCO's too
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Network(nn.Module):

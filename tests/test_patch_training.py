@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Iterator
 
 import pytest
 import torch
-from checks import one_thread
 from patch_models import COLUMNS, assert_same_step, images, step, tiny_ssd
 from torch import Tensor
 from torchvision.models.detection import ssd300_vgg16, ssdlite320_mobilenet_v3_large
@@ -21,11 +19,7 @@ from ssd_fast.compat import patch, patched, unpatch
 from ssd_fast.compat.torchvision.training import FusedForward, FusedLoss
 from ssd_fast.ground_truth import GroundTruthError
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 SIZES = ((64, 64), (50, 90), (120, 60), (64, 64))

@@ -6,21 +6,17 @@ Refused targets and images, images without objects, images and targets that are 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
-from checks import assert_same_bits, one_thread
+from checks import assert_same_bits
 from patch_models import images, tiny_ssd
 from torchvision.models.detection.ssd import SSD
 
 from ssd_fast.compat import patch, unpatch
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(params=[unpatch, patch], ids=["torchvision", "patched"])

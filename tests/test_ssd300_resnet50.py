@@ -11,7 +11,6 @@ import PIL.Image
 import pytest
 import torch
 import weight_recipes
-from checks import one_thread
 from inputs import head_maps, nvidia_heads
 
 import ssd_fast
@@ -25,10 +24,7 @@ NVIDIA = ssd_fast.preset("nvidia_ssd300_coco")
 CHELSEA = asset_path("chelsea.jpg")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

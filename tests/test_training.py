@@ -21,11 +21,7 @@ from ssd_fast.models import load_network
 from ssd_fast.training import CheckpointError, NonFiniteLossError, checkpoint, train
 from ssd_fast.training.state import TrainingState
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

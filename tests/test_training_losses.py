@@ -8,7 +8,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from checks import one_thread
 from training_cases import CLASSES, make_dataset, make_sample, small_config, train_small
 
 import ssd_fast
@@ -22,10 +21,7 @@ LONG = {"epochs": 40, "warmup_iterations": 5, "learning_rate": 3e-3, "ema_decay"
 LONG |= {"flip": "none", "photometric": 0.0, "zoom_out_share": 0.0, "crop_share": 0.0}
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

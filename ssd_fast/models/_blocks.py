@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -29,7 +30,7 @@ def check_orders(preset: Preset, owner: str) -> None:
         raise ValueError(f"{owner}: preset: expected {expected}, as networks here have it, got {got} in {preset.name}")
 
 
-class SSDNetwork(nn.Module):
+class SSDNetwork(nn.Module, ABC):
     """A network that turns preprocessed images into raw SSD heads, and nothing else.
 
     Attributes:
@@ -70,6 +71,7 @@ class SSDNetwork(nn.Module):
         """What the function `name` was given besides num_classes, as JSON can hold it."""
         return {}
 
+    @abstractmethod
     def head_maps(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """The heads as their convolutions leave them, one map a level.
 
@@ -77,7 +79,6 @@ class SSDNetwork(nn.Module):
         Returns: (bbox_maps, cls_maps): lists of [N, A * 4, h, w] and [N, A * C, h, w]; channel a * C + c is column c of
                  the a-th default box of the cell.
         """
-        raise NotImplementedError
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The heads as rows, one a default box, in the order level, row, column, box of the cell.

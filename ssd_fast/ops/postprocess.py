@@ -16,6 +16,7 @@ from ._library import register
 _STAGES = {"none": 0, "before_nms": 1, "after_nms": 2}
 _CLASS_MODES = {"per_class": 0, "argmax": 1, "agnostic": 2}
 _TOP_K_SCOPES = {"class": 0, "level": 1, "image": 2}
+_KEEP_TOP_K = 10  # its place among the options, whose order is that of PostprocessOptions
 
 
 def postprocess(
@@ -74,6 +75,10 @@ def postprocess(
             logits,
             deltas,
             default_boxes,
+            size_tensor,
+            size,
+            original_tensor,
+            original,
             columns,
             spec.activation == "sigmoid",
             background,
@@ -93,10 +98,6 @@ def postprocess(
             list(coder.variances),
             *coder.clamp_limits,
             coder.order == "yx",
-            size_tensor,
-            size,
-            original_tensor,
-            original,
         )
     )
 
@@ -105,61 +106,23 @@ def _postprocess(
     cls_logits: Sequence[Any],
     bbox_regression: Sequence[Any],
     default_boxes: Any,
-    num_columns: int,
-    sigmoid: bool,
-    background: int,
-    score_threshold: float,
-    score_inclusive: bool,
-    class_mode: int,
-    top_k: int,
-    top_k_scope: int,
-    min_box_size: float | None,
-    iou_threshold: float,
-    iou_inclusive: bool,
-    keep_top_k: int,
-    clip: int,
-    rescale: int,
-    anchor_major: bool,
-    ahw: bool,
-    variances: Sequence[float],
-    log_scale_low: float,
-    log_scale_high: float,
-    yx: bool,
     image_sizes: Any,
     image_size: Sequence[float],
     original_sizes: Any,
     original_size: Sequence[float],
+    num_columns: int,
+    *options: Any,
 ) -> tuple[Any, ...]:
     extension = _backend.C
     cls_logits = [arrays.strided(level, "postprocess", "cls_logits") for level in cls_logits]
     bbox_regression = [arrays.strided(level, "postprocess", "bbox_regression") for level in bbox_regression]
-    like = cls_logits[0]
+    like, keep_top_k = cls_logits[0], options[_KEEP_TOP_K]
     default_boxes = arrays.contiguous(default_boxes, "postprocess", "default_boxes")
     if image_sizes is not None:
         image_sizes = arrays.contiguous(image_sizes, "postprocess", "image_sizes")
     if original_sizes is not None:
         original_sizes = arrays.contiguous(original_sizes, "postprocess", "original_sizes")
-    options = extension.PostprocessOptions(
-        sigmoid=sigmoid,
-        background=background,
-        score_threshold=score_threshold,
-        score_inclusive=score_inclusive,
-        class_mode=class_mode,
-        top_k=top_k,
-        top_k_scope=top_k_scope,
-        min_box_size=min_box_size,
-        iou_threshold=iou_threshold,
-        iou_inclusive=iou_inclusive,
-        keep_top_k=keep_top_k,
-        clip=clip,
-        rescale=rescale,
-        anchor_major=anchor_major,
-        ahw=ahw,
-        variances=variances,
-        log_scale_low=log_scale_low,
-        log_scale_high=log_scale_high,
-        yx=yx,
-    )
+    packed = extension.PostprocessOptions(*options)
     images, num_rows = arrays.dimension(like, 0), arrays.dimension(default_boxes, 0)
     shape = (images, keep_top_k)
     out = (
@@ -169,14 +132,14 @@ def _postprocess(
         arrays.empty(shape, "int64", like=like),
         arrays.empty((images,), "int64", like=like),
     )
-    workspace_bytes = extension.postprocess_workspace(cls_logits, num_rows, num_columns, options)
+    workspace_bytes = extension.postprocess_workspace(cls_logits, num_rows, num_columns, packed)
     workspace = arrays.empty((workspace_bytes,), "uint8", like=like)
     extension.postprocess(
         cls_logits,
         bbox_regression,
         default_boxes,
         num_columns,
-        options,
+        packed,
         image_sizes,
         image_size,
         original_sizes,
@@ -188,7 +151,7 @@ def _postprocess(
 
 
 def _fake(cls_logits: Sequence[torch.Tensor], *args: Any) -> tuple[torch.Tensor, ...]:
-    like, keep_top_k = cls_logits[0], args[13]
+    like, keep_top_k = cls_logits[0], args[7:][_KEEP_TOP_K]  # behind what _postprocess names
     shape = (like.shape[0], keep_top_k)
     return (
         like.new_empty((*shape, 4), dtype=torch.float32),
@@ -200,11 +163,11 @@ def _fake(cls_logits: Sequence[torch.Tensor], *args: Any) -> tuple[torch.Tensor,
 
 
 _op = register(
-    "postprocess(Tensor[] cls_logits, Tensor[] bbox_regression, Tensor default_boxes, int num_columns, bool sigmoid, "
-    "int background, float score_threshold, bool score_inclusive, int class_mode, int top_k, int top_k_scope, "
-    "float? min_box_size, float iou_threshold, bool iou_inclusive, int keep_top_k, int clip, int rescale, "
-    "bool anchor_major, bool ahw, float[] variances, float log_scale_low, float log_scale_high, bool yx, "
-    "Tensor? image_sizes, float[] image_size, Tensor? original_sizes, float[] original_size) "
+    "postprocess(Tensor[] cls_logits, Tensor[] bbox_regression, Tensor default_boxes, Tensor? image_sizes, "
+    "float[] image_size, Tensor? original_sizes, float[] original_size, int num_columns, "
+    "bool sigmoid, int background, float score_threshold, bool score_inclusive, int class_mode, int top_k, "
+    "int top_k_scope, float? min_box_size, float iou_threshold, bool iou_inclusive, int keep_top_k, int clip, "
+    "int rescale, bool anchor_major, bool ahw, float[] variances, float log_scale_low, float log_scale_high, bool yx) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _postprocess,
     _fake,
