@@ -109,9 +109,10 @@ def _options(numbers: Sequence[Any], columns: int) -> Any:
     return _backend.C.LossOptions(background, *numbers[1:])
 
 
-def _statistics_shape(images: Any, rows: Any, numbers: Sequence[Any]) -> tuple[Any, Any]:
-    """Of row_max and row_sum, which the focal loss does not need."""
-    return images, 0 if numbers[1] == _CLASSIFICATIONS["focal"] else rows
+def _outputs(images: Any, rows: Any, numbers: Sequence[Any]) -> tuple[tuple[tuple[Any, ...], str], ...]:
+    """Shape and dtype of losses, row_max, row_sum (which the focal loss does not need), selected and normalizer."""
+    statistics = (images, 0 if numbers[1] == _CLASSIFICATIONS["focal"] else rows), "float32"
+    return ((2,), "float32"), statistics, statistics, ((images, rows), "uint8"), ((images,), "float32")
 
 
 _HEADS, _GROUND_TRUTH = ("cls_logits", "bbox_regression"), ("gt_boxes", "gt_labels", "gt_boxes.offsets")
@@ -127,14 +128,7 @@ def _forward(*args: Any) -> tuple[Any, ...]:
     like = tensors[0]
     images, rows, columns = (arrays.dimension(like, index) for index in range(3))
     options = _options(args[7:], columns)
-    statistics = _statistics_shape(images, rows, args[7:])
-    out = (
-        arrays.empty((2,), "float32", like=like),
-        arrays.empty(statistics, "float32", like=like),
-        arrays.empty(statistics, "float32", like=like),
-        arrays.empty((images, rows), "uint8", like=like),
-        arrays.empty((images,), "float32", like=like),
-    )
+    out = tuple(arrays.empty(shape, dtype, like=like) for shape, dtype in _outputs(images, rows, args[7:]))
     workspace = arrays.empty((_backend.C.multibox_loss_workspace(like),), "uint8", like=like)
     _backend.C.multibox_loss_forward(*tensors, options, workspace, *out)
     return out
@@ -143,14 +137,8 @@ def _forward(*args: Any) -> tuple[Any, ...]:
 def _forward_fake(*args: Any) -> tuple[torch.Tensor, ...]:
     cls_logits = args[0]
     images, rows, _columns = cls_logits.shape
-    statistics = _statistics_shape(images, rows, args[7:])
-    return (
-        cls_logits.new_empty((2,), dtype=torch.float32),
-        cls_logits.new_empty(statistics, dtype=torch.float32),
-        cls_logits.new_empty(statistics, dtype=torch.float32),
-        cls_logits.new_empty((images, rows), dtype=torch.uint8),
-        cls_logits.new_empty((images,), dtype=torch.float32),
-    )
+    outputs = _outputs(images, rows, args[7:])
+    return tuple(cls_logits.new_empty(shape, dtype=getattr(torch, dtype)) for shape, dtype in outputs)
 
 
 def _backward(grad_losses: Any, *args: Any) -> tuple[Any, Any]:

@@ -124,14 +124,7 @@ def _postprocess(
         original_sizes = arrays.contiguous(original_sizes, "postprocess", "original_sizes")
     packed = extension.PostprocessOptions(*options)
     images, num_rows = arrays.dimension(like, 0), arrays.dimension(default_boxes, 0)
-    shape = (images, keep_top_k)
-    out = (
-        arrays.empty((*shape, 4), "float32", like=like),
-        arrays.empty(shape, "float32", like=like),
-        arrays.empty(shape, "int64", like=like),
-        arrays.empty(shape, "int64", like=like),
-        arrays.empty((images,), "int64", like=like),
-    )
+    out = tuple(arrays.empty(shape, dtype, like=like) for shape, dtype in _outputs(images, keep_top_k))
     workspace_bytes = extension.postprocess_workspace(cls_logits, num_rows, num_columns, packed)
     workspace = arrays.empty((workspace_bytes,), "uint8", like=like)
     extension.postprocess(
@@ -150,16 +143,16 @@ def _postprocess(
     return out
 
 
+def _outputs(images: Any, keep_top_k: int) -> tuple[tuple[tuple[Any, ...], str], ...]:
+    """Shape and dtype of the fields of Detections."""
+    row = (images, keep_top_k)
+    return ((*row, 4), "float32"), (row, "float32"), (row, "int64"), (row, "int64"), ((images,), "int64")
+
+
 def _fake(cls_logits: Sequence[torch.Tensor], *args: Any) -> tuple[torch.Tensor, ...]:
     like, keep_top_k = cls_logits[0], args[7:][_KEEP_TOP_K]  # behind what _postprocess names
-    shape = (like.shape[0], keep_top_k)
-    return (
-        like.new_empty((*shape, 4), dtype=torch.float32),
-        like.new_empty(shape, dtype=torch.float32),
-        like.new_empty(shape, dtype=torch.int64),
-        like.new_empty(shape, dtype=torch.int64),
-        like.new_empty((like.shape[0],), dtype=torch.int64),
-    )
+    outputs = _outputs(like.shape[0], keep_top_k)
+    return tuple(like.new_empty(shape, dtype=getattr(torch, dtype)) for shape, dtype in outputs)
 
 
 _op = register(
