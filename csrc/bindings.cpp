@@ -65,7 +65,7 @@ PYBIND11_MODULE(SSD_MODULE, m) {
   m.def("nms_padded", &ssd::nms_padded, "boxes"_a, "scores"_a, "iou_threshold"_a, "max_output"_a, "workspace"_a,
         "out"_a, "counts"_a, Guard());
   m.def("nms_workspace", &ssd::nms_workspace, "boxes"_a);
-  m.def("nms_padded_workspace", &ssd::nms_padded_workspace, "scores"_a, "max_output"_a);
+  m.def("nms_padded_workspace", &ssd::nms_padded_workspace, "boxes"_a, "scores"_a, "iou_threshold"_a, "max_output"_a);
   m.def("postprocess_workspace", &ssd::postprocess_workspace, "cls_logits"_a, "num_rows"_a, "num_columns"_a,
         "options"_a);
 

@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+BOX_BYTES = 16  # kernels load boxes 16 bytes at a time (csrc/common/box_math.h)
+
+_MOST_COPIED = 2**31  # elements of an array that is copied without being asked: an expanded one may outgrow the memory
+
 
 def library_of(array: Any, op: str, argument: str) -> str:
-    """ "torch", "numpy", "cupy" or "numba". Raises: TypeError for anything else, naming op and argument."""
+    """Name the library of an array that has a value in memory for every element.
+
+    Returns: "torch", "numpy", "cupy" or "numba".
+    Raises: TypeError naming op and argument: not an array; a sparse, quantized or nested tensor; a masked array.
+    """
+    library = _library(array)
+    if library is None:
+        expected = "a torch tensor, or a NumPy, CuPy or Numba device array"
+        raise TypeError(f"{op}: {argument}: expected {expected}, got {type(array).__name__}")
+    if library == "torch":
+        if array.layout is not torch.strided or array.is_nested or array.is_quantized:
+            kind = "nested" if array.is_nested else "quantized" if array.is_quantized else str(array.layout)[6:]
+            raise TypeError(f"{op}: {argument}: expected a dense tensor, got a {kind} one")
+    elif isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{op}: {argument}: expected an array without a mask, got a MaskedArray")
+    return library
+
+
+def _library(array: Any) -> str | None:
     if isinstance(array, torch.Tensor):
         return "torch"
     if isinstance(array, np.ndarray):
         return "numpy"
     root = type(array).__module__.partition(".")[0]
-    if root == "cupy":
+    if root == "cupy" and hasattr(array, "__cuda_array_interface__"):
         return "cupy"
     if root in ("numba", "numba_cuda") and hasattr(array, "__cuda_array_interface__"):
         return "numba"
-    expected = "a torch tensor, or a NumPy, CuPy or Numba device array"
-    raise TypeError(f"{op}: {argument}: expected {expected}, got {type(array).__name__}")
+    return None
 
 
 def empty(shape: Sequence[int], dtype: str, like: Any) -> Any:
     """An uninitialised array of the library and device of `like`; dtype is a name such as "float32"."""
-    library = library_of(like, "empty", "like")
+    library = _library(like)
     if library == "torch":
         return torch.empty(tuple(shape), dtype=getattr(torch, dtype), device=like.device)
     if library == "numpy":
@@ -43,7 +65,7 @@ def empty(shape: Sequence[int], dtype: str, like: Any) -> Any:
 
 def from_list(values: Sequence[Any], dtype: str, like: Any) -> Any:
     """An array of the given values, of the library and device of `like`. Copies to the device."""
-    library = library_of(like, "from_list", "like")
+    library = _library(like)
     host = np.array(list(values), dtype)
     if library == "torch":
         return torch.from_numpy(host).to(like.device)
@@ -61,7 +83,7 @@ def from_list(values: Sequence[Any], dtype: str, like: Any) -> Any:
 
 def concatenate(parts: Sequence[Any], like: Any) -> Any:
     """The rows of all parts, of the library of `like`; without parts an empty float32 [0, 4]."""
-    library = library_of(like, "concatenate", "like")
+    library = _library(like)
     if not parts:
         return empty((0, 4), "float32", like=like)
     if library == "torch":
@@ -76,24 +98,53 @@ def concatenate(parts: Sequence[Any], like: Any) -> Any:
 
 
 def strided(array: Any, op: str, argument: str) -> Any:
-    """The array as its memory stands: torch's without grad and without a pending negation."""
-    if library_of(array, op, argument) != "torch":
-        return array
-    return (array.detach() if array.requires_grad else array).resolve_neg()
+    """The array as its memory stands, if kernels can load its elements from there; else a copy."""
+    if _library(array) == "torch":
+        array = (array.detach() if array.requires_grad else array).resolve_neg()
+    return array if _is_aligned(array, 1) else _copy(array, op, argument)
 
 
-def contiguous(array: Any, op: str, argument: str) -> Any:
-    """The array in row-major order: itself where it is so already."""
-    library = library_of(array, op, argument)
+def contiguous(array: Any, op: str, argument: str, alignment: int = 1) -> Any:
+    """The array in row-major order, at an address that is a multiple of its element size and of `alignment` bytes.
+
+    Itself where that is so already, else a copy.
+    Raises: ValueError: a Numba array, or one of more than 2**31 elements, would have to be copied.
+    """
+    library = _library(array)
     if library == "torch":
-        return strided(array, op, argument).contiguous()
-    if library != "numba":
-        return array if array.flags.c_contiguous else array.copy(order="C")
-    if not array.is_c_contiguous():
+        array = (array.detach() if array.requires_grad else array).resolve_neg()
+        in_order = array.is_contiguous()
+    else:
+        in_order = array.is_c_contiguous() if library == "numba" else array.flags.c_contiguous
+    return array if in_order and _is_aligned(array, alignment) else _copy(array, op, argument)
+
+
+def _is_aligned(array: Any, alignment: int) -> bool:
+    library = _library(array)
+    if library == "torch":
+        return array.data_ptr() % max(array.element_size(), alignment) == 0
+    if library == "numpy":
+        # The address costs as much as the rest of the call's checks: it is asked for only where NumPy's flag, which
+        # knows the element's alignment, says less than what is wanted.
+        if not array.flags.aligned:
+            return False
+        return alignment <= array.itemsize or array.__array_interface__["data"][0] % alignment == 0
+    return array.__cuda_array_interface__["data"][0] % max(array.dtype.itemsize, alignment) == 0
+
+
+def _copy(array: Any, op: str, argument: str) -> Any:
+    """The array in fresh memory, in row-major order."""
+    library = _library(array)
+    if library == "numba":
         raise ValueError(
-            f"{op}: {argument}: expected a contiguous Numba array (Numba has no device copy), got a strided one"
+            f"{op}: {argument}: expected a contiguous, aligned Numba array (Numba has no device copy), got another one"
         )
-    return array
+    if math.prod(array.shape) > _MOST_COPIED:
+        raise ValueError(
+            f"{op}: {argument}: expected a contiguous, aligned array, since copying more than 2**31 elements must be "
+            f"asked for, got shape {list(array.shape)}"
+        )
+    return array.clone(memory_format=torch.contiguous_format) if library == "torch" else array.copy(order="C")
 
 
 def dimension(array: Any, index: int) -> int:

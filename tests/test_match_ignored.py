@@ -227,7 +227,7 @@ TRUE3 = torch.ones(3, dtype=torch.bool)
             [BOX3],
             [TRUE3.numpy()],
             TypeError,
-            r"gt_ignored\[0\]: expected torch's, as the other arrays are, got ndarray",
+            r"gt_ignored\[0\]: expected a torch tensor, as gt_boxes is, got a NumPy array",
         ),
         ([BOX3], True, TypeError, "gt_ignored: expected a torch tensor, .* got bool"),
         ([BOX3], TRUE3[1:], ValueError, r"gt_ignored: expected shape \[3\], got \[2\]"),

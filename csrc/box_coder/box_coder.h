@@ -12,21 +12,21 @@ inline BoxCoder make_box_coder(const Checks& check, const std::vector<float>& va
   return {variances[0], variances[1], variances[2], variances[3], log_scale_low, log_scale_high, yx};
 }
 
-// `rows` is [..., P, 4], its leading dimensions any.
-inline void check_rows(const Checks& check, const View& rows, const char* argument, const std::vector<DType>& dtypes,
-                       const View& default_boxes) {
-  check.array(default_boxes, "default_boxes", {kAny, 4}, {DType::float32}, default_boxes);
-  std::vector<int64_t> expected(rows.ndim < 2 ? 2 : rows.ndim, kAny);
+// [..., P, 4] with the leading dimensions of `rows`.
+inline std::vector<int64_t> row_shape(const View& rows, const View& default_boxes) {
+  std::vector<int64_t> expected(std::clamp(rows.ndim, 2, kMaxDims), kAny);
   expected[expected.size() - 2] = default_boxes.shape[0];
   expected[expected.size() - 1] = 4;
-  check.array(rows, argument, expected, dtypes, default_boxes);
+  return expected;
 }
 
 inline void decode_boxes(const View& deltas, const View& default_boxes, const std::vector<float>& variances,
                          float log_scale_low, float log_scale_high, bool yx, const View& boxes) {
   const Checks check("decode_boxes");
-  check_rows(check, deltas, "deltas", {DType::float32, DType::float16, DType::bfloat16}, default_boxes);
-  check_rows(check, boxes, "out", {DType::float32}, default_boxes);
+  const std::vector<DType> delta_types = {DType::float32, DType::float16, DType::bfloat16};
+  check.boxes(default_boxes, "default_boxes", {kAny, 4}, {DType::float32}, default_boxes);
+  check.array(deltas, "deltas", row_shape(deltas, default_boxes), delta_types, default_boxes);
+  check.boxes(boxes, "out", {deltas.shape, deltas.shape + deltas.ndim}, {DType::float32}, default_boxes);
   const BoxCoderTask task{deltas.size() / 4, default_boxes.shape[0], default_boxes.as<Box>(),
                           make_box_coder(check, variances, log_scale_low, log_scale_high, yx)};
   if (task.num_rows == 0) return;
@@ -38,8 +38,9 @@ inline void decode_boxes(const View& deltas, const View& default_boxes, const st
 inline void encode_boxes(const View& boxes, const View& default_boxes, const std::vector<float>& variances, bool yx,
                          const View& deltas) {
   const Checks check("encode_boxes");
-  check_rows(check, boxes, "boxes", {DType::float32}, default_boxes);
-  check_rows(check, deltas, "out", {DType::float32}, default_boxes);
+  check.boxes(default_boxes, "default_boxes", {kAny, 4}, {DType::float32}, default_boxes);
+  check.boxes(boxes, "boxes", row_shape(boxes, default_boxes), {DType::float32}, default_boxes);
+  check.array(deltas, "out", {boxes.shape, boxes.shape + boxes.ndim}, {DType::float32}, default_boxes);
   const BoxCoderTask task{boxes.size() / 4, default_boxes.shape[0], default_boxes.as<Box>(),
                           make_box_coder(check, variances, 0.0f, 0.0f, yx)};
   if (task.num_rows == 0) return;

@@ -8,8 +8,8 @@ namespace ssd {
 
 inline void box_iou(const View& boxes1, const View& boxes2, const View& ious) {
   const Checks check("box_iou");
-  check.array(boxes1, "boxes1", {kAny, 4}, {DType::float32, DType::float64}, boxes1);
-  check.array(boxes2, "boxes2", {kAny, 4}, {boxes1.dtype}, boxes1);
+  check.boxes(boxes1, "boxes1", {kAny, 4}, {DType::float32, DType::float64}, boxes1);
+  check.boxes(boxes2, "boxes2", {kAny, 4}, {boxes1.dtype}, boxes1);
   const int64_t n = boxes1.shape[0];
   const int64_t m = boxes2.shape[0];
   check.array(ious, "out", {n, m}, {boxes1.dtype}, boxes1);

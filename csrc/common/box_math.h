@@ -143,7 +143,7 @@ SSD_HD float log1p(float x) {
 // ---- boxes ----------------------------------------------------------------------------------------------------------
 
 template <typename T>
-struct alignas(4 * sizeof(T)) BoxOf {  // corners; x1 <= x2 and y1 <= y2 unless degenerate
+struct alignas(16) BoxOf {  // corners; x1 <= x2 and y1 <= y2 unless degenerate. 16 bytes: a GPU's widest load
   T x1, y1, x2, y2;
 };
 using Box = BoxOf<float>;

@@ -37,6 +37,23 @@ inline const char* name_of(DType dtype) {
   return "another type";
 }
 
+// Bytes of an element; 1 for a type that no kernel takes.
+inline int size_of(DType dtype) {
+  switch (dtype) {
+    case DType::float64:
+    case DType::int64:
+      return 8;
+    case DType::float32:
+    case DType::int32:
+      return 4;
+    case DType::float16:
+    case DType::bfloat16:
+      return 2;
+    default:
+      return 1;
+  }
+}
+
 struct Half {
   unsigned short bits;
 };

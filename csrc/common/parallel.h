@@ -1,8 +1,10 @@
 // CPU threads: parallel_for over torch's own OpenMP pool, since a second pool beside it only makes both slower.
 //
-// The library does not link OpenMP. torch loads GNU's libgomp into the process; its entry points are looked up there,
-// so torch.set_num_threads holds here too. Without it, within another parallel region, and in a forked child (where
-// libgomp would hang) the loop runs on the caller's thread. Results never depend on the number of threads.
+// The library does not link OpenMP or torch. torch loads GNU's libgomp into the process, and its entry points are looked
+// up there; how many threads to use is asked of torch itself, since torch.set_num_threads reaches libgomp only in threads
+// that have asked it. Without libgomp, within another parallel region, and in a child that was forked after this library
+// was loaded (libgomp would wait for the parent's threads forever) the loop runs on the caller's thread. Results never
+// depend on the number of threads.
 #pragma once
 
 #include <dlfcn.h>
@@ -32,13 +34,15 @@ class SubnormalsOn {
 
 namespace detail {
 
+// Set when the library is loaded, not at the first loop, which may be a forked child's.
+inline const pid_t kLoadedIn = getpid();
+
 struct OpenMp {
   void (*parallel)(void (*body)(void*), void* data, unsigned threads, unsigned flags) = nullptr;
-  int (*max_threads)() = nullptr;
+  int (*max_threads)() = nullptr;  // of torch, if it is there, else of libgomp
   int (*thread_index)() = nullptr;
   int (*team_size)() = nullptr;
   int (*in_parallel)() = nullptr;
-  pid_t process = 0;
 
   static const OpenMp& instance() {
     static const OpenMp found = [] {
@@ -47,11 +51,15 @@ struct OpenMp {
         function = reinterpret_cast<std::decay_t<decltype(function)>>(dlsym(RTLD_DEFAULT, name));
         return function != nullptr;
       };
-      library.process = getpid();
       const bool all = find(library.parallel, "GOMP_parallel") && find(library.max_threads, "omp_get_max_threads") &&
                        find(library.thread_index, "omp_get_thread_num") &&
                        find(library.team_size, "omp_get_num_threads") && find(library.in_parallel, "omp_in_parallel");
       if (!all) library.parallel = nullptr;
+      if (void* torch = dlopen("libtorch_cpu.so", RTLD_LAZY | RTLD_NOLOAD)) {
+        if (void* get_num_threads = dlsym(torch, "_ZN2at15get_num_threadsEv")) {  // int at::get_num_threads()
+          library.max_threads = reinterpret_cast<int (*)()>(get_num_threads);
+        }
+      }
       return library;
     }();
     return found;
@@ -87,7 +95,7 @@ template <typename Body>
 void parallel_for(int64_t count, int64_t grain, const Body& body) {
   if (count <= 0) return;
   const detail::OpenMp& openmp = detail::OpenMp::instance();
-  const bool usable = openmp.parallel != nullptr && openmp.process == getpid() && !openmp.in_parallel();
+  const bool usable = openmp.parallel != nullptr && detail::kLoadedIn == getpid() && !openmp.in_parallel();
   const int64_t threads = usable ? std::min<int64_t>({openmp.max_threads(), (count + grain - 1) / grain, 256}) : 1;
   if (threads <= 1) {
     const SubnormalsOn subnormals_on;

@@ -4,7 +4,9 @@
 // [4]".
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -41,6 +43,8 @@ struct View {
   int ndim = 0;
   int64_t shape[kMaxDims] = {};
   int64_t strides[kMaxDims] = {};  // in elements
+  bool aligned = true;             // address and strides are multiples of the element size
+  std::string type_name;           // of DType::other, in the words of the array's own library
   std::shared_ptr<void> owner;     // keeps an exported buffer alive, where the exchange needs it
 
   template <typename T>
@@ -48,6 +52,7 @@ struct View {
     return static_cast<T*>(data);
   }
   int64_t size() const {
+    if (std::find(shape, shape + ndim, 0) != shape + ndim) return 0;  // before the other dimensions can overflow
     int64_t product = 1;
     for (int i = 0; i < ndim; ++i) product *= shape[i];
     return product;
@@ -89,6 +94,9 @@ class Checks {
   }
 
   void shape(const View& view, const std::string& argument, const std::vector<int64_t>& expected) const {
+    if (view.ndim > kMaxDims) {
+      value_error(argument, "at most " + std::to_string(kMaxDims) + " dimensions", std::to_string(view.ndim));
+    }
     bool same = view.ndim == static_cast<int>(expected.size());
     for (int i = 0; same && i < view.ndim; ++i) same = expected[i] == kAny || expected[i] == view.shape[i];
     if (same) return;
@@ -102,16 +110,18 @@ class Checks {
       if (view.dtype == dtype) return;
       names += (names.empty() ? "" : " or ") + std::string(name_of(dtype));
     }
-    type_error(argument, names, std::string(name_of(view.dtype)) + " (convert it, e.g. with .to() or .astype())");
+    const std::string given = view.dtype == DType::other ? view.type_name : name_of(view.dtype);
+    type_error(argument, names, given + " (convert it, e.g. with .to() or .astype())");
   }
 
-  // On the same device as `reference`, with memory behind it.
-  void device(const View& view, const std::string& argument, const View& reference) const {
+  // On the same device as `reference`, with memory behind it from which its elements can be loaded.
+  void memory(const View& view, const std::string& argument, const View& reference) const {
     if (view.device.kind == Device::other)
       value_error(argument, "an array on the CPU or a CUDA GPU", name_of(view.device));
     if (view.device != reference.device)
       value_error(argument, "device " + name_of(reference.device), name_of(view.device));
     if (view.data == nullptr && view.size() > 0) value_error(argument, "an array with memory", "a fake or meta one");
+    if (!view.aligned) value_error(argument, "memory aligned for its elements", "an unaligned array (copy it)");
   }
 
   void contiguous(const View& view, const std::string& argument) const {
@@ -123,8 +133,18 @@ class Checks {
              const std::vector<DType>& dtypes, const View& reference) const {
     shape(view, argument, expected_shape);
     dtype(view, argument, dtypes);
-    device(view, argument, reference);
+    memory(view, argument, reference);
     contiguous(view, argument);
+  }
+
+  // A contiguous array whose rows of four kernels load as one BoxOf.
+  void boxes(const View& view, const std::string& argument, const std::vector<int64_t>& expected_shape,
+             const std::vector<DType>& dtypes, const View& reference) const {
+    array(view, argument, expected_shape, dtypes, reference);
+    if (reinterpret_cast<uintptr_t>(view.data) % alignof(Box) != 0) {
+      value_error(argument, "memory aligned to " + std::to_string(alignof(Box)) + " bytes",
+                  "an unaligned array (copy it)");
+    }
   }
 
   // A finite number that is not negative.
@@ -137,10 +157,18 @@ class Checks {
     if (value < minimum) value_error(argument, "at least " + std::to_string(minimum), std::to_string(value));
   }
 
-  // An array whose elements the kernels count with 32-bit indices, with which a block also steps past the last.
-  void fits_int32(int64_t count, const std::string& argument) const {
+  // Counts that kernels hold in 32 bits, each and their product. A block also steps past the last element. Every factor
+  // is checked, since an empty array may have dimensions of any size.
+  void fits_int32(std::initializer_list<int64_t> factors, const std::string& argument) const {
     constexpr int64_t kMost = 0x7FFFFFFF - 1024;
-    if (count > kMost) value_error(argument, "at most " + std::to_string(kMost) + " elements", std::to_string(count));
+    int64_t product = 1;
+    for (const int64_t factor : factors) {
+      const int64_t largest = std::max(factor, product * std::min(factor, kMost));  // below 2^62
+      if (largest > kMost) {
+        value_error(argument, "at most " + std::to_string(kMost) + " elements", std::to_string(largest));
+      }
+      product *= factor;
+    }
   }
 
  private:

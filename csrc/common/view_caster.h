@@ -4,6 +4,8 @@
 
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
+
 #include "common/view.h"
 
 namespace ssd {
@@ -76,32 +78,44 @@ inline DType dtype_of(char kind, int bytes) {
   return DType::other;
 }
 
-inline void check_dims(int ndim) {
-  if (ndim > kMaxDims) throw py::value_error("expected an array of at most 6 dimensions, got " + std::to_string(ndim));
-}
+// Only a view of an array that Checks::shape refuses: of the dimensions past kMaxDims their number alone is kept.
+inline int kept_dims(const View& view) { return std::min(view.ndim, kMaxDims); }
 
 inline void fill_row_major_strides(View& view) {
   int64_t stride = 1;
-  for (int i = view.ndim - 1; i >= 0; --i) {
+  for (int i = kept_dims(view) - 1; i >= 0; --i) {
     view.strides[i] = stride;
-    stride *= view.shape[i];
+    stride *= std::max<int64_t>(view.shape[i], 1);
   }
 }
 
+// Strides from bytes; those along which nothing is ever stepped may be any.
+inline void set_byte_strides(View& view, const int64_t* strides) {
+  const int64_t item = size_of(view.dtype);
+  for (int i = 0; i < kept_dims(view); ++i) {
+    if (view.shape[i] > 1 && strides[i] % item != 0) view.aligned = false;
+    view.strides[i] = strides[i] / item;
+  }
+}
+
+inline void set_address(View& view, void* data) {
+  view.data = data;
+  if (reinterpret_cast<uintptr_t>(data) % size_of(view.dtype) != 0) view.aligned = false;
+}
+
 inline View view_of(const dlpack::Tensor& tensor) {
-  check_dims(tensor.ndim);
   View view;
-  view.data = static_cast<char*>(tensor.data) + (tensor.data != nullptr ? tensor.byte_offset : 0);
   view.dtype = tensor.dtype.lanes == 1 ? dtype_of(tensor.dtype.code, tensor.dtype.bits) : DType::other;
+  set_address(view, static_cast<char*>(tensor.data) + (tensor.data != nullptr ? tensor.byte_offset : 0));
   const int32_t type = tensor.device.type;
   const bool cuda = type == dlpack::kCuda || type == dlpack::kCudaManaged;
   const bool cpu = type == dlpack::kCpu || type == dlpack::kCudaHost;
   view.device.kind = cuda ? Device::cuda : cpu ? Device::cpu : Device::other;
   view.device.index = cuda ? tensor.device.index : 0;
   view.ndim = tensor.ndim;
-  for (int i = 0; i < tensor.ndim; ++i) view.shape[i] = tensor.shape[i];
+  std::copy_n(tensor.shape, kept_dims(view), view.shape);
   fill_row_major_strides(view);
-  if (tensor.strides != nullptr) std::copy_n(tensor.strides, tensor.ndim, view.strides);
+  if (tensor.strides != nullptr) std::copy_n(tensor.strides, kept_dims(view), view.strides);
   return view;
 }
 
@@ -142,17 +156,17 @@ inline View view_by_cuda_array_interface(py::handle array) {
   const py::dict fields = array.attr("__cuda_array_interface__");
   View view;
   const py::tuple shape = fields["shape"];
-  check_dims(static_cast<int>(shape.size()));
   const auto type = fields["typestr"].cast<std::string>();
-  view.data = reinterpret_cast<void*>(fields["data"].cast<py::tuple>()[0].cast<uintptr_t>());
-  view.dtype = type.size() >= 3 && type[0] != '>' ? dtype_of(type[1], std::stoi(type.substr(2))) : DType::other;
+  const bool known = type.size() == 3 && type[0] != '>' && type[2] >= '1' && type[2] <= '9';
+  view.dtype = known ? dtype_of(type[1], type[2] - '0') : DType::other;
+  set_address(view, reinterpret_cast<void*>(fields["data"].cast<py::tuple>()[0].cast<uintptr_t>()));
   view.ndim = static_cast<int>(shape.size());
-  for (int i = 0; i < view.ndim; ++i) view.shape[i] = shape[i].cast<int64_t>();
+  for (int i = 0; i < kept_dims(view); ++i) view.shape[i] = shape[i].cast<int64_t>();
   fill_row_major_strides(view);
   if (fields.contains("strides") && !fields["strides"].is_none()) {
-    const py::tuple strides = fields["strides"];
-    const int64_t item = std::stoi(type.substr(2));
-    for (int i = 0; i < view.ndim; ++i) view.strides[i] = strides[i].cast<int64_t>() / item;
+    int64_t strides[kMaxDims] = {};
+    for (int i = 0; i < kept_dims(view); ++i) strides[i] = fields["strides"].cast<py::tuple>()[i].cast<int64_t>();
+    set_byte_strides(view, strides);
   }
   view.device.kind = Device::cuda;
   view.device.index = 0;
@@ -177,7 +191,6 @@ inline View view_by_buffer(py::handle array) {
     PyBuffer_Release(static_cast<Py_buffer*>(memory));
     delete static_cast<Py_buffer*>(memory);
   });
-  check_dims(buffer->ndim);
   const char* format = buffer->format == nullptr ? "B" : buffer->format;
   if (*format == '@' || *format == '=' || *format == '<') ++format;
   const char kind = *format == 'e' || *format == 'f' || *format == 'd'   ? 'f'
@@ -185,13 +198,13 @@ inline View view_by_buffer(py::handle array) {
                     : *format == 'B'                                     ? 'u'
                     : *format == '?'                                     ? 'b'
                                                                          : 'x';
-  view.data = buffer->buf;
-  view.dtype = dtype_of(kind, static_cast<int>(buffer->itemsize));
+  view.dtype = buffer->itemsize <= 8 ? dtype_of(kind, static_cast<int>(buffer->itemsize)) : DType::other;
+  set_address(view, buffer->buf);
   view.ndim = buffer->ndim;
-  for (int i = 0; i < view.ndim; ++i) {
-    view.shape[i] = buffer->shape[i];
-    view.strides[i] = buffer->strides[i] / buffer->itemsize;
-  }
+  std::copy_n(buffer->shape, kept_dims(view), view.shape);
+  int64_t strides[kMaxDims] = {};
+  std::copy_n(buffer->strides, kept_dims(view), strides);
+  set_byte_strides(view, strides);
   return view;
 }
 
@@ -223,7 +236,7 @@ inline View view_by_dlpack(py::handle array) {
   return view;
 }
 
-inline View view_of(py::handle array) {
+inline View exported_view(py::handle array) {
   if (const dlpack::ExchangeApi* api = exchange_api_of(Py_TYPE(array.ptr()))) return view_by_exchange_api(*api, array);
   // torch has __cuda_array_interface__ too, but without a stream: __dlpack__ must come first for it.
   const bool has_dlpack = py::hasattr(array, "__dlpack__");
@@ -233,6 +246,34 @@ inline View view_of(py::handle array) {
   if (PyObject_CheckBuffer(array.ptr())) return view_by_buffer(array);
   if (has_dlpack) return view_by_dlpack(array);
   throw py::type_error("expected an array, got " + py::str(py::type::of(array)).cast<std::string>());
+}
+
+// The name of an array's dtype as its own library spells it, such as "complex64".
+inline std::string dtype_text(py::handle array) {
+  const std::string text = py::str(py::getattr(array, "dtype", py::str("another type"))).cast<std::string>();
+  return text.rfind("torch.", 0) == 0 ? text.substr(6) : text;
+}
+
+// Libraries refuse to export some dtypes (float8, datetime64). Such an array too gets a view: Checks names what it is.
+inline View unexportable_view(py::handle array) {
+  View view;
+  const auto shape = py::tuple(array.attr("shape"));
+  view.ndim = static_cast<int>(shape.size());
+  for (int i = 0; i < kept_dims(view); ++i) view.shape[i] = shape[i].cast<int64_t>();
+  fill_row_major_strides(view);
+  return view;
+}
+
+inline View view_of(py::handle array) {
+  View view;
+  try {
+    view = exported_view(array);
+  } catch (const py::error_already_set&) {
+    if (!py::hasattr(array, "shape") || !py::hasattr(array, "dtype")) throw;
+    view = unexportable_view(array);
+  }
+  if (view.dtype == DType::other) view.type_name = dtype_text(array);
+  return view;
 }
 
 }  // namespace ssd

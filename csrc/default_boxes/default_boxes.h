@@ -35,9 +35,12 @@ inline void default_boxes(const std::vector<int64_t>& feature_maps, const std::v
                         static_cast<int>(num_sizes),
                         steps[2 * i],
                         steps[2 * i + 1]};
-    num_rows += feature_maps[2 * i] * feature_maps[2 * i + 1] * boxes_per_cell[i];
-    num_sizes += boxes_per_cell[i];
-    check.fits_int32(4 * num_rows, "spec");
+    const int64_t height = feature_maps[2 * i], width = feature_maps[2 * i + 1], boxes_of_cell = boxes_per_cell[i];
+    check.at_least(std::min({height, width, boxes_of_cell}), 0, "spec");
+    check.fits_int32({height, width, boxes_of_cell}, "spec");
+    num_rows += height * width * boxes_of_cell;
+    num_sizes += boxes_of_cell;
+    check.fits_int32({num_rows, 4}, "spec");
   }
   if (2 * num_sizes != static_cast<int64_t>(box_sizes.size())) {
     check.value_error("spec", std::to_string(num_sizes) + " box sizes", std::to_string(box_sizes.size() / 2));
@@ -55,7 +58,7 @@ inline void default_boxes(const std::vector<int64_t>& feature_maps, const std::v
   params.normalized = normalized;
   params.ahw = ahw;
 
-  check.array(boxes, "out", {num_rows, 4}, {DType::float32}, boxes);
+  check.boxes(boxes, "out", {num_rows, 4}, {DType::float32}, boxes);
   dispatch(
       "default_boxes", boxes, [&](auto...) { default_boxes_cpu(params, boxes.as<Box>()); },
       [&](auto stream) { default_boxes_cuda(params, boxes.as<Box>(), stream); });

@@ -24,17 +24,17 @@ inline void match(const View& gt_boxes, const View& offsets, const View& default
                   double negative_threshold, bool bipartite, bool force, bool last_wins, double forced_above,
                   double ignored_coverage, const View& workspace, const View& matched_idxs) {
   const Checks check("match");
-  check.array(gt_boxes, "gt_boxes", {kAny, 4}, {DType::float32}, gt_boxes);
+  check.boxes(gt_boxes, "gt_boxes", {kAny, 4}, {DType::float32}, gt_boxes);
   check.array(offsets, "gt_boxes.offsets", {kAny}, {DType::int64}, gt_boxes);
   check.at_least(offsets.shape[0], 1, "gt_boxes.offsets");
-  check.array(default_boxes, "default_boxes", {kAny, 4}, {DType::float32}, gt_boxes);
+  check.boxes(default_boxes, "default_boxes", {kAny, 4}, {DType::float32}, gt_boxes);
   if (gt_ignored.has_value()) {
     check.array(*gt_ignored, "gt_ignored", {gt_boxes.shape[0]}, {DType::boolean, DType::uint8}, gt_boxes);
   }
   const int64_t images = offsets.shape[0] - 1;
   const int64_t num_default_boxes = default_boxes.shape[0];
-  check.fits_int32(gt_boxes.shape[0], "gt_boxes");
-  check.fits_int32(num_default_boxes, "default_boxes");
+  check.fits_int32({gt_boxes.shape[0]}, "gt_boxes");
+  check.fits_int32({num_default_boxes}, "default_boxes");
   if (images > 65535) check.value_error("gt_boxes.offsets", "at most 65535 images", std::to_string(images));
   check.array(matched_idxs, "out", {images, num_default_boxes}, {DType::int64}, gt_boxes);
   check.array(workspace, "workspace", {kAny}, {DType::uint8}, gt_boxes);

@@ -42,17 +42,18 @@ inline LossTask make_loss_task(const Checks& check, const LossInputs& in, const 
   }
   if (images > 65535) check.value_error("cls_logits", "at most 65535 images", std::to_string(images));
   if (rows > 1 << 20) check.value_error("cls_logits", "at most 1048576 default boxes", std::to_string(rows));
-  check.fits_int32(rows * columns, "cls_logits");
+  check.fits_int32({rows, columns}, "cls_logits");
   check.array(in.bbox_regression, "bbox_regression", {images, rows, 4}, logit_types, in.cls_logits);
-  check.array(in.gt_boxes, "gt_boxes", {kAny, 4}, {DType::float32}, in.cls_logits);
+  check.boxes(in.gt_boxes, "gt_boxes", {kAny, 4}, {DType::float32}, in.cls_logits);
   check.array(in.gt_labels, "gt_labels", {in.gt_boxes.shape[0]}, {DType::int64}, in.cls_logits);
   check.array(in.offsets, "gt_boxes.offsets", {images + 1}, {DType::int64}, in.cls_logits);
   check.array(in.matched_idxs, "matched_idxs", {images, rows}, {DType::int64}, in.cls_logits);
-  check.array(in.default_boxes, "default_boxes", {rows, 4}, {DType::float32}, in.cls_logits);
+  check.boxes(in.default_boxes, "default_boxes", {rows, 4}, {DType::float32}, in.cls_logits);
   const int64_t background = options.background.value_or(-1);
   if (options.background.has_value() && (background < 0 || background >= columns)) {
     check.value_error("loss.background", "a column below " + std::to_string(columns), std::to_string(background));
   }
+  check.fits_int32({options.min_negatives}, "loss.min_negatives");
   const auto classification = static_cast<Classification>(options.classification);
   const int64_t statistics = classification == Classification::softmax ? rows : 0;
   check.array(row_max, "row_max", {images, statistics}, {DType::float32}, in.cls_logits);

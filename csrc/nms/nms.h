@@ -23,12 +23,12 @@ inline int64_t nms_workspace(const View& boxes) {
 
 inline void run_nms(const Checks& check, const char* op, const View& boxes, const View& scores, const View* idxs,
                     double iou_threshold, const View& workspace, const View& kept, const View& count) {
-  check.array(boxes, "boxes", {kAny, 4}, {DType::float32, DType::float64}, boxes);
+  check.boxes(boxes, "boxes", {kAny, 4}, {DType::float32, DType::float64}, boxes);
   const int64_t n = boxes.shape[0];
   check.array(scores, "scores", {n}, {boxes.dtype}, boxes);
   if (idxs != nullptr) check.array(*idxs, "idxs", {n}, {DType::int64}, boxes);
   check.threshold(iou_threshold, "iou_threshold");
-  check.fits_int32(n, "boxes");
+  check.fits_int32({n}, "boxes");
   check.array(kept, "out", {n}, {DType::int64}, boxes);
   check.array(count, "count", {1}, {DType::int64}, boxes);
   check.array(workspace, "workspace", {kAny}, {DType::uint8}, boxes);
@@ -62,22 +62,10 @@ inline void batched_nms(const View& boxes, const View& scores, const View& idxs,
   run_nms(Checks("batched_nms"), "batched_nms", boxes, scores, &idxs, iou_threshold, workspace, kept, count);
 }
 
-// Bytes of device memory that nms_padded needs beside its outputs; 0 on the CPU.
-inline int64_t nms_padded_workspace(const View& scores, int64_t max_output) {
-  int64_t segments = 1;
-  for (int i = 0; i + 1 < scores.ndim; ++i) segments *= scores.shape[i];
-  int64_t bytes = 0;
-  dispatch(
-      "nms_padded", scores, [](auto...) {},
-      [&](auto) { bytes = static_cast<int64_t>(nms_padded_cuda_workspace(segments, max_output)); });
-  return bytes;
-}
-
-// scores [N, n] or [N, C, n]; kept and counts have the same leading dimensions.
-inline void nms_padded(const View& boxes, const View& scores, double iou_threshold, int64_t max_output,
-                       const View& workspace, const View& kept, const View& counts) {
-  const Checks check("nms_padded");
-  check.array(boxes, "boxes", {kAny, kAny, 4}, {DType::float32}, boxes);
+// Everything of nms_padded but where its results go. scores [N, n] or [N, C, n].
+inline NmsPaddedTask make_nms_padded_task(const Checks& check, const View& boxes, const View& scores,
+                                          double iou_threshold, int64_t max_output) {
+  check.boxes(boxes, "boxes", {kAny, kAny, 4}, {DType::float32}, boxes);
   const int64_t images = boxes.shape[0];
   const int64_t n = boxes.shape[1];
   const bool has_classes = scores.ndim == 3;
@@ -86,19 +74,41 @@ inline void nms_padded(const View& boxes, const View& scores, double iou_thresho
   check.array(scores, "scores", has_classes ? Shape{images, kAny, n} : Shape{images, n}, {DType::float32}, boxes);
   check.threshold(iou_threshold, "iou_threshold");
   check.at_least(max_output, 1, "max_output");
-  check.fits_int32(n, "boxes");
-  check.fits_int32(max_output, "max_output");
-  check.fits_int32(images * classes, "scores");
-  check.array(kept, "out", has_classes ? Shape{images, classes, max_output} : Shape{images, max_output}, {DType::int64},
-              boxes);
-  check.array(counts, "counts", has_classes ? Shape{images, classes} : Shape{images}, {DType::int64}, boxes);
-  check.array(workspace, "workspace", {kAny}, {DType::uint8}, boxes);
-  check.at_least(workspace.shape[0], nms_padded_workspace(scores, max_output), "workspace");
-  if (images * classes == 0) return;
+  check.fits_int32({n}, "boxes");
+  check.fits_int32({max_output}, "max_output");
+  check.fits_int32({images, classes}, "scores");
+  return {
+      boxes.as<Box>(), scores.as<float>(), images, classes, n, static_cast<float>(iou_threshold), max_output, nullptr,
+      nullptr};
+}
 
-  const NmsPaddedTask task{
-      boxes.as<Box>(),    scores.as<float>(),  images, classes, n, static_cast<float>(iou_threshold), max_output,
-      kept.as<int64_t>(), counts.as<int64_t>()};
+// Bytes of device memory that nms_padded needs beside its outputs; 0 on the CPU. Checks all inputs, so that nothing is
+// allocated for a wrong max_output.
+inline int64_t nms_padded_workspace(const View& boxes, const View& scores, double iou_threshold, int64_t max_output) {
+  const NmsPaddedTask task = make_nms_padded_task(Checks("nms_padded"), boxes, scores, iou_threshold, max_output);
+  int64_t bytes = 0;
+  dispatch(
+      "nms_padded", boxes, [](auto...) {},
+      [&](auto) {
+        bytes = static_cast<int64_t>(nms_padded_cuda_workspace(task.images * task.segments_per_image, task.max_output));
+      });
+  return bytes;
+}
+
+// kept and counts have the leading dimensions of scores.
+inline void nms_padded(const View& boxes, const View& scores, double iou_threshold, int64_t max_output,
+                       const View& workspace, const View& kept, const View& counts) {
+  const Checks check("nms_padded");
+  NmsPaddedTask task = make_nms_padded_task(check, boxes, scores, iou_threshold, max_output);
+  std::vector<int64_t> shape(scores.shape, scores.shape + scores.ndim - 1);
+  check.array(counts, "counts", shape, {DType::int64}, boxes);
+  shape.push_back(max_output);
+  check.array(kept, "out", shape, {DType::int64}, boxes);
+  check.array(workspace, "workspace", {kAny}, {DType::uint8}, boxes);
+  check.at_least(workspace.shape[0], nms_padded_workspace(boxes, scores, iou_threshold, max_output), "workspace");
+  if (task.images * task.segments_per_image == 0) return;
+  task.kept = kept.as<int64_t>();
+  task.counts = counts.as<int64_t>();
   dispatch(
       "nms_padded", boxes, [&](auto...) { nms_padded_cpu(task); },
       [&](auto stream) { nms_padded_cuda(task, workspace.data, stream); });

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <optional>
 
+#include "box_coder/box_coder.h"
 #include "common/view.h"
 #include "postprocess/postprocess_launch.h"
 
@@ -79,9 +80,15 @@ inline Sizes make_sizes(const Checks& check, const std::optional<View>& per_imag
   return {nullptr, static_cast<float>(one[0]), static_cast<float>(one[1])};
 }
 
-// What decides how much memory a task needs.
-inline void set_problem(PostprocessTask& task, int64_t images, int64_t rows, int64_t columns,
+// What decides how much memory a task needs, checked before any of it is allocated.
+inline void set_problem(const Checks& check, PostprocessTask& task, int64_t images, int64_t rows, int64_t columns,
                         const PostprocessOptions& options) {
+  check.at_least(columns, options.background >= -1 && options.background < 0 ? 1 : 2, "C");
+  check.fits_int32({rows, columns}, "cls_logits");
+  if (images > 65535) check.value_error("cls_logits", "at most 65535 images", std::to_string(images));
+  check.at_least(options.top_k, 0, "spec.top_k");
+  check.at_least(options.keep_top_k, 1, "spec.keep_top_k");
+  check.fits_int32({options.keep_top_k, std::max<int64_t>(images, 1)}, "spec.keep_top_k");
   task.num_images = images;
   task.num_rows = static_cast<int>(rows);
   task.num_columns = static_cast<int>(columns);
@@ -92,16 +99,17 @@ inline void set_problem(PostprocessTask& task, int64_t images, int64_t rows, int
   task.keep_top_k = static_cast<int>(options.keep_top_k);
 }
 
-// 0 where the arguments make no sense, which postprocess then reports.
-inline int64_t postprocess_workspace(const std::vector<View>& cls_logits, int64_t num_rows, int64_t num_columns,
+// Bytes of device memory that postprocess needs beside its outputs; 0 on the CPU.
+inline int64_t postprocess_workspace(const View& logits, int64_t num_rows, int64_t num_columns,
                                      const PostprocessOptions& options) {
-  int64_t bytes = 0;
-  if (cls_logits.empty() || cls_logits[0].ndim == 0 || cls_logits[0].shape[0] <= 0) return bytes;
-  if (num_rows <= 0 || num_columns <= 0 || options.keep_top_k <= 0) return bytes;
+  const Checks check("postprocess");
+  if (logits.ndim != 3 && logits.ndim != 4) check.shape(logits, "cls_logits", {kAny, kAny, kAny});
   PostprocessTask task{};
-  set_problem(task, cls_logits[0].shape[0], num_rows, num_columns, options);
+  set_problem(check, task, logits.shape[0], num_rows, num_columns, options);
+  int64_t bytes = 0;
+  if (logits.shape[0] == 0 || num_rows == 0) return bytes;
   dispatch(
-      "postprocess", cls_logits[0], [](auto...) {},
+      "postprocess", logits, [](auto...) {},
       [&](auto) { bytes = static_cast<int64_t>(postprocess_cuda_workspace(task)); });
   return bytes;
 }
@@ -121,10 +129,9 @@ inline void postprocess(const std::vector<View>& cls_logits, const std::vector<V
     check.value_error("bbox_regression", std::to_string(cls_logits.size()) + " levels",
                       std::to_string(bbox_regression.size()));
   }
-  check.at_least(num_columns, options.background >= -1 && options.background < 0 ? 1 : 2, "C");
-
   PostprocessTask task{};
   const View& first = cls_logits[0];
+  set_problem(check, task, first.shape[0], default_boxes.shape[0], num_columns, options);
   int64_t num_rows = 0;
   for (size_t i = 0; i < cls_logits.size(); ++i) {
     const View &logits = cls_logits[i], &deltas = bbox_regression[i];
@@ -139,15 +146,15 @@ inline void postprocess(const std::vector<View>& cls_logits, const std::vector<V
     }
     check.dtype(logits, "cls_logits", i == 0 ? logit_types : std::vector<DType>{first.dtype});
     check.dtype(deltas, "bbox_regression", i == 0 ? logit_types : std::vector<DType>{bbox_regression[0].dtype});
-    check.device(logits, "cls_logits", first);
-    check.device(deltas, "bbox_regression", first);
+    check.memory(logits, "cls_logits", first);
+    check.memory(deltas, "bbox_regression", first);
 
     HeadLevel& level = task.levels[i];
     level.logits = head_map(logits, num_columns, options.anchor_major, options.ahw);
     level.deltas = head_map(deltas, 4, options.anchor_major, options.ahw);
     const int64_t height = raw ? logits.shape[2] : logits.shape[1];
     const int64_t width = raw ? logits.shape[3] : 1;
-    check.fits_int32(anchors * height * width, "cls_logits");
+    check.fits_int32({anchors, height, width}, "cls_logits");
     const int64_t sizes[3] = {options.ahw ? anchors : height, options.ahw ? height : width,
                               options.ahw ? width : anchors};
     const int64_t flat_sizes[3] = {1, height, 1};
@@ -155,45 +162,34 @@ inline void postprocess(const std::vector<View>& cls_logits, const std::vector<V
     level.first_row = static_cast<int>(num_rows);
     level.num_rows = static_cast<int>(anchors * height * width);
     num_rows += level.num_rows;
-    check.fits_int32(num_rows * num_columns, "cls_logits");
+    check.fits_int32({num_rows, num_columns}, "cls_logits");
   }
   const int64_t images = first.shape[0];
-  if (images > 65535) check.value_error("cls_logits", "at most 65535 images", std::to_string(images));
-  check.array(default_boxes, "default_boxes", {num_rows, 4}, {DType::float32}, first);
+  check.boxes(default_boxes, "default_boxes", {num_rows, 4}, {DType::float32}, first);
   if (options.background >= num_columns) {
     check.value_error("spec.background", "a column below " + std::to_string(num_columns),
                       std::to_string(options.background));
   }
   check.threshold(options.score_threshold, "spec.score_threshold");
   check.threshold(options.iou_threshold, "spec.iou_threshold");
-  check.at_least(options.top_k, 0, "spec.top_k");
-  check.at_least(options.keep_top_k, 1, "spec.keep_top_k");
-  check.fits_int32(images * options.keep_top_k, "spec.keep_top_k");
-  check.array(out.boxes, "out.boxes", {images, options.keep_top_k, 4}, {DType::float32}, first);
+  check.boxes(out.boxes, "out.boxes", {images, options.keep_top_k, 4}, {DType::float32}, first);
   check.array(out.scores, "out.scores", {images, options.keep_top_k}, {DType::float32}, first);
   check.array(out.labels, "out.labels", {images, options.keep_top_k}, {DType::int64}, first);
   check.array(out.box_idxs, "out.box_idxs", {images, options.keep_top_k}, {DType::int64}, first);
   check.array(out.counts, "out.counts", {images}, {DType::int64}, first);
   check.array(workspace, "workspace", {kAny}, {DType::uint8}, first);
-  check.at_least(workspace.shape[0], postprocess_workspace(cls_logits, num_rows, num_columns, options), "workspace");
+  check.at_least(workspace.shape[0], postprocess_workspace(first, num_rows, num_columns, options), "workspace");
 
   const auto exclusive = [](double threshold, bool inclusive) {  // x >= t is x > the float before t
     const auto value = static_cast<float>(threshold);
     if (!inclusive) return value;
     return value > 0 ? std::nextafter(value, -1.0f) : -1.0f;
   };
-  set_problem(task, images, num_rows, num_columns, options);
   task.num_levels = static_cast<int>(cls_logits.size());
   task.logits_dtype = first.dtype;
   task.deltas_dtype = bbox_regression[0].dtype;
   task.default_boxes = default_boxes.as<Box>();
-  task.coder = {options.variances.at(0),
-                options.variances.at(1),
-                options.variances.at(2),
-                options.variances.at(3),
-                options.log_scale_low,
-                options.log_scale_high,
-                options.yx};
+  task.coder = make_box_coder(check, options.variances, options.log_scale_low, options.log_scale_high, options.yx);
   task.sigmoid = options.sigmoid;
   task.background = static_cast<int>(options.background);
   task.score_threshold = exclusive(options.score_threshold, options.score_inclusive);

@@ -1,44 +1,52 @@
-"""Ground truth in the form that the ops take: packed, the images' rows one after the other."""
+"""Ground truth in the form that the ops take: packed, the rows of one image after those of another."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from .. import arrays
+from ._arguments import check_arrays, each
 
 
-def packed_ground_truth(gt_boxes: Any, like: Any, op: str) -> tuple[Any, Any]:
-    """(boxes [sum G, 4], offsets int64 [N + 1]), from a list of an image's boxes or from such a pair itself."""
-    if isinstance(gt_boxes, tuple) and len(gt_boxes) == 2 and len(gt_boxes[1].shape) == 1:
-        return gt_boxes
+def is_packed(gt_boxes: Any) -> bool:
+    """Whether this is a pair (boxes, offsets)."""
+    return isinstance(gt_boxes, tuple) and len(gt_boxes) == 2 and getattr(gt_boxes[1], "ndim", None) == 1
+
+
+def packed_ground_truth(gt_boxes: Any, like: Any, op: str, like_name: str) -> tuple[Any, Any]:
+    """Pack a list of [G, 4], one per image, or return what is packed already.
+
+    Args: like: an array of the same library and device, which errors call like_name.
+    Returns: (boxes [sum G, 4], offsets int64 [N + 1]).
+    Raises: TypeError, ValueError: neither form, or arrays that do not belong together.
+    """
+    if is_packed(gt_boxes):
+        boxes, offsets = gt_boxes
+        check_arrays(op, **{like_name: like, "gt_boxes": boxes, "gt_boxes.offsets": offsets})
+        return boxes, offsets
     if not isinstance(gt_boxes, (list, tuple)):
         raise TypeError(f"{op}: gt_boxes: expected a list of [G, 4] or (boxes, offsets), got {type(gt_boxes).__name__}")
-    library = arrays.library_of(like, op, "like")
+    check_arrays(op, **{like_name: like}, **each("gt_boxes", gt_boxes))
     for index, boxes in enumerate(gt_boxes):
-        if arrays.library_of(boxes, op, f"gt_boxes[{index}]") != library:
-            given = type(boxes).__name__
-            raise TypeError(f"{op}: gt_boxes[{index}]: expected {library}'s, as the other arrays are, got {given}")
         if len(boxes.shape) != 2 or boxes.shape[1] != 4:
             raise ValueError(f"{op}: gt_boxes[{index}]: expected shape [any, 4], got {list(boxes.shape)}")
     sizes = [int(boxes.shape[0]) for boxes in gt_boxes]
     offsets = arrays.from_list([0, *itertools.accumulate(sizes)], "int64", like=like)
-    return arrays.concatenate(gt_boxes, like=like), offsets
+    return _joined(gt_boxes, like, op, "gt_boxes"), offsets
 
 
 def packed_values(values: Any, gt_boxes: Any, like: Any, op: str, argument: str, dtype: str) -> Any:
-    """[sum G], from a list of an image's values [G] each, compared with that of boxes if given, or from that itself.
+    """Pack a list of [G], one per image, or return the packed array [sum G] as it is.
 
-    dtype: of the empty array that no images make.
+    Args: gt_boxes: the list of boxes, whose lengths the values must have; None if boxes were given packed.
+        like: the packed boxes. dtype: of the empty array that no images make.
     """
+    check_arrays(op, gt_boxes=like, **each(argument, values))
     if not isinstance(values, (list, tuple)):
-        arrays.library_of(values, op, argument)
         return values
-    library = arrays.library_of(like, op, "like")
     for index, image_values in enumerate(values):
-        if arrays.library_of(image_values, op, f"{argument}[{index}]") != library:
-            given = type(image_values).__name__
-            raise TypeError(f"{op}: {argument}[{index}]: expected {library}'s, as the other arrays are, got {given}")
         if len(image_values.shape) != 1:
             raise ValueError(f"{op}: {argument}[{index}]: expected shape [any], got {list(image_values.shape)}")
     if gt_boxes is not None:
@@ -50,4 +58,13 @@ def packed_values(values: Any, gt_boxes: Any, like: Any, op: str, argument: str,
                 raise ValueError(
                     f"{op}: {argument}[{index}]: expected shape {expected}, got {list(image_values.shape)}"
                 )
-    return arrays.concatenate(values, like=like) if values else arrays.empty((0,), dtype, like=like)
+    return _joined(values, like, op, argument) if values else arrays.empty((0,), dtype, like=like)
+
+
+def _joined(parts: Sequence[Any], like: Any, op: str, argument: str) -> Any:
+    """The parts one after the other, which must not change a dtype on the way."""
+    for index, part in enumerate(parts):
+        if part.dtype != parts[0].dtype:
+            expected, given = arrays.dtype_name(parts[0]), arrays.dtype_name(part)
+            raise TypeError(f"{op}: {argument}[{index}]: expected {expected}, as {argument}[0] is, got {given}")
+    return arrays.concatenate(parts, like=like)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import torch
 
 from .. import arrays
+from ._arguments import check_arrays, real
 
 
 def as_levels(head: Any, argument: str) -> list[Any]:
-    """A head output as a list of levels, each known to be an array."""
+    """A head output as a list of levels."""
     levels = list(head) if isinstance(head, (list, tuple)) else [head]
     if not levels:
         raise ValueError(f"postprocess: {argument}: expected 1 to 8 levels, got none")
-    for level in levels:
-        arrays.library_of(level, "postprocess", argument)
     return levels
 
 
@@ -33,8 +33,8 @@ def as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
     if sizes is None:
         return None, []
     if isinstance(sizes, (list, tuple)):
-        if all(isinstance(side, (int, float)) for side in sizes):
-            return None, [float(side) for side in sizes]
+        if not any(isinstance(side, (list, tuple)) for side in sizes):
+            return None, [real("postprocess", argument, side) for side in sizes]
         if isinstance(like, torch.Tensor) and like.is_cuda and torch.cuda.is_current_stream_capturing():
             raise ValueError(
                 f"postprocess: {argument}: expected one (height, width) or a tensor on the device while a CUDA graph "
@@ -45,12 +45,13 @@ def as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
                 f"postprocess: {argument}: expected (height, width) or a list of such pairs, got {sizes!r}"
             )
         for side in itertools.chain(*sizes):
-            if not (isinstance(side, (int, float)) and side >= 1 and float(side).is_integer()):
+            whole = isinstance(side, (int, float, np.integer, np.floating)) and float(side).is_integer()
+            if not (whole and 1 <= side <= 10**9):
                 raise ValueError(
                     f"postprocess: {argument}: expected whole numbers >= 1 in a list of pairs, got {side!r}"
                 )
-        return arrays.from_list(sizes, "int64", like=like), []
-    arrays.library_of(sizes, "postprocess", argument)
+        return arrays.from_list([[int(side) for side in pair] for pair in sizes], "int64", like=like), []
+    check_arrays("postprocess", **{"cls_logits": like, argument: sizes})
     integral = arrays.dtype_name(sizes) in ("int64", "int32", "int16", "uint8")
     if not integral:
         raise TypeError(f"postprocess: {argument}: expected integers, got {arrays.dtype_name(sizes)}")

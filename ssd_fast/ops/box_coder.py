@@ -9,6 +9,8 @@ import torch
 
 from .. import _backend, arrays
 from ..specs import BoxCoderSpec
+from ._arguments import check_arrays, check_spec, refuse_forward_mode, refuse_gradient
+from ._fakes import HEAD_DTYPES, check_fake
 from ._library import register, register_autograd
 
 
@@ -21,12 +23,16 @@ def encode_boxes(boxes: Any, default_boxes: Any, coder: BoxCoderSpec) -> Any:
         coder: variances and order of the offsets; its clamp is for decoding alone.
     Returns: float32 [..., P, 4]. A box without width or height gives -inf or NaN.
     Ties: none.   Grad: with respect to boxes.   Syncs: never.
-    Raises: ValueError: wrong shape or device; TypeError: wrong dtype (convert with .float()) or no array.
+    Raises: ValueError: wrong shape or device, or default_boxes that require a gradient; TypeError: wrong dtype (convert
+        with .float()), or not an array; RuntimeError: forward-mode differentiation.
     Source: Liu et al. 2016, equation 2. Specification: ssd_fast.reference.encode_boxes
     """
-    library = arrays.library_of(boxes, "encode_boxes", "boxes")
+    check_spec("encode_boxes", "coder", coder, BoxCoderSpec)
+    library = check_arrays("encode_boxes", boxes=boxes, default_boxes=default_boxes)
+    refuse_gradient("encode_boxes", default_boxes=default_boxes)
+    refuse_forward_mode("encode_boxes", boxes=boxes, default_boxes=default_boxes)
     encode = _encode_op if library == "torch" else _encode_boxes
-    return encode(boxes, default_boxes, list(_spec(coder, "encode_boxes").variances), coder.order == "yx")
+    return encode(boxes, default_boxes, list(coder.variances), coder.order == "yx")
 
 
 def decode_boxes(deltas: Any, default_boxes: Any, coder: BoxCoderSpec) -> Any:
@@ -38,24 +44,22 @@ def decode_boxes(deltas: Any, default_boxes: Any, coder: BoxCoderSpec) -> Any:
         coder: variances, order and clamp.
     Returns: float32 [..., P, 4] xyxy in the unit of default_boxes, whatever the dtype of deltas.
     Ties: none.   Grad: with respect to deltas (0 where the clamp holds).   Syncs: never.
-    Raises: ValueError: wrong shape or device; TypeError: wrong dtype (convert with .float()) or no array.
+    Raises: ValueError: wrong shape or device, or default_boxes that require a gradient; TypeError: wrong dtype (convert
+        with .float()), or not an array; RuntimeError: forward-mode differentiation.
     Source: Liu et al. 2016, equation 2. Specification: ssd_fast.reference.decode_boxes
     """
-    library = arrays.library_of(deltas, "decode_boxes", "deltas")
-    low, high = _spec(coder, "decode_boxes").clamp_limits
+    check_spec("decode_boxes", "coder", coder, BoxCoderSpec)
+    library = check_arrays("decode_boxes", deltas=deltas, default_boxes=default_boxes)
+    refuse_gradient("decode_boxes", default_boxes=default_boxes)
+    refuse_forward_mode("decode_boxes", deltas=deltas, default_boxes=default_boxes)
+    low, high = coder.clamp_limits
     decode = _decode_op if library == "torch" else _decode_boxes
     return decode(deltas, default_boxes, list(coder.variances), low, high, coder.order == "yx")
 
 
-def _spec(coder: Any, op: str) -> BoxCoderSpec:
-    if isinstance(coder, BoxCoderSpec):
-        return coder
-    raise TypeError(f"{op}: coder: expected a BoxCoderSpec, got {type(coder).__name__}")
-
-
 def _encode_boxes(boxes: Any, default_boxes: Any, variances: Sequence[float], yx: bool) -> Any:
-    boxes = arrays.contiguous(boxes, "encode_boxes", "boxes")
-    default_boxes = arrays.contiguous(default_boxes, "encode_boxes", "default_boxes")
+    boxes = arrays.contiguous(boxes, "encode_boxes", "boxes", arrays.BOX_BYTES)
+    default_boxes = arrays.contiguous(default_boxes, "encode_boxes", "default_boxes", arrays.BOX_BYTES)
     out = arrays.empty(boxes.shape, "float32", like=boxes)
     _backend.C.encode_boxes(boxes, default_boxes, variances, yx, out)
     return out
@@ -65,26 +69,39 @@ def _decode_boxes(
     deltas: Any, default_boxes: Any, variances: Sequence[float], low: float, high: float, yx: bool
 ) -> Any:
     deltas = arrays.contiguous(deltas, "decode_boxes", "deltas")
-    default_boxes = arrays.contiguous(default_boxes, "decode_boxes", "default_boxes")
+    default_boxes = arrays.contiguous(default_boxes, "decode_boxes", "default_boxes", arrays.BOX_BYTES)
     out = arrays.empty(deltas.shape, "float32", like=deltas)
     _backend.C.decode_boxes(deltas, default_boxes, variances, low, high, yx, out)
     return out
 
 
-def _fake(rows: torch.Tensor, *_: Any) -> torch.Tensor:
+def _encode_fake(boxes: torch.Tensor, default_boxes: torch.Tensor, *_: Any) -> torch.Tensor:
+    return _fake("encode_boxes", "boxes", boxes, (torch.float32,), default_boxes)
+
+
+def _decode_fake(deltas: torch.Tensor, default_boxes: torch.Tensor, *_: Any) -> torch.Tensor:
+    return _fake("decode_boxes", "deltas", deltas, HEAD_DTYPES, default_boxes)
+
+
+def _fake(
+    op: str, argument: str, rows: torch.Tensor, dtypes: Sequence[torch.dtype], default_boxes: torch.Tensor
+) -> torch.Tensor:
+    check_fake(op, "default_boxes", default_boxes, (None, 4), (torch.float32,), default_boxes)
+    leading = (None,) * (rows.ndim - 2)
+    check_fake(op, argument, rows, (*leading, default_boxes.shape[0], 4), dtypes, default_boxes)
     return torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
 
 
 _encode_op = register(
     "encode_boxes(Tensor boxes, Tensor default_boxes, float[] variances, bool yx) -> Tensor",
     _encode_boxes,
-    _fake,
+    _encode_fake,
     differentiable=True,
 )
 _decode_op = register(
     "decode_boxes(Tensor deltas, Tensor default_boxes, float[] variances, float low, float high, bool yx) -> Tensor",
     _decode_boxes,
-    _fake,
+    _decode_fake,
     differentiable=True,
 )
 

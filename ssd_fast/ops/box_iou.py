@@ -7,6 +7,8 @@ from typing import Any
 import torch
 
 from .. import _backend, arrays
+from ._arguments import check_arrays, refuse_forward_mode
+from ._fakes import check_fake
 from ._library import register
 
 
@@ -19,17 +21,18 @@ def box_iou(boxes1: Any, boxes2: Any) -> Any:
     Returns: [n, m] of the boxes' dtype. 0 where the IoU is undefined: degenerate, NaN and overflowing boxes
         (torchvision gives NaN there).
     Ties: none.   Grad: none.   Syncs: never.
-    Raises: ValueError: wrong shape or device; TypeError: wrong dtype (convert with .float()) or no array.
+    Raises: ValueError: wrong shape or device; TypeError: wrong dtype (convert with .float()), or not an array;
+        RuntimeError: forward-mode differentiation.
     Source: Everingham et al. 2010 (PASCAL VOC). Specification: ssd_fast.reference.box_iou
     """
-    if arrays.library_of(boxes1, "box_iou", "boxes1") == "torch":
-        return _op(boxes1, boxes2)
-    return _box_iou(boxes1, boxes2)
+    library = check_arrays("box_iou", boxes1=boxes1, boxes2=boxes2)
+    refuse_forward_mode("box_iou", boxes1=boxes1, boxes2=boxes2)
+    return (_op if library == "torch" else _box_iou)(boxes1, boxes2)
 
 
 def _box_iou(boxes1: Any, boxes2: Any) -> Any:
-    boxes1 = arrays.contiguous(boxes1, "box_iou", "boxes1")
-    boxes2 = arrays.contiguous(boxes2, "box_iou", "boxes2")
+    boxes1 = arrays.contiguous(boxes1, "box_iou", "boxes1", arrays.BOX_BYTES)
+    boxes2 = arrays.contiguous(boxes2, "box_iou", "boxes2", arrays.BOX_BYTES)
     dtype = "float64" if arrays.dtype_name(boxes1) == "float64" else "float32"
     out = arrays.empty((arrays.dimension(boxes1, 0), arrays.dimension(boxes2, 0)), dtype, like=boxes1)
     _backend.C.box_iou(boxes1, boxes2, out)
@@ -37,6 +40,8 @@ def _box_iou(boxes1: Any, boxes2: Any) -> Any:
 
 
 def _fake(boxes1: torch.Tensor, boxes2: torch.Tensor) -> torch.Tensor:
+    check_fake("box_iou", "boxes1", boxes1, (None, 4), (torch.float32, torch.float64), boxes1)
+    check_fake("box_iou", "boxes2", boxes2, (None, 4), (boxes1.dtype,), boxes1)
     return boxes1.new_empty(boxes1.shape[0], boxes2.shape[0])
 
 

@@ -9,6 +9,7 @@ import torch
 
 from .. import _backend
 from ..specs import DefaultBoxSpec
+from ._arguments import check_spec
 from ._library import register
 
 
@@ -20,12 +21,11 @@ def default_boxes(spec: DefaultBoxSpec, *, device: Any = None) -> torch.Tensor:
         device: of the result; None is the CPU.
     Returns: float32 [P, 4] xyxy, P = spec.num_boxes, maps in order, in the order spec.row_order within a map.
     Ties: none.   Grad: none.   Syncs: never.
-    Raises: TypeError: spec is no DefaultBoxSpec.
+    Raises: TypeError: spec is not a DefaultBoxSpec; ValueError: an unknown device.
     Source: Liu et al. 2016, section 2.2; bit-equal to OpenCV's PriorBox.
     Specification: ssd_fast.reference.default_boxes
     """
-    if not isinstance(spec, DefaultBoxSpec):
-        raise TypeError(f"default_boxes: spec: expected a DefaultBoxSpec, got {type(spec).__name__}")
+    check_spec("default_boxes", "spec", spec, DefaultBoxSpec)
     return _op(
         [side for size in spec.feature_maps for side in size],
         list(spec.boxes_per_cell),
@@ -37,8 +37,18 @@ def default_boxes(spec: DefaultBoxSpec, *, device: Any = None) -> torch.Tensor:
         spec.normalized,
         spec.row_order == "AHW",
         list(spec.image_size),
-        torch.device("cpu" if device is None else device),
+        _device(device),
     )
+
+
+def _device(device: Any) -> torch.device:
+    try:
+        found = torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"default_boxes: device: expected a torch device or its name, got {device!r:.60}") from error
+    if found.type not in ("cpu", "cuda", "meta"):
+        raise ValueError(f"default_boxes: device: expected a CPU or a CUDA GPU, got {found}")
+    return found
 
 
 def _default_boxes(
@@ -55,6 +65,8 @@ def _default_boxes(
     device: torch.device,
 ) -> torch.Tensor:
     out = torch.empty((_num_boxes(feature_maps, boxes_per_cell), 4), dtype=torch.float32, device=device)
+    if device.type == "meta":
+        return out
     height, width = image_size
     _backend.C.default_boxes(
         feature_maps, boxes_per_cell, box_sizes, steps, offset, clip_centers, clip, normalized, ahw, height, width, out

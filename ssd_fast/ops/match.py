@@ -9,7 +9,9 @@ import torch
 
 from .. import _backend, arrays
 from ..specs import MatcherSpec
-from ._ground_truth import packed_ground_truth, packed_values
+from ._arguments import check_spec
+from ._fakes import check_fake
+from ._ground_truth import is_packed, packed_ground_truth, packed_values
 from ._library import register
 
 
@@ -30,20 +32,16 @@ def match(gt_boxes: Any, default_boxes: Any, matcher: MatcherSpec, *, gt_ignored
         the bipartite rule: lower default box, then lower ground truth.
     Grad: none.   Syncs: never; packed input copies nothing and can be captured in a CUDA graph.   Memory: O(P + G).
     NaN: a NaN or degenerate box has IoU 0 with all. Offsets out of range are clamped, since they cannot be checked.
-    Raises: ValueError: wrong shape or device; TypeError: wrong dtype (convert with .float()) or no array.
+    Raises: ValueError: wrong shape or device; TypeError: wrong dtype (convert with .float()), or not an array.
     Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.match
     """
-    if not isinstance(matcher, MatcherSpec):
-        raise TypeError(f"match: matcher: expected a MatcherSpec, got {type(matcher).__name__}")
-    arrays.library_of(default_boxes, "match", "default_boxes")
-    packed = packed_ground_truth(gt_boxes, default_boxes, "match")
-    boxes, offsets = packed
+    check_spec("match", "matcher", matcher, MatcherSpec)
+    boxes, offsets = packed_ground_truth(gt_boxes, default_boxes, "match", "default_boxes")
     if gt_ignored is not None:
-        by_image = None if packed is gt_boxes else gt_boxes
-        gt_ignored = packed_values(gt_ignored, by_image, default_boxes, "match", "gt_ignored", "bool")
-    is_torch = arrays.library_of(boxes, "match", "gt_boxes") == "torch"
+        by_image = None if is_packed(gt_boxes) else gt_boxes
+        gt_ignored = packed_values(gt_ignored, by_image, boxes, "match", "gt_ignored", "bool")
     positive, negative, minimum = matcher.positive_threshold, matcher.negative_threshold, matcher.minimum_forced_iou
-    return (_op if is_torch else _match)(
+    return (_op if isinstance(boxes, torch.Tensor) else _match)(
         boxes,
         offsets,
         default_boxes,
@@ -73,9 +71,9 @@ def _match(
     forced_above: float,
     ignored_coverage: float,
 ) -> Any:
-    gt_boxes = arrays.contiguous(gt_boxes, "match", "gt_boxes")
+    gt_boxes = arrays.contiguous(gt_boxes, "match", "gt_boxes", arrays.BOX_BYTES)
     offsets = arrays.contiguous(offsets, "match", "gt_boxes.offsets")
-    default_boxes = arrays.contiguous(default_boxes, "match", "default_boxes")
+    default_boxes = arrays.contiguous(default_boxes, "match", "default_boxes", arrays.BOX_BYTES)
     if gt_ignored is not None:
         gt_ignored = arrays.contiguous(gt_ignored, "match", "gt_ignored")
     workspace = arrays.empty((_backend.C.match_workspace(gt_boxes),), "uint8", like=gt_boxes)
@@ -100,7 +98,20 @@ def _match(
     return out
 
 
-def _fake(gt_boxes: torch.Tensor, offsets: torch.Tensor, default_boxes: torch.Tensor, *_: Any) -> torch.Tensor:
+def _fake(
+    gt_boxes: torch.Tensor,
+    offsets: torch.Tensor,
+    default_boxes: torch.Tensor,
+    gt_ignored: torch.Tensor | None,
+    *_: Any,
+) -> torch.Tensor:
+    check_fake("match", "gt_boxes", gt_boxes, (None, 4), (torch.float32,), gt_boxes)
+    check_fake("match", "gt_boxes.offsets", offsets, (None,), (torch.int64,), gt_boxes)
+    check_fake("match", "default_boxes", default_boxes, (None, 4), (torch.float32,), gt_boxes)
+    if isinstance(offsets.shape[0], int) and offsets.shape[0] < 1:
+        raise ValueError("match: gt_boxes.offsets: expected at least 1, got 0")
+    if gt_ignored is not None:
+        check_fake("match", "gt_ignored", gt_ignored, gt_boxes.shape[:1], (torch.bool, torch.uint8), gt_boxes)
     return gt_boxes.new_empty((offsets.shape[0] - 1, default_boxes.shape[0]), dtype=torch.int64)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 
 from .. import _backend, arrays
+from ._arguments import check_arrays, integer, real
+from ._fakes import check_fake
 from ._library import register
 
 
@@ -20,12 +22,11 @@ def nms(boxes: Any, scores: Any, iou_threshold: float) -> Any:
     Returns: int64 [k], the kept indices, score-descending.
     Ties: of equal scores the lower index comes first.   Grad: none.
     Syncs: once on a GPU, to trim the result (nms_padded does not).   Memory: O(n).
-    Raises: ValueError: wrong shape, device or threshold; TypeError: wrong dtype or no array.
+    Raises: ValueError: wrong shape, device or threshold; TypeError: wrong dtype, or not an array.
     Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.nms
     """
-    if arrays.library_of(boxes, "nms", "boxes") == "torch":
-        return _nms_op(boxes, scores, iou_threshold)
-    return _nms(boxes, scores, iou_threshold)
+    library = check_arrays("nms", boxes=boxes, scores=scores)
+    return (_nms_op if library == "torch" else _nms)(boxes, scores, real("nms", "iou_threshold", iou_threshold))
 
 
 def batched_nms(boxes: Any, scores: Any, idxs: Any, iou_threshold: float) -> Any:
@@ -37,12 +38,12 @@ def batched_nms(boxes: Any, scores: Any, idxs: Any, iou_threshold: float) -> Any
     Returns: int64 [k], the kept indices of all classes, score-descending.
     Ties: of equal scores the lower index comes first.   Grad: none.
     Syncs: once on a GPU, to trim the result (nms_padded does not).   Memory: O(n).
-    Raises: ValueError: wrong shape, device or threshold; TypeError: wrong dtype or no array.
+    Raises: ValueError: wrong shape, device or threshold; TypeError: wrong dtype, or not an array.
     Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.batched_nms
     """
-    if arrays.library_of(boxes, "batched_nms", "boxes") == "torch":
-        return _batched_nms_op(boxes, scores, idxs, iou_threshold)
-    return _batched_nms(boxes, scores, idxs, iou_threshold)
+    library = check_arrays("batched_nms", boxes=boxes, scores=scores, idxs=idxs)
+    iou_threshold = real("batched_nms", "iou_threshold", iou_threshold)
+    return (_batched_nms_op if library == "torch" else _batched_nms)(boxes, scores, idxs, iou_threshold)
 
 
 def nms_padded(boxes: Any, scores: Any, iou_threshold: float, max_output: int) -> tuple[Any, Any]:
@@ -56,17 +57,18 @@ def nms_padded(boxes: Any, scores: Any, iou_threshold: float, max_output: int) -
     Returns: (idxs, counts): int64 [N, max_output] or [N, C, max_output], score-descending and padded with -1; int64 [N]
         or [N, C], how many were kept.
     Ties: of equal scores the lower index comes first.   Grad: none.   Syncs: never; can be captured in a CUDA graph.
-    Raises: ValueError: wrong shape, device, threshold or max_output; TypeError: wrong dtype or no array.
+    Raises: ValueError: wrong shape, device, threshold or max_output; TypeError: wrong dtype, or not an array.
     Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.nms_padded
     """
-    if arrays.library_of(boxes, "nms_padded", "boxes") == "torch":
-        return _nms_padded_op(boxes, scores, iou_threshold, max_output)
-    return _nms_padded(boxes, scores, iou_threshold, max_output)
+    library = check_arrays("nms_padded", boxes=boxes, scores=scores)
+    iou_threshold = real("nms_padded", "iou_threshold", iou_threshold)
+    max_output = integer("nms_padded", "max_output", max_output)
+    return (_nms_padded_op if library == "torch" else _nms_padded)(boxes, scores, iou_threshold, max_output)
 
 
 def _prepare_nms(op: str, boxes: Any, scores: Any) -> tuple[Any, Any, Any, Any, Any]:
     """Contiguous inputs, and workspace, indices and count to write to."""
-    boxes = arrays.contiguous(boxes, op, "boxes")
+    boxes = arrays.contiguous(boxes, op, "boxes", arrays.BOX_BYTES)
     scores = arrays.contiguous(scores, op, "scores")
     workspace = arrays.empty((_backend.C.nms_workspace(boxes),), "uint8", like=boxes)
     kept = arrays.empty((arrays.dimension(boxes, 0),), "int64", like=boxes)
@@ -87,30 +89,53 @@ def _batched_nms(boxes: Any, scores: Any, idxs: Any, iou_threshold: float) -> An
 
 
 def _nms_padded(boxes: Any, scores: Any, iou_threshold: float, max_output: int) -> tuple[Any, Any]:
-    boxes = arrays.contiguous(boxes, "nms_padded", "boxes")
+    boxes = arrays.contiguous(boxes, "nms_padded", "boxes", arrays.BOX_BYTES)
     scores = arrays.contiguous(scores, "nms_padded", "scores")
     leading = tuple(scores.shape[:-1])
-    workspace = arrays.empty((_backend.C.nms_padded_workspace(scores, max_output),), "uint8", like=boxes)
-    kept = arrays.empty((*leading, max(max_output, 0)), "int64", like=boxes)
+    workspace_bytes = _backend.C.nms_padded_workspace(boxes, scores, iou_threshold, max_output)
+    workspace = arrays.empty((workspace_bytes,), "uint8", like=boxes)
+    kept = arrays.empty((*leading, max_output), "int64", like=boxes)
     counts = arrays.empty(leading, "int64", like=boxes)
     _backend.C.nms_padded(boxes, scores, iou_threshold, max_output, workspace, kept, counts)
     return kept, counts
 
 
-def _fake_nms(boxes: torch.Tensor, *_: Any) -> torch.Tensor:
+def _fake_nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
+    return _fake_kept("nms", boxes, scores)
+
+
+def _fake_batched_nms(
+    boxes: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor, iou_threshold: float
+) -> torch.Tensor:
+    kept = _fake_kept("batched_nms", boxes, scores)
+    check_fake("batched_nms", "idxs", idxs, (boxes.shape[0],), (torch.int64,), boxes)
+    return kept
+
+
+def _fake_kept(op: str, boxes: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    check_fake(op, "boxes", boxes, (None, 4), (torch.float32, torch.float64), boxes)
+    check_fake(op, "scores", scores, (boxes.shape[0],), (boxes.dtype,), boxes)
     return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
 
 
 def _fake_nms_padded(
     boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float, max_output: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    check_fake("nms_padded", "boxes", boxes, (None, None, 4), (torch.float32,), boxes)
+    images, n, _ = boxes.shape
+    shape = (images, None, n) if scores.ndim == 3 else (images, n)
+    check_fake("nms_padded", "scores", scores, shape, (torch.float32,), boxes)
+    if isinstance(max_output, int) and max_output < 1:
+        raise ValueError(f"nms_padded: max_output: expected at least 1, got {max_output}")
     leading = scores.shape[:-1]
     return boxes.new_empty((*leading, max_output), dtype=torch.int64), boxes.new_empty(leading, dtype=torch.int64)
 
 
 _nms_op = register("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor", _nms, _fake_nms)
 _batched_nms_op = register(
-    "batched_nms(Tensor boxes, Tensor scores, Tensor idxs, float iou_threshold) -> Tensor", _batched_nms, _fake_nms
+    "batched_nms(Tensor boxes, Tensor scores, Tensor idxs, float iou_threshold) -> Tensor",
+    _batched_nms,
+    _fake_batched_nms,
 )
 _nms_padded_op = register(
     "nms_padded(Tensor boxes, Tensor scores, float iou_threshold, int max_output) -> (Tensor, Tensor)",

@@ -10,13 +10,11 @@ import torch
 from .. import _backend, arrays
 from ..detections import Detections
 from ..specs import BoxCoderSpec, PostprocessSpec
+from ._arguments import check_arrays, check_spec, each, refuse_forward_mode
+from ._fakes import check_fake, check_fake_levels
 from ._head_outputs import as_levels, as_sizes, count_columns
 from ._library import register
-
-_STAGES = {"none": 0, "before_nms": 1, "after_nms": 2}
-_CLASS_MODES = {"per_class": 0, "argmax": 1, "agnostic": 2}
-_TOP_K_SCOPES = {"class": 0, "level": 1, "image": 2}
-_KEEP_TOP_K = 10  # its place among the options, whose order is that of PostprocessOptions
+from ._postprocess_options import STAGES, PostprocessOptions, pack_options
 
 
 def postprocess(
@@ -49,56 +47,30 @@ def postprocess(
     Grad: none.
     Syncs: never; can be captured in a CUDA graph.
     NaN: NaN scores are no candidates; NaN boxes suppress nothing.
-    Raises: ValueError: wrong shape, device, sizes, fewer than 2 columns, no list of levels where spec.top_k_scope is
-        "level"; TypeError: wrong dtype or no array.
+    Raises: ValueError: wrong shape, device or sizes, fewer than 2 columns, one array where spec.top_k_scope is "level";
+        TypeError: wrong dtype, or not an array; RuntimeError: forward-mode differentiation.
     Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.postprocess
     """
-    if not isinstance(spec, PostprocessSpec):
-        raise TypeError(f"postprocess: spec: expected a PostprocessSpec, got {type(spec).__name__}")
-    if not isinstance(coder, BoxCoderSpec):
-        raise TypeError(f"postprocess: coder: expected a BoxCoderSpec, got {type(coder).__name__}")
+    check_spec("postprocess", "spec", spec, PostprocessSpec)
+    check_spec("postprocess", "coder", coder, BoxCoderSpec)
     if spec.top_k is not None and spec.top_k_scope == "level" and not isinstance(cls_logits, (list, tuple)):
         raise ValueError(
             'postprocess: cls_logits: expected a list of levels, since spec.top_k_scope is "level", got one array'
         )
     logits = as_levels(cls_logits, "cls_logits")
     deltas = as_levels(bbox_regression, "bbox_regression")
+    if len(deltas) != len(logits):
+        raise ValueError(f"postprocess: bbox_regression: expected {len(logits)} levels, got {len(deltas)}")
+    given = each("cls_logits", cls_logits) | each("bbox_regression", bbox_regression) | {"default_boxes": default_boxes}
+    library = check_arrays("postprocess", **given)
+    refuse_forward_mode("postprocess", **given)
     size_tensor, size = as_sizes(image_sizes, "image_sizes", logits[0])
     original_tensor, original = as_sizes(original_sizes, "original_sizes", logits[0])
     columns = count_columns(logits[0], deltas[0])
-    background = -1 if spec.background is None else spec.background % max(columns, 1)
-    if spec.background is not None and spec.background >= columns:
-        background = spec.background  # out of range: the op says so
-    is_torch = arrays.library_of(logits[0], "postprocess", "cls_logits") == "torch"
+    options = pack_options(spec, coder, columns)
+    sizes = size_tensor, size, original_tensor, original
     return Detections(
-        *(_op if is_torch else _postprocess)(
-            logits,
-            deltas,
-            default_boxes,
-            size_tensor,
-            size,
-            original_tensor,
-            original,
-            columns,
-            spec.activation == "sigmoid",
-            background,
-            spec.score_threshold,
-            spec.score_inclusive,
-            _CLASS_MODES[spec.class_mode],
-            spec.top_k or 0,
-            _TOP_K_SCOPES[spec.top_k_scope],
-            spec.min_box_size,
-            spec.iou_threshold,
-            spec.iou_inclusive,
-            spec.keep_top_k,
-            _STAGES[spec.clip],
-            _STAGES[spec.rescale],
-            spec.channel_order == "AC",
-            spec.row_order == "AHW",
-            list(coder.variances),
-            *coder.clamp_limits,
-            coder.order == "yx",
-        )
+        *(_op if library == "torch" else _postprocess)(logits, deltas, default_boxes, *sizes, columns, *options)
     )
 
 
@@ -116,16 +88,17 @@ def _postprocess(
     extension = _backend.C
     cls_logits = [arrays.strided(level, "postprocess", "cls_logits") for level in cls_logits]
     bbox_regression = [arrays.strided(level, "postprocess", "bbox_regression") for level in bbox_regression]
-    like, keep_top_k = cls_logits[0], options[_KEEP_TOP_K]
-    default_boxes = arrays.contiguous(default_boxes, "postprocess", "default_boxes")
+    like = cls_logits[0]
+    default_boxes = arrays.contiguous(default_boxes, "postprocess", "default_boxes", arrays.BOX_BYTES)
     if image_sizes is not None:
         image_sizes = arrays.contiguous(image_sizes, "postprocess", "image_sizes")
     if original_sizes is not None:
         original_sizes = arrays.contiguous(original_sizes, "postprocess", "original_sizes")
-    packed = extension.PostprocessOptions(*options)
+    by_name = PostprocessOptions(*options)
+    packed = extension.PostprocessOptions(**by_name._asdict())
     images, num_rows = arrays.dimension(like, 0), arrays.dimension(default_boxes, 0)
-    out = tuple(arrays.empty(shape, dtype, like=like) for shape, dtype in _outputs(images, keep_top_k))
-    workspace_bytes = extension.postprocess_workspace(cls_logits, num_rows, num_columns, packed)
+    workspace_bytes = extension.postprocess_workspace(like, num_rows, num_columns, packed)
+    out = tuple(arrays.empty(shape, dtype, like=like) for shape, dtype in _outputs(images, by_name.keep_top_k))
     workspace = arrays.empty((workspace_bytes,), "uint8", like=like)
     extension.postprocess(
         cls_logits,
@@ -149,9 +122,31 @@ def _outputs(images: Any, keep_top_k: int) -> tuple[tuple[tuple[Any, ...], str],
     return ((*row, 4), "float32"), (row, "float32"), (row, "int64"), (row, "int64"), ((images,), "int64")
 
 
-def _fake(cls_logits: Sequence[torch.Tensor], *args: Any) -> tuple[torch.Tensor, ...]:
-    like, keep_top_k = cls_logits[0], args[7:][_KEEP_TOP_K]  # behind what _postprocess names
-    outputs = _outputs(like.shape[0], keep_top_k)
+def _fake(
+    cls_logits: Sequence[torch.Tensor],
+    bbox_regression: Sequence[torch.Tensor],
+    default_boxes: torch.Tensor,
+    image_sizes: torch.Tensor | None,
+    image_size: Sequence[float],
+    original_sizes: torch.Tensor | None,
+    original_size: Sequence[float],
+    num_columns: int,
+    *options: Any,
+) -> tuple[torch.Tensor, ...]:
+    like, by_name = cls_logits[0], PostprocessOptions(*options)
+    least = 2 if by_name.background >= 0 else 1
+    if isinstance(num_columns, int) and num_columns < least:
+        raise ValueError(f"postprocess: C: expected at least {least}, got {num_columns}")
+    rows = check_fake_levels(cls_logits, bbox_regression, num_columns)
+    check_fake("postprocess", "default_boxes", default_boxes, (rows, 4), (torch.float32,), like)
+    for name, sizes in (("image_sizes", image_sizes), ("original_sizes", original_sizes)):
+        if sizes is not None:
+            check_fake("postprocess", name, sizes, (like.shape[0], 2), (torch.int64,), like)
+    rescales = original_sizes is not None or len(original_size) > 0
+    if (by_name.clip != STAGES["none"] or rescales) and image_sizes is None and not image_size:
+        why = "original_sizes are given" if rescales else "spec.clip clips"
+        raise ValueError(f"postprocess: image_sizes: expected sizes, since {why}, got None")
+    outputs = _outputs(like.shape[0], by_name.keep_top_k)
     return tuple(like.new_empty(shape, dtype=getattr(torch, dtype)) for shape, dtype in outputs)
 
 

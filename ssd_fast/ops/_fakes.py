@@ -1,0 +1,76 @@
+"""Checks of tensors without values (meta tensors and those of a trace): what csrc checks, as far as it can be known.
+
+Sizes that are only known when the traced program runs pass here; the kernels' own checks see them then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from .. import arrays
+
+HEAD_DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # of what heads predict
+
+
+def check_fake(
+    op: str,
+    argument: str,
+    tensor: torch.Tensor,
+    shape: Sequence[Any],
+    dtypes: Sequence[torch.dtype],
+    like: torch.Tensor,
+) -> None:
+    """Check of a tensor without values what Checks::array (csrc/common/view.h) checks of others, by the same message.
+
+    Args: shape: None stands for any size.
+    """
+
+    def differ(expected: Any, given: Any) -> bool:
+        return isinstance(expected, int) and isinstance(given, int) and expected != given
+
+    if tensor.ndim != len(shape) or any(map(differ, shape, tensor.shape)):
+        expected = ", ".join("any" if size is None else str(size) for size in shape)
+        raise ValueError(f"{op}: {argument}: expected shape [{expected}], got {list(tensor.shape)}")
+    if tensor.dtype not in dtypes:
+        expected = " or ".join(_name(dtype) for dtype in dtypes)
+        given = f"{_name(tensor.dtype)} (convert it, e.g. with .to() or .astype())"
+        raise TypeError(f"{op}: {argument}: expected {expected}, got {given}")
+    if tensor.device != like.device:
+        raise ValueError(f"{op}: {argument}: expected device {like.device}, got {tensor.device}")
+
+
+def check_fake_levels(logits: Sequence[torch.Tensor], deltas: Sequence[torch.Tensor], columns: Any) -> Any:
+    """Check of levels without values what postprocess (csrc/postprocess/postprocess.h) checks of others.
+
+    Returns: P, the rows of all levels.
+    """
+    if len(logits) > 8:
+        raise ValueError(f"postprocess: cls_logits: expected 1 to 8 levels, got {len(logits)}")
+    images, rows = arrays.dimension(logits[0], 0), 0
+    shapes: tuple[tuple[Any, ...], tuple[Any, ...]]
+    for level, regression in zip(logits, deltas, strict=True):
+        if level.ndim == 4:
+            _, channels, height, width = level.shape
+            anchors = channels // columns
+            shapes = (images, anchors * columns, None, None), (images, 4 * anchors, height, width)
+            rows = rows + anchors * height * width
+        else:
+            count = level.shape[1] if level.ndim == 3 else None
+            shapes = (images, None, columns), (images, count, 4)
+        check_fake("postprocess", "cls_logits", level, shapes[0], _same(logits[0].dtype), logits[0])
+        check_fake("postprocess", "bbox_regression", regression, shapes[1], _same(deltas[0].dtype), logits[0])
+        if level.ndim == 3:
+            rows = rows + level.shape[1]
+    return rows
+
+
+def _same(dtype: torch.dtype) -> tuple[torch.dtype, ...]:
+    """What the levels of a head may be, one of which has this dtype."""
+    return (dtype,) if dtype in HEAD_DTYPES else HEAD_DTYPES
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
