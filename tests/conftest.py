@@ -95,6 +95,12 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
+def emulated() -> ModuleType:
+    """The emulated extension itself, for tests that start a process of their own."""
+    return _emulated_extension()
+
+
+@pytest.fixture
 def cuda() -> torch.device:
     """For tests of what only a GPU has."""
     if not torch.cuda.is_available():
