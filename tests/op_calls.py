@@ -90,7 +90,7 @@ def postprocess_maps(logits: Any, deltas: Any, default_boxes: Any, sizes: Any) -
 
 def loss(logits: Any, deltas: Any, boxes: Any, offsets: Any, labels: Any, matched: Any, default_boxes: Any) -> Any:
     """The two losses, and of torch tensors their gradients."""
-    is_torch = isinstance(logits, torch.Tensor)
+    is_torch = all(isinstance(x, torch.Tensor) and x.is_floating_point() for x in (logits, deltas))
     if is_torch:
         logits, deltas = logits.detach().requires_grad_(), deltas.detach().requires_grad_()
     truths = (boxes, offsets), labels, matched, default_boxes

@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 
-from .. import arrays
-
 HEAD_DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # of what heads predict
 
 
@@ -49,7 +47,9 @@ def check_fake_levels(logits: Sequence[torch.Tensor], deltas: Sequence[torch.Ten
     """
     if len(logits) > 8:
         raise ValueError(f"postprocess: cls_logits: expected 1 to 8 levels, got {len(logits)}")
-    images, rows = arrays.dimension(logits[0], 0), 0
+    if logits[0].ndim not in (3, 4):
+        check_fake("postprocess", "cls_logits", logits[0], (None, None, None), HEAD_DTYPES, logits[0])
+    images, rows = logits[0].shape[0], 0
     shapes: tuple[tuple[Any, ...], tuple[Any, ...]]
     for level, regression in zip(logits, deltas, strict=True):
         if level.ndim == 4:

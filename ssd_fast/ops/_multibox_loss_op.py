@@ -52,13 +52,14 @@ def forward(*args: Any) -> tuple[Any, ...]:
 
 def _forward_fake(*args: Any) -> tuple[torch.Tensor, ...]:
     cls_logits, boxes = args[0], args[2]
-    images, rows, columns = cls_logits.shape if cls_logits.ndim == 3 else (None, None, None)
+    check_fake("multibox_loss", "cls_logits", cls_logits, (None, None, None), HEAD_DTYPES, cls_logits)
+    images, rows, columns = cls_logits.shape
     shapes = (
         (images, rows, columns),
         (images, rows, 4),
         (None, 4),
         boxes.shape[:1],
-        (None,),
+        (images + 1,),
         (images, rows),
         (rows, 4),
     )

@@ -107,14 +107,14 @@ def _fake_nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -
 def _fake_batched_nms(
     boxes: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor, iou_threshold: float
 ) -> torch.Tensor:
-    kept = _fake_kept("batched_nms", boxes, scores)
-    check_fake("batched_nms", "idxs", idxs, (boxes.shape[0],), (torch.int64,), boxes)
-    return kept
+    return _fake_kept("batched_nms", boxes, scores, idxs)
 
 
-def _fake_kept(op: str, boxes: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+def _fake_kept(op: str, boxes: torch.Tensor, scores: torch.Tensor, idxs: torch.Tensor | None = None) -> torch.Tensor:
     check_fake(op, "boxes", boxes, (None, 4), (torch.float32, torch.float64), boxes)
-    check_fake(op, "scores", scores, (boxes.shape[0],), (boxes.dtype,), boxes)
+    check_fake(op, "scores", scores, boxes.shape[:1], (boxes.dtype,), boxes)
+    if idxs is not None:
+        check_fake(op, "idxs", idxs, boxes.shape[:1], (torch.int64,), boxes)
     return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
 
 
