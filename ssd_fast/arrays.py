@@ -20,6 +20,8 @@ def library_of(array: Any, op: str, argument: str) -> str:
     Returns: "torch", "numpy", "cupy" or "numba".
     Raises: TypeError naming op and argument: not an array; a sparse, quantized or nested tensor; a masked array.
     """
+    if type(array) is np.ndarray:
+        return "numpy"
     library = _library(array)
     if library is None:
         expected = "a torch tensor, or a NumPy, CuPy or Numba device array"
@@ -34,10 +36,10 @@ def library_of(array: Any, op: str, argument: str) -> str:
 
 
 def _library(array: Any) -> str | None:
-    if isinstance(array, torch.Tensor):
-        return "torch"
     if isinstance(array, np.ndarray):
         return "numpy"
+    if isinstance(array, torch.Tensor):
+        return "torch"
     root = type(array).__module__.partition(".")[0]
     if root == "cupy" and hasattr(array, "__cuda_array_interface__"):
         return "cupy"
@@ -99,7 +101,7 @@ def concatenate(parts: Sequence[Any], like: Any) -> Any:
 
 def strided(array: Any, op: str, argument: str) -> Any:
     """The array as its memory stands, if kernels can load its elements from there; else a copy."""
-    if _library(array) == "torch":
+    if isinstance(array, torch.Tensor):
         array = (array.detach() if array.requires_grad else array).resolve_neg()
     return array if _is_aligned(array, 1) else _copy(array, op, argument)
 
@@ -110,25 +112,26 @@ def contiguous(array: Any, op: str, argument: str, alignment: int = 1) -> Any:
     Itself where that is so already, else a copy.
     Raises: ValueError: a Numba array, or one of more than 2**31 elements, would have to be copied.
     """
-    library = _library(array)
-    if library == "torch":
+    if isinstance(array, np.ndarray):
+        in_order = array.flags.c_contiguous
+    elif isinstance(array, torch.Tensor):
         array = (array.detach() if array.requires_grad else array).resolve_neg()
         in_order = array.is_contiguous()
     else:
-        in_order = array.is_c_contiguous() if library == "numba" else array.flags.c_contiguous
+        in_order = array.is_c_contiguous() if hasattr(array, "is_c_contiguous") else array.flags.c_contiguous
     return array if in_order and _is_aligned(array, alignment) else _copy(array, op, argument)
 
 
 def _is_aligned(array: Any, alignment: int) -> bool:
-    library = _library(array)
-    if library == "torch":
-        return array.data_ptr() % max(array.element_size(), alignment) == 0
-    if library == "numpy":
-        # The address costs as much as the rest of the call's checks: it is asked for only where NumPy's flag, which
-        # knows the element's alignment, says less than what is wanted.
+    if isinstance(array, np.ndarray):
+        # NumPy's flag knows what elements need, of strides too. To ask for the address takes a microsecond: an array
+        # that is no view is what malloc gave.
         if not array.flags.aligned:
             return False
-        return alignment <= array.itemsize or array.__array_interface__["data"][0] % alignment == 0
+        return alignment == 1 or array.base is None or array.__array_interface__["data"][0] % alignment == 0
+    if isinstance(array, torch.Tensor):
+        address = array.data_ptr()
+        return address % BOX_BYTES == 0 or address % max(array.element_size(), alignment) == 0
     return array.__cuda_array_interface__["data"][0] % max(array.dtype.itemsize, alignment) == 0
 
 

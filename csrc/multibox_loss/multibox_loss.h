@@ -53,7 +53,6 @@ inline LossTask make_loss_task(const Checks& check, const LossInputs& in, const 
   if (options.background.has_value() && (background < 0 || background >= columns)) {
     check.value_error("loss.background", "a column below " + std::to_string(columns), std::to_string(background));
   }
-  check.fits_int32({options.min_negatives}, "loss.min_negatives");
   const auto classification = static_cast<Classification>(options.classification);
   const int64_t statistics = classification == Classification::softmax ? rows : 0;
   check.array(row_max, "row_max", {images, statistics}, {DType::float32}, in.cls_logits);
@@ -81,7 +80,7 @@ inline LossTask make_loss_task(const Checks& check, const LossInputs& in, const 
   task.focal = {static_cast<float>(options.gamma), static_cast<float>(options.target_weight),
                 static_cast<float>(options.other_weight)};
   task.negatives_per_positive = static_cast<float>(options.negatives_per_positive);
-  task.min_negatives = static_cast<int>(options.min_negatives);
+  task.min_negatives = static_cast<int>(std::min(options.min_negatives, rows));  // there are no more
   task.beta = static_cast<float>(options.beta);
   task.normalizer_kind = static_cast<Normalizer>(options.normalizer);
   task.row_max = row_max.as<float>();

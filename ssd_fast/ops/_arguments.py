@@ -1,11 +1,12 @@
-"""What every op asks of its arguments, so that whatever is wrong is named in one form, here and not deep inside torch.
+"""What every op asks of its arguments, and the one place where a fault of theirs gets its words.
 
 Shapes, dtypes and values are checked where the kernels are called (csrc/common/view.h), or, of tensors that have no
-values, in `_fakes`.
+values, in `_fakes`. Whatever torch or the binding says of arrays that do not even get there is explained here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,17 +23,49 @@ _KINDS = {
     "cupy": "a CuPy array",
     "numba": "a Numba device array",
 }
+_WITHOUT_DERIVATIVE = ("nms", "batched_nms", "nms_padded", "match")  # what gives only indices
 
 
-def check_arrays(op: str, **named: Any) -> str:
-    """Require arrays of one library, and torch tensors of one device.
+def call(
+    op: str,
+    registered: Callable[..., Any],
+    direct: Callable[..., Any],
+    named: dict[str, Any],
+    *options: Any,
+    optional: Collection[str] = (),
+    lists: Collection[str] = (),
+) -> Any:
+    """Run an op, and name the array that keeps it from running.
 
-    Args: named: the arguments by name; of a list of arrays, `**each(name, arrays)`.
-    Returns: the library, as arrays.library_of names it.
+    Args: registered: torch's op, for tensors; direct: the function behind it, for other arrays. named: the arrays in
+        order, by the names of the op's arguments; the first decides which library's. options: what follows them.
+        optional: the names that may be None. lists: those that stand for lists of arrays.
     Raises: TypeError: not an array that kernels can read, or one of another library than the first; ValueError: a
-        tensor on another device than the first, or on neither a CPU nor a CUDA GPU.
+        tensor on another device than the first, or on neither a CPU nor a CUDA GPU; RuntimeError: forward-mode
+        differentiation.
     """
-    pairs = iter(named.items())
+    try:
+        first = next(iter(named.values()))
+        if lists:
+            first = first[0]
+        if isinstance(first, torch.Tensor):
+            if getattr(forward_ad, "_current_level", -1) >= 0 and op not in _WITHOUT_DERIVATIVE:
+                _refuse_tangents(op, named, lists)  # within torch.func.jvp, jacfwd or forward_ad.dual_level
+            return registered(*named.values(), *options)
+        check_arrays(op, named, optional, lists)  # before: other libraries' arrays would be read, masks ignored
+        return direct(*named.values(), *options)
+    except Exception as error:
+        if not str(error).startswith(f"{op}:"):  # torch's words, or the binding's
+            try:
+                check_arrays(op, named, optional, lists)
+            except (TypeError, ValueError) as explained:
+                raise explained from None
+        raise
+
+
+def check_arrays(op: str, named: dict[str, Any], optional: Collection[str] = (), lists: Collection[str] = ()) -> None:
+    """Require arrays of one library, and torch tensors of one device. Arguments and errors: as of `call`."""
+    pairs = _flat(named, optional, lists)
     first_name, first = next(pairs)
     library = arrays.library_of(first, op, first_name)
     if library == "torch" and first.device.type not in ("cpu", "cuda", "meta"):
@@ -42,40 +75,13 @@ def check_arrays(op: str, **named: Any) -> str:
             raise TypeError(f"{op}: {name}: expected {_KINDS[library]}, as {first_name} is, got {_KINDS[given]}")
         if library == "torch" and array.device != first.device:
             raise ValueError(f"{op}: {name}: expected device {first.device}, as of {first_name}, got {array.device}")
-    return library
 
 
-def each(name: str, values: Any) -> dict[str, Any]:
-    """The items of a list or tuple under names such as "gt_boxes[0]"; anything else under the name itself."""
-    if isinstance(values, (list, tuple)):
-        return {f"{name}[{index}]": item for index, item in enumerate(values)}
-    return {name: values}
-
-
-def refuse_gradient(op: str, **tensors: Any) -> None:
-    """Raise for tensors by which the op is not differentiated, though a gradient is asked for.
-
-    Raises: ValueError naming the argument.
-    """
-    if torch.is_grad_enabled():
-        for name, tensor in tensors.items():
-            if isinstance(tensor, torch.Tensor) and tensor.requires_grad:
-                expected = "a tensor that requires no gradient (there is none with respect to it: .detach() it)"
-                raise ValueError(f"{op}: {name}: expected {expected}, got requires_grad=True")
-
-
-def refuse_forward_mode(op: str, **named: Any) -> None:
-    """Raise for tangents of forward-mode differentiation, which the ops would drop.
-
-    Raises: RuntimeError naming the argument.
-    """
-    if getattr(forward_ad, "_current_level", -1) >= 0:  # within forward_ad.dual_level, torch.func.jvp or jacfwd
-        for name, tensor in named.items():
-            if isinstance(tensor, torch.Tensor) and forward_ad.unpack_dual(tensor).tangent is not None:
-                raise RuntimeError(
-                    f"{op}: {name}: expected a tensor without a tangent, since forward-mode derivatives are not "
-                    "computed (use reverse mode), got one with a tangent"
-                )
+def refuse_gradient(op: str, needs_gradient: bool, argument: str) -> None:
+    """Raise ValueError where a gradient is asked for that the op does not compute."""
+    if needs_gradient:
+        expected = "a tensor that requires no gradient (there is none with respect to it: .detach() it)"
+        raise ValueError(f"{op}: {argument}: expected {expected}, got requires_grad=True")
 
 
 def real(op: str, argument: str, value: Any) -> Any:
@@ -83,6 +89,8 @@ def real(op: str, argument: str, value: Any) -> Any:
 
     Raises: TypeError: something else, a bool too; ValueError: an int beyond the floats.
     """
+    if type(value) is float:
+        return value
     value = _item(value)
     if not isinstance(value, _NUMBERS) or isinstance(value, bool):
         raise TypeError(f"{op}: {argument}: expected a number, got {_described(value)}")
@@ -113,6 +121,23 @@ def check_spec(op: str, argument: str, value: Any, kind: type) -> None:
     """Raise TypeError unless the value is a spec of this kind."""
     if not isinstance(value, kind):
         raise TypeError(f"{op}: {argument}: expected a {kind.__name__}, got {type(value).__name__}")
+
+
+def _flat(named: dict[str, Any], optional: Collection[str], lists: Collection[str]) -> Iterator[tuple[str, Any]]:
+    for name, value in named.items():
+        if name in lists:
+            yield from ((f"{name}[{index}]" if len(value) > 1 else name, item) for index, item in enumerate(value))
+        elif value is not None or name not in optional:
+            yield name, value
+
+
+def _refuse_tangents(op: str, named: dict[str, Any], lists: Collection[str]) -> None:
+    for name, tensor in _flat(named, named, lists):
+        if isinstance(tensor, torch.Tensor) and forward_ad.unpack_dual(tensor).tangent is not None:
+            raise RuntimeError(
+                f"{op}: {name}: expected a tensor without a tangent, since forward-mode derivatives are not computed "
+                "(use reverse mode), got one with a tangent"
+            )
 
 
 def _item(value: Any) -> Any:

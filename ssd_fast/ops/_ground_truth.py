@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import arrays
-from ._arguments import check_arrays, each
+from ._arguments import check_arrays
 
 
 def is_packed(gt_boxes: Any) -> bool:
@@ -24,11 +24,11 @@ def packed_ground_truth(gt_boxes: Any, like: Any, op: str, like_name: str) -> tu
     """
     if is_packed(gt_boxes):
         boxes, offsets = gt_boxes
-        check_arrays(op, **{like_name: like, "gt_boxes": boxes, "gt_boxes.offsets": offsets})
+        arrays.library_of(boxes, op, "gt_boxes")
         return boxes, offsets
     if not isinstance(gt_boxes, (list, tuple)):
         raise TypeError(f"{op}: gt_boxes: expected a list of [G, 4] or (boxes, offsets), got {type(gt_boxes).__name__}")
-    check_arrays(op, **{like_name: like}, **each("gt_boxes", gt_boxes))
+    check_arrays(op, {like_name: like, "gt_boxes": gt_boxes}, lists=("gt_boxes",))
     for index, boxes in enumerate(gt_boxes):
         if len(boxes.shape) != 2 or boxes.shape[1] != 4:
             raise ValueError(f"{op}: gt_boxes[{index}]: expected shape [any, 4], got {list(boxes.shape)}")
@@ -43,9 +43,10 @@ def packed_values(values: Any, gt_boxes: Any, like: Any, op: str, argument: str,
     Args: gt_boxes: the list of boxes, whose lengths the values must have; None if boxes were given packed.
         like: the packed boxes. dtype: of the empty array that no images make.
     """
-    check_arrays(op, gt_boxes=like, **each(argument, values))
     if not isinstance(values, (list, tuple)):
+        arrays.library_of(values, op, argument)
         return values
+    check_arrays(op, {"gt_boxes": like, argument: values}, lists=(argument,))
     for index, image_values in enumerate(values):
         if len(image_values.shape) != 1:
             raise ValueError(f"{op}: {argument}[{index}]: expected shape [any], got {list(image_values.shape)}")

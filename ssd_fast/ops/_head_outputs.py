@@ -13,10 +13,12 @@ from ._arguments import check_arrays, real
 
 
 def as_levels(head: Any, argument: str) -> list[Any]:
-    """A head output as a list of levels."""
+    """A head output as a list of levels, each known to be an array."""
     levels = list(head) if isinstance(head, (list, tuple)) else [head]
     if not levels:
         raise ValueError(f"postprocess: {argument}: expected 1 to 8 levels, got none")
+    for index, level in enumerate(levels):
+        arrays.library_of(level, "postprocess", f"{argument}[{index}]" if len(levels) > 1 else argument)
     return levels
 
 
@@ -51,7 +53,7 @@ def as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
                     f"postprocess: {argument}: expected whole numbers >= 1 in a list of pairs, got {side!r}"
                 )
         return arrays.from_list([[int(side) for side in pair] for pair in sizes], "int64", like=like), []
-    check_arrays("postprocess", **{"cls_logits": like, argument: sizes})
+    check_arrays("postprocess", {"cls_logits": like, argument: sizes})
     integral = arrays.dtype_name(sizes) in ("int64", "int32", "int16", "uint8")
     if not integral:
         raise TypeError(f"postprocess: {argument}: expected integers, got {arrays.dtype_name(sizes)}")

@@ -34,8 +34,6 @@ def register(
     return getattr(torch.ops.ssd_fast, name)
 
 
-def register_autograd(
-    op_name: str, backward: Callable[..., Any], setup_context: Callable[..., Any] | None = None
-) -> None:
+def register_autograd(op_name: str, backward: Callable[..., Any], setup_context: Callable[..., Any]) -> None:
     """The backward formula of torch.ops.ssd_fast.<op_name>."""
     torch.library.register_autograd(f"ssd_fast::{op_name}", backward, setup_context=setup_context, lib=_library)

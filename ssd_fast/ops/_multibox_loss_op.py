@@ -8,10 +8,22 @@ from typing import Any
 import torch
 
 from .. import _backend, arrays
+from ._arguments import refuse_gradient
 from ._fakes import HEAD_DTYPES, check_fake
 from ._library import register, register_autograd
 
 CLASSIFICATIONS = {"softmax": 0, "focal": 1}
+# The arrays of the op in order, with the dtypes they may have.
+TENSORS = {
+    "cls_logits": HEAD_DTYPES,
+    "bbox_regression": HEAD_DTYPES,
+    "gt_boxes": (torch.float32,),
+    "gt_labels": (torch.int64,),
+    "gt_boxes.offsets": (torch.int64,),
+    "matched_idxs": (torch.int64,),
+    "default_boxes": (torch.float32,),
+}
+_BOXES = ("gt_boxes", "default_boxes")
 
 
 def _options(numbers: Sequence[Any], columns: int) -> Any:
@@ -25,17 +37,10 @@ def _outputs(images: Any, rows: Any, numbers: Sequence[Any]) -> tuple[tuple[tupl
     return ((2,), "float32"), statistics, statistics, ((images, rows), "uint8"), ((images,), "float32")
 
 
-HEADS, _GROUND_TRUTH = ("cls_logits", "bbox_regression"), ("gt_boxes", "gt_labels", "gt_boxes.offsets")
-_TENSORS = (*HEADS, *_GROUND_TRUTH, "matched_idxs", "default_boxes")
-_BOXES = ("gt_boxes", "default_boxes")
-_FLOATS, _INTEGERS = (torch.float32,), (torch.int64,)
-_DTYPES = (HEAD_DTYPES, HEAD_DTYPES, _FLOATS, _INTEGERS, _INTEGERS, _INTEGERS, _FLOATS)
-
-
 def _contiguous(tensors: Sequence[Any]) -> list[Any]:
     return [
         arrays.contiguous(x, "multibox_loss", name, arrays.BOX_BYTES if name in _BOXES else 1)
-        for x, name in zip(tensors, _TENSORS, strict=True)
+        for x, name in zip(tensors, TENSORS, strict=True)
     ]
 
 
@@ -63,7 +68,7 @@ def _forward_fake(*args: Any) -> tuple[torch.Tensor, ...]:
         (images, rows),
         (rows, 4),
     )
-    for name, tensor, shape, dtypes in zip(_TENSORS, args, shapes, _DTYPES, strict=False):
+    for (name, dtypes), tensor, shape in zip(TENSORS.items(), args, shapes, strict=False):
         check_fake("multibox_loss", name, tensor, shape, dtypes, cls_logits)
     outputs = _outputs(images, rows, args[7:])
     return tuple(cls_logits.new_empty(shape, dtype=getattr(torch, dtype)) for shape, dtype in outputs)
@@ -105,11 +110,12 @@ _backward_op = register(
     f"multibox_loss_backward(Tensor grad_losses, {_INPUTS}{_SAVED}{_NUMBERS}) -> (Tensor, Tensor)",
     _backward,
     _backward_fake,
-    differentiable=True,
 )
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+    for name, needs_gradient in zip(TENSORS, ctx.needs_input_grad, strict=False):
+        refuse_gradient("multibox_loss", needs_gradient and name in _BOXES, name)
     saved = output[1:]
     ctx.mark_non_differentiable(*saved)
     ctx.set_materialize_grads(False)  # else zeros are made for what the forward pass saved
@@ -120,13 +126,24 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) 
 def _differentiate(ctx: Any, grad_losses: torch.Tensor | None, *_: Any) -> tuple[torch.Tensor | None, ...]:
     if grad_losses is None:
         return (None,) * (7 + len(ctx.numbers))
-    return (*_backward_op(grad_losses, *ctx.saved_tensors, *ctx.numbers), *(None,) * (5 + len(ctx.numbers)))
+    gradients = _backward_op(grad_losses, *ctx.saved_tensors, *ctx.numbers)
+    if torch.is_grad_enabled():  # create_graph: without this, a second derivative would lack its share, and say nothing
+        gradients = _NoDerivative.apply(*gradients, grad_losses, *ctx.saved_tensors[:2])
+    return (*gradients, *(None,) * (5 + len(ctx.numbers)))
 
 
-def _refuse(*_: Any) -> None:
-    raise RuntimeError("multibox_loss: the derivative of its gradient is not computed (create_graph=True)")
+class _NoDerivative(torch.autograd.Function):
+    """Gradients that depend on the arguments behind them in a way that is not computed."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, grad_logits: torch.Tensor, grad_regression: torch.Tensor, *_: Any
+    ) -> tuple[torch.Tensor, ...]:
+        return grad_logits.view_as(grad_logits), grad_regression.view_as(grad_regression)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> None:
+        raise RuntimeError("multibox_loss: the derivative of its gradient is not computed (create_graph=True)")
 
 
 register_autograd("multibox_loss_forward", _differentiate, _setup)
-# Without this a second derivative would lack its share of the loss, and nothing would say so.
-register_autograd("multibox_loss_backward", _refuse)

@@ -36,6 +36,9 @@ class PostprocessOptions(NamedTuple):
     yx: bool
 
 
+KEEP_TOP_K = PostprocessOptions._fields.index("keep_top_k")
+
+
 def pack_options(spec: PostprocessSpec, coder: BoxCoderSpec, columns: int) -> PostprocessOptions:
     """The options of the two specs for this many columns."""
     background = -1 if spec.background is None else spec.background % max(columns, 1)

@@ -9,7 +9,7 @@ import torch
 
 from .. import _backend, arrays
 from ..specs import BoxCoderSpec
-from ._arguments import check_arrays, check_spec, refuse_forward_mode, refuse_gradient
+from ._arguments import call, check_spec, refuse_gradient
 from ._fakes import HEAD_DTYPES, check_fake
 from ._library import register, register_autograd
 
@@ -28,11 +28,8 @@ def encode_boxes(boxes: Any, default_boxes: Any, coder: BoxCoderSpec) -> Any:
     Source: Liu et al. 2016, equation 2. Specification: ssd_fast.reference.encode_boxes
     """
     check_spec("encode_boxes", "coder", coder, BoxCoderSpec)
-    library = check_arrays("encode_boxes", boxes=boxes, default_boxes=default_boxes)
-    refuse_gradient("encode_boxes", default_boxes=default_boxes)
-    refuse_forward_mode("encode_boxes", boxes=boxes, default_boxes=default_boxes)
-    encode = _encode_op if library == "torch" else _encode_boxes
-    return encode(boxes, default_boxes, list(coder.variances), coder.order == "yx")
+    named = {"boxes": boxes, "default_boxes": default_boxes}
+    return call("encode_boxes", _encode_op, _encode_boxes, named, list(coder.variances), coder.order == "yx")
 
 
 def decode_boxes(deltas: Any, default_boxes: Any, coder: BoxCoderSpec) -> Any:
@@ -49,12 +46,10 @@ def decode_boxes(deltas: Any, default_boxes: Any, coder: BoxCoderSpec) -> Any:
     Source: Liu et al. 2016, equation 2. Specification: ssd_fast.reference.decode_boxes
     """
     check_spec("decode_boxes", "coder", coder, BoxCoderSpec)
-    library = check_arrays("decode_boxes", deltas=deltas, default_boxes=default_boxes)
-    refuse_gradient("decode_boxes", default_boxes=default_boxes)
-    refuse_forward_mode("decode_boxes", deltas=deltas, default_boxes=default_boxes)
+    named = {"deltas": deltas, "default_boxes": default_boxes}
     low, high = coder.clamp_limits
-    decode = _decode_op if library == "torch" else _decode_boxes
-    return decode(deltas, default_boxes, list(coder.variances), low, high, coder.order == "yx")
+    options = list(coder.variances), low, high, coder.order == "yx"
+    return call("decode_boxes", _decode_op, _decode_boxes, named, *options)
 
 
 def _encode_boxes(boxes: Any, default_boxes: Any, variances: Sequence[float], yx: bool) -> Any:
@@ -115,6 +110,7 @@ def _split(rows: torch.Tensor, yx: bool) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _encode_setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    refuse_gradient("encode_boxes", ctx.needs_input_grad[1], "default_boxes")
     boxes, default_boxes, ctx.variances, ctx.yx = inputs
     ctx.save_for_backward(boxes, default_boxes)
 
@@ -129,6 +125,7 @@ def _encode_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, 
 
 
 def _decode_setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    refuse_gradient("decode_boxes", ctx.needs_input_grad[1], "default_boxes")
     deltas, default_boxes, ctx.variances, ctx.low, ctx.high, ctx.yx = inputs
     ctx.save_for_backward(deltas, default_boxes)
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .. import _backend, arrays
-from ._arguments import check_arrays, refuse_forward_mode
+from ._arguments import call
 from ._fakes import check_fake
 from ._library import register
 
@@ -25,9 +25,7 @@ def box_iou(boxes1: Any, boxes2: Any) -> Any:
         RuntimeError: forward-mode differentiation.
     Source: Everingham et al. 2010 (PASCAL VOC). Specification: ssd_fast.reference.box_iou
     """
-    library = check_arrays("box_iou", boxes1=boxes1, boxes2=boxes2)
-    refuse_forward_mode("box_iou", boxes1=boxes1, boxes2=boxes2)
-    return (_op if library == "torch" else _box_iou)(boxes1, boxes2)
+    return call("box_iou", _op, _box_iou, {"boxes1": boxes1, "boxes2": boxes2})
 
 
 def _box_iou(boxes1: Any, boxes2: Any) -> Any:

@@ -9,7 +9,7 @@ import torch
 
 from .. import _backend, arrays
 from ..specs import MatcherSpec
-from ._arguments import check_spec
+from ._arguments import call, check_spec
 from ._fakes import check_fake
 from ._ground_truth import is_packed, packed_ground_truth, packed_values
 from ._library import register
@@ -41,11 +41,17 @@ def match(gt_boxes: Any, default_boxes: Any, matcher: MatcherSpec, *, gt_ignored
         by_image = None if is_packed(gt_boxes) else gt_boxes
         gt_ignored = packed_values(gt_ignored, by_image, boxes, "match", "gt_ignored", "bool")
     positive, negative, minimum = matcher.positive_threshold, matcher.negative_threshold, matcher.minimum_forced_iou
-    return (_op if isinstance(boxes, torch.Tensor) else _match)(
-        boxes,
-        offsets,
-        default_boxes,
-        gt_ignored,
+    named = {
+        "gt_boxes": boxes,
+        "gt_boxes.offsets": offsets,
+        "default_boxes": default_boxes,
+        "gt_ignored": gt_ignored,
+    }
+    return call(
+        "match",
+        _op,
+        _match,
+        named,
         positive,
         matcher.positive_inclusive,
         math.inf if negative is None else negative,  # no IoU is both below positive and from infinity up
@@ -54,6 +60,7 @@ def match(gt_boxes: Any, default_boxes: Any, matcher: MatcherSpec, *, gt_ignored
         matcher.claimed_twice == "last",
         -1.0 if minimum is None else minimum,
         matcher.ignored_coverage,
+        optional=("gt_ignored",),
     )
 
 

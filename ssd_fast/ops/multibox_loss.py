@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ..specs import BoxCoderSpec, LossSpec
-from ._arguments import check_arrays, check_spec, refuse_forward_mode, refuse_gradient
+from ._arguments import call, check_spec
 from ._ground_truth import is_packed, packed_ground_truth, packed_values
-from ._multibox_loss_op import CLASSIFICATIONS, forward, forward_op
+from ._multibox_loss_op import CLASSIFICATIONS, TENSORS, forward, forward_op
 
 _NORMALIZERS = {"positives": 0, "positives_per_image": 1, "sum_max_one": 2}
 
@@ -68,31 +68,20 @@ def selected_rows(*inputs: Any, coder: BoxCoderSpec, loss: LossSpec) -> Any:
 
 def _forward_of(*inputs: Any, coder: BoxCoderSpec, loss: LossSpec) -> tuple[Any, ...]:
     """The two losses and what the backward pass needs: row_max, row_sum, selected, normalizer."""
-    cls_logits, bbox_regression, gt_boxes, gt_labels, matched_idxs, default_boxes = inputs
+    cls_logits, bbox_regression, gt_boxes, gt_labels = inputs[:4]
     op = "multibox_loss"
     check_spec(op, "coder", coder, BoxCoderSpec)
     check_spec(op, "loss", loss, LossSpec)
-    given = {
-        "cls_logits": cls_logits,
-        "bbox_regression": bbox_regression,
-        "matched_idxs": matched_idxs,
-        "default_boxes": default_boxes,
-    }
-    is_torch = check_arrays(op, **given) == "torch"
     boxes, offsets = packed_ground_truth(gt_boxes, cls_logits, op, "cls_logits")
     by_image = None if is_packed(gt_boxes) else gt_boxes
     labels = packed_values(gt_labels, by_image, boxes, op, "gt_labels", "int64")
-    refuse_gradient(op, gt_boxes=boxes, default_boxes=default_boxes)
-    refuse_forward_mode(op, **given, gt_boxes=boxes)
+    named = dict(zip(TENSORS, (cls_logits, bbox_regression, boxes, labels, offsets, *inputs[4:]), strict=True))
     alpha = loss.focal_alpha
-    return (forward_op if is_torch else forward)(
-        cls_logits,
-        bbox_regression,
-        boxes,
-        labels,
-        offsets,
-        matched_idxs,
-        default_boxes,
+    return call(
+        op,
+        forward_op,
+        forward,
+        named,
         loss.background,
         CLASSIFICATIONS[loss.classification],
         1.0 if alpha is None else alpha,

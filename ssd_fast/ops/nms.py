@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .. import _backend, arrays
-from ._arguments import check_arrays, integer, real
+from ._arguments import call, integer, real
 from ._fakes import check_fake
 from ._library import register
 
@@ -25,8 +25,8 @@ def nms(boxes: Any, scores: Any, iou_threshold: float) -> Any:
     Raises: ValueError: wrong shape, device or threshold; TypeError: wrong dtype, or not an array.
     Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.nms
     """
-    library = check_arrays("nms", boxes=boxes, scores=scores)
-    return (_nms_op if library == "torch" else _nms)(boxes, scores, real("nms", "iou_threshold", iou_threshold))
+    iou_threshold = real("nms", "iou_threshold", iou_threshold)
+    return call("nms", _nms_op, _nms, {"boxes": boxes, "scores": scores}, iou_threshold)
 
 
 def batched_nms(boxes: Any, scores: Any, idxs: Any, iou_threshold: float) -> Any:
@@ -41,9 +41,9 @@ def batched_nms(boxes: Any, scores: Any, idxs: Any, iou_threshold: float) -> Any
     Raises: ValueError: wrong shape, device or threshold; TypeError: wrong dtype, or not an array.
     Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.batched_nms
     """
-    library = check_arrays("batched_nms", boxes=boxes, scores=scores, idxs=idxs)
     iou_threshold = real("batched_nms", "iou_threshold", iou_threshold)
-    return (_batched_nms_op if library == "torch" else _batched_nms)(boxes, scores, idxs, iou_threshold)
+    named = {"boxes": boxes, "scores": scores, "idxs": idxs}
+    return call("batched_nms", _batched_nms_op, _batched_nms, named, iou_threshold)
 
 
 def nms_padded(boxes: Any, scores: Any, iou_threshold: float, max_output: int) -> tuple[Any, Any]:
@@ -60,10 +60,10 @@ def nms_padded(boxes: Any, scores: Any, iou_threshold: float, max_output: int) -
     Raises: ValueError: wrong shape, device, threshold or max_output; TypeError: wrong dtype, or not an array.
     Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.nms_padded
     """
-    library = check_arrays("nms_padded", boxes=boxes, scores=scores)
     iou_threshold = real("nms_padded", "iou_threshold", iou_threshold)
     max_output = integer("nms_padded", "max_output", max_output)
-    return (_nms_padded_op if library == "torch" else _nms_padded)(boxes, scores, iou_threshold, max_output)
+    named = {"boxes": boxes, "scores": scores}
+    return call("nms_padded", _nms_padded_op, _nms_padded, named, iou_threshold, max_output)
 
 
 def _prepare_nms(op: str, boxes: Any, scores: Any) -> tuple[Any, Any, Any, Any, Any]:

@@ -10,11 +10,11 @@ import torch
 from .. import _backend, arrays
 from ..detections import Detections
 from ..specs import BoxCoderSpec, PostprocessSpec
-from ._arguments import check_arrays, check_spec, each, refuse_forward_mode
+from ._arguments import call, check_spec
 from ._fakes import check_fake, check_fake_levels
 from ._head_outputs import as_levels, as_sizes, count_columns
 from ._library import register
-from ._postprocess_options import STAGES, PostprocessOptions, pack_options
+from ._postprocess_options import KEEP_TOP_K, STAGES, PostprocessOptions, pack_options
 
 
 def postprocess(
@@ -61,17 +61,19 @@ def postprocess(
     deltas = as_levels(bbox_regression, "bbox_regression")
     if len(deltas) != len(logits):
         raise ValueError(f"postprocess: bbox_regression: expected {len(logits)} levels, got {len(deltas)}")
-    given = each("cls_logits", cls_logits) | each("bbox_regression", bbox_regression) | {"default_boxes": default_boxes}
-    library = check_arrays("postprocess", **given)
-    refuse_forward_mode("postprocess", **given)
     size_tensor, size = as_sizes(image_sizes, "image_sizes", logits[0])
     original_tensor, original = as_sizes(original_sizes, "original_sizes", logits[0])
     columns = count_columns(logits[0], deltas[0])
-    options = pack_options(spec, coder, columns)
-    sizes = size_tensor, size, original_tensor, original
-    return Detections(
-        *(_op if library == "torch" else _postprocess)(logits, deltas, default_boxes, *sizes, columns, *options)
-    )
+    named = {
+        "cls_logits": logits,
+        "bbox_regression": deltas,
+        "default_boxes": default_boxes,
+        "image_sizes": size_tensor,
+        "original_sizes": original_tensor,
+    }
+    options = size, original, columns, *pack_options(spec, coder, columns)
+    kinds = {"optional": ("image_sizes", "original_sizes"), "lists": ("cls_logits", "bbox_regression")}
+    return Detections(*call("postprocess", _op, _postprocess, named, *options, **kinds))
 
 
 def _postprocess(
@@ -79,8 +81,8 @@ def _postprocess(
     bbox_regression: Sequence[Any],
     default_boxes: Any,
     image_sizes: Any,
-    image_size: Sequence[float],
     original_sizes: Any,
+    image_size: Sequence[float],
     original_size: Sequence[float],
     num_columns: int,
     *options: Any,
@@ -94,11 +96,10 @@ def _postprocess(
         image_sizes = arrays.contiguous(image_sizes, "postprocess", "image_sizes")
     if original_sizes is not None:
         original_sizes = arrays.contiguous(original_sizes, "postprocess", "original_sizes")
-    by_name = PostprocessOptions(*options)
-    packed = extension.PostprocessOptions(**by_name._asdict())
+    packed = extension.PostprocessOptions(*options)
     images, num_rows = arrays.dimension(like, 0), arrays.dimension(default_boxes, 0)
     workspace_bytes = extension.postprocess_workspace(like, num_rows, num_columns, packed)
-    out = tuple(arrays.empty(shape, dtype, like=like) for shape, dtype in _outputs(images, by_name.keep_top_k))
+    out = tuple(arrays.empty(shape, dtype, like=like) for shape, dtype in _outputs(images, options[KEEP_TOP_K]))
     workspace = arrays.empty((workspace_bytes,), "uint8", like=like)
     extension.postprocess(
         cls_logits,
@@ -127,8 +128,8 @@ def _fake(
     bbox_regression: Sequence[torch.Tensor],
     default_boxes: torch.Tensor,
     image_sizes: torch.Tensor | None,
-    image_size: Sequence[float],
     original_sizes: torch.Tensor | None,
+    image_size: Sequence[float],
     original_size: Sequence[float],
     num_columns: int,
     *options: Any,
@@ -152,7 +153,7 @@ def _fake(
 
 _op = register(
     "postprocess(Tensor[] cls_logits, Tensor[] bbox_regression, Tensor default_boxes, Tensor? image_sizes, "
-    "float[] image_size, Tensor? original_sizes, float[] original_size, int num_columns, "
+    "Tensor? original_sizes, float[] image_size, float[] original_size, int num_columns, "
     "bool sigmoid, int background, float score_threshold, bool score_inclusive, int class_mode, int top_k, "
     "int top_k_scope, float? min_box_size, float iou_threshold, bool iou_inclusive, int keep_top_k, int clip, "
     "int rescale, bool anchor_major, bool ahw, float[] variances, float log_scale_low, float log_scale_high, bool yx) "
