@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 import torch
 from torch import Tensor
 
+from ._text import message_line
+
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
@@ -32,11 +34,18 @@ Policy = Literal["raise", "drop", "clip"]
 _SHOWN = 5  # faults that a message lists
 
 
-class GroundTruthError(ValueError):
+class _OneLine:
+    """Of an exception: names from annotation files are in its message, which is therefore made fit for a terminal."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(message_line(message))  # type: ignore[call-arg]
+
+
+class GroundTruthError(_OneLine, ValueError):
     """A ground truth that no network can be trained on."""
 
 
-class GroundTruthWarning(UserWarning):
+class GroundTruthWarning(_OneLine, UserWarning):
     """A ground truth was left out or changed."""
 
 

@@ -161,10 +161,10 @@ def test_rejected_annotations(tmp_path, body, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<annotation>\n  <object></annotation>", "line 2, column 13: this is no XML: mismatched tag"),
-        ("", "line 1, column 1: this is no XML: no element found"),
+        ("<annotation>\n  <object></annotation>", "line 2, column 13: invalid XML: mismatched tag"),
+        ("", "line 1, column 1: invalid XML: no element found"),
         ("<detections/>", "expected the root element <annotation>, got <detections>"),
-        ('<?xml version="1.0" encoding="nonsense"?><annotation/>', "line 1, column .*this is no XML"),
+        ('<?xml version="1.0" encoding="nonsense"?><annotation/>', "line 1, column .*invalid XML"),
     ],
 )
 def test_unreadable_xml(tmp_path, text, message):

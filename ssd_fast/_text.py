@@ -1,0 +1,53 @@
+"""Text that comes from files, such as names and labels, made fit for messages, tables and pictures."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable
+
+__all__ = ["brief", "display_name", "listing", "message_line", "printable", "shortened"]
+
+_MESSAGE, _NAME, _VALUE = 3000, 100, 60  # characters
+_LISTED = 20
+
+_repr = reprlib.Repr()  # stops early in values that are long or deep, where repr would run out of stack
+_repr.maxstring = _repr.maxother = _repr.maxlong = _VALUE
+
+
+def printable(text: str) -> str:
+    r"""The text with an escape such as \x1b for every character that `repr` would escape.
+
+    These are control characters, which could drive a terminal, line breaks, marks that turn the direction of writing,
+    and lone surrogates, which no encoding has.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def shortened(text: str, longest: int) -> str:
+    """The text, without its middle if it has more characters than that."""
+    half = (longest - 5) // 2
+    return text if len(text) <= longest else f"{text[:half]} ... {text[-half:]}"
+
+
+def message_line(text: object) -> str:
+    """A message as one printable line of a sensible length."""
+    return shortened(printable(str(text)), _MESSAGE)
+
+
+def display_name(name: str) -> str:
+    """A name as one printable line that fits into a table or a picture."""
+    return shortened(printable(name), _NAME)
+
+
+def brief(value: object) -> str:
+    """The repr of a value of any size and depth, without its middle if it is long."""
+    return shortened(_repr.repr(value), _VALUE)
+
+
+def listing(names: Iterable[str], most: int = _LISTED) -> str:
+    """The first names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(display_name, names[:most])) + more
