@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 from PIL import ImageDraw, ImageFont
 
+from ._text import display_name
 from .colors import Color, class_color
 from .detections import Detections
 from .images import Image, as_image_tensor
@@ -160,7 +161,7 @@ def as_pil(image: Image) -> PIL.Image.Image:
 
 
 def _name(label: int, classes: Sequence[str] | None) -> str:
-    return classes[label] if classes is not None and 0 <= label < len(classes) else f"class {label}"
+    return display_name(classes[label]) if classes is not None and 0 <= label < len(classes) else f"class {label}"
 
 
 def _overlap(a: Rect, b: Rect) -> float:
