@@ -26,7 +26,7 @@ _HALO = (0, 0, 0, 110)
 def draw_detections(
     image: Image, detections: Detections | Mapping[str, Any], classes: Sequence[str] | None
 ) -> PIL.Image.Image:
-    """The image with each detection's frame, name and score, in the colour of its class.
+    """The image with each detection's frame, name and score, in the color of its class.
 
     Lines and letters grow with the image. Names stand beside their frame where there is room, inside the image always,
     and away from each other where that is possible; the best detections are placed first and lie on top.

@@ -91,7 +91,7 @@ def as_image_tensor(image: Image, device: torch.device | str | None = None) -> T
     """One image as an RGB tensor [3, H, W], uint8 or, if it is given as such a tensor, floating point.
 
     Files and PIL images are turned upright by their EXIF orientation and may be of any mode but "I" and "F"; 16-bit
-    grey keeps its upper byte. Grey images are repeated over the channels, alpha channels dropped, not blended.
+    gray keeps its upper byte. Gray images are repeated over the channels, alpha channels dropped, not blended.
 
     Args:    image: a path; a PIL image; a uint8 array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; a tensor [1, H, W],
                  [3, H, W] or [4, H, W], uint8 or floating point in 0..1.
@@ -115,7 +115,7 @@ def as_image_tensor(image: Image, device: torch.device | str | None = None) -> T
 
 
 def _pixels(image: PIL.Image.Image) -> npt.NDArray[np.uint8]:
-    """uint8 [H, W, 3], or [H, W] from 16-bit grey, upright."""
+    """uint8 [H, W, 3], or [H, W] from 16-bit gray, upright."""
     upright = PIL.ImageOps.exif_transpose(image)
     if upright.mode in ("I", "F"):
         raise ValueError(f"images of mode {upright.mode!r} have no defined white: convert them to uint8 first")

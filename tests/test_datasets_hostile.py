@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from cli_checks import FAILED, FINE, run
+from cli_checks import FAILED, FINE, one_line, run
 from dataset_files import HEIGHT, WIDTH, coco_data, folder_data, object_xml, save_image, write_json, write_voc
 
+from ssd_fast import load_detector
 from ssd_fast.datasets import open_dataset
 from ssd_fast.datasets.coco import read_coco
 from ssd_fast.datasets.dataset import check_classes
 from ssd_fast.datasets.files import read_json
+from ssd_fast.evaluation import missing_classes
 from ssd_fast.evaluation._inputs import labels_of
 from ssd_fast.ground_truth import GroundTruthError
 
@@ -129,6 +131,19 @@ def test_json_in_other_encodings(tmp_path):
     with pytest.raises(GroundTruthError) as error:
         open_dataset(path)
     refused(error, path)
+
+
+def test_only_some_of_the_missing_classes_are_compared_with_the_known_ones(tmp_path, monkeypatch):
+    compared = []
+    monkeypatch.setattr("difflib.get_close_matches", lambda word, *_: compared.append(word) or [])
+    data = coco_data()
+    data["categories"] = [{"id": i, "name": f"{i}" + "x" * 10_000} for i in range(300)]
+    data["annotations"] = [{**data["annotations"][0], "id": i, "category_id": i} for i in range(300)]
+    dataset = open_dataset(write_json(tmp_path / "x.json", data))
+    with pytest.raises(ValueError, match=r"does not know 300 classes .* 292 more, but person, bicycle, .*") as error:
+        missing_classes(load_detector(device="cpu"), dataset)
+    refused(error)
+    assert len(compared) == 8 and max(map(len, compared)) == 100
 
 
 class Counted(str):
@@ -277,3 +292,18 @@ def test_mutated_images_on_the_command_line(tmp_path):
     assert result.exit_code in (FINE, FAILED) and isinstance(result.exception, (SystemExit, type(None)))
     assert len(json.loads(result.stdout)) + result.stderr.count("error: ") == 20 * ROUNDS
     assert "Traceback" not in result.output
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_mutated_datasets_on_the_command_line(tmp_path):
+    pytest.importorskip("pycocotools", reason="pycocotools, which computes COCO AP, is not installed")
+    rng = random.Random(1)
+    path = write_json(tmp_path / "x.json", coco_data())
+    options = ("--device", "cpu", "--ignore-missing")
+    assert run("eval", path, *options).exit_code == FINE
+    for _ in range(30 * ROUNDS):
+        path.write_text(json.dumps(mutated_value(coco_data(), rng)))
+        result = run("eval", path, *options)
+        if result.exit_code != FINE:
+            one_line(result)
+        assert all(text.replace("\n", "").isprintable() for text in (result.stdout, result.stderr))

@@ -120,7 +120,7 @@ def test_an_annotation_without_its_image(tmp_path):
         ([" "], "empty split"),
         (["a", "", "b", "a"], "line 4: expected each name once, got 'a', as in line 1"),
         (["a", "z"], "line 2: .*got 'z' without z.xml"),
-        (["a 1", "b -1"], "line 1: expected a name a line, got 'a 1' .a file of one class"),
+        (["a 1", "b -1"], "line 1: expected one name per line, got 'a 1' .a file of one class"),
     ],
 )
 def test_rejected_splits(tmp_path, lines, message):

@@ -38,7 +38,7 @@ def train(
         str | None, typer.Option(metavar="FILE|coco", help="Weights to start from, all but the class heads.")
     ] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 45,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images an iteration, over all processes.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per iteration, over all processes.")] = 8,
     lr: Annotated[float, typer.Option(help="The highest learning rate.")] = 1.5e-3,
     optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
     loss: Annotated[str, typer.Option(help="Of the classes: softmax or focal.")] = "softmax",
@@ -51,9 +51,9 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Processes that augment images; 0: none but this.")] = 0,
     cache: Annotated[bool, typer.Option(help="Keep the shrunk photos in memory.")] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Continue RUN; the other options must be the same.")] = False,
-    log_every: Annotated[int, typer.Option(min=1, help="Iterations a line of log.jsonl.")] = 1,
+    log_every: Annotated[int, typer.Option(min=1, help="Iterations per line of log.jsonl.")] = 1,
     checkpoint_every: Annotated[
-        int | None, typer.Option(min=1, help="Iterations a checkpoint.", show_default="an epoch's")
+        int | None, typer.Option(min=1, help="Iterations per checkpoint.", show_default="one epoch's")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:

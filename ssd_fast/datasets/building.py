@@ -96,7 +96,7 @@ def _size(raw: RawImage) -> tuple[int, int]:
 
 
 def _size_problem(raw: RawImage, size: tuple[int, int], policy: Policy) -> Problem | None:
-    """What is wrong with the size that the file gives; 0 x 0, as some tools write, is none given."""
+    """What is wrong with the size that the file gives; 0 x 0, as some tools write, stands for none."""
     if raw.size is None or raw.size == (0, 0) or raw.size == size:
         return None
     height, width = size

@@ -66,7 +66,7 @@ def _names(folder: Path, split: str, known: dict[str, Path]) -> list[str]:
         if name not in known:
             columns = name.split()
             if len(columns) == 2 and columns[0] in known:
-                expected = f"a name a line, got {name!r} (a file of one class, as cat_train.txt, is no split)"
+                expected = f"one name per line, got {name!r} (a file of one class, as cat_train.txt, is not a split)"
             else:
                 expected = f"names with an annotation, got {name!r} without {name}.xml in Annotations"
             raise GroundTruthError(f"{path}: line {line}: expected {expected}")

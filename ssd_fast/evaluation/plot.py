@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["SUFFIXES", "plot_curves", "require_matplotlib"]
 
 SUFFIXES = (".png", ".pdf", ".svg")
-_NAMED = 20  # lines of a colour and a name of their own; with more classes, those with the most ground truths
+_NAMED = 20  # lines of a color and a name of their own; with more classes, those with the most ground truths
 
 
 def require_matplotlib() -> Any:

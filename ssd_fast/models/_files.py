@@ -22,8 +22,9 @@ _SAFE_TORCH = (2, 6)  # CVE-2025-32434: until 2.5.1 a file could run code even t
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The file's tensors by name, on the CPU.
 
-    Raises: FileNotFoundError: no such file. ValueError: a pipe or a device, an unknown suffix, a damaged file, or one
-            that holds something else than tensors by name, or none. RuntimeError: a .pth or .pt file, and a torch that would run its code.
+    Raises: FileNotFoundError: no such file. ValueError: not a regular file, an unknown suffix, a damaged file, or one
+            that holds something other than tensors by name, or nothing. RuntimeError: a .pth or .pt file, and a torch
+            that would run its code.
     """
     require_input_file(path, "load_weights")
     if path.suffix not in (".safetensors", ".pth", ".pt"):
