@@ -36,9 +36,9 @@ def message_line(text: object) -> str:
     return shortened(printable(str(text)), _MESSAGE)
 
 
-def display_name(name: str) -> str:
+def display_name(name: object) -> str:
     """A name as one printable line that fits into a table or a picture."""
-    return shortened(printable(name), _NAME)
+    return shortened(printable(str(name)), _NAME)
 
 
 def brief(value: object) -> str:
@@ -46,7 +46,7 @@ def brief(value: object) -> str:
     return shortened(_repr.repr(value), _VALUE)
 
 
-def listing(names: Iterable[str], most: int = _LISTED) -> str:
+def listing(names: Iterable[object], most: int = _LISTED) -> str:
     """The first names, and how many more there are."""
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -22,7 +22,7 @@ from ssd_fast.datasets import open_dataset
 from ssd_fast.datasets.coco import read_coco
 from ssd_fast.datasets.dataset import check_classes
 from ssd_fast.datasets.files import read_json
-from ssd_fast.evaluation import missing_classes
+from ssd_fast.evaluation import evaluate_detections, missing_classes
 from ssd_fast.evaluation._inputs import labels_of
 from ssd_fast.ground_truth import GroundTruthError
 
@@ -85,6 +85,18 @@ def test_blank_class_names(tmp_path, blank):
         refused(error, tmp_path / name, item)
 
 
+def test_ids_of_more_than_64_bits(tmp_path):
+    data = coco_data()
+    data["annotations"][1]["id"] = 2**61 - 1  # whose hash is 0, as that of its multiples
+    assert len(open_dataset(write_json(tmp_path / "x.json", data))) == 2
+    for key in (2**63, -(2**63), 5 * (2**61 - 1)):
+        for part in ("images", "annotations", "categories"):
+            data = coco_data()
+            data[part][1]["id"] = key
+            with pytest.raises(GroundTruthError, match=rf"x\.json: {part}\[1\]: id: expected an integer of 64 bits"):
+                open_dataset(write_json(tmp_path / "x.json", data))
+
+
 def test_a_background_among_the_categories_is_an_error_of_the_file(tmp_path):
     data = coco_data()
     data["categories"][1]["name"] = "background"
@@ -144,6 +156,22 @@ def test_only_some_of_the_missing_classes_are_compared_with_the_known_ones(tmp_p
         missing_classes(load_detector(device="cpu"), dataset)
     refused(error)
     assert len(compared) == 8 and max(map(len, compared)) == 100
+
+
+def test_classes_without_ground_truths_cost_nothing(tmp_path, monkeypatch):
+    cocoeval = pytest.importorskip("pycocotools.cocoeval", reason="pycocotools is not installed")
+    visits = []
+    evaluate_image = cocoeval.COCOeval.evaluateImg
+    monkeypatch.setattr(
+        cocoeval.COCOeval, "evaluateImg", lambda *arguments: visits.append(1) or evaluate_image(*arguments)
+    )
+    data = coco_data()
+    data["categories"] += [{"id": 100 + i, "name": f"class {i}"} for i in range(300)]
+    dataset = open_dataset(write_json(tmp_path / "x.json", data))
+    found = [{"boxes": s.boxes, "scores": np.ones(len(s.boxes)), "labels": s.labels} for s in dataset.samples]
+    evaluation = evaluate_detections(found, dataset)
+    assert evaluation.ap == evaluation.voc12 == 1 and len(evaluation.per_class) == 302
+    assert len(visits) == 2 * 1 * 4, "images x classes with ground truths x ranges of area"
 
 
 class Counted(str):

@@ -15,6 +15,8 @@ from .files import image_path, number, read_box
 
 __all__ = ["read_coco", "to_coco"]
 
+_IDS = 2**63  # larger integers could all have the same hash, and so make every look-up slow
+
 
 def read_coco(path: Path, data: Any, split: str, images: Path | None) -> tuple[list[RawImage], tuple[str, ...]]:
     """The images in the file's order, and its classes in the order of their ids.
@@ -101,8 +103,8 @@ def _by_id(path: Path, data: dict[str, Any], key: str) -> dict[Any, tuple[str, d
 def _identify(path: Path, where: str, entry: dict[str, Any], seen: dict[Any, str]) -> str:
     """where, with the id; which no entry seen before has."""
     key = entry.get("id")
-    if isinstance(key, bool) or not isinstance(key, (int, str)):
-        raise GroundTruthError(f"{path}: {where}: id: expected an integer or a string, got {brief(key)}")
+    if isinstance(key, bool) or not isinstance(key, (int, str)) or (isinstance(key, int) and abs(key) >= _IDS):
+        raise GroundTruthError(f"{path}: {where}: id: expected an integer of 64 bits or a string, got {brief(key)}")
     if key in seen:
         raise GroundTruthError(f"{path}: {where}: id: expected each id once, got {key!r}, as {seen[key]} has")
     seen[key] = where

@@ -75,6 +75,8 @@ def coco_evaluate(ground_truth: dict[str, Any], detections: Sequence[ImageDetect
     Args: ground_truth: what `to_coco(dataset)` returns; pycocotools writes into it.
     """
     coco, cocoeval = require_pycocotools()
+    # Classes without a ground truth have no part in any figure, but pycocotools would visit every image for each.
+    present = {annotation["category_id"] for annotation in ground_truth["annotations"]}
     results = [
         {**result, "id": number, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
         for number, result in enumerate(_as_results(detections), 1)  # 0 would mean "not matched" to pycocotools
@@ -87,7 +89,7 @@ def coco_evaluate(ground_truth: dict[str, Any], detections: Sequence[ImageDetect
         truths.createIndex()
         found.createIndex()
         evaluation = cocoeval.COCOeval(truths, found, "bbox")
-        evaluation.params.catIds = labels
+        evaluation.params.catIds = sorted(present.intersection(labels))
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
