@@ -20,10 +20,10 @@ _KINDS = {
 
 
 def require_input_file(path: str | os.PathLike[str], op: str = "") -> None:
-    """Refuses what is not a regular file or a link to one: reading a pipe or a device may never end.
+    """Requires a regular file or a link to one, because reading a pipe or a device may never end.
 
-    Args:   op: what the message begins with, if anything.
-    Raises: FileNotFoundError: nothing is there. ValueError: something else is, or the system refuses the name.
+    Args:   op: the name that the message begins with, if any.
+    Raises: FileNotFoundError: no such file. ValueError: something else is there, or the system refuses the name.
     """
     shown = (f"{op}: " if op else "") + printable(os.fspath(path))
     try:
@@ -37,13 +37,13 @@ def require_input_file(path: str | os.PathLike[str], op: str = "") -> None:
 
 
 def require_output_file(path: str | os.PathLike[str]) -> None:
-    """Refuses a path that cannot be written without following a link or overwriting what is not a regular file.
+    """Requires a new path or a regular file, so that nothing is written through a link. Its folders may be links.
 
-    The folders on the way may be links. Raises: FileExistsError: neither nothing nor a regular file is there.
+    Raises: FileExistsError: something other than a regular file is there.
     """
     try:
         mode = os.lstat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):  # of which opening the file tells more
+    except (FileNotFoundError, NotADirectoryError):  # opening the file says what is missing
         return
     if not stat.S_ISREG(mode):
         shown = printable(os.fspath(path))
@@ -51,7 +51,7 @@ def require_output_file(path: str | os.PathLike[str]) -> None:
 
 
 def failure_reason(error: BaseException) -> str:
-    """Why something failed: the words of the system without number and path, or those of the error."""
+    """The reason in an error: the system's words without its number and path, or the error's own message."""
     return message_line(getattr(error, "strerror", None) or error) or type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""Text that comes from files, such as names and labels, made fit for messages, tables and pictures."""
+"""Makes text from files, such as names and labels, safe to show in messages, tables and pictures."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ __all__ = ["brief", "display_name", "listing", "message_line", "printable", "sho
 _MESSAGE, _NAME, _VALUE = 3000, 100, 60  # characters
 _LISTED = 20
 
-_repr = reprlib.Repr()  # stops early in values that are long or deep, where repr would run out of stack
+_repr = reprlib.Repr()  # stops early in long or deep values; repr itself could exhaust the stack
 _repr.maxstring = _repr.maxother = _repr.maxlong = _VALUE
 
 
 def printable(text: str) -> str:
-    r"""The text with an escape such as \x1b for every character that `repr` would escape.
+    r"""Replaces every character that `repr` would escape by its escape, such as \x1b.
 
-    These are control characters, which could drive a terminal, line breaks, marks that turn the direction of writing,
-    and lone surrogates, which no encoding has.
+    These are control characters, which could drive a terminal, line breaks, marks that change the direction of text,
+    and lone surrogates, which cannot be encoded.
     """
     if text.isprintable():
         return text
@@ -26,7 +26,7 @@ def printable(text: str) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """The text, without its middle if it has more characters than that."""
+    """The text, without its middle if it is longer than `longest` characters."""
     half = (longest - 5) // 2
     return text if len(text) <= longest else f"{text[:half]} ... {text[-half:]}"
 

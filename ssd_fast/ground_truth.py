@@ -35,7 +35,7 @@ _SHOWN = 5  # faults that a message lists
 
 
 class _OneLine:
-    """Of an exception: names from annotation files are in its message, which is therefore made fit for a terminal."""
+    """Makes an exception's message one printable line, because it quotes annotation files."""
 
     def __init__(self, message: object = "") -> None:
         super().__init__(message_line(message))  # type: ignore[call-arg]

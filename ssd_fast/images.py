@@ -41,10 +41,10 @@ IMAGE_SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in su
 
 @contextlib.contextmanager
 def open_image(path: str | os.PathLike[str]) -> Iterator[PIL.Image.Image]:
-    """The image in a file, of which Pillow has read the header; every file of an image is opened here.
+    """Opens an image file and reads its header. Every image file is opened here.
 
-    Raises: FileNotFoundError: no such file; ValueError, also for what is raised in the `with` block: it is not a
-            regular file, not of the formats of IMAGE_SUFFIXES, damaged, or so large that Pillow refuses it.
+    Raises: FileNotFoundError: no such file; ValueError: not a regular file, not one of the formats of IMAGE_SUFFIXES,
+            damaged, or so large that Pillow refuses it. Any error in the `with` block becomes such a ValueError.
     """
     require_input_file(path)
     try:
@@ -52,14 +52,14 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[PIL.Image.Image]:
             yield image
     except Exception as error:  # Pillow's readers let many kinds through for a damaged file
         reason = failure_reason(error)
-        if isinstance(error, PIL.UnidentifiedImageError):  # whose message is but the path
+        if isinstance(error, PIL.UnidentifiedImageError):  # its message is only the path
             reason = f"expected one of {', '.join(_readable_formats())}, got another format or a damaged file"
         raise ValueError(f"cannot read image {printable(os.fspath(path))}: {reason}") from error
 
 
 @functools.cache
 def _readable_formats() -> tuple[str, ...]:
-    """Those of ours that this Pillow has."""
+    """The names in _FORMATS that this Pillow knows."""
     PIL.Image.init()
     return tuple(name for name in _FORMATS if name in PIL.Image.OPEN)
 

@@ -24,10 +24,10 @@ _PROBLEMS_SHOWN = 5
 
 
 class PrintableConsole(Console):
-    """A console that escapes what files and their names could do to a terminal, and what its encoding lacks.
+    """Escapes control characters, which files and their names may contain, and what its encoding lacks.
 
-    Rich's own control codes are not text, and pass. Line breaks pass too, as rich lays out whole texts; use
-    `printable` itself where a break in a name would mislead.
+    Rich's own control codes are not text, and pass. So do line breaks, because Rich lays out whole texts: call
+    `printable` where a line break in a name would mislead.
     """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
@@ -76,7 +76,7 @@ def fail(message: object) -> NoReturn:
 
 @contextlib.contextmanager
 def warnings_in_one_line() -> Iterator[None]:
-    """Python's warnings look like ours, without the line of code that they arose in."""
+    """Shows Python's warnings as the commands' own, without the line of code that they arose in."""
 
     def show(
         message: Warning | str,

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from .._paths import failure_reason, require_output_file
+from .._paths import require_output_file
 from .._text import display_name, printable
 from ..images import IMAGE_SUFFIXES
 from ._output import choose_device, err, fail, out, print_error, print_json
@@ -52,7 +52,7 @@ def detect(
         except (OSError, ValueError, RuntimeError) as error:
             failures += 1
             named = printable(str(path)) in str(error)
-            print_error(error if named else f"{path}: {failure_reason(error)}")
+            print_error(error if named else f"{path}: {error}")
             continue
         results.append(result)
     if as_json:

@@ -107,9 +107,10 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def image_path(folder: Path, name: str, where: str) -> Path:
-    """The place of an image that an annotation file names; the name alone is judged, and links are followed.
+    """The path of an image that an annotation file names. Only the name is judged: links may lead anywhere.
 
-    Raises: GroundTruthError, beginning with `where`, for a name that is not below the folder on every system.
+    Raises: GroundTruthError, beginning with `where`: the name leads out of the folder, on this system or another, or
+            cannot be the name of a file.
     """
     try:
         os.fsencode(name)
@@ -118,7 +119,7 @@ def image_path(folder: Path, name: str, where: str) -> Path:
     else:
         parts = name.split("/")
         if "\\" in name:
-            fault = "with a backslash: folders are parted by /"
+            fault = "which contains a backslash (folders are separated by /)"
         elif name.startswith("/") or ".." in parts:
             fault = "which leads out of the folder"
         elif "\0" in name or not set(parts) - {"", "."}:
@@ -129,7 +130,7 @@ def image_path(folder: Path, name: str, where: str) -> Path:
 
 
 def twice(values: Iterable[_T]) -> _T | None:
-    """The first of the values that has been there before; None: each is there once."""
+    """The first value that repeats an earlier one; None if there is no such value."""
     seen = set()
     for value in values:
         if value in seen:

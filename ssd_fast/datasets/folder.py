@@ -10,8 +10,9 @@
       "splits": {"train": ["a.jpg"], "test": ["b.jpg"]}
     }
 
-The file is `annotations.json`, beside the images, whose names may contain folders. A box is x1, y1, x2, y2 in pixels of
-the upright image, from its upper left corner. "classes", "splits" and "ignored" may be left out.
+The file is `annotations.json`, beside the images, whose names may contain folders, as in "a/b.jpg", but no "..". A box
+is x1, y1, x2, y2 in pixels of the upright image, from its upper left corner. "classes", "splits" and "ignored" may be
+left out.
 """
 
 from __future__ import annotations

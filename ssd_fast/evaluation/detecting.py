@@ -23,7 +23,7 @@ __all__ = ["Progress", "detect_dataset", "missing_classes"]
 Progress = Callable[[int, int], None]
 
 _SHOWN = 8  # of the detector's and of the dataset's classes, in messages
-_COMPARED = 100  # characters of a name that a similar one is looked for
+_COMPARED = 100  # characters of a name, in the search for similar ones
 
 
 def detect_dataset(
@@ -112,7 +112,7 @@ def _unknown(missing: tuple[str, ...], detector: Detector) -> str:
     known = list(dict.fromkeys(_column_names(detector).values()))
     folded = {name.casefold(): name for name in known}
     named = []
-    for name in missing[:_SHOWN]:  # a look at all, for the closest of all others, could take hours
+    for name in missing[:_SHOWN]:  # the search for similar names is slow
         near = difflib.get_close_matches(name[:_COMPARED].casefold(), folded, 1)
         also = f" (it knows {brief(folded[near[0]])})" if near else ""
         named.append(f"{brief(name)}{also}")
