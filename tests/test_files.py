@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from cli_checks import FAILED, FINE, one_line, run
 from dataset_files import coco_data, folder_data, object_xml, save_image, write_json, write_voc
 
+import ssd_fast
 from ssd_fast import load_detector
 from ssd_fast._paths import require_output_file
 from ssd_fast.assets import asset_path
@@ -130,6 +132,17 @@ def test_a_name_does_not_make_another_format_an_image(tmp_path, monkeypatch, rea
         with pytest.raises(ValueError, match=r"cannot read image .*y\.png: expected one of"):
             read(tmp_path / "y.png")
     assert not started
+
+
+@pytest.mark.parametrize(
+    ("call", "module"), [(r"Image\.open\(", "images.py"), (r"import Console\b|(?<![.\w])print\(", "cli/_output.py")]
+)
+def test_one_module_alone_opens_images_and_one_alone_prints(call, module):
+    package = Path(ssd_fast.__file__).parent
+    found = {
+        path.relative_to(package).as_posix() for path in package.rglob("*.py") if re.search(call, path.read_text())
+    }
+    assert found == {module}
 
 
 def test_every_accepted_suffix_is_read(tmp_path):
