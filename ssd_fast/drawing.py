@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 from PIL import ImageDraw, ImageFont
 
+from ._text import display_name
 from .colors import Color, class_color
 from .detections import Detections
 from .images import Image, as_image_tensor
@@ -25,7 +26,7 @@ _HALO = (0, 0, 0, 110)
 def draw_detections(
     image: Image, detections: Detections | Mapping[str, Any], classes: Sequence[str] | None
 ) -> PIL.Image.Image:
-    """The image with each detection's frame, name and score, in the colour of its class.
+    """The image with each detection's frame, name and score, in the color of its class.
 
     Lines and letters grow with the image. Names stand beside their frame where there is room, inside the image always,
     and away from each other where that is possible; the best detections are placed first and lie on top.
@@ -160,7 +161,7 @@ def as_pil(image: Image) -> PIL.Image.Image:
 
 
 def _name(label: int, classes: Sequence[str] | None) -> str:
-    return classes[label] if classes is not None and 0 <= label < len(classes) else f"class {label}"
+    return display_name(classes[label]) if classes is not None and 0 <= label < len(classes) else f"class {label}"
 
 
 def _overlap(a: Rect, b: Rect) -> float:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 import torch
 from torch import Tensor
 
+from ._text import message_line
+
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
@@ -32,11 +34,18 @@ Policy = Literal["raise", "drop", "clip"]
 _SHOWN = 5  # faults that a message lists
 
 
-class GroundTruthError(ValueError):
+class _OneLine:
+    """Makes an exception's message one printable line, because it quotes annotation files."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(message_line(message))  # type: ignore[call-arg]
+
+
+class GroundTruthError(_OneLine, ValueError):
     """A ground truth that no network can be trained on."""
 
 
-class GroundTruthWarning(UserWarning):
+class GroundTruthWarning(_OneLine, UserWarning):
     """A ground truth was left out or changed."""
 
 
@@ -58,7 +67,7 @@ class Rules(TypedDict, total=False):
     """What a ground truth has to be, besides finite and of some width and height.
 
     num_columns: C of cls_logits; None: any label from 0 up.
-    background: the column that is no class; None: there is none.
+    background: the column that stands for no class; None: there is no such column.
     size: (height, width) of the image in the unit of the boxes; None: boxes may lie anywhere.
     slack: how far a box may reach out of the image, in the unit of the boxes (default 1): annotations are rounded.
     """
@@ -80,7 +89,7 @@ def find_faults(boxes: Tensor, labels: Tensor, **rules: Unpack[Rules]) -> list[F
     Args:
         boxes: [G, 4] xyxy, any floating-point dtype; faulty are those not finite, without width or height, and out of
             the image.
-        labels: [G] int64; faulty are those that are no column, and the background.
+        labels: [G] int64; faulty are those that are not a column, and the background.
         rules: see Rules.
     Syncs: once, and again to read what is faulty.
     """

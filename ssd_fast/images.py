@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias, Union
 
 import numpy as np
@@ -13,11 +15,53 @@ import PIL.ImageOps
 import torch
 from torch import Tensor
 
-__all__ = ["Image", "as_image_tensor", "as_image_tensors"]
+from ._paths import failure_reason, require_input_file
+from ._text import printable
+
+__all__ = ["IMAGE_SUFFIXES", "Image", "as_image_tensor", "as_image_tensors", "open_image"]
 
 Image: TypeAlias = Union[str, "os.PathLike[str]", PIL.Image.Image, "npt.NDArray[np.uint8]", Tensor]
 
 _KINDS = "a path, a PIL image, a uint8 array [H, W, 3] or a tensor [3, H, W]"
+
+# Pillow decides by content, not by name, and some of its other formats start programs (EPS: Ghostscript).
+_FORMATS = {
+    "JPEG": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "BMP": (".bmp",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm"),
+    "JPEG2000": (".jp2",),
+    "AVIF": (".avif",),
+}
+IMAGE_SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
+
+
+@contextlib.contextmanager
+def open_image(path: str | os.PathLike[str]) -> Iterator[PIL.Image.Image]:
+    """Opens an image file and reads its header. Every image file is opened here.
+
+    Raises: FileNotFoundError: no such file; ValueError: not a regular file, not one of the formats of IMAGE_SUFFIXES,
+            damaged, or so large that Pillow refuses it. Any error in the `with` block becomes such a ValueError.
+    """
+    require_input_file(path)
+    try:
+        with PIL.Image.open(path, formats=_readable_formats()) as image:
+            yield image
+    except Exception as error:  # Pillow's readers let many kinds through for a damaged file
+        reason = failure_reason(error)
+        if isinstance(error, PIL.UnidentifiedImageError):  # its message is only the path
+            reason = f"expected one of {', '.join(_readable_formats())}, got another format or a damaged file"
+        raise ValueError(f"cannot read image {printable(os.fspath(path))}: {reason}") from error
+
+
+@functools.cache
+def _readable_formats() -> tuple[str, ...]:
+    """The names in _FORMATS that this Pillow knows."""
+    PIL.Image.init()
+    return tuple(name for name in _FORMATS if name in PIL.Image.OPEN)
 
 
 def as_image_tensors(
@@ -47,22 +91,17 @@ def as_image_tensor(image: Image, device: torch.device | str | None = None) -> T
     """One image as an RGB tensor [3, H, W], uint8 or, if it is given as such a tensor, floating point.
 
     Files and PIL images are turned upright by their EXIF orientation and may be of any mode but "I" and "F"; 16-bit
-    grey keeps its upper byte. Grey images are repeated over the channels, alpha channels dropped, not blended.
+    gray keeps its upper byte. Gray images are repeated over the channels, alpha channels dropped, not blended.
 
     Args:    image: a path; a PIL image; a uint8 array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; a tensor [1, H, W],
                  [3, H, W] or [4, H, W], uint8 or floating point in 0..1.
              device: None: where the image is.
-    Raises:  FileNotFoundError: no such file; ValueError: a file that is no image, another shape, or floats far above 1;
-             TypeError: another kind or dtype.
+    Raises:  FileNotFoundError: no such file; ValueError: a file that cannot be read as an image (see open_image),
+             another shape, or floats far above 1; TypeError: another kind or dtype.
     """
     if isinstance(image, (str, os.PathLike)):
-        try:
-            with PIL.Image.open(image) as file:
-                array = _pixels(file)
-        except FileNotFoundError:
-            raise
-        except (OSError, ValueError, SyntaxError) as error:
-            raise ValueError(f"{os.fspath(image)} is no image that Pillow can read: {error}") from error
+        with open_image(image) as file:
+            array = _pixels(file)
         return _from_array(array).to(device)
     if isinstance(image, PIL.Image.Image):
         return _from_array(_pixels(image)).to(device)
@@ -76,7 +115,7 @@ def as_image_tensor(image: Image, device: torch.device | str | None = None) -> T
 
 
 def _pixels(image: PIL.Image.Image) -> npt.NDArray[np.uint8]:
-    """uint8 [H, W, 3], or [H, W] from 16-bit grey, upright."""
+    """uint8 [H, W, 3], or [H, W] from 16-bit gray, upright."""
     upright = PIL.ImageOps.exif_transpose(image)
     if upright.mode in ("I", "F"):
         raise ValueError(f"images of mode {upright.mode!r} have no defined white: convert them to uint8 first")

@@ -110,8 +110,8 @@ def test_splits(tmp_path):
         (("images",), {}, "images: expected a list, got dict"),
         (("images", 1), 3, r"images\[1\]: expected an object, got 3"),
         (("images", 1, "id"), 10, r"images\[1\]: id: expected each id once, got 10, as images\[0\] has"),
-        (("images", 1, "id"), None, r"images\[1\]: id: expected an integer or a string, got None"),
-        (("images", 1, "id"), [1], r"images\[1\]: id: expected an integer or a string, got \[1\]"),
+        (("images", 1, "id"), None, r"images\[1\]: id: expected an integer of 64 bits or a string, got None"),
+        (("images", 1, "id"), [1], r"images\[1\]: id: expected an integer of 64 bits or a string, got \[1\]"),
         (
             ("images", 1, "file_name"),
             "0.png",

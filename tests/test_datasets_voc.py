@@ -120,7 +120,7 @@ def test_an_annotation_without_its_image(tmp_path):
         ([" "], "empty split"),
         (["a", "", "b", "a"], "line 4: expected each name once, got 'a', as in line 1"),
         (["a", "z"], "line 2: .*got 'z' without z.xml"),
-        (["a 1", "b -1"], "line 1: expected a name a line, got 'a 1' .a file of one class"),
+        (["a 1", "b -1"], "line 1: expected one name per line, got 'a 1' .a file of one class"),
     ],
 )
 def test_rejected_splits(tmp_path, lines, message):
@@ -161,10 +161,10 @@ def test_rejected_annotations(tmp_path, body, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("<annotation>\n  <object></annotation>", "line 2, column 13: this is no XML: mismatched tag"),
-        ("", "line 1, column 1: this is no XML: no element found"),
+        ("<annotation>\n  <object></annotation>", "line 2, column 13: invalid XML: mismatched tag"),
+        ("", "line 1, column 1: invalid XML: no element found"),
         ("<detections/>", "expected the root element <annotation>, got <detections>"),
-        ('<?xml version="1.0" encoding="nonsense"?><annotation/>', "line 1, column .*this is no XML"),
+        ('<?xml version="1.0" encoding="nonsense"?><annotation/>', "line 1, column .*invalid XML"),
     ],
 )
 def test_unreadable_xml(tmp_path, text, message):

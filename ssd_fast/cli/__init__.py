@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ._output import warnings_in_one_line
 from .demo import demo
 from .detect import detect
 from .doctor import doctor
@@ -33,11 +34,13 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """SSD object detection with hand-written kernels."""
+    context.with_resource(warnings_in_one_line())
 
 
 for command in (detect, demo, doctor, eval, train):

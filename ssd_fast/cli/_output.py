@@ -1,21 +1,51 @@
-"""What the commands share: where results, progress and errors go."""
+"""What the commands share: where results, progress and errors go, and what reaches a terminal."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import Any, NoReturn
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import torch
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
-out = Console()
-err = Console(stderr=True)
+from .._text import message_line, printable
+
+if TYPE_CHECKING:
+    from ..datasets import DetectionDataset
+
+_PROBLEMS_SHOWN = 5
+
+
+class PrintableConsole(Console):
+    """Escapes control characters, which files and their names may contain, and what its encoding lacks.
+
+    Rich's own control codes are not text, and pass. So do line breaks, because Rich lays out whole texts: call
+    `printable` where a line break in a name would mislead.
+    """
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """The segments of a renderable, from which all output is made."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=self._escaped(segment.text))
+
+    def _escaped(self, text: str) -> str:
+        lines = "\n".join(map(printable, text.split("\n")))
+        return lines.encode(self.encoding, "backslashreplace").decode(self.encoding)
+
+
+out = PrintableConsole()
+err = PrintableConsole(stderr=True)
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on stdout: of an array one element a line."""
+    """One JSON value on stdout: of an array one element per line. All but printable ASCII is escaped."""
     if isinstance(value, list) and value:
         text = "[\n" + ",\n".join(json.dumps(item, allow_nan=False) for item in value) + "\n]"
     else:
@@ -25,14 +55,57 @@ def print_json(value: Any) -> None:
 
 def print_error(message: object) -> None:
     """One line on stderr."""
-    line = " ".join(str(message).split())
-    err.print(Text.assemble(("error: ", "bold red"), line), soft_wrap=True)
+    _print_line("error: ", "bold red", message)
+
+
+def print_warning(message: object) -> None:
+    """One line on stderr."""
+    _print_line("warning: ", "yellow", message)
+
+
+def _print_line(kind: str, style: str, message: object) -> None:
+    line = message_line(" ".join(str(message).split()))
+    err.print(Text.assemble((kind, style), line), soft_wrap=True)
 
 
 def fail(message: object) -> NoReturn:
     """One line on stderr, and exit status 1."""
     print_error(message)
     raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def warnings_in_one_line() -> Iterator[None]:
+    """Shows Python's warnings as the commands' own, without the line of code that they arose in."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        print_warning(message)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def open_data(path: Path, split: str | None, *, quiet: bool = False, **options: Any) -> DetectionDataset:
+    """open_dataset; what is wrong in the dataset goes to stderr, the first problems one per line."""
+    from ..datasets import open_dataset
+    from ..ground_truth import GroundTruthWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GroundTruthWarning)  # whose message is for programmers; the same follows
+        data = open_dataset(path, split, **options)
+    for problem in () if quiet else data.problems[:_PROBLEMS_SHOWN]:
+        print_warning(problem)
+    if (more := len(data.problems) - _PROBLEMS_SHOWN) > 0 and not quiet:
+        print_warning(f"and {more} more; --json lists all")
+    return data
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -46,9 +119,9 @@ def choose_device(name: str | None) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise typer.BadParameter(f"{name!r} is no device; try cpu, cuda or cuda:1", param_hint="--device") from error
+        raise typer.BadParameter(f"unknown device {name!r}; try cpu, cuda or cuda:1", param_hint="--device") from error
     if device.type not in ("cpu", "cuda"):
-        raise typer.BadParameter(f"expected cpu or cuda, got {name}", param_hint="--device")
+        raise typer.BadParameter(f"expected cpu or cuda, got {name!r}", param_hint="--device")
     if device.type == "cuda" and not usable:
         why = "torch finds no CUDA device" if status.startswith("available") else f"CUDA is {status}"
         fail(f"--device {name}: {why}")

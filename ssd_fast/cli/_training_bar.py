@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class TrainingBar:
-    """The steps of a training on stderr: loss, images a second, time left."""
+    """The steps of a training on stderr: loss, images per second, time left."""
 
     def __init__(self, visible: bool) -> None:
         columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -13,6 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from .._paths import require_output_file
 from ._output import choose_device, err, fail, out, print_json
 
 if TYPE_CHECKING:
@@ -67,12 +68,13 @@ def _pictures(
     detector: Detector, photos: list[Path], folder: Path, announce: Callable[[str], None]
 ) -> list[dict[str, Any]]:
     """Writes the PNGs; of each its path and what it shows."""
-    from ..drawing import draw_detections
+    from ..drawing import as_pil, draw_detections
     from ..showcase.stages import default_boxes_picture, stages, stages_picture
 
     written = []
 
     def write(picture: PIL.Image.Image, name: str, shows: str) -> None:
+        require_output_file(folder / name)
         picture.save(folder / name)
         written.append({"path": str(folder / name), "shows": shows})
 
@@ -83,7 +85,7 @@ def _pictures(
         write(draw_detections(photo, found, detector.classes), f"{photo.stem}.png", shows)
 
     announce("drawing the stages")
-    coffee, astronaut, _ = (PIL.Image.open(photo).convert("RGB") for photo in photos)
+    coffee, astronaut, _ = map(as_pil, photos)
     spec = detector.preset.default_boxes
     shows = f"the default boxes of one cell on each of {len(spec.feature_maps)} feature maps, {spec.num_boxes:,} in all"
     write(default_boxes_picture(astronaut, spec, at=(0.44, 0.4)), "default_boxes.png", shows)

@@ -12,12 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from .._paths import require_output_file
+from .._text import display_name, printable
+from ..images import IMAGE_SUFFIXES
 from ._output import choose_device, err, fail, out, print_error, print_json
 
 if TYPE_CHECKING:
     from ..detector import Detector
-
-_SUFFIXES = {".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 def detect(
@@ -40,16 +41,18 @@ def detect(
     paths, failures = _find(images)
     names = _Names(paths)
     results = []
-    for path in _progress(paths) if any(path.is_dir() for path in images) else paths:
+    for path in _progress(paths) if any(map(os.path.isdir, images)) else paths:
         try:
             result, picture = _detect_one(detector, path, score, draw=pictures is not None)
             if picture is not None and pictures is not None:
                 pictures.mkdir(parents=True, exist_ok=True)
-                picture.save(names.unused(pictures, path))
+                target = names.unused(pictures, path)
+                require_output_file(target)
+                picture.save(target)
         except (OSError, ValueError, RuntimeError) as error:
             failures += 1
-            reason = str(error)
-            print_error(reason if str(path) in reason else f"{path}: {reason}")
+            named = printable(str(path)) in str(error)
+            print_error(error if named else f"{path}: {error}")
             continue
         results.append(result)
     if as_json:
@@ -81,11 +84,11 @@ def _find(images: Iterable[Path]) -> tuple[list[Path], int]:
     """The image files, those of folders in the order of their names, and how many arguments led nowhere."""
     paths, failures = [], 0
     for path in images:
-        if not path.is_dir():
+        if not os.path.isdir(path):
             paths.append(path)
             continue
         try:
-            found = sorted(file for file in path.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
         except OSError as error:
             print_error(f"{path}: {error.strerror}")
             failures += 1
@@ -102,12 +105,7 @@ def _detect_one(detector: Detector, path: Path, score: float, draw: bool) -> tup
     from ..drawing import draw_detections
     from ..images import as_image_tensor
 
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        image = as_image_tensor(path)
-    except Exception as error:  # a damaged file may raise anything
-        raise ValueError(str(error)) from error
+    image = as_image_tensor(path)
     (found,) = detector([image], score).to_list()
     detections = [
         {
@@ -128,16 +126,16 @@ def _show(result: dict[str, Any], detector: Detector) -> None:
     from ..colors import class_color
 
     if not result["detections"]:
-        out.print(Text.assemble((result["image"], "bold"), ": nothing found"), soft_wrap=True)
+        out.print(Text.assemble((printable(result["image"]), "bold"), ": nothing found"), soft_wrap=True)
         return
-    table = Table(title=Text(result["image"], style="bold"), title_justify="left")
+    table = Table(title=Text(printable(result["image"]), style="bold"), title_justify="left")
     table.add_column("label")
     table.add_column("score", justify="right")
     for corner in ("x1", "y1", "x2", "y2"):
         table.add_column(corner, justify="right")
     for found in result["detections"]:
         red, green, blue = class_color(found["label_id"])
-        label = Text.assemble(("■ ", f"rgb({red},{green},{blue})"), found["label"])
+        label = Text.assemble(("■ ", f"rgb({red},{green},{blue})"), display_name(found["label"]))
         table.add_row(label, f"{found['score']:.1%}", *(f"{corner:.1f}" for corner in found["box"]))
     out.print(table)
 
@@ -153,13 +151,13 @@ class _Names:
     """Where pictures go: never the same place twice, and never over an image."""
 
     def __init__(self, images: Iterable[Path]) -> None:
-        self._used = {path.resolve() for path in images}
+        self._used = {os.path.realpath(path) for path in images}
 
     def unused(self, folder: Path, image: Path) -> Path:
         number = 1
         while True:
             path = folder / f"{image.stem}_detections{'' if number == 1 else f'_{number}'}.png"
-            if path.resolve() not in self._used:
-                self._used.add(path.resolve())
+            if os.path.realpath(path) not in self._used:
+                self._used.add(os.path.realpath(path))
                 return path
             number += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,14 +10,13 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from ._output import choose_device, err, fail, out, print_json
+from .._paths import require_output_file
+from ._output import choose_device, err, fail, open_data, out, print_json
 
 if TYPE_CHECKING:
     from ..datasets import DetectionDataset
     from ..detector import Detector
     from ..evaluation import Evaluation
-
-_PROBLEMS_SHOWN = 5
 
 
 def eval(
@@ -57,11 +55,12 @@ def eval(
 
     try:  # all that can be known to fail before the work
         _require(plot)
-        data = _open(dataset, split, layout, images)
+        data = open_data(dataset, split, format=layout, images=images)
         detector = load_detector(device=chosen) if weights is None else load_detector(weights, device=chosen)
         for path in (plot, detections):
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                require_output_file(path)
         evaluation, found = _evaluate(detector, data, batch_size, ignore_missing)
         if plot is not None:
             evaluation.plot(plot)
@@ -97,7 +96,7 @@ def _check_outputs(plot: Path | None, detections: Path | None) -> None:
     expected = {"--plot": (plot, SUFFIXES), "--detections": (detections, (".json",))}
     for option, (path, suffixes) in expected.items():
         if path is not None and path.suffix.lower() not in suffixes:
-            raise typer.BadParameter(f"expected a file {' or '.join(suffixes)}, got {path}", param_hint=option)
+            raise typer.BadParameter(f"expected a file {' or '.join(suffixes)}, got {str(path)!r}", param_hint=option)
 
 
 def _require(plot: Path | None) -> None:
@@ -108,21 +107,6 @@ def _require(plot: Path | None) -> None:
     require_pycocotools()
     if plot is not None:
         require_matplotlib()
-
-
-def _open(path: Path, split: str | None, layout: Any, images: Path | None) -> DetectionDataset:
-    """The dataset; what is wrong in it goes to stderr."""
-    from ..datasets import open_dataset
-    from ..ground_truth import GroundTruthWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", GroundTruthWarning)  # whose message is for programmers; the same follows
-        data = open_dataset(path, split, format=layout, images=images)
-    for problem in data.problems[:_PROBLEMS_SHOWN]:
-        err.print(Text.assemble(("warning: ", "yellow"), str(problem)), soft_wrap=True)
-    if (more := len(data.problems) - _PROBLEMS_SHOWN) > 0:
-        err.print(Text.assemble(("warning: ", "yellow"), f"and {more} more; --json lists all"), soft_wrap=True)
-    return data
 
 
 def _evaluate(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import shlex
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from ._output import choose_device, err, fail, out, print_json
+from ._output import choose_device, err, fail, open_data, out, print_json
 from ._training_bar import TrainingBar
 
 if TYPE_CHECKING:
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
     from ..datasets import DetectionDataset
     from ..evaluation import Evaluation
-
-_PROBLEMS_SHOWN = 5
 
 
 def train(
@@ -41,7 +38,7 @@ def train(
         str | None, typer.Option(metavar="FILE|coco", help="Weights to start from, all but the class heads.")
     ] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 45,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images an iteration, over all processes.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per iteration, over all processes.")] = 8,
     lr: Annotated[float, typer.Option(help="The highest learning rate.")] = 1.5e-3,
     optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
     loss: Annotated[str, typer.Option(help="Of the classes: softmax or focal.")] = "softmax",
@@ -54,9 +51,9 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Processes that augment images; 0: none but this.")] = 0,
     cache: Annotated[bool, typer.Option(help="Keep the shrunk photos in memory.")] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Continue RUN; the other options must be the same.")] = False,
-    log_every: Annotated[int, typer.Option(min=1, help="Iterations a line of log.jsonl.")] = 1,
+    log_every: Annotated[int, typer.Option(min=1, help="Iterations per line of log.jsonl.")] = 1,
     checkpoint_every: Annotated[
-        int | None, typer.Option(min=1, help="Iterations a checkpoint.", show_default="an epoch's")
+        int | None, typer.Option(min=1, help="Iterations per checkpoint.", show_default="one epoch's")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
@@ -75,11 +72,12 @@ def train(
     evaluation = None
     try:
         with training.joined_processes(chosen) as (processes, own):
-            data = _open(dataset, split, layout, policy, quiet=not processes.is_main)
+            opening: dict[str, Any] = {"format": layout, "policy": policy, "quiet": not processes.is_main}
+            data = open_data(dataset, split, **opening)
             test = None
             if eval_split is not None:
                 _require_evaluation()
-                test = _open(dataset, eval_split, layout, policy, quiet=not processes.is_main, classes=data.classes)
+                test = open_data(dataset, eval_split, classes=data.classes, **opening)
             network = training.start_network(data, name=model, size=input_size, weights=_file(weights), seed=seed)
             begin = time.perf_counter()
             with TrainingBar(processes.is_main) as bar:
@@ -151,23 +149,6 @@ def _file(weights: str | None) -> Path | None:
     from ..assets import asset_path
 
     return asset_path("ssdlite300_mobilenet_v2_coco.safetensors")
-
-
-def _open(
-    path: Path, split: str | None, layout: Any, policy: Any, *, quiet: bool, classes: tuple[str, ...] | None = None
-) -> DetectionDataset:
-    """The data set; what is wrong in it goes to stderr."""
-    from ..datasets import open_dataset
-    from ..ground_truth import GroundTruthWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", GroundTruthWarning)  # whose message is for programmers; the same follows
-        data = open_dataset(path, split, format=layout, policy=policy, classes=classes)
-    for problem in () if quiet else data.problems[:_PROBLEMS_SHOWN]:
-        err.print(Text.assemble(("warning: ", "yellow"), str(problem)), soft_wrap=True)
-    if (more := len(data.problems) - _PROBLEMS_SHOWN) > 0 and not quiet:
-        err.print(Text.assemble(("warning: ", "yellow"), f"and {more} more; --json lists all"), soft_wrap=True)
-    return data
 
 
 def _require_evaluation() -> None:

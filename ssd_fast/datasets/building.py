@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from .._text import listing
 from ..ground_truth import GroundTruthError, GroundTruthWarning, Policy, clip_boxes, fault_mask, find_faults
-from .dataset import Action, DetectionDataset, Problem, Sample
+from .dataset import Action, DetectionDataset, Problem, Sample, check_classes
 from .files import image_size
 
 _SHOWN = 5  # problems that a message lists
@@ -55,14 +56,15 @@ def build(origin: Path, raws: Sequence[RawImage], classes: tuple[str, ...], poli
     _check_paths(raws)
     if not classes:
         raise GroundTruthError(f"{origin}: no object, and so no class, in any file: name them by classes=")
+    check_classes(classes, f"{origin}: classes")
     labels = {name: 1 + index for index, name in enumerate(classes)}
     samples: list[Sample] = []
     problems: list[Problem] = []
     for raw in raws:
         for item in raw.items:
             if item.label not in labels:
-                known = ", ".join(classes)
-                raise GroundTruthError(f"{raw.file}: {item.where}: expected one of {known}, got {item.label!r}")
+                expected = f"one of {listing(classes)}"
+                raise GroundTruthError(f"{raw.file}: {item.where}: expected {expected}, got {item.label!r}")
         size = _size(raw)
         problem = _size_problem(raw, size, policy)
         if problem is not None:
@@ -94,7 +96,7 @@ def _size(raw: RawImage) -> tuple[int, int]:
 
 
 def _size_problem(raw: RawImage, size: tuple[int, int], policy: Policy) -> Problem | None:
-    """What is wrong with the size that the file gives; 0 x 0, as some tools write, is none given."""
+    """What is wrong with the size that the file gives; 0 x 0, as some tools write, stands for none."""
     if raw.size is None or raw.size == (0, 0) or raw.size == size:
         return None
     height, width = size

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
+from .._text import brief
 from ..ground_truth import GroundTruthError
 from .building import RawImage, RawItem
 from .dataset import DetectionDataset
-from .files import number, read_box
+from .files import image_path, number, read_box
 
 __all__ = ["read_coco", "to_coco"]
+
+_IDS = 2**63  # larger integers could all have the same hash, and so make every look-up slow
 
 
 def read_coco(path: Path, data: Any, split: str, images: Path | None) -> tuple[list[RawImage], tuple[str, ...]]:
@@ -26,21 +30,18 @@ def read_coco(path: Path, data: Any, split: str, images: Path | None) -> tuple[l
         raise GroundTruthError(f"{path}: COCO: expected an object, got {type(data).__name__}")
     names = _categories(path, data)
     entries = _by_id(path, data, "images")
-    for where, entry in entries.values():
-        if not isinstance(entry.get("file_name"), str) or not entry["file_name"]:
-            raise GroundTruthError(f"{path}: {where}: file_name: expected a name, got {entry.get('file_name')!r}")
     if not entries:
         raise GroundTruthError(f"{path}: images: expected at least 1 image, got 0")
-    folder = images or _find_folder(path, split, [entry["file_name"] for _, entry in entries.values()])
+    files = {key: _file(path, where, entry) for key, (where, entry) in entries.items()}
+    folder = images or _find_folder(path, split, list(files.values()))
     raws = {}
     for key, (where, entry) in entries.items():
-        name = entry["file_name"]
-        raws[key] = RawImage(path, where, folder / name, name, _size(path, where, entry))
+        raws[key] = RawImage(path, where, folder / files[key], entry["file_name"], _size(path, where, entry))
     seen: dict[Any, str] = {}
     for index, annotation in enumerate(_list(path, data, "annotations")):
         where = f"annotations[{index}]"
         if not isinstance(annotation, dict):
-            raise GroundTruthError(f"{path}: {where}: expected an object, got {annotation!r}")
+            raise GroundTruthError(f"{path}: {where}: expected an object, got {brief(annotation)}")
         if "id" in annotation:
             where = _identify(path, where, annotation, seen)
         image = _known(path, where, annotation, "image_id", raws)
@@ -93,7 +94,7 @@ def _by_id(path: Path, data: dict[str, Any], key: str) -> dict[Any, tuple[str, d
     for index, entry in enumerate(_list(path, data, key)):
         where = f"{key}[{index}]"
         if not isinstance(entry, dict):
-            raise GroundTruthError(f"{path}: {where}: expected an object, got {entry!r}")
+            raise GroundTruthError(f"{path}: {where}: expected an object, got {brief(entry)}")
         where = _identify(path, where, entry, seen)
         found[entry["id"]] = where, entry
     return found
@@ -102,35 +103,45 @@ def _by_id(path: Path, data: dict[str, Any], key: str) -> dict[Any, tuple[str, d
 def _identify(path: Path, where: str, entry: dict[str, Any], seen: dict[Any, str]) -> str:
     """where, with the id; which no entry seen before has."""
     key = entry.get("id")
-    if isinstance(key, bool) or not isinstance(key, (int, str)):
-        raise GroundTruthError(f"{path}: {where}: id: expected an integer or a string, got {key!r}")
+    if isinstance(key, bool) or not isinstance(key, (int, str)) or (isinstance(key, int) and abs(key) >= _IDS):
+        raise GroundTruthError(f"{path}: {where}: id: expected an integer of 64 bits or a string, got {brief(key)}")
     if key in seen:
         raise GroundTruthError(f"{path}: {where}: id: expected each id once, got {key!r}, as {seen[key]} has")
     seen[key] = where
     return f"{where} (id {key})"
 
 
-def _known(path: Path, where: str, entry: dict[str, Any], key: str, known: Iterable[Any]) -> Any:
+def _known(path: Path, where: str, entry: dict[str, Any], key: str, known: Container[Any]) -> Any:
     value = entry.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, str)) or value not in known:
         list_name = {"image_id": "images", "category_id": "categories"}[key]
-        raise GroundTruthError(f"{path}: {where}: {key}: expected the id of one of the {list_name}, got {value!r}")
+        raise GroundTruthError(f"{path}: {where}: {key}: expected the id of one of the {list_name}, got {brief(value)}")
     return value
 
 
 def _categories(path: Path, data: dict[str, Any]) -> dict[Any, str]:
     """Names by id, in the order of the ids, which may have gaps."""
     found: dict[Any, str] = {}
+    taken: set[str] = set()
     for key, (where, entry) in _by_id(path, data, "categories").items():
         name = entry.get("name")
         if not isinstance(key, int):
             raise GroundTruthError(f"{path}: {where}: id: expected an integer, got {key!r}")
-        if not isinstance(name, str) or not name or name in found.values():
-            raise GroundTruthError(f"{path}: {where}: name: expected one that no other has, got {name!r}")
+        if not isinstance(name, str) or not name.strip() or name in taken:
+            raise GroundTruthError(f"{path}: {where}: name: expected one that no other has, got {brief(name)}")
+        taken.add(name)
         found[key] = name
     if not found:
         raise GroundTruthError(f"{path}: categories: expected at least 1, got 0")
     return dict(sorted(found.items()))
+
+
+def _file(path: Path, where: str, entry: dict[str, Any]) -> Path:
+    """The image's place within the folder of the images."""
+    name, where = entry.get("file_name"), f"{path}: {where}: file_name"
+    if not isinstance(name, str):
+        raise GroundTruthError(f"{where}: expected a name, got {brief(name)}")
+    return image_path(Path(), name, where)
 
 
 def _size(path: Path, where: str, entry: dict[str, Any]) -> tuple[float, float] | None:
@@ -138,7 +149,7 @@ def _size(path: Path, where: str, entry: dict[str, Any]) -> tuple[float, float] 
         return None
     width, height = number(entry.get("width")), number(entry.get("height"))
     if width is None or height is None:
-        given = f"{entry.get('width')!r}, {entry.get('height')!r}"
+        given = f"{brief(entry.get('width'))}, {brief(entry.get('height'))}"
         raise GroundTruthError(f"{path}: {where}: width, height: expected numbers, got {given}")
     return height, width
 
@@ -148,20 +159,20 @@ def _item(path: Path, index: int, where: str, annotation: dict[str, Any], names:
     values = read_box(annotation.get("bbox"), f"{path}: {where} {label!r}: bbox", "x, y, width, height")
     crowd = annotation.get("iscrowd", 0)
     if not isinstance(crowd, int) or crowd not in (0, 1):
-        raise GroundTruthError(f"{path}: {where} {label!r}: iscrowd: expected 0 or 1, got {crowd!r}")
+        raise GroundTruthError(f"{path}: {where} {label!r}: iscrowd: expected 0 or 1, got {brief(crowd)}")
     x, y, width, height = values
     return RawItem(index, where, label, (x, y, x + width, y + height), values, bool(crowd))
 
 
-def _find_folder(path: Path, split: str, names: list[str]) -> Path:
+def _find_folder(path: Path, split: str, names: list[Path]) -> Path:
     """The first folder that holds any of the images; without one, the error says where they were looked for."""
     places = [place for base in (path.parent, path.parent.parent) for place in _places(base, split)]
     for some in (names[:1], names):  # the first image mostly tells
         for place in places:
-            if any((place / name).is_file() for name in some):
+            if any(os.path.isfile(place / name) for name in some):  # False too where the system refuses a name
                 return place
     looked = ", ".join(str(place) for place in places)
-    raise GroundTruthError(f"{path}: images: expected {names[0]!r} in one of {looked}; name the folder by images=")
+    raise GroundTruthError(f"{path}: images: expected {str(names[0])!r} in one of {looked}; name the folder by images=")
 
 
 def _places(base: Path, split: str) -> list[Path]:

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .._text import brief, printable
 from ..ground_truth import GroundTruthError
 from ..images import as_image_tensor
+from .files import twice
 
 __all__ = ["DetectionDataset", "Problem", "Sample"]
 
@@ -47,7 +49,7 @@ class Problem:
         """File, item, class, values and reason, in one line."""
         label = "" if self.label is None else f" {self.label!r}"
         values = ", ".join(f"{value:.7g}" for value in self.values)
-        return f"{self.file}: {self.where}{label} ({values}): {self.reason}"
+        return printable(f"{self.file}: {self.where}{label} ({values}): {self.reason}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,7 @@ class Sample:
 class DetectionDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
     """Images with boxes: `dataset[i] -> (image, target)`. Made by open_dataset, or from samples of your own.
 
-    Args:    samples: one Sample an image.
+    Args:    samples: one Sample per image.
              classes: the names, without the background: label 1 is classes[0], and 0 is the background's column.
              problems: what is not in the samples as its file has it, and why.
     Returns: dataset[i]: the image, uint8 [3, H, W], RGB, upright by its EXIF orientation; and a dict of new tensors:
@@ -115,7 +117,7 @@ class DetectionDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
         image = as_image_tensor(sample.path)
         if tuple(image.shape[1:]) != sample.size:
             expected = f"height x width {sample.size[0]} x {sample.size[1]}, as when the dataset was opened"
-            raise ValueError(f"{sample.path}: expected {expected}, got {image.shape[1]} x {image.shape[2]}")
+            raise ValueError(f"{printable(sample.path)}: expected {expected}, got {image.shape[1]} x {image.shape[2]}")
         # Copies: what augmentation does to a target in place must not reach the dataset.
         target = {
             "boxes": torch.from_numpy(sample.boxes.copy()),
@@ -137,15 +139,15 @@ class DetectionDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
 
 def check_classes(classes: object, origin: str) -> tuple[str, ...]:
     """The class names as a tuple. Raises: GroundTruthError, beginning with the origin, unless they are distinct
-    non-empty strings that do not begin with the background."""
+    non-blank strings that do not begin with the background."""
     if not isinstance(classes, (list, tuple)) or not classes:
-        raise GroundTruthError(f"{origin}: expected a list of at least 1 class name, got {classes!r}")
+        raise GroundTruthError(f"{origin}: expected a list of at least 1 class name, got {brief(classes)}")
     for name in classes:
-        if not isinstance(name, str) or not name:
-            raise GroundTruthError(f"{origin}: expected names, non-empty strings, got {name!r}")
-    twice = {name for name in classes if classes.count(name) > 1}
-    if twice:
-        raise GroundTruthError(f"{origin}: expected each name once, got {', '.join(map(repr, sorted(twice)))} twice")
+        if not isinstance(name, str) or not name.strip():
+            raise GroundTruthError(f"{origin}: expected names, non-blank strings, got {brief(name)}")
+    repeated = twice(classes)
+    if repeated is not None:
+        raise GroundTruthError(f"{origin}: expected each name once, got {repeated!r} twice")
     if classes[0].lower().strip("_") == "background":
         raise GroundTruthError(f"{origin}: expected names without the background, got {classes[0]!r} as the first")
     return tuple(classes)

@@ -1,4 +1,7 @@
-"""Reading what datasets are made of: JSON without silent duplicates, XML without entities, headers of images."""
+"""Reading what datasets are made of: JSON without silent duplicates, XML without entities, headers of images.
+
+Any of it may come from a stranger. Errors name the file; names of images stay within their folder.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,34 @@ import json
 import math
 import os
 import xml.etree.ElementTree as ET
+from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from xml.parsers import expat
 
 import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
 
+from .._paths import failure_reason, require_input_file
+from .._text import brief, listing
 from ..ground_truth import GroundTruthError
+from ..images import open_image
+
+_T = TypeVar("_T", bound=Hashable)
 
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file. Raises: GroundTruthError naming it: it cannot be read, or is not a regular file."""
+    try:
+        require_input_file(path)
+        return path.read_bytes()
+    except ValueError as error:
+        raise GroundTruthError(error) from error
+    except OSError as error:
+        raise GroundTruthError(f"{path}: cannot be read: {failure_reason(error)}") from error
 
 
 def read_json(path: Path) -> Any:
@@ -26,30 +46,30 @@ def read_json(path: Path) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise GroundTruthError(f"{path}: expected each key of an object once, got {twice!r} twice")
+            raise GroundTruthError(
+                f"{path}: expected each key of an object once, got {twice(key for key, _ in pairs)!r} twice"
+            )
         return value
 
     try:
-        return json.loads(path.read_bytes(), object_pairs_hook=unique)
+        return json.loads(read_bytes(path), object_pairs_hook=unique)
     except GroundTruthError:
         raise
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
-        raise GroundTruthError(f"{path}: {place}: this is no JSON: {error.msg}") from error
+        raise GroundTruthError(f"{path}: {place}: invalid JSON: {error.msg}") from error
     except UnicodeDecodeError as error:
         raise GroundTruthError(f"{path}: byte {error.start}: expected JSON in UTF-8, got other bytes") from error
     except RecursionError as error:
-        raise GroundTruthError(f"{path}: this is no JSON of a dataset: nested too deep") from error
+        raise GroundTruthError(f"{path}: not the JSON of a dataset: nested too deep") from error
     except ValueError as error:  # an integer of thousands of digits
-        raise GroundTruthError(f"{path}: this is no JSON of a dataset: {error}") from error
+        raise GroundTruthError(f"{path}: not the JSON of a dataset: {error}") from error
 
 
 def read_xml(path: Path) -> ET.Element:
     """The root element of a file.
 
-    Raises: GroundTruthError naming file, line and column: no XML; or a document type (<!DOCTYPE ...>), which no
+    Raises: GroundTruthError naming file, line and column: invalid XML; or a document type (<!DOCTYPE ...>), which no
     annotation needs and whose entities can grow without bound or read other files.
     """
     builder = ET.TreeBuilder()
@@ -65,37 +85,62 @@ def read_xml(path: Path) -> ET.Element:
 
     parser.StartDoctypeDeclHandler = refuse
     try:
-        parser.Parse(path.read_bytes(), True)
+        parser.Parse(read_bytes(path), True)
     except GroundTruthError:
         raise
     except (expat.ExpatError, LookupError, ValueError) as error:
         place = f"line {getattr(error, 'lineno', 1)}, column {getattr(error, 'offset', 0) + 1}"
-        raise GroundTruthError(f"{path}: {place}: this is no XML: {error}") from error
+        raise GroundTruthError(f"{path}: {place}: invalid XML: {error}") from error
     return builder.close()
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(height, width) of the upright image, from the file's header.
-
-    Raises: FileNotFoundError; ValueError: no image, or one so large that Pillow refuses it.
-    """
-    try:
-        with PIL.Image.open(path) as image:
-            if image.format == "TIFF":  # whether the size of an undecoded one is upright depends on Pillow's version
-                width, height = PIL.ImageOps.exif_transpose(image).size
-            else:
-                # The method of the base class, because PNG's decodes the image to look for EXIF behind the pixels.
-                orientation = PIL.Image.Image.getexif(image).get(PIL.ExifTags.Base.Orientation)
-                width, height = image.size[::-1] if orientation in _TURNED else image.size
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # Pillow's readers let many kinds through for a broken file
-        raise ValueError(f"{os.fspath(path)} is no image that Pillow can read: {error}") from error
+    """(height, width) of the upright image, from the file's header. Raises: as open_image."""
+    with open_image(path) as image:
+        if image.format == "TIFF":  # whether the size of an undecoded one is upright depends on Pillow's version
+            width, height = PIL.ImageOps.exif_transpose(image).size
+        else:
+            # The method of the base class, because PNG's decodes the image to look for EXIF behind the pixels.
+            orientation = PIL.Image.Image.getexif(image).get(PIL.ExifTags.Base.Orientation)
+            width, height = image.size[::-1] if orientation in _TURNED else image.size
     return height, width
 
 
+def image_path(folder: Path, name: str, where: str) -> Path:
+    """The path of an image that an annotation file names. Only the name is judged: links may lead anywhere.
+
+    Raises: GroundTruthError, beginning with `where`: the name leads out of the folder, on this system or another, or
+            cannot be the name of a file.
+    """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        fault = "which cannot be the name of a file"
+    else:
+        parts = name.split("/")
+        if "\\" in name:
+            fault = "which contains a backslash (folders are separated by /)"
+        elif name.startswith("/") or ".." in parts:
+            fault = "which leads out of the folder"
+        elif "\0" in name or not set(parts) - {"", "."}:
+            fault = "which cannot be the name of a file"
+        else:
+            return folder / name
+    raise GroundTruthError(f"{where}: expected the name of a file in the folder of the images, got {name!r}, {fault}")
+
+
+def twice(values: Iterable[_T]) -> _T | None:
+    """The first value that repeats an earlier one; None if there is no such value."""
+    seen = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None
+
+
 def number(value: Any) -> float | None:
-    """A number of a JSON file as a float, which may be NaN or infinite; None: it is no number."""
+    """A number of a JSON file as a float, which may be NaN or infinite; None: it is not a number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
@@ -107,11 +152,11 @@ def number(value: Any) -> float | None:
 def read_box(value: Any, where: str, form: str) -> tuple[float, float, float, float]:
     """The four numbers of a box in a JSON file, of a form such as "x1, y1, x2, y2"."""
     if not isinstance(value, list) or len(value) != 4:
-        raise GroundTruthError(f"{where}: expected 4 numbers [{form}], got {value!r:.60}")
+        raise GroundTruthError(f"{where}: expected 4 numbers [{form}], got {brief(value)}")
     numbers = [number(item) for item in value]
     a, b, c, d = numbers
     if a is None or b is None or c is None or d is None:
-        raise GroundTruthError(f"{where}: expected 4 numbers [{form}], got {value!r:.60}")
+        raise GroundTruthError(f"{where}: expected 4 numbers [{form}], got {brief(value)}")
     return a, b, c, d
 
 
@@ -123,5 +168,5 @@ def find_splits(folder: Path, prefix: str, suffix: str) -> list[str]:
 
 def unknown_split(path: Path, split: str, known: list[str]) -> GroundTruthError:
     """The error that lists the splits there are."""
-    there_are = ", ".join(known) if known else "none"
+    there_are = listing(known) or "none"
     return GroundTruthError(f"{path}: there is no split {split!r}; the splits are: {there_are}")

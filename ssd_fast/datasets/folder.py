@@ -10,8 +10,9 @@
       "splits": {"train": ["a.jpg"], "test": ["b.jpg"]}
     }
 
-The file is `annotations.json`, beside the images, whose names may contain folders. A box is x1, y1, x2, y2 in pixels of
-the upright image, from its upper left corner. "classes", "splits" and "ignored" may be left out.
+The file is `annotations.json`, beside the images, whose names may contain folders, as in "a/b.jpg", but no "..". A box
+is x1, y1, x2, y2 in pixels of the upright image, from its upper left corner. "classes", "splits" and "ignored" may be
+left out.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .._text import brief, listing
 from ..ground_truth import GroundTruthError
 from .building import RawImage, RawItem
 from .dataset import check_classes
-from .files import read_box, unknown_split
+from .files import image_path, read_box, unknown_split
 
 __all__ = ["read_folder"]
 
@@ -39,7 +41,7 @@ def read_folder(
     entries = data["images"]
     if not isinstance(entries, dict) or not entries:
         expected = "an object, the file name of an image to the list of its boxes"
-        raise GroundTruthError(f"{path}: images: expected {expected}, got {entries!r:.60}")
+        raise GroundTruthError(f"{path}: images: expected {expected}, got {brief(entries)}")
     names = list(entries) if split is None else _names(path, data.get("splits", {}), split, entries)
     folder = path.parent if images is None else images
     raws = {name: _image(path, folder, name, items) for name, items in entries.items()}
@@ -52,17 +54,17 @@ def read_folder(
 
 def _names(path: Path, splits: Any, split: str, entries: dict[str, Any]) -> list[str]:
     if not isinstance(splits, dict):
-        raise GroundTruthError(f"{path}: splits: expected an object, a split to its file names, got {splits!r:.60}")
+        raise GroundTruthError(f"{path}: splits: expected an object, a split to its file names, got {brief(splits)}")
     if split not in splits:
         raise unknown_split(path, split, sorted(splits))
     names = splits[split]
     where = f"splits[{split!r}]"
     if not isinstance(names, list) or not names:
-        raise GroundTruthError(f"{path}: {where}: expected a list of at least 1 file name, got {names!r:.60}")
+        raise GroundTruthError(f"{path}: {where}: expected a list of at least 1 file name, got {brief(names)}")
     seen: set[str] = set()
     for index, name in enumerate(names):
         if not isinstance(name, str) or name not in entries:
-            raise GroundTruthError(f"{path}: {where}[{index}]: expected a name that is in images, got {name!r}")
+            raise GroundTruthError(f"{path}: {where}[{index}]: expected a name that is in images, got {brief(name)}")
         if name in seen:
             raise GroundTruthError(f"{path}: {where}[{index}]: expected each name once, got {name!r} again")
         seen.add(name)
@@ -72,28 +74,28 @@ def _names(path: Path, splits: Any, split: str, entries: dict[str, Any]) -> list
 def _image(path: Path, folder: Path, name: str, items: Any) -> RawImage:
     where = f"images[{name!r}]"
     if not isinstance(items, list):
-        raise GroundTruthError(f"{path}: {where}: expected a list of boxes, which may be empty, got {items!r:.60}")
+        raise GroundTruthError(f"{path}: {where}: expected a list of boxes, which may be empty, got {brief(items)}")
     raws = [_item(path, index, f"{where}[{index}]", item) for index, item in enumerate(items)]
-    return RawImage(path, where, folder / name, name, None, raws)
+    return RawImage(path, where, image_path(folder, name, f"{path}: {where}"), name, None, raws)
 
 
 def _item(path: Path, index: int, where: str, item: Any) -> RawItem:
     _check_keys(path, where, item, required=("box", "label"), optional=("ignored",))
     label, ignored = item["label"], item.get("ignored", False)
-    if not isinstance(label, str) or not label:
-        raise GroundTruthError(f"{path}: {where}: label: expected the name of a class, got {label!r}")
+    if not isinstance(label, str) or not label.strip():
+        raise GroundTruthError(f"{path}: {where}: label: expected the name of a class, got {brief(label)}")
     values = read_box(item["box"], f"{path}: {where} {label!r}: box", "x1, y1, x2, y2")
     if not isinstance(ignored, bool):
-        raise GroundTruthError(f"{path}: {where} {label!r}: ignored: expected true or false, got {ignored!r}")
+        raise GroundTruthError(f"{path}: {where} {label!r}: ignored: expected true or false, got {brief(ignored)}")
     return RawItem(index, where, label, values, values, ignored)
 
 
 def _check_keys(path: Path, where: str, value: Any, required: tuple[str, ...], optional: tuple[str, ...]) -> None:
     if not isinstance(value, dict):
-        raise GroundTruthError(f"{path}: {where}: expected an object with {', '.join(required)}, got {value!r:.60}")
+        raise GroundTruthError(f"{path}: {where}: expected an object with {', '.join(required)}, got {brief(value)}")
     for key in required:
         if key not in value:
-            raise GroundTruthError(f"{path}: {where}: expected {key!r}, got only {', '.join(value) or 'nothing'}")
+            raise GroundTruthError(f"{path}: {where}: expected {key!r}, got only {listing(value) or 'nothing'}")
     unknown = [key for key in value if key not in required + optional]
     if unknown:  # a misspelt key must not go unnoticed
         known = ", ".join(required + optional)

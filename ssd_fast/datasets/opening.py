@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from .._text import listing, printable
 from ..ground_truth import GroundTruthError, Policy
 from ..ground_truth_policy import check_policy
 from .building import build
@@ -56,8 +57,8 @@ def open_dataset(
     Returns: the dataset. What "drop" and "clip" did is in its `problems`.
     Raises:  FileNotFoundError: path or images does not exist. ValueError: an unknown format or policy. GroundTruthError
              (a ValueError), naming file and item: an unknown split (those there are), no image, a missing or unreadable
-             file, ids, names or images that occur twice, unknown ids or classes, what is no number, and, with "raise",
-             the faults above.
+             file, names of images that lead out of their folder, ids, names or images that occur twice, unknown ids
+             or classes, what is not a number, and, with "raise", the faults above.
     Warns:   GroundTruthWarning, once, if there are problems.
     """
     check_policy(policy, "open_dataset")
@@ -65,18 +66,20 @@ def open_dataset(
         raise ValueError(f"open_dataset: format: expected one of {', '.join(_FORMATS)}, got {format!r}")
     order = None if classes is None else check_classes(classes, "open_dataset: classes")
     origin = Path(path)
-    if not origin.exists():
-        raise FileNotFoundError(f"open_dataset: path: expected a folder or a JSON file, {origin} does not exist")
+    if not os.path.exists(origin):
+        expected = f"a folder or a JSON file, {printable(str(origin))} does not exist"
+        raise FileNotFoundError(f"open_dataset: path: expected {expected}")
     folder = None if images is None else Path(images)
-    if folder is not None and not folder.is_dir():
-        raise FileNotFoundError(f"open_dataset: images: expected a folder, {folder} does not exist or is none")
+    if folder is not None and not os.path.isdir(folder):
+        expected = f"a folder, {printable(str(folder))} does not exist or is not one"
+        raise FileNotFoundError(f"open_dataset: images: expected {expected}")
     kind = _kind_of_folder(origin) if format == "auto" and origin.is_dir() else format
     if kind == "voc":
         if not origin.is_dir():
             raise GroundTruthError(f"{origin}: VOC: expected a folder, got a file")
         raws, listed = read_voc(origin, split, folder, order)
         return build(origin, raws, listed, policy)
-    file = origin if origin.is_file() else _annotations(origin, split, kind)
+    file = _annotations(origin, split, kind) if origin.is_dir() else origin
     data = read_json(file)
     if format == "auto":
         kind = _kind_of_json(file, data)
@@ -109,21 +112,21 @@ def _kind_of_json(file: Path, data: Any) -> str:
     if isinstance(images, dict):
         return "folder"
     looked = '"images" in it, a list for "coco", an object for "folder"'
-    given = f"an object with {', '.join(data) or 'nothing'}" if isinstance(data, dict) else type(data).__name__
+    given = f"an object with {listing(data) or 'nothing'}" if isinstance(data, dict) else type(data).__name__
     raise GroundTruthError(f"{file}: expected one of the formats, looked for {looked}, got {given:.60}")
 
 
 def _annotations(folder: Path, split: str | None, kind: str) -> Path:
     """The JSON file of a folder."""
     if kind == "folder":
-        if not (folder / "annotations.json").is_file():
+        if not (folder / "annotations.json").exists():
             raise GroundTruthError(f"{folder}: folder: expected the file annotations.json, which does not exist")
         return folder / "annotations.json"
     known = find_splits(folder / "annotations", _INSTANCES, ".json")
     if not known:
         raise GroundTruthError(f"{folder}: COCO: expected a file annotations/instances_<split>.json, found none")
     if split is None and len(known) > 1:
-        raise GroundTruthError(f"{folder}: COCO: expected split, one of {', '.join(known)}, got None")
+        raise GroundTruthError(f"{folder}: COCO: expected split, one of {listing(known)}, got None")
     if split is not None and split not in known:
         raise unknown_split(folder, split, known)
     return folder / "annotations" / f"{_INSTANCES}{split or known[0]}.json"

@@ -1,17 +1,19 @@
-"""Datasets in the layout of PASCAL VOC: one XML file an image, lists of names for the splits."""
+"""Datasets in the layout of PASCAL VOC: one XML file per image, lists of names for the splits."""
 
 from __future__ import annotations
 
+import os
 import xml.etree.ElementTree as ET
+from collections.abc import Container
 from pathlib import Path
 
 from ..ground_truth import GroundTruthError
+from ..images import IMAGE_SUFFIXES
 from .building import RawImage, RawItem
-from .files import find_splits, read_xml, unknown_split
+from .files import find_splits, image_path, read_bytes, read_xml, unknown_split
 
 __all__ = ["read_voc"]
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -35,7 +37,7 @@ def read_voc(
     names = list(known) if split is None else _names(root / "ImageSets" / "Main", split, known)
     files: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in _SUFFIXES:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
             files.setdefault(path.stem, []).append(path)
     raws = [_image(known[name], folder, files.get(name, [])) for name in names]
     if classes is None:
@@ -50,11 +52,10 @@ def _names(folder: Path, split: str, known: dict[str, Path]) -> list[str]:
     """The names that a split lists, each of which has an annotation."""
     path = folder / f"{split}.txt"
     if not path.is_file():
-        splits = find_splits(folder, "", ".txt")
-        # cat_train.txt says which images of train show a cat: no split of its own.
-        raise unknown_split(folder, split, [s for s in splits if not any(s.endswith(f"_{other}") for other in splits)])
+        splits = dict.fromkeys(find_splits(folder, "", ".txt"))
+        raise unknown_split(folder, split, [name for name in splits if not _is_of_one_class(name, splits)])
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_bytes(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise GroundTruthError(f"{path}: byte {error.start}: expected names in UTF-8, got other bytes") from error
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
@@ -65,7 +66,7 @@ def _names(folder: Path, split: str, known: dict[str, Path]) -> list[str]:
         if name not in known:
             columns = name.split()
             if len(columns) == 2 and columns[0] in known:
-                expected = f"a name a line, got {name!r} (a file of one class, as cat_train.txt, is no split)"
+                expected = f"one name per line, got {name!r} (a file of one class, as cat_train.txt, is not a split)"
             else:
                 expected = f"names with an annotation, got {name!r} without {name}.xml in Annotations"
             raise GroundTruthError(f"{path}: line {line}: expected {expected}")
@@ -77,20 +78,27 @@ def _names(folder: Path, split: str, known: dict[str, Path]) -> list[str]:
     return list(seen)
 
 
+def _is_of_one_class(name: str, splits: Container[str]) -> bool:
+    """cat_train.txt says which images of train show a cat: it is not a split of its own."""
+    parts = name.split("_")
+    return any("_".join(parts[first:]) in splits for first in range(1, len(parts)))
+
+
 def _image(path: Path, folder: Path, candidates: list[Path]) -> RawImage:
     root = read_xml(path)
     if root.tag != "annotation":
         raise GroundTruthError(f"{path}: expected the root element <annotation>, got <{root.tag}>")
     # The image bears the name of its annotation; <filename>, stale in many sets, decides where that is not enough.
     named = (root.findtext("filename") or "").strip()
-    if len(candidates) != 1 and named and (folder / named).is_file():
-        candidates = [folder / named]
+    if len(candidates) != 1 and named:
+        place = image_path(folder, named, f"{path}: filename")
+        candidates = [place] if os.path.isfile(place) else candidates
     if len(candidates) > 1:
         found = ", ".join(candidate.name for candidate in candidates)
         raise GroundTruthError(f"{path}: expected one image {path.stem} in {folder}, got {found}")
     if not candidates:
         also = f" or {named!r}" if named and Path(named).stem != path.stem else ""
-        expected = f"an image {path.stem}.jpg (or {', '.join(_SUFFIXES[1:])}){also} in {folder}"
+        expected = f"an image {path.stem}.jpg (or {', '.join(IMAGE_SUFFIXES[1:])}){also} in {folder}"
         raise GroundTruthError(f"{path}: expected {expected}, which does not exist")
     items = [_item(path, index, element) for index, element in enumerate(root.findall("object"))]
     return RawImage(path, "filename", candidates[0], candidates[0].name, _size(path, root), items)

@@ -1,4 +1,4 @@
-"""Detections and ground truths as the metrics read them: checked NumPy arrays, one entry an image."""
+"""Detections and ground truths as the metrics read them: checked NumPy arrays, one entry per image."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._text import brief, listing, printable
 from ..detections import Detections
 
 _FIELDS = ("boxes", "scores", "labels")
@@ -41,7 +42,7 @@ def read_ground_truths(dataset: Any, left_out: frozenset[int] = frozenset()) -> 
     images = []
     for sample in dataset.samples:
         labels = _numpy(sample.labels).astype(np.int64)
-        keep = ~np.isin(labels, sorted(left_out))
+        keep = ~_are_in(left_out, labels)
         boxes = _numpy(sample.boxes).astype(np.float64).reshape(-1, 4)
         images.append(ImageGroundTruths(boxes[keep], labels[keep], _numpy(sample.ignored).astype(bool)[keep]))
     ignored = sum(int(image.ignored.sum()) for image in images)
@@ -55,7 +56,7 @@ def read_ground_truths(dataset: Any, left_out: frozenset[int] = frozenset()) -> 
 
 
 def read_detections(detections: Any, dataset: Any) -> list[ImageDetections]:
-    """One entry an image of the dataset, whose classes the labels must name.
+    """One entry per image of the dataset, whose classes the labels must name.
 
     Raises: TypeError, ValueError naming the image, the detection, what was expected and what was given.
     """
@@ -63,7 +64,7 @@ def read_detections(detections: Any, dataset: Any) -> list[ImageDetections]:
         detections = detections.to_list()
     if not isinstance(detections, Sequence) or isinstance(detections, str):
         raise TypeError(
-            f"evaluate: detections: expected a list of dicts of boxes, scores and labels, one an image, "
+            f"evaluate: detections: expected a list of dicts of boxes, scores and labels, one per image, "
             f"got {type(detections).__name__}"
         )
     if len(detections) != len(dataset.samples):
@@ -71,21 +72,25 @@ def read_detections(detections: Any, dataset: Any) -> list[ImageDetections]:
             f"evaluate: detections: expected one dict for each of the {len(dataset.samples)} images, "
             f"got {len(detections)}"
         )
+    known = frozenset(range(1, len(dataset.classes) + 1))
     return [
-        _read_image(found, f"evaluate: detections of image {index} ({sample.name})", dataset.classes)
+        _read_image(found, f"evaluate: detections of image {index} ({printable(sample.name)})", known)
         for index, (found, sample) in enumerate(zip(detections, dataset.samples, strict=True))
     ]
 
 
 def labels_of(dataset: Any, names: Iterable[str]) -> frozenset[int]:
-    """Those of the named classes. Raises: ValueError: a name that is no class of the dataset."""
+    """Those of the named classes. Raises: ValueError: a name that is not of a class of the dataset."""
+    labels = {name: label for label, name in enumerate(dataset.classes, 1)}
     for name in names:
-        if name not in dataset.classes:
-            raise ValueError(f"evaluate: missing: expected classes of {', '.join(dataset.classes)}, got {name!r}")
-    return frozenset(dataset.classes.index(name) + 1 for name in names)
+        if name not in labels:
+            expected = f"classes of {listing(dataset.classes)}"
+            raise ValueError(f"evaluate: missing: expected {expected}, got {brief(name)}")
+    return frozenset(labels[name] for name in names)
 
 
-def _read_image(found: Any, where: str, classes: Sequence[str]) -> ImageDetections:
+def _read_image(found: Any, where: str, known: frozenset[int]) -> ImageDetections:
+    """known: the labels that there are."""
     if not isinstance(found, Mapping) or not set(_FIELDS) <= set(found):
         given = f"a dict of {', '.join(map(str, found))}" if isinstance(found, Mapping) else type(found).__name__
         raise TypeError(f"{where}: expected a dict of boxes, scores and labels, got {given}")
@@ -102,13 +107,18 @@ def _read_image(found: Any, where: str, classes: Sequence[str]) -> ImageDetectio
         (~np.isfinite(boxes).all(1), "a finite box", boxes),
         (((boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])), "a box x1 <= x2, y1 <= y2", boxes),
         (~np.isfinite(scores), "a finite score", scores),
-        (~np.isin(labels, np.arange(1, len(classes) + 1)), f"a label in 1..{len(classes)}", labels),
+        (~_are_in(known, labels), f"a label in 1..{len(known)}", labels),
     )
     for faulty, expected, values in faults:
         if faulty.any():
             index = int(faulty.argmax())
             raise ValueError(f"{where}: detection {index}: expected {expected}, got {values[index].tolist()}")
     return ImageDetections(boxes, scores, labels.astype(np.int64))
+
+
+def _are_in(wanted: frozenset[int], labels: np.ndarray) -> np.ndarray:
+    """bool [k]. Unlike np.isin's, its cost does not grow with the number of classes, which images would multiply."""
+    return np.array([label in wanted for label in labels.tolist()], bool)
 
 
 def _numpy(values: Any) -> np.ndarray:

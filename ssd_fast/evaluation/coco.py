@@ -57,7 +57,7 @@ def coco_results(detections: Any, dataset: Any) -> list[dict[str, Any]]:
     """Detections of a whole dataset in COCO's results format, ready for json.dump.
 
     Args:    detections: as for evaluate_detections. dataset: its images, whose COCO form is `to_coco(dataset)`.
-    Returns: a dict a detection: image_id (the image's index + 1, as in to_coco, whatever its number in a COCO file
+    Returns: one dict per detection: image_id (the image's index + 1, as in to_coco, whatever its number in a COCO file
              that the dataset was read from), category_id (the label, likewise), bbox (x, y, width, height), score, and
              file_name and category to tell by which image and class these are.
     Raises:  as evaluate_detections.
@@ -75,6 +75,8 @@ def coco_evaluate(ground_truth: dict[str, Any], detections: Sequence[ImageDetect
     Args: ground_truth: what `to_coco(dataset)` returns; pycocotools writes into it.
     """
     coco, cocoeval = require_pycocotools()
+    # Classes without a ground truth have no part in any figure, but pycocotools would visit every image for each.
+    present = {annotation["category_id"] for annotation in ground_truth["annotations"]}
     results = [
         {**result, "id": number, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
         for number, result in enumerate(_as_results(detections), 1)  # 0 would mean "not matched" to pycocotools
@@ -87,7 +89,7 @@ def coco_evaluate(ground_truth: dict[str, Any], detections: Sequence[ImageDetect
         truths.createIndex()
         found.createIndex()
         evaluation = cocoeval.COCOeval(truths, found, "bbox")
-        evaluation.params.catIds = labels
+        evaluation.params.catIds = sorted(present.intersection(labels))
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -98,7 +100,7 @@ def coco_evaluate(ground_truth: dict[str, Any], detections: Sequence[ImageDetect
         for k, label in enumerate(evaluation.params.catIds)
         if (precision[:, :, k] >= 0).all()
     }
-    return CocoResult(metrics, per_class, sum(_beyond_max(image, labels) for image in detections))
+    return CocoResult(metrics, per_class, _beyond_max(detections, labels))
 
 
 def _as_results(detections: Sequence[ImageDetections]) -> list[dict[str, Any]]:
@@ -116,6 +118,11 @@ def _as_results(detections: Sequence[ImageDetections]) -> list[dict[str, Any]]:
     ]
 
 
-def _beyond_max(image: ImageDetections, labels: list[int]) -> int:
-    _, counts = np.unique(image.labels[np.isin(image.labels, labels)], return_counts=True)
-    return int(np.maximum(counts - MAX_DETECTIONS, 0).sum())
+def _beyond_max(detections: Sequence[ImageDetections], labels: list[int]) -> int:
+    """How many detections of these classes are past the best MAX_DETECTIONS of their class and image."""
+    wanted = frozenset(labels)
+    beyond = 0
+    for image in detections:
+        for label, count in zip(*np.unique(image.labels, return_counts=True), strict=True):
+            beyond += max(int(count) - MAX_DETECTIONS, 0) if int(label) in wanted else 0
+    return beyond

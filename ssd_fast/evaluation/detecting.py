@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .._text import brief, listing
 from ._inputs import labels_of, read_ground_truths
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ __all__ = ["Progress", "detect_dataset", "missing_classes"]
 
 Progress = Callable[[int, int], None]
 
-_SHOWN = 8  # of the detector's classes, in messages
+_SHOWN = 8  # of the detector's and of the dataset's classes, in messages
+_COMPARED = 100  # characters of a name, in the search for similar ones
 
 
 def detect_dataset(
@@ -35,8 +37,8 @@ def detect_dataset(
     """What a detector finds in every image of a dataset, in the dataset's classes.
 
     Args:    as for evaluate.
-    Returns: a dict an image of boxes, scores and labels on the CPU, as evaluate_detections takes them; and images per
-             second, from decoded images to detections, without the first batch where there are more.
+    Returns: one dict per image of boxes, scores and labels on the CPU, as evaluate_detections takes them; and images
+             per second, from decoded images to detections, without the first batch where there are more.
     Raises:  ValueError: a batch_size below 1, an image that cannot be read.
     """
     if batch_size < 1:
@@ -110,12 +112,14 @@ def _unknown(missing: tuple[str, ...], detector: Detector) -> str:
     known = list(dict.fromkeys(_column_names(detector).values()))
     folded = {name.casefold(): name for name in known}
     named = []
-    for name in missing:
-        near = difflib.get_close_matches(name.casefold(), folded, 1)
-        named.append(repr(name) + (f" (it knows {folded[near[0]]!r})" if near else ""))
-    shown = ", ".join(known[:_SHOWN]) + (", ..." if len(known) > _SHOWN else "")
+    for name in missing[:_SHOWN]:  # the search for similar names is slow
+        near = difflib.get_close_matches(name[:_COMPARED].casefold(), folded, 1)
+        also = f" (it knows {brief(folded[near[0]])})" if near else ""
+        named.append(f"{brief(name)}{also}")
+    if len(missing) > _SHOWN:
+        named.append(f"{len(missing) - _SHOWN} more")
     count = f"{len(missing)} class{'es' * (len(missing) > 1)}"
     return (
-        f"evaluate: the detector does not know {count} of the dataset: {', '.join(named)}, but {shown}; "
-        "ignore_missing (--ignore-missing) leaves them out"
+        f"evaluate: the detector does not know {count} of the dataset: {', '.join(named)}, but "
+        f"{listing(known, _SHOWN)}; ignore_missing (--ignore-missing) leaves them out"
     )

@@ -60,14 +60,14 @@ def evaluate_detections(
     """Compares detections, made by whatever means, with the ground truths of a dataset.
 
     Args:    detections: Detections, or a list of dicts with boxes [k, 4] (xyxy, pixels of the upright image),
-                 scores [k] and labels [k] (1 is dataset.classes[0]): tensors, arrays or lists, one dict an image of the
-                 dataset, in any order of scores.
+                 scores [k] and labels [k] (1 is dataset.classes[0]): tensors, arrays or lists, one dict per image of
+                 the dataset, in any order of scores.
              dataset: a DetectionDataset; only its classes and samples are read. Its ignored ground truths (VOC's
                  difficult ones, COCO's crowds) are crowds to COCO's metrics and difficult to VOC's.
              missing: names of classes to leave out of every figure. images_per_second: to be reported.
     Ties:    equal scores: the earlier image, then the earlier detection.
     Raises:  ImportError: no pycocotools; TypeError, ValueError naming the image and the detection: other shapes, NaN
-             or infinite values, inverted boxes, labels that are no class; ValueError: no images, no ground truths.
+             or infinite values, inverted boxes, labels outside the classes; ValueError: no images, no ground truths.
     Source:  COCO's metrics: pycocotools. VOC's: `precision_recall`, `voc07_ap`, `voc12_ap`.
     """
     require_pycocotools()

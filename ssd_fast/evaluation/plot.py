@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .._paths import require_output_file
+from .._text import display_name, printable
+
 if TYPE_CHECKING:
     from .result import ClassResult, Evaluation
 
 __all__ = ["SUFFIXES", "plot_curves", "require_matplotlib"]
 
 SUFFIXES = (".png", ".pdf", ".svg")
-_NAMED = 20  # lines of a colour and a name of their own; with more classes, those with the most ground truths
+_NAMED = 20  # lines of a color and a name of their own; with more classes, those with the most ground truths
 
 
 def require_matplotlib() -> Any:
@@ -31,8 +34,9 @@ def plot_curves(evaluation: Evaluation, path: str | Path) -> None:
     dot is the best F1."""
     figure_class = require_matplotlib()
     path = Path(path)
+    require_output_file(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"plot: {path} must end in {', '.join(SUFFIXES)}")
+        raise ValueError(f"plot: {printable(str(path))} must end in {', '.join(SUFFIXES)}")
     evaluated = [found for found in evaluation.per_class if found.curve is not None]
     most_first = sorted(evaluated, key=lambda found: -found.ground_truths)
     unnamed = {found.label for found in most_first[_NAMED:]}
@@ -44,7 +48,7 @@ def plot_curves(evaluation: Evaluation, path: str | Path) -> None:
             axes.plot(*_steps(found), color="0.8", linewidth=1)
             continue
         style, color = next(looks)
-        text = f"{found.voc12:.3f}  {found.name}".replace("$", r"\$")
+        text = f"{found.voc12:.3f}  {display_name(found.name)}".replace("$", r"\$")
         axes.plot(*_steps(found), style, color=color, linewidth=1.8, zorder=3, label=text)
         if found.best_f1 is not None:
             axes.plot(found.best_f1.recall, found.best_f1.precision, "o", color=color, markersize=6, zorder=4)

@@ -93,7 +93,7 @@ class Evaluation:
         return values | {"absent_classes": list(self.absent_classes)}
 
     def table(self) -> Table:
-        """A rich table with a row a class, and their means."""
+        """A rich table with one row per class, and their means."""
         from .tables import class_table
 
         return class_table(self)
@@ -105,9 +105,10 @@ class Evaluation:
         return summary_table(self)
 
     def plot(self, path: str | Path) -> None:
-        """Writes precision over recall at IoU 0.5, a line a class; the suffix says what: .png, .pdf, .svg.
+        """Writes precision over recall at IoU 0.5, one line per class; the suffix says what: .png, .pdf, .svg.
 
-        Raises: ImportError: no matplotlib; ValueError: another suffix; OSError: nothing can be written there.
+        Raises: ImportError: no matplotlib; ValueError: another suffix; OSError: nothing can be written there, or a
+            symbolic link or something else than a file is there.
         """
         from .plot import plot_curves
 

@@ -8,6 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from .._text import display_name, listing
+
 if TYPE_CHECKING:
     from .result import ClassResult, Evaluation
 
@@ -25,13 +27,13 @@ _SUMMARY = (  # of a row: what it says, and the figures of all, small, medium an
 
 
 def class_table(evaluation: Evaluation) -> Table:
-    """A row a class; "-" where there is nothing to compare."""
+    """One row per class; "-" where there is nothing to compare."""
     table = Table(title="Classes", title_justify="left", title_style="bold", box=SIMPLE_HEAD, collapse_padding=True)
     table.add_column("class", overflow="fold", min_width=10)
     for header in _CLASS_COLUMNS:
         table.add_column(header, justify="right", no_wrap=True)
     for found in evaluation.per_class:
-        table.add_row(Text(found.name), str(found.ground_truths), *_class_cells(found))
+        table.add_row(Text(display_name(found.name)), str(found.ground_truths), *_class_cells(found))
     table.add_section()
     means = (evaluation.ap, evaluation.ap50, evaluation.voc07, evaluation.voc12)
     mean_of = sum(found.curve is not None for found in evaluation.per_class)
@@ -69,9 +71,10 @@ def _notes(evaluation: Evaluation) -> list[str]:
     if evaluation.images_per_second is not None:
         notes[0] += f", {evaluation.images_per_second:.1f} images/s"
     if evaluation.missing_classes:
-        notes.append(f"left out, unknown to the detector: {', '.join(evaluation.missing_classes)}")
-    if absent := [name for name in evaluation.absent_classes if name not in evaluation.missing_classes]:
-        notes.append(f"no ground truths, so no part in the means: {', '.join(absent)}")
+        notes.append(f"left out, unknown to the detector: {listing(evaluation.missing_classes)}")
+    left_out = set(evaluation.missing_classes)
+    if absent := [name for name in evaluation.absent_classes if name not in left_out]:
+        notes.append(f"no ground truths, so no part in the means: {listing(absent)}")
     if evaluation.beyond_100:
         notes.append(
             f"AP and AR count the best 100 detections of a class in an image, without {evaluation.beyond_100} others"

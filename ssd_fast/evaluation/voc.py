@@ -94,14 +94,17 @@ def precision_recall(
         targets.append(np.where(target >= 0, target + first, -1))
         first += len(truths.labels)
     target = np.concatenate(targets)
+    counts = dict(zip(*(part.tolist() for part in np.unique(true_labels[~ignored], return_counts=True)), strict=True))
+    at_ignored = np.append(ignored, False)[target]  # -1, no target, is the False at the end
+    by_class = np.lexsort((-scores, found_labels))  # within a class the best first; stable
+    by_class = by_class[~at_ignored[by_class]]
+    sorted_labels = found_labels[by_class]
     curves = {}
     for label in labels:
-        count = int(((true_labels == label) & ~ignored).sum())
-        if count:
-            of_label = np.flatnonzero(found_labels == label)
-            order = of_label[np.argsort(-scores[of_label], kind="stable")]
-            counted = order[~((target[order] >= 0) & np.append(ignored, False)[target[order]])]
-            curves[label] = Curve(scores[counted], _first_of_each(target[counted]), count)
+        if label in counts:
+            begin, end = np.searchsorted(sorted_labels, (label, label + 1))
+            own = by_class[begin:end]
+            curves[label] = Curve(scores[own], _first_of_each(target[own]), counts[label])
     return curves
 
 

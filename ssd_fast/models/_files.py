@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from .._paths import require_input_file
+
 _METADATA = ("classes", "network", "preset", "preprocessing")
 _SAFE_TORCH = (2, 6)  # CVE-2025-32434: until 2.5.1 a file could run code even through torch.load(weights_only=True)
 
@@ -20,11 +22,11 @@ _SAFE_TORCH = (2, 6)  # CVE-2025-32434: until 2.5.1 a file could run code even t
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The file's tensors by name, on the CPU.
 
-    Raises: FileNotFoundError: no such file. ValueError: an unknown suffix, a damaged file, or one that holds something
-            else than tensors by name, or none. RuntimeError: a .pth or .pt file, and a torch that would run its code.
+    Raises: FileNotFoundError: no such file. ValueError: not a regular file, an unknown suffix, a damaged file, or one
+            that holds something other than tensors by name, or nothing. RuntimeError: a .pth or .pt file, and a torch
+            that would run its code.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"load_weights: no such file: {path}")
+    require_input_file(path, "load_weights")
     if path.suffix not in (".safetensors", ".pth", ".pt"):
         raise ValueError(f"load_weights: {path} must end in .safetensors, .pth or .pt")
     if path.suffix != ".safetensors" and torch.__version__ < _SAFE_TORCH:  # type: ignore[operator]

@@ -1,0 +1,59 @@
+"""The files that users name: what may be read, and what may be written over."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from ._text import message_line, printable
+
+__all__ = ["failure_reason", "require_input_file", "require_output_file"]
+
+_KINDS = {
+    stat.S_IFLNK: "a symbolic link",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def require_input_file(path: str | os.PathLike[str], op: str = "") -> None:
+    """Requires a regular file or a link to one, because reading a pipe or a device may never end.
+
+    Args:   op: the name that the message begins with, if any.
+    Raises: FileNotFoundError: no such file. ValueError: something else is there, or the system refuses the name.
+    """
+    shown = (f"{op}: " if op else "") + printable(os.fspath(path))
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"{shown}: no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name, or a surrogate
+        raise ValueError(f"{shown}: cannot be read: {failure_reason(error)}") from error
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{shown}: expected a regular file, got {_kind(mode)}")
+
+
+def require_output_file(path: str | os.PathLike[str]) -> None:
+    """Requires a new path or a regular file, so that nothing is written through a link. Its folders may be links.
+
+    Raises: FileExistsError: something other than a regular file is there.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):  # opening the file says what is missing
+        return
+    if not stat.S_ISREG(mode):
+        shown = printable(os.fspath(path))
+        raise FileExistsError(f"{shown}: expected a new file or a regular file to overwrite, got {_kind(mode)}")
+
+
+def failure_reason(error: BaseException) -> str:
+    """The reason in an error: the system's words without its number and path, or the error's own message."""
+    return message_line(getattr(error, "strerror", None) or error) or type(error).__name__
+
+
+def _kind(mode: int) -> str:
+    return _KINDS.get(stat.S_IFMT(mode), "something else")
