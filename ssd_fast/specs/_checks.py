@@ -67,12 +67,12 @@ def as_float32(value: object) -> float | None:
     return None if changed else rounded
 
 
-def as_int(value: object, least: int = 0) -> int | None:
-    """A whole number from `least` to the largest that the kernels count to; None for anything else."""
+def as_int(value: object, least: int = 0, most: int = _MOST) -> int | None:
+    """A whole number within the limits; None for anything else."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         return None
     whole = int(value)
-    return whole if least <= whole <= _MOST else None
+    return whole if least <= whole <= most else None
 
 
 def as_row(value: object, least: int = 0, most: int = _LONGEST_ROW) -> tuple[Any, ...] | None:
