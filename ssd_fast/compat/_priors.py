@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..specs import DefaultBoxSpec
-from ..specs._checks import one_a_map, positive_numbers
+from ..specs._checks import integer, one_a_map, positive_numbers
 from ..specs._conventions import as_maps, ratio_rows, square_steps
 
 
@@ -32,6 +32,7 @@ def square_spec(
     op: names the caller in messages.
     Raises: ValueError: not as many entries as maps; more than 8 maps; sizes or steps that are not positive numbers.
     """
+    side = integer(op, "image_size", side, "an int >= 1", 1)
     maps = as_maps(op, feature_maps)
     lows, highs, strides = (
         positive_numbers(op, field, one_a_map(op, field, values, len(maps)))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..specs._checks import integer
 from ._inputs import labels_of, read_ground_truths
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ def detect_dataset(
              second, from decoded images to detections, without the first batch where there are more.
     Raises:  ValueError: a batch_size below 1, an image that cannot be read.
     """
-    if batch_size < 1:
-        raise ValueError(f"evaluate: batch_size: expected at least 1, got {batch_size}")
+    integer("evaluate", "batch_size", batch_size, "at least 1", 1)
     new_labels = _label_map(detector, dataset)
     detections: list[dict[str, Tensor]] = []
     times: list[tuple[int, float]] = []

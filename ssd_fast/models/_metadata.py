@@ -23,12 +23,15 @@ def parse_metadata(texts: Mapping[str, str], path: Path) -> dict[str, Any]:
     return values
 
 
-def class_names(names: object, columns: int, owner: str) -> tuple[str, ...]:
-    """A name for each column of cls_logits. Raises: ValueError naming owner, what was expected and what was given."""
+def class_names(names: object, columns: int | None, owner: str) -> tuple[str, ...]:
+    """A name for each column of cls_logits, if their number is known.
+
+    Raises: ValueError naming owner, what was expected and what was given.
+    """
     given = as_row(names, most=2**31)
-    require(given is not None, owner, "classes", f"{columns} names", names)
+    require(given is not None, owner, "classes", "a list of names" if columns is None else f"{columns} names", names)
     assert given is not None
-    if len(given) != columns:
+    if columns not in (None, len(given)):
         raise ValueError(f"{owner}: classes: expected {columns} names, got {len(given)}")
     for name in given:
         require(isinstance(name, str), owner, "classes", "names that are strings", name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 _ROWS_SHOWN = 6  # of each kind of difference
@@ -38,6 +40,15 @@ def explanation(given: Tensors, wanted: Tensors, found: Names, num_classes: int 
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     return "\n".join([counts, *(f"  {line}" for line in table), *_advice(given, wanted, found, num_classes)])
+
+
+def require_numbers(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors. Raises: ValueError for one that no parameter can be copied from."""
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
+            kind = "a meta tensor" if tensor.is_meta else f"{tensor.dtype}, {tensor.layout}"
+            raise ValueError(f"load_weights: {path}: {name}: expected a dense tensor of real numbers, got {kind}")
+    return tensors
 
 
 def first_names(names: Iterable[str]) -> str:

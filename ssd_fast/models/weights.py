@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..presets import Preset
-from ..specs._checks import as_path, choice, row
+from ..specs._checks import as_path, choice, instance, row
 from ..specs._plain import from_plain, to_plain
 from ._blocks import SSDNetwork, require_rows
 from ._files import read_metadata, read_tensors
 from ._metadata import class_names
-from ._mismatch import differences, explanation, first_names
+from ._mismatch import differences, explanation, first_names, require_numbers
 from ._recognition import adopt_dialect, published_classes, recognize
 from .layouts import LAYOUTS, convert, detect
 from .preprocessing import Preprocessing
@@ -49,8 +49,7 @@ def load_weights(
             before 2.6. The model is unchanged.
     """
     choice("load_weights", "layout", layout, _LAYOUTS)
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"load_weights: model: expected a network, got {type(model).__name__}")
+    instance("load_weights", "model", model, nn.Module, "a network")
     excluded = (exclude,) if isinstance(exclude, str) else row("load_weights", "exclude", exclude, "name prefixes")
     names = model.state_dict().keys()
     for prefix in excluded:
@@ -58,7 +57,7 @@ def load_weights(
             expected = f"the beginnings of names of {type(model).__name__}'s parameters"
             raise ValueError(f"load_weights: exclude: expected {expected}, got {prefix!r}")
     path = as_path("load_weights", "path", path)
-    tensors, _ = _converted(_numeric_tensors(path), path, layout)
+    tensors, _ = _converted(require_numbers(read_tensors(path), path), path, layout)
     _fill(model, tensors, path, excluded)
 
 
@@ -78,7 +77,7 @@ def load_network(path: str | Path, *, preset: str | None = None) -> tuple[SSDNet
             is not of them.
     """
     path = as_path("load_network", "path", path)
-    tensors = _numeric_tensors(path)
+    tensors = require_numbers(read_tensors(path), path)
     saved = read_metadata(path)
     if "network" in saved:
         if preset is not None:
@@ -107,14 +106,13 @@ def save_weights(model: nn.Module, path: str | Path, *, classes: Sequence[str] |
     """
     if isinstance(inside := getattr(model, "module", None), SSDNetwork):
         model = inside
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"save_weights: model: expected a network, got {type(model).__name__}")
+    instance("save_weights", "model", model, nn.Module, "a network")
     path = as_path("save_weights", "path", path)
     if path.suffix != ".safetensors":
         raise ValueError(f"save_weights: {path} must end in .safetensors")
     metadata: dict[str, Any] = {}
     if classes is not None:
-        columns = model.num_classes if isinstance(model, SSDNetwork) else len(classes)
+        columns = model.num_classes if isinstance(model, SSDNetwork) else None
         metadata["classes"] = class_names(classes, columns, "save_weights")
     if isinstance(model, SSDNetwork):
         metadata["network"] = {"name": model.name, "num_classes": model.num_classes, **model.arguments}
@@ -168,16 +166,6 @@ def _made(make: Callable[[], SSDNetwork], tensors: Mapping[str, Tensor], path: P
     except ValueError as error:
         raise ValueError(f"load_network: {path}: {error}") from error
     return make()
-
-
-def _numeric_tensors(path: Path) -> dict[str, Tensor]:
-    """The file's tensors, all of which a parameter can be copied from."""
-    tensors = read_tensors(path)
-    for name, tensor in tensors.items():
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
-            kind = "a meta tensor" if tensor.is_meta else f"{tensor.dtype}, {tensor.layout}"
-            raise ValueError(f"load_weights: {path}: {name}: expected a dense tensor of real numbers, got {kind}")
-    return tensors
 
 
 def _converted(tensors: Mapping[str, Tensor], path: Path, layout: str) -> tuple[dict[str, Tensor], str]:

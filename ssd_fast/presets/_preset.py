@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec, PostprocessSpec
-from ..specs._checks import require, shown
+from ..specs._checks import instance, require, shown
 from ..specs._plain import from_plain, to_plain
 
 
@@ -29,9 +29,8 @@ class Preset:
     def __post_init__(self) -> None:
         require(isinstance(self.name, str), "Preset", "name", "a string", self.name)
         for field, kind in _SPECS.items():
-            value = getattr(self, field)
-            if not isinstance(value, kind) and not (field == "loss" and value is None):
-                raise TypeError(f"Preset: {field}: expected a {kind.__name__}, got {type(value).__name__}")
+            if field != "loss" or self.loss is not None:
+                instance("Preset", field, getattr(self, field), kind)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything in it as JSON can hold it, so that a weight file can say how its network is read."""

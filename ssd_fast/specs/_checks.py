@@ -1,7 +1,7 @@
 """What specs and functions check about their arguments. Each check returns the value as plain, hashable Python.
 
-NumPy's numbers count as numbers, and lists and arrays as rows: sizes are often computed. The kernels compute in
-float32, so a number has to be one there too.
+NumPy's numbers count as numbers, and lists, arrays and tensors as rows: sizes are often computed. The kernels compute
+in float32, so a number has to be one there too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 _MOST = 2**31 - 1  # what the kernels count to
 _LEAST_NORMAL = float(np.finfo(np.float32).tiny)
@@ -43,8 +44,16 @@ def freeze(spec: object, **fields: object) -> None:
         object.__setattr__(spec, name, value)
 
 
+def instance(owner: str, field: str, value: Any, kind: type, expected: str = "") -> Any:
+    """The value, of the given type. Raises: TypeError naming owner, field, what was expected and what was given."""
+    if isinstance(value, kind):
+        return value
+    raise TypeError(f"{owner}: {field}: expected {expected or f'a {kind.__name__}'}, got {type(value).__name__}")
+
+
 def as_float(value: object) -> float | None:
     """A number as a float, infinities and NaN included; None for anything else. A bool is not a number."""
+    value = _plain(value)
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         return None
     try:
@@ -69,6 +78,7 @@ def as_float32(value: object) -> float | None:
 
 def as_int(value: object, least: int = 0, most: int = _MOST) -> int | None:
     """A whole number within the limits; None for anything else."""
+    value = _plain(value)
     if not isinstance(value, numbers.Integral) or isinstance(value, bool):
         return None
     whole = int(value)
@@ -77,11 +87,18 @@ def as_int(value: object, least: int = 0, most: int = _MOST) -> int | None:
 
 def as_row(value: object, least: int = 0, most: int = _LONGEST_ROW) -> tuple[Any, ...] | None:
     """A tuple, list or array of so many entries as a tuple; None for anything else."""
-    if isinstance(value, np.ndarray) and value.ndim:
-        value = value.tolist()
+    value = _plain(value)
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)) or not least <= len(value) <= most:
         return None
     return tuple(value)
+
+
+def _plain(value: Any) -> Any:
+    """An array or tensor as lists and numbers, anything else as it is."""
+    try:
+        return value.tolist() if isinstance(value, (np.ndarray, torch.Tensor)) else value
+    except (RuntimeError, TypeError):  # a tensor without values, such as those of the meta device
+        return value
 
 
 def number(
