@@ -52,7 +52,7 @@ def load_detector(
         network.to(device)
     except (AssertionError, RuntimeError) as error:  # AssertionError: a torch without CUDA
         reason = str(error).partition("\n")[0]
-        raise RuntimeError(f"load_detector: device: {device} cannot be used: {reason}") from error
+        raise RuntimeError(f"load_detector: device: expected one that torch can use, got {device}: {reason}") from error
     return Detector(network, classes)
 
 

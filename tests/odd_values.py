@@ -64,10 +64,12 @@ ODD: dict[str, Any] = {
     "class": int,
 }
 
-_PROMISED = re.compile(r"[A-Za-z_.]+: [A-Za-z_., ]+: expected .+, got .+", re.DOTALL)
+_PROMISED = re.compile(r"[\w.]+: [\w., \[\]]+: expected .+, got .+", re.DOTALL)
 
 
 def is_promised(error: BaseException, field: str) -> bool:
     """Whether the error has the promised form and names the field, on one line of a readable length."""
     text = str(error)
-    return bool(_PROMISED.match(text)) and field in text.split(": expected")[0] and "\n" not in text and len(text) < 500
+    return (
+        bool(_PROMISED.match(text)) and field in text.split(": expected")[0] and "\n" not in text and len(text) < 1200
+    )

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from ..ops import decode_boxes, match, multibox_loss
 from ..specs import BoxCoderSpec, LossSpec, MatcherSpec
 from ..specs._checks import (
+    as_row,
     instance,
     integer,
-    is_not_negative,
+    is_count,
     is_positive,
     number,
     positive_numbers,
@@ -43,7 +44,7 @@ class PriorBox:
     def __init__(self, cfg: Mapping[str, Any]) -> None:
         instance("PriorBox", "cfg", cfg, Mapping, "a dict such as those of data/config.py")
         self.image_size = cfg["min_dim"]
-        self.variance = cfg["variance"] or [0.1]
+        self.variance = [0.1] if cfg["variance"] is None or as_row(cfg["variance"]) == () else cfg["variance"]
         self.feature_maps, self.steps = cfg["feature_maps"], cfg["steps"]
         self.min_sizes, self.max_sizes = cfg["min_sizes"], cfg["max_sizes"]
         self.aspect_ratios = cfg["aspect_ratios"]
@@ -101,7 +102,7 @@ class MultiBoxLoss(nn.Module):
         check_background_label("MultiBoxLoss", bkg_label)
         num_classes = integer("MultiBoxLoss", "num_classes", num_classes, "an int >= 2", 2)
         share("MultiBoxLoss", "overlap_thresh", overlap_thresh)
-        number("MultiBoxLoss", "neg_pos", neg_pos, "a number >= 0", is_not_negative)
+        number("MultiBoxLoss", "neg_pos", neg_pos, "a number in [0, 2**31)", is_count)
         self.num_classes, self.threshold, self.background_label = num_classes, overlap_thresh, bkg_label
         self.use_prior_for_matching, self.do_neg_mining, self.negpos_ratio = prior_for_matching, neg_mining, neg_pos
         self.neg_overlap, self.encode_target, self.use_gpu = neg_overlap, encode_target, use_gpu

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..specs import LossSpec
-from ..specs._checks import integer, is_not_negative, number, positive_numbers, row
+from ..specs._checks import integer, is_count, is_not_negative, number, positive_numbers, row
 from ._inputs import float32, tensor
 from ._priors import center_form, square_spec
 from ._scored import keep_scored
@@ -76,7 +76,7 @@ class MultiBoxLoss(nn.Module):
 
     def __init__(self, neg_pos_ratio: float) -> None:
         super().__init__()
-        self.neg_pos_ratio = number("MultiBoxLoss", "neg_pos_ratio", neg_pos_ratio, "a number >= 0", is_not_negative)
+        self.neg_pos_ratio = number("MultiBoxLoss", "neg_pos_ratio", neg_pos_ratio, "a number in [0, 2**31)", is_count)
 
     def forward(
         self, confidence: Tensor, predicted_locations: Tensor, labels: Tensor, gt_locations: Tensor

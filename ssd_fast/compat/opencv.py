@@ -9,7 +9,7 @@ import torch
 
 from ..ops import decode_boxes, nms
 from ..specs import BoxCoderSpec
-from ..specs._checks import integer, is_not_negative, is_positive, number, require
+from ..specs._checks import integer, is_not_negative, is_positive, number, require, shown
 from ._scored import keep_scored
 
 __all__ = ["detection_out", "nms_boxes"]
@@ -144,7 +144,7 @@ def _as_array(values: Any, dtype: type[np.generic], op: str, name: str) -> np.nd
     try:
         return np.asarray(values, dtype)
     except (OverflowError, RuntimeError, TypeError, ValueError) as error:  # RuntimeError: a tensor with gradient
-        raise ValueError(f"{op}: {name}: expected numbers in rows of one length: {error}") from error
+        raise ValueError(f"{op}: {name}: expected numbers in rows of one length, got {shown(values)}") from error
 
 
 def _double_threshold(threshold: float) -> float:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..specs import LossSpec
-from ..specs._checks import integer, is_not_negative, number, positive_numbers, require
+from ..specs._checks import integer, is_count, is_not_negative, number, positive_numbers, require
 from ._inputs import float32, tensor
 from ._priors import center_form, square_spec
 from ._scored import keep_scored
@@ -78,7 +78,7 @@ class MultiboxLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.priors, self.iou_threshold = priors, iou_threshold
-        self.neg_pos_ratio = number("MultiboxLoss", "neg_pos_ratio", neg_pos_ratio, "a number >= 0", is_not_negative)
+        self.neg_pos_ratio = number("MultiboxLoss", "neg_pos_ratio", neg_pos_ratio, "a number in [0, 2**31)", is_count)
         self.center_variance, self.size_variance = center_variance, size_variance
 
     def forward(

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..presets import Preset
-from ..specs._checks import as_path, choice, instance, row
+from ..specs._checks import as_path, choice, instance, require, row
 from ..specs._plain import from_plain, to_plain
 from ._blocks import SSDNetwork, require_rows
 from ._files import read_metadata, read_tensors
@@ -53,9 +53,9 @@ def load_weights(
     excluded = (exclude,) if isinstance(exclude, str) else row("load_weights", "exclude", exclude, "name prefixes")
     names = model.state_dict().keys()
     for prefix in excluded:
-        if not isinstance(prefix, str) or not prefix or not any(name.startswith(prefix) for name in names):
-            expected = f"the beginnings of names of {type(model).__name__}'s parameters"
-            raise ValueError(f"load_weights: exclude: expected {expected}, got {prefix!r}")
+        ok = isinstance(prefix, str) and prefix != "" and any(name.startswith(prefix) for name in names)
+        expected = f"the beginnings of names of {type(model).__name__}'s parameters"
+        require(ok, "load_weights", "exclude", expected, prefix)
     path = as_path("load_weights", "path", path)
     tensors, _ = _converted(require_numbers(read_tensors(path), path), path, layout)
     _fill(model, tensors, path, excluded)

@@ -41,10 +41,12 @@ class Preset:
     def from_dict(cls, fields: dict[str, Any]) -> Preset:
         """The preset that `to_dict` took apart. Raises: ValueError: a field is missing, unknown or wrong."""
         require(isinstance(fields, Mapping), "Preset", "fields", "a dict such as to_dict returns", fields)
-        if unknown := [field for field in fields if field not in ("name", *_SPECS)]:
-            raise ValueError(f"Preset: expected the fields name, {', '.join(_SPECS)}; unknown: {shown(unknown)}")
-        if missing := [field for field in ("name", *_SPECS) if field not in fields]:
-            raise ValueError(f"Preset: expected the fields name, {', '.join(_SPECS)}; missing: {', '.join(missing)}")
+        names = ("name", *_SPECS)
+        missing, unknown = set(names) - set(fields), set(fields) - set(names)
+        for what, wrong in (("without", missing), ("with", unknown)):
+            if wrong:
+                given = shown(next(iter(wrong)))
+                raise ValueError(f"Preset: fields: expected {', '.join(names)}, got a dict {what} {given}")
         specs: dict[str, Any] = {
             field: None if field == "loss" and fields[field] is None else from_plain(kind, fields[field])
             for field, kind in _SPECS.items()

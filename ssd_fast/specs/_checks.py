@@ -120,6 +120,11 @@ def is_not_negative(value: float) -> bool:
     return value >= 0
 
 
+def is_count(value: float) -> bool:
+    """Below 2**31, to which float32 rounds the largest such numbers up."""
+    return 0 <= value <= 2**31
+
+
 def integer(owner: str, field: str, value: object, expected: str, least: int = 0) -> int:
     """A whole number from `least` to 2**31 - 1."""
     whole = as_int(value, least)

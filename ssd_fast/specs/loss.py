@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from ._checks import choice, freeze, integer, is_not_negative, number, require
+from ._checks import choice, freeze, integer, is_count, is_not_negative, number, require
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class LossSpec:
         freeze(
             self,
             background=None if may_be_none else integer(name, "background", self.background, expected, -1),
-            negatives_per_positive=number(name, "negatives_per_positive", ratio, "a number in [0, 2**31)", _is_count),
+            negatives_per_positive=number(name, "negatives_per_positive", ratio, "a number in [0, 2**31)", is_count),
             min_negatives=integer(name, "min_negatives", self.min_negatives, "an int in [0, 2**31)"),
             beta=number(name, "beta", self.beta, "a finite number >= 0", is_not_negative),
             normalizer=choice(name, "normalizer", self.normalizer, ("positives", "positives_per_image", "sum_max_one")),
-            focal_gamma=number(name, "focal_gamma", gamma, "a number in [0, 2**31)", _is_count),
+            focal_gamma=number(name, "focal_gamma", gamma, "a number in [0, 2**31)", is_count),
         )
         if self.focal_alpha is not None:
             expected = "a number between 0 and 1, or None for no weights"
@@ -74,8 +74,3 @@ class LossSpec:
             value = getattr(self, field.name)
             ok = field.name not in names or value == field.default
             require(ok, "LossSpec", field.name, f"{field.default}, since {because}", value)
-
-
-def _is_count(value: float) -> bool:
-    """Below 2**31, to which float32 rounds the largest such numbers up."""
-    return 0 <= value <= 2**31
