@@ -143,7 +143,7 @@ def nms_boxes(
 def _as_array(values: Any, dtype: type[np.generic], op: str, name: str) -> np.ndarray:
     try:
         return np.asarray(values, dtype)
-    except (OverflowError, RuntimeError, TypeError, ValueError) as error:  # RuntimeError: a tensor with gradient
+    except (MemoryError, OverflowError, RuntimeError, TypeError, ValueError) as error:  # of a tensor with gradient, too
         raise ValueError(f"{op}: {name}: expected numbers in rows of one length, got {shown(values)}") from error
 
 

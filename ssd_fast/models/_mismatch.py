@@ -81,7 +81,7 @@ def _advice(given: Tensors, wanted: Tensors, found: Names, num_classes: int | No
     if third_conv in wanted and "backbone.layer1.0.conv1.weight" in given and not has_resnet50:
         advice.append("The file's ResNet is not ResNet-50, the only one that this package has a network on.")
     tail = "backbone.features.1.0.3.0.weight"
-    if tail in reshaped and given[tail].shape[0] == 2 * wanted[tail].shape[0]:
+    if tail in reshaped and tuple(given[tail].shape[:1]) == (2 * wanted[tail].shape[0],):
         advice.append("The file's last bottlenecks have their full width: make the network with reduced_tail=False.")
     return advice
 
