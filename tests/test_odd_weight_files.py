@@ -74,7 +74,7 @@ CASES: list[tuple[str, tuple[str, ...], Any, str]] = [
     ("preset", (), None, "Preset: fields: expected a dict"),
     ("preset", ("name",), 5, "Preset: name: expected a string, got 5"),
     ("preset", ("coder",), None, "BoxCoderSpec: expected its fields by name, got None"),
-    ("preset", ("default_boxes", "feature_maps"), [[8000, 8000]] * 3, "default_boxes: expected 64 boxes"),
+    ("preset", ("default_boxes", "feature_maps"), [[8000, 8000]] * 3, "default_boxes: expected 58 boxes"),
     ("preset", ("default_boxes", "feature_maps"), [[HUGE, HUGE]] * 3, "feature_maps: expected at most"),
     ("preset", ("default_boxes", "box_sizes"), [[[1.0]]] * 3, "box_sizes: expected"),
     ("preset", ("postprocess", "keep_top_k"), "many", "keep_top_k: expected an int"),
