@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ CONFIG = TrainingConfig()
 PREPROCESSING = Preprocessing((8, 8), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1.0, "half_pixel")
 GT = torch.tensor([[10.0, 10.0, 20.0, 20.0]])
 LOGITS, DELTAS = torch.linspace(-3, 3, 24).view(1, 8, 3), torch.linspace(-1, 1, 32).view(1, 8, 4)
+NAN = math.nan
 MOST_ROWS = 10**6  # more are not made in a test
 
 
@@ -135,3 +137,42 @@ def test_each_argument_of_the_conventions(make, options, value):
 )
 def test_rows_of_any_kind_make_equal_specs(made, normal):
     assert made == normal and hash(made) == hash(normal) and repr(made) == repr(normal)
+
+
+FOCAL = LossSpec(classification="focal")
+REFUSED: list[tuple[Any, str, Any]] = [
+    *((BoxCoderSpec(), "variances", (0.1, 0.1, 0.2, value)) for value in (1e-60, 1e-40, 1e39, 10**400, True, "0.1")),
+    *((BoxCoderSpec(), "log_scale_clamp", limits) for limits in ((NAN, 1), (0, 1e-60), (-1, 1e39), (False, 2), (1,))),
+    *((MatcherSpec(), "positive_threshold", value) for value in (1e-60, 1 + 1e-12, True)),
+    *((MatcherSpec(), "negative_threshold", value) for value in (1e-60, False)),
+    *((MatcherSpec(), "minimum_forced_iou", value) for value in (1e-60, 1e39, True)),
+    *((MatcherSpec(), "ignored_coverage", value) for value in (1e-60, 1 + 1e-12, True)),
+    *((PostprocessSpec(), field, x) for field in ("score_threshold", "iou_threshold") for x in (1e-60, 1e39, True)),
+    *((PostprocessSpec(), "min_box_size", value) for value in (1e-60, 1e39, False)),
+    *((LossSpec(), field, value) for field in ("beta", "negatives_per_positive") for value in (1e-60, 1e300, True)),
+    *((FOCAL, "focal_alpha", value) for value in (1e-60, 1 - 1e-12)),
+    *((FOCAL, "focal_gamma", value) for value in (1e-60, 1e39, True)),
+    *((SMALL, "feature_maps", ((value, 2),)) for value in (5.5, 2.0, math.inf, NAN, True, "2", 2**31, 2**63)),
+    *((SMALL, "image_size", (64, value)) for value in (64.0, True, "64", 2**31)),
+    *((SMALL, "box_sizes", (((8.0, value),),)) for value in (1e-60, 1e-40, 1e39, 10**400, True, "8")),
+    *((SMALL, "steps", ((8.0, value),)) for value in (1e-60, 1e39, True)),
+    *((SMALL, "offset", value) for value in (1e-60, 1e39, 3e38)),  # 3e38 is a float32, 32 times as much is not
+    (SMALL, "feature_maps", ((2**14, 2**14),)),  # twice that many boxes: 4 coordinates of each are 2**31
+    (SMALL, "box_sizes", (((8.0, 8.0),) * 129,)),
+]
+
+
+@pytest.mark.parametrize("sound, field, value", REFUSED)
+def test_what_float32_or_the_kernels_would_turn_into_something_else(sound, field, value):
+    with pytest.raises(ValueError) as raised:
+        dataclasses.replace(sound, **{field: value})
+    assert is_promised(raised.value, field), repr(raised.value)
+
+
+def test_a_row_is_a_tuple_whatever_it_was_given_as():
+    for given in ([0.1, 0.1, 0.2, 0.2], np.array([0.1, 0.1, 0.2, 0.2]), torch.tensor([0.1, 0.1, 0.2, 0.2]).double()):
+        variances = BoxCoderSpec(given).variances
+        assert type(variances) is tuple and [type(x) for x in variances] == [float] * 4
+    spec = DefaultBoxSpec((np.int64(64), 64), np.array([[2, 2]]), SMALL.box_sizes, offset=np.float32(0.5))
+    sides = (*spec.image_size, *spec.feature_maps[0])
+    assert [type(side) for side in sides] == [int] * 4 and type(spec.offset) is float
