@@ -15,11 +15,13 @@ from .ops import match, multibox_loss
 from .ops._ground_truth import is_packed, packed_ground_truth, packed_values
 from .ops.multibox_loss import selected_rows
 from .presets import Preset
+from .presets._preset import require_preset
 from .specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec
+from .specs._checks import instance, require
 
 __all__ = ["SSDCriterion", "Selection"]
 
-Ragged = Sequence[Tensor]  # a tensor an image
+Ragged = Sequence[Tensor]  # one tensor per image
 
 
 class Selection(NamedTuple):
@@ -61,13 +63,9 @@ class SSDCriterion(nn.Module):
         process_group: Any = None,
     ) -> None:
         super().__init__()
-        for name, value, kind in (
-            ("coder", coder, BoxCoderSpec),
-            ("matcher", matcher, MatcherSpec),
-            ("loss", loss, LossSpec),
-        ):
-            if not isinstance(value, kind):
-                raise TypeError(f"SSDCriterion: {name}: expected a {kind.__name__}, got {type(value).__name__}")
+        instance("SSDCriterion", "coder", coder, BoxCoderSpec)
+        instance("SSDCriterion", "matcher", matcher, MatcherSpec)
+        instance("SSDCriterion", "loss", loss, LossSpec)
         if policy is not None:
             check_policy(policy, "SSDCriterion")
         self.extent: tuple[float, float] | None = None
@@ -76,6 +74,9 @@ class SSDCriterion(nn.Module):
             self.extent = default_boxes.extent
             self.pixel = max(default_boxes.extent) / max(default_boxes.image_size)
             default_boxes = make_default_boxes(default_boxes)
+        instance("SSDCriterion", "default_boxes", default_boxes, Tensor, "a DefaultBoxSpec or a float32 tensor [P, 4]")
+        given, rows = (default_boxes.dtype, list(default_boxes.shape)), default_boxes.numel() // 4
+        require(given == (torch.float32, [rows, 4]), "SSDCriterion", "default_boxes", "a float32 tensor [P, 4]", given)
         self.register_buffer("default_boxes", default_boxes, persistent=False)
         self.coder, self.matcher, self.loss = coder, matcher, loss
         self.policy = policy
@@ -92,7 +93,11 @@ class SSDCriterion(nn.Module):
 
     @classmethod
     def from_preset(cls, preset: Preset, **options: Any) -> SSDCriterion:
-        """With the specs of a preset; options: as the keywords above. Raises: ValueError: the preset has no loss."""
+        """With the specs of a preset; options: as the keywords above.
+
+        Raises: ValueError: the preset has no loss. TypeError: it is not a Preset, but a name for example.
+        """
+        require_preset(preset, "SSDCriterion.from_preset")
         if preset.loss is None:
             raise ValueError(
                 f"SSDCriterion: {preset.name} has no loss that a LossSpec can express; choose one yourself"

@@ -14,10 +14,12 @@ from .assets import asset_path
 from .detections import Detections
 from .images import Image, as_image_tensors
 from .models._blocks import SSDNetwork, check_orders
+from .models._metadata import class_names
 from .models.weights import load_network
 from .ops import default_boxes, postprocess
 from .presets import Preset
 from .specs import PostprocessSpec
+from .specs._checks import as_int, as_path, as_row, instance, is_not_negative, number, require
 
 __all__ = ["CapturedDetector", "Detector", "load_detector"]
 
@@ -33,16 +35,34 @@ def load_detector(
                  of `ssd_fast.models`, which is recognised by its tensors. The classes are called what `load_network`
                  calls them, or by their numbers.
              device: where it runs; None: the current CUDA device if `cuda_status()` finds one available, else the CPU.
-    Raises:  ValueError, FileNotFoundError: an unknown name, no such file, or a file that `load_weights` refuses.
+    Raises:  ValueError, FileNotFoundError: an unknown name, no such file, or a file that `load_weights` refuses; a
+                 device that torch does not know. TypeError: neither a name nor a path. RuntimeError: a device that
+                 cannot be used here.
     """
-    name = str(name_or_path)
+    name = str(as_path("load_detector", "name_or_path", name_or_path))
+    device = None if device is None else _known_device(device)
     if name not in _WEIGHTS and not Path(name).suffix:
-        raise ValueError(f"load_detector: expected one of {', '.join(_WEIGHTS)} or a weight file, got {name!r}")
+        expected = f"one of {', '.join(_WEIGHTS)} or a weight file"
+        raise ValueError(f"load_detector: name_or_path: expected {expected}, got {name!r}")
     network, classes = load_network(asset_path(_WEIGHTS[name]) if name in _WEIGHTS else name)
     if device is None:
         usable = torch.cuda.is_available() and cuda_status().startswith("available")
         device = "cuda" if usable else "cpu"
-    return Detector(network.to(device), classes)
+    try:
+        network.to(device)
+    except (AssertionError, RuntimeError) as error:  # AssertionError: a torch without CUDA
+        reason = str(error).partition("\n")[0]
+        raise RuntimeError(f"load_detector: device: expected one that torch can use, got {device}: {reason}") from error
+    return Detector(network, classes)
+
+
+def _known_device(device: object) -> torch.device:
+    try:
+        known = torch.device(device)  # type: ignore[call-overload]
+    except (RuntimeError, TypeError, ValueError):
+        known = None
+    require(known is not None and known.type in ("cpu", "cuda"), "load_detector", "device", "cpu or cuda", device)
+    return known
 
 
 class Detector:
@@ -62,14 +82,14 @@ class Detector:
                 classes: names of its columns, background included; None: "background", "class 1" and so on.
                 preset: None: the network's.
         Raises: ValueError: more or fewer names than columns; a preset that reads heads in another order of rows or
-                channels than the networks here have, such as nvidia_ssd300_coco.
+                channels than the networks here have, such as nvidia_ssd300_coco. TypeError: not a network or a preset.
         """
-        if classes is not None and len(classes) != network.num_classes:
-            raise ValueError(f"Detector: classes: expected {network.num_classes} names, got {len(classes)}")
+        instance("Detector", "network", network, SSDNetwork, "a network of ssd_fast.models")
         self.network = network.eval()
         self.preset = network.preset if preset is None else preset
         check_orders(self.preset, "Detector")
-        self.classes = tuple(classes) if classes is not None else self._numbered_classes()
+        columns = network.num_classes
+        self.classes = self._numbered_classes() if classes is None else class_names(classes, columns, "Detector")
         self._default_boxes = default_boxes(self.preset.default_boxes, device=self.device)
 
     def _numbered_classes(self) -> tuple[str, ...]:
@@ -91,14 +111,14 @@ class Detector:
         """Detects the objects of one image or of a batch of images of any sizes.
 
         Args:    images: one or a list of: a path; a PIL image; a uint8 array [H, W, 3], RGB; a tensor [3, H, W], uint8
-                     or floating point in 0..1. A tensor [N, 3, H, W] is a batch. EXIF orientation is applied, grey is
+                     or floating point in 0..1. A tensor [N, 3, H, W] is a batch. EXIF orientation is applied, gray is
                      fine, alpha is dropped: see `ssd_fast.images.as_image_tensor`.
                  score_threshold: only detections with higher scores; None: the preset's threshold, which is made for
                      measuring recall and lets hundreds of poor ones through.
         Returns: Detections of N images, xyxy in the pixels of each (upright) original; labels index `classes`.
         Syncs:   none beyond the copies of images to the device.
-        Raises:  TypeError, ValueError: an image of another kind, shape or dtype, a file that is no image, a threshold
-                     that is negative or not finite; FileNotFoundError: no such file.
+        Raises:  TypeError, ValueError: an image of another kind, shape or dtype, a file that is not an image, a
+                     threshold that is negative or not finite; FileNotFoundError: no such file.
         """
         batch, original_sizes = self.network.preprocessing(as_image_tensors(images, self.device))
         return self._detect(batch, original_sizes, self._spec(score_threshold))
@@ -116,14 +136,18 @@ class Detector:
                 "Detector.capture: CUDA graphs need a CUDA device, and this detector is on "
                 f'"{self.device}": load_detector(..., device="cuda")'
             )
-        size = self.network.preprocessing.size
-        if tuple(batch_shape[1:]) != (3, *size) or batch_shape[0] < 1:
-            raise ValueError(f"Detector.capture: batch_shape: expected (N, 3, {size[0]}, {size[1]}), got {batch_shape}")
-        return CapturedDetector(self, tuple(batch_shape), self._spec(score_threshold))
+        height, width = self.network.preprocessing.size
+        shape = tuple(as_int(side, 1) for side in as_row(batch_shape, 4, 4) or ())
+        ok = None not in shape and shape[1:] == (3, height, width)
+        require(ok, "Detector.capture", "batch_shape", f"(N, 3, {height}, {width})", batch_shape)
+        return CapturedDetector(self, shape, self._spec(score_threshold))  # type: ignore[arg-type]
 
     def _spec(self, score_threshold: float | None) -> PostprocessSpec:
         spec = self.preset.postprocess
-        return spec if score_threshold is None else dataclasses.replace(spec, score_threshold=float(score_threshold))
+        if score_threshold is None:
+            return spec
+        threshold = number("Detector", "score_threshold", score_threshold, "a finite number >= 0", is_not_negative)
+        return dataclasses.replace(spec, score_threshold=threshold)
 
     def _detect(self, batch: Tensor, original_sizes: Tensor, spec: PostprocessSpec) -> Detections:
         bbox_maps, cls_maps = self.network.head_maps(batch.to(next(self.network.parameters()).dtype))

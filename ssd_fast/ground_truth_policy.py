@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .ground_truth import Fault, GroundTruthError, Policy, Rules, clip_boxes, describe, fault_mask, find_faults, warn
+from .specs._checks import choice
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -18,8 +19,7 @@ __all__ = ["apply_policy", "apply_policy_packed", "check_policy"]
 
 def check_policy(policy: str, op: str) -> None:
     """Raises: ValueError listing the policies there are."""
-    if policy not in get_args(Policy):
-        raise ValueError(f"{op}: policy: expected one of {', '.join(get_args(Policy))}, got {policy!r}")
+    choice(op, "policy", policy, get_args(Policy))
 
 
 def apply_policy(

@@ -250,7 +250,7 @@ def test_rejected(backend, rows, default, coder, error, message):
         ({"variances": (0.1, 0.1, 0.2)}, "variances: expected 4 finite positive numbers"),
         ({"variances": (0.1, 0.1, 0.2, 0.0)}, "variances: expected 4 finite positive numbers"),
         ({"variances": 0.1}, "variances: expected 4 finite positive numbers in a tuple, got 0.1"),
-        ({"order": "wh"}, 'order: expected "xy" or "yx", got \'wh\''),
+        ({"order": "wh"}, "order: expected 'xy' or 'yx', got 'wh'"),
         ({"log_scale_clamp": (1.0, 1.0)}, r"log_scale_clamp: expected \(low, high\), low < high"),
         ({"log_scale_clamp": 4.0}, r"log_scale_clamp: expected \(low, high\), low < high, got 4.0"),
         ({"log_scale_clamp": (1.0, 2.0, 3.0)}, r"log_scale_clamp: expected \(low, high\), low < high"),

@@ -56,7 +56,7 @@ def test_prior_box_spec_is_the_preset():
 
 @pytest.mark.parametrize(
     "change, message",
-    [({"variance": [0.1, 0]}, "variance: expected positive"), ({"steps": [8]}, "steps: expected 6 entries")],
+    [({"variance": [0.1, 0]}, "variance: expected finite positive"), ({"steps": [8]}, "steps: expected 6 entries")],
 )
 def test_prior_box_rejects(change, message):
     with pytest.raises(ValueError, match=f"PriorBox: {message}"):

@@ -98,7 +98,7 @@ def test_post_processor_rejects_shapes():
 def test_container_resizes_from_the_size_it_has():
     boxes = torch.tensor([[10.0, 20.0, 30.0, 40.0]])
     container = Container(boxes=boxes, name="a")
-    with pytest.raises(ValueError, match=r"Container.resize: img_width, img_height: expected positive"):
+    with pytest.raises(ValueError, match=r"Container.resize: img_width, img_height: expected finite positive"):
         container.resize((1, 1))
     container.img_width, container.img_height = 100, 200
     container.resize((200, 100)).resize((100, 200))

@@ -238,9 +238,9 @@ def test_nms_boxes_rejects():
     with pytest.raises(ValueError, match=r"nms_boxes: bboxes: expected \[n, 4\] numbers, got \[1, 3\]"):
         nms_boxes([[0, 0, 1]], [1], 0.5, 0.5)
     for wrong in ([[0, 0, 1], [0, 0, 1, 1]], [list("text")]):
-        with pytest.raises(ValueError, match="nms_boxes: bboxes: expected numbers in rows of one length: "):
+        with pytest.raises(ValueError, match="nms_boxes: bboxes: expected numbers in rows of one length, got "):
             nms_boxes(wrong, [0.5], 0.5, 0.5)
-    with pytest.raises(ValueError, match=r"nms_boxes: scores: expected numbers in rows of one length: .*'high'"):
+    with pytest.raises(ValueError, match=r"nms_boxes: scores: expected numbers in rows of one length, got .*'high'"):
         nms_boxes([[0, 0, 1, 1]], ["high"], 0.5, 0.5)
     with pytest.raises(ValueError, match=r"nms_boxes: bboxes: expected \[n, 4\] numbers, got \[\]"):
         nms_boxes(3, [0.5], 0.5, 0.5)

@@ -121,11 +121,14 @@ ONE = (((8.0, 8.0),),)
     [
         ({"feature_maps": ()}, "feature_maps: expected 1 to 8 maps, got 0"),
         ({"feature_maps": ((1, 1),) * 9, "box_sizes": ONE * 9}, "feature_maps: expected 1 to 8 maps, got 9"),
-        ({"feature_maps": ((0, 3),)}, r"feature_maps: expected \(height, width\), both at least 1, got \(0, 3\)"),
-        ({"feature_maps": (3,)}, r"feature_maps: expected \(height, width\), both at least 1, got 3"),
+        (
+            {"feature_maps": ((0, 3),)},
+            r"feature_maps: expected \(height, width\), both ints of at least 1, got \(0, 3\)",
+        ),
+        ({"feature_maps": (3,)}, r"feature_maps: expected \(height, width\), both ints of at least 1, got 3"),
         ({"feature_maps": 3}, r"feature_maps: expected a tuple of \(height, width\), got 3"),
-        ({"image_size": 300}, r"image_size: expected \(height, width\), both at least 1, got 300"),
-        ({"image_size": (300, 0)}, r"image_size: expected \(height, width\), both at least 1, got \(300, 0\)"),
+        ({"image_size": 300}, r"image_size: expected \(height, width\), both ints of at least 1, got 300"),
+        ({"image_size": (300, 0)}, r"image_size: expected \(height, width\), both ints of at least 1, got \(300, 0\)"),
         ({"box_sizes": ONE * 2}, "box_sizes: expected 1 maps, got 2"),
         ({"box_sizes": ((),)}, "box_sizes: expected at least one box a cell on each map"),
         ({"box_sizes": 8.0}, "box_sizes: expected a tuple with an entry for each map, got 8.0"),
@@ -139,7 +142,7 @@ ONE = (((8.0, 8.0),),)
         ({"steps": (8.0,)}, r"steps: expected \(vertical, horizontal\), got 8.0"),
         ({"steps": ((8.0, -1.0),)}, "steps: expected finite positive pixels, got -1.0"),
         ({"offset": inputs.INF}, "offset: expected a finite number, got inf"),
-        ({"row_order": "WHA"}, 'row_order: expected "HWA" or "AHW", got \'WHA\''),
+        ({"row_order": "WHA"}, "row_order: expected 'HWA' or 'AHW', got 'WHA'"),
     ],
 )
 def test_rejected_fields(fields, message):
@@ -154,14 +157,29 @@ SCALES = {"scales": [0.1, 0.2, 0.3], "aspect_ratios": [[2], [2, 3]]}
 @pytest.mark.parametrize(
     "make, options, change, message",
     [
-        ("from_min_max", MIN_MAX, {"min_sizes": [30]}, r"min_sizes: expected 2 entries, one a map, got \[30\]"),
+        ("from_min_max", MIN_MAX, {"min_sizes": [30]}, r"min_sizes: expected 2 entries, one for each map, got \[30\]"),
         ("from_min_max", MIN_MAX, {"max_sizes": [60] * 3}, r"max_sizes: expected 2 entries, .*, got \[60, 60, 60\]"),
-        ("from_min_max", MIN_MAX, {"aspect_ratios": []}, r"aspect_ratios: expected 2 entries, one a map, got \[\]"),
+        (
+            "from_min_max",
+            MIN_MAX,
+            {"aspect_ratios": []},
+            r"aspect_ratios: expected 2 entries, one for each map, got \[\]",
+        ),
         ("from_min_max", MIN_MAX, {"steps": [8]}, "steps: expected 2 maps, got 1"),
         ("from_scales", SCALES, {"aspect_ratios": [[2]]}, r"aspect_ratios: expected 2 entries, .*, got \[\[2\]\]"),
-        ("from_scales", SCALES, {"scales": [0.1, 0.2]}, r"scales: expected one a map and one more, got \[0.1, 0.2\]"),
-        ("from_scales", SCALES, {"scales": [0.1, -0.2, 0.3]}, "scales: expected positive numbers"),
-        ("from_scales", SCALES, {"image_size": 300}, r"image_size: expected \(height, width\), got 300"),
+        (
+            "from_scales",
+            SCALES,
+            {"scales": [0.1, 0.2]},
+            r"scales: expected one for each map and one more, got \[0.1, 0.2\]",
+        ),
+        ("from_scales", SCALES, {"scales": [0.1, -0.2, 0.3]}, "scales: expected finite positive numbers"),
+        (
+            "from_scales",
+            SCALES,
+            {"image_size": 300},
+            r"image_size: expected \(height, width\), both ints of at least 1, got 300",
+        ),
     ],
 )
 def test_rejected_lists(make, options, change, message):

@@ -134,7 +134,11 @@ def test_non_contiguous_images():
         (torch.zeros((3, 4, 4)), ValueError, r"\[N, 3, H, W\]"),
         ([torch.zeros((1, 4, 4))], ValueError, r"\[3, H, W\].*\(1, 4, 4\)"),
         ([torch.zeros((3, 0, 4))], ValueError, "H, W >= 1"),
-        ([torch.zeros((3, 4, 4)), torch.zeros((3, 4, 4), dtype=torch.uint8)], ValueError, "share one device and dtype"),
+        (
+            [torch.zeros((3, 4, 4)), torch.zeros((3, 4, 4), dtype=torch.uint8)],
+            ValueError,
+            "expected one device and dtype",
+        ),
     ],
 )
 def test_rejected_images(images, error, message):
@@ -146,7 +150,7 @@ def test_rejected_images(images, error, message):
     ("change", "message"),
     [
         ({"size": (0, 300)}, "size"),
-        ({"std": (1.0, 0.0, 1.0)}, "std not 0"),
+        ({"std": (1.0, 0.0, 1.0)}, "std: expected 3 finite numbers, not 0"),
         ({"pixel_range": 2.0}, "pixel_range"),
         ({"rule": "bicubic"}, "rule"),
     ],

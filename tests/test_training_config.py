@@ -35,7 +35,7 @@ def dataset(tmp_path_factory):
         ("batch_size", True, "an int >= 1"),
         ("warmup_iterations", -1, "an int >= 0"),
         ("seed", -1, "an int >= 0"),
-        ("seed", 2**63, "an int below 2"),
+        ("seed", 2**63, r"an int >= 0 and below 2\*\*63"),
         ("learning_rate", 0.0, "> 0"),
         ("learning_rate", float("nan"), "> 0"),
         ("weight_decay", -0.1, "a finite number >= 0"),

@@ -88,7 +88,7 @@ def test_pickles_are_refused_where_torch_could_run_their_code(version, tmp_path,
 
 def test_unknown_layout_and_suffix(tmp_path):
     network = ssdlite300_mobilenet_v2(2)
-    with pytest.raises(ValueError, match="layout must be one of"):
+    with pytest.raises(ValueError, match="layout: expected one of auto, own"):
         load_weights(network, asset_path(SSDLITE_WEIGHTS), "darknet")
     (tmp_path / "weights.h5").write_bytes(b"")
     with pytest.raises(ValueError, match="must end in"):

@@ -27,7 +27,9 @@ def test_a_preset_without_a_loss_survives_json():
 
 def test_a_damaged_preset_is_refused():
     fields = ssd_fast.preset("torchvision_ssd300_vgg16").to_dict()
-    with pytest.raises(ValueError, match="missing: matcher"):
+    with pytest.raises(
+        ValueError, match=r"Preset: fields: expected name, default_boxes, .*, got a dict without 'matcher'"
+    ):
         Preset.from_dict({key: value for key, value in fields.items() if key != "matcher"})
     with pytest.raises(ValueError, match=r"BoxCoderSpec.*surplus"):
         Preset.from_dict({**fields, "coder": {**fields["coder"], "surplus": 1}})

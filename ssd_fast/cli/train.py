@@ -48,7 +48,7 @@ def train(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or cuda:1.", show_default="the GPU, if there is one")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that augment images; 0: none but this.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, max=1024, help="Processes that augment images; 0: this one.")] = 0,
     cache: Annotated[bool, typer.Option(help="Keep the shrunk photos in memory.")] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Continue RUN; the other options must be the same.")] = False,
     log_every: Annotated[int, typer.Option(min=1, help="Iterations per line of log.jsonl.")] = 1,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..specs import DefaultBoxSpec
-from ..specs._checks import require_one_a_map
+from ..specs._checks import integer, one_a_map, positive_numbers
+from ..specs._conventions import as_maps, ratio_rows, square_steps
 
 
 def square_spec(
@@ -27,15 +28,18 @@ def square_spec(
 ) -> DefaultBoxSpec:
     """A square network's boxes: min, sqrt(min * max), then each aspect ratio and its inverse; sizes in pixels.
 
-    clip: clamp centres and sizes to the image, as the ports do, and not the corners.
+    clip: clamp centers and sizes to the image, as the ports do, and not the corners.
     op: names the caller in messages.
-    Raises: ValueError: not as many entries as maps; more than 8 maps; sizes or steps that are no positive numbers.
+    Raises: ValueError: not as many entries as maps; more than 8 maps; sizes or steps that are not positive numbers.
     """
-    require_one_a_map(
-        op, feature_maps, min_sizes=min_sizes, max_sizes=max_sizes, aspect_ratios=aspect_ratios, steps=steps
+    side = integer(op, "image_size", side, "an int >= 1", 1)
+    maps = as_maps(op, feature_maps)
+    lows, highs, strides = (
+        positive_numbers(op, field, one_a_map(op, field, values, len(maps)))
+        for field, values in (("min_sizes", min_sizes), ("max_sizes", max_sizes), ("steps", steps))
     )
     levels = []
-    for low, high, ratios in zip(min_sizes, max_sizes, aspect_ratios, strict=True):
+    for low, high, ratios in zip(lows, highs, ratio_rows(op, aspect_ratios, len(maps)), strict=True):
         mean = math.sqrt(low * high)
         sides = [(low, low), (mean, mean)]
         for root in map(math.sqrt, ratios):
@@ -44,9 +48,9 @@ def square_spec(
         levels.append(tuple((float(min(w, limit)), float(min(h, limit))) for w, h in sides))
     return DefaultBoxSpec(
         image_size=(side, side),
-        feature_maps=tuple((int(cells), int(cells)) for cells in feature_maps),
+        feature_maps=maps,
         box_sizes=tuple(levels),
-        steps=tuple((float(step), float(step)) for step in steps),
+        steps=square_steps(op, strides),
         clip_centers=clip,
         normalized=True,
         row_order=row_order,
@@ -56,7 +60,7 @@ def square_spec(
 def center_form(spec: DefaultBoxSpec) -> Tensor:
     """[P, 4] float32 (cx, cy, w, h) in shares of the image: computed in double and rounded once, as the ports do.
 
-    ssd_fast.default_boxes gives the corners of the same boxes; from those, centres would be a rounding off.
+    ssd_fast.default_boxes gives the corners of the same boxes; from those, centers would be a rounding off.
     """
     height, width = spec.image_size
     levels = []
@@ -74,5 +78,5 @@ def center_form(spec: DefaultBoxSpec) -> Tensor:
 
 def corner_form(boxes: Tensor) -> Tensor:
     """(cx, cy, w, h) to xyxy, in float32 as the ports do, so that matching sees the very boxes that they match."""
-    centres, halves = boxes[..., :2], boxes[..., 2:] / 2
-    return torch.cat((centres - halves, centres + halves), -1)
+    centers, halves = boxes[..., :2], boxes[..., 2:] / 2
+    return torch.cat((centers - halves, centers + halves), -1)

@@ -12,7 +12,8 @@ from torch import Tensor
 from .. import ground_truth
 from ..ops import decode_boxes, encode_boxes, match, multibox_loss
 from ..specs import BoxCoderSpec, LossSpec, MatcherSpec
-from ._inputs import float32, tensor
+from ..specs._checks import is_positive, number
+from ._inputs import float32, share, tensor
 from ._priors import corner_form
 
 _CODER = BoxCoderSpec()
@@ -34,8 +35,11 @@ class RowTargets:
     ) -> None:
         self.center_form_priors = tensor(center_form_priors, type(self).__name__, "center_form_priors", ("P", 4))
         self.corner_form_priors = corner_form(center_form_priors)
+        name = type(self).__name__
         self.center_variance, self.size_variance = center_variance, size_variance
-        self.iou_threshold = iou_threshold
+        self.iou_threshold = share(name, "iou_threshold", iou_threshold)
+        for field, variance in (("center_variance", center_variance), ("size_variance", size_variance)):
+            number(name, field, variance, "a positive number", is_positive)
         self._coder = BoxCoderSpec((center_variance, center_variance, size_variance, size_variance))
         self._matcher = MatcherSpec(positive_threshold=iou_threshold)
 

@@ -12,8 +12,18 @@ from torch import Tensor, nn
 
 from ..ops import decode_boxes, match, multibox_loss
 from ..specs import BoxCoderSpec, LossSpec, MatcherSpec
-from ..specs._checks import require
-from ._inputs import float32, tensor
+from ..specs._checks import (
+    as_row,
+    instance,
+    integer,
+    is_count,
+    is_positive,
+    number,
+    positive_numbers,
+    require,
+    row,
+)
+from ._inputs import check_background_label, float32, share, tensor
 from ._priors import center_form, corner_form, square_spec
 from ._scored import keep_scored
 from ._targets import check_ground_truth
@@ -27,19 +37,20 @@ class PriorBox:
     """The default boxes of a configuration of data/config.py; `.spec` is the same as a DefaultBoxSpec.
 
     Args:   cfg: a dict with min_dim, feature_maps, steps, min_sizes, max_sizes, aspect_ratios, variance, clip and name.
-    Raises: ValueError: a variance that is not positive, lists of different lengths, more than 8 maps; KeyError.
+    Raises: ValueError: a variance that is not positive, lists of different lengths, more than 8 maps; KeyError: an
+        entry is missing; TypeError: not a dict.
     """
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
+        instance("PriorBox", "cfg", cfg, Mapping, "a dict such as those of data/config.py")
         self.image_size = cfg["min_dim"]
-        self.num_priors = len(cfg["aspect_ratios"])
-        self.variance = cfg["variance"] or [0.1]
+        self.variance = [0.1] if cfg["variance"] is None or as_row(cfg["variance"]) == () else cfg["variance"]
         self.feature_maps, self.steps = cfg["feature_maps"], cfg["steps"]
         self.min_sizes, self.max_sizes = cfg["min_sizes"], cfg["max_sizes"]
         self.aspect_ratios = cfg["aspect_ratios"]
         self.clip = cfg["clip"]
         self.version = cfg["name"]
-        require(all(v > 0 for v in self.variance), "PriorBox", "variance", "positive numbers", self.variance)
+        positive_numbers("PriorBox", "variance", self.variance)
         self.spec = square_spec(
             "PriorBox",
             self.image_size,
@@ -50,6 +61,7 @@ class PriorBox:
             steps=self.steps,
             clip=bool(self.clip),
         )
+        self.num_priors = len(self.aspect_ratios)
 
     def forward(self) -> Tensor:
         """float32 [P, 4] (cx, cy, w, h) in shares of the image, bit for bit the original's; on the CPU."""
@@ -87,7 +99,10 @@ class MultiBoxLoss(nn.Module):
         use_gpu: bool = True,
     ) -> None:
         super().__init__()
-        require(bkg_label == 0, "MultiBoxLoss", "bkg_label", "0, the only one that the original computes", bkg_label)
+        check_background_label("MultiBoxLoss", bkg_label)
+        num_classes = integer("MultiBoxLoss", "num_classes", num_classes, "an int >= 2", 2)
+        share("MultiBoxLoss", "overlap_thresh", overlap_thresh)
+        number("MultiBoxLoss", "neg_pos", neg_pos, "a number in [0, 2**31)", is_count)
         self.num_classes, self.threshold, self.background_label = num_classes, overlap_thresh, bkg_label
         self.use_prior_for_matching, self.do_neg_mining, self.negpos_ratio = prior_for_matching, neg_mining, neg_pos
         self.neg_overlap, self.encode_target, self.use_gpu = neg_overlap, encode_target, use_gpu
@@ -104,9 +119,10 @@ class MultiBoxLoss(nn.Module):
         Raises: GroundTruthError (a ValueError) naming image, index and values; TypeError, ValueError: a wrong shape.
         """
         op = "MultiBoxLoss"
-        loc, conf, priors = predictions
+        loc, conf, priors = row(op, "predictions", predictions, "(loc, conf, priors)", 3, 3)
         images, rows, _ = tensor(loc, op, "loc", ("N", "P", 4)).shape
         tensor(conf, op, "conf", (images, rows, self.num_classes))
+        targets = row(op, "targets", targets, "a list of tensors [G, 5]")
         require(len(targets) == images, op, "targets", f"{images} images, as loc has", len(targets))
         names = [f"{op}: targets[{index}]" for index in range(images)]
         truths = [float32(tensor(t, op, f"targets[{i}]", ("G", 5))).to(loc.device) for i, t in enumerate(targets)]
@@ -141,11 +157,12 @@ class Detect:
     """
 
     def __init__(self, num_classes: int, bkg_label: int, top_k: int, conf_thresh: float, nms_thresh: float) -> None:
-        require(bkg_label == 0, "Detect", "bkg_label", "0, the only one that the original computes", bkg_label)
-        require(nms_thresh > 0, "Detect", "nms_thresh", "a positive number", nms_thresh)
-        require(isinstance(top_k, int) and top_k >= 1, "Detect", "top_k", "an int >= 1", top_k)
-        self.num_classes, self.background_label, self.top_k = num_classes, bkg_label, top_k
-        self.nms_thresh, self.conf_thresh = nms_thresh, conf_thresh
+        check_background_label("Detect", bkg_label)
+        self.num_classes = integer("Detect", "num_classes", num_classes, "an int >= 1", 1)
+        self.background_label = bkg_label
+        self.top_k = integer("Detect", "top_k", top_k, "an int >= 1", 1)
+        self.nms_thresh = number("Detect", "nms_thresh", nms_thresh, "a positive number", is_positive)
+        self.conf_thresh = number("Detect", "conf_thresh", conf_thresh, "a finite number")
 
     @classmethod
     def apply(cls, *args: Any) -> Tensor:

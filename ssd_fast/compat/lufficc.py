@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..specs import LossSpec
-from ..specs._checks import require
+from ..specs._checks import integer, is_count, is_not_negative, number, positive_numbers, row
 from ._inputs import float32, tensor
 from ._priors import center_form, square_spec
 from ._scored import keep_scored
@@ -76,7 +76,7 @@ class MultiBoxLoss(nn.Module):
 
     def __init__(self, neg_pos_ratio: float) -> None:
         super().__init__()
-        self.neg_pos_ratio = neg_pos_ratio
+        self.neg_pos_ratio = number("MultiBoxLoss", "neg_pos_ratio", neg_pos_ratio, "a number in [0, 2**31)", is_count)
 
     def forward(
         self, confidence: Tensor, predicted_locations: Tensor, labels: Tensor, gt_locations: Tensor
@@ -122,12 +122,14 @@ class Container:
 
     def resize(self, size: tuple[float, float]) -> Container:
         """Scales the boxes to an image of the size (width, height); returns itself."""
-        sizes = (self.img_width, self.img_height)
-        require(min(sizes) > 0, "Container.resize", "img_width, img_height", "positive numbers", sizes)
+        positive_numbers("Container.resize", "img_width, img_height", (self.img_width, self.img_height))
+        width, height = positive_numbers(
+            "Container.resize", "size", row("Container.resize", "size", size, "(width, height)", 2, 2)
+        )
         boxes = self._data_dict["boxes"]
         boxes = boxes.clone() if isinstance(boxes, Tensor) else boxes.copy()
-        boxes[:, 0::2] *= size[0] / self.img_width
-        boxes[:, 1::2] *= size[1] / self.img_height
+        boxes[:, 0::2] *= width / self.img_width
+        boxes[:, 1::2] *= height / self.img_height
         self._data_dict["boxes"] = boxes
         self.img_width, self.img_height = size  # type: ignore[assignment]
         return self
@@ -159,18 +161,18 @@ class PostProcessor:
 
         Syncs: three times on a GPU, for the whole batch.   Raises: TypeError, ValueError: a wrong shape.
         """
-        scores, boxes = detections
+        scores, boxes = row("PostProcessor", "detections", detections, "(scores, boxes)", 2, 2)
         images, rows, _ = tensor(scores, "PostProcessor", "scores", ("N", "P", "C")).shape
         tensor(boxes, "PostProcessor", "boxes", (images, rows, 4))
         test = self.cfg.TEST
-        most = test.MAX_PER_IMAGE
-        require(most >= 1, "PostProcessor", "cfg.TEST.MAX_PER_IMAGE", "an int >= 1", most)
+        most = integer("PostProcessor", "cfg.TEST.MAX_PER_IMAGE", test.MAX_PER_IMAGE, "an int >= 1", 1)
+        score, iou = test.CONFIDENCE_THRESHOLD, test.NMS_THRESHOLD
         pixels = float32(boxes) * torch.tensor([self.width, self.height] * 2, device=boxes.device)
         kept = keep_scored(
             pixels,
             float32(scores),
-            score_threshold=test.CONFIDENCE_THRESHOLD,
-            iou_threshold=test.NMS_THRESHOLD,
+            score_threshold=number("PostProcessor", "cfg.TEST.CONFIDENCE_THRESHOLD", score, "a finite number"),
+            iou_threshold=number("PostProcessor", "cfg.TEST.NMS_THRESHOLD", iou, "a number >= 0", is_not_negative),
             top_k=None,
         ).first(most, images)
         counts = torch.bincount(kept.images, minlength=images).tolist()

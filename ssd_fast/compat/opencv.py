@@ -9,7 +9,7 @@ import torch
 
 from ..ops import decode_boxes, nms
 from ..specs import BoxCoderSpec
-from ..specs._checks import require
+from ..specs._checks import integer, is_not_negative, is_positive, number, require, shown
 from ._scored import keep_scored
 
 __all__ = ["detection_out", "nms_boxes"]
@@ -49,22 +49,26 @@ def detection_out(
         every column is a class (OpenCV raises).
     Ties:    equal scores: lower class, then lower default box.   Grad: none.
     Raises:  ValueError: a wrong shape; what no kernel here computes: share_location=False, eta other than 1, another
-        code type; TypeError: no NumPy array, or not float32.
+        code type; TypeError: not a NumPy array, or not float32.
     Source:  opencv/modules/dnn/src/layers/detection_output_layer.cpp; weiliu89/caffe, detection_output_layer.
     """
     op = "detection_out"
     require(share_location is True, op, "share_location", "True", share_location)
-    require(
-        code_type in ("CENTER_SIZE", "caffe.PriorBoxParameter.CENTER_SIZE"), op, "code_type", "'CENTER_SIZE'", code_type
-    )
-    require(eta == 1, op, "eta", "1", eta)
-    require(nms_threshold > 0, op, "nms_threshold", "a positive number", nms_threshold)
-    require(keep_top_k >= 1 or keep_top_k == -1, op, "keep_top_k", "an int >= 1, or -1", keep_top_k)
-    require(num_classes >= 1, op, "num_classes", "an int >= 1", num_classes)
+    is_known = isinstance(code_type, str) and code_type in ("CENTER_SIZE", "caffe.PriorBoxParameter.CENTER_SIZE")
+    require(is_known, op, "code_type", "'CENTER_SIZE'", code_type)
+    number(op, "eta", eta, "1", lambda x: x == 1)
+    nms_threshold = number(op, "nms_threshold", nms_threshold, "a positive number", is_positive)
+    confidence_threshold = number(op, "confidence_threshold", confidence_threshold, "a finite number")
+    keep_top_k = integer(op, "keep_top_k", keep_top_k, "an int >= 1, or -1", -1)
+    require(keep_top_k != 0, op, "keep_top_k", "an int >= 1, or -1", keep_top_k)
+    top_k = integer(op, "top_k", top_k, "an int", -(2**31))
+    num_classes = integer(op, "num_classes", num_classes, "an int >= 1", 1)
+    background_label_id = integer(op, "background_label_id", background_label_id, "a column", -1)
+    require(background_label_id < num_classes, op, "background_label_id", "a column", background_label_id)
     for name, blob in {"mbox_loc": mbox_loc, "mbox_conf": mbox_conf, "mbox_priorbox": mbox_priorbox}.items():
         _check_blob(blob, op, name)
     planes = mbox_priorbox.shape[1] if mbox_priorbox.ndim == 3 else 0
-    ok = len(mbox_priorbox) == 1 and mbox_priorbox.size % 4 == 0
+    ok = planes > 0 and mbox_priorbox.shape[0] == 1 and mbox_priorbox.shape[2] % 4 == 0
     ok &= planes == 2 or (planes == 1 and variance_encoded_in_target)
     expected = "[1, 1 or 2, P * 4]" if variance_encoded_in_target else "[1, 2, P * 4]"
     require(ok, op, "mbox_priorbox", expected, list(mbox_priorbox.shape))
@@ -81,7 +85,6 @@ def detection_out(
     if clip:
         boxes = boxes.clamp(0, 1)
     background = None if background_label_id == -1 else background_label_id
-    require(background is None or 0 <= background < num_classes, op, "background_label_id", "a column", background)
     kept = keep_scored(
         boxes,
         torch.tensor(scores),
@@ -115,13 +118,14 @@ def nms_boxes(
     Same:    equal scores: the lower index comes first; IoUs in double, and OpenCV's rounding of them.
     Differs: nothing found gives an array [0] (OpenCV: an empty tuple). Boxes without area have IoU 0 with all (OpenCV:
         1 with each other, wherever they are).
-    Raises:  ValueError: no numbers, a wrong shape, a negative threshold, eta other than 1.
+    Raises:  ValueError: what are not numbers, a wrong shape, a negative threshold, eta other than 1.
     Source:  opencv/modules/dnn/src/nms.cpp.
     """
     op = "nms_boxes"
-    require(eta == 1, op, "eta", "1", eta)
-    for name, threshold in {"score_threshold": score_threshold, "nms_threshold": nms_threshold}.items():
-        require(threshold >= 0, op, name, "a number >= 0", threshold)
+    number(op, "eta", eta, "1", lambda x: x == 1)
+    score_threshold = number(op, "score_threshold", score_threshold, "a number >= 0", is_not_negative)
+    nms_threshold = number(op, "nms_threshold", nms_threshold, "a number >= 0", is_not_negative)
+    top_k = integer(op, "top_k", top_k, "an int", -(2**31))
     xywh, values = _as_array(bboxes, np.float64, op, "bboxes"), _as_array(scores, np.float32, op, "scores")
     xywh = xywh.reshape(0, 4) if xywh.shape == (0,) else xywh
     require(xywh.ndim == 2 and xywh.shape[1] == 4, op, "bboxes", "[n, 4] numbers", list(xywh.shape))
@@ -139,8 +143,8 @@ def nms_boxes(
 def _as_array(values: Any, dtype: type[np.generic], op: str, name: str) -> np.ndarray:
     try:
         return np.asarray(values, dtype)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{op}: {name}: expected numbers in rows of one length: {error}") from error
+    except (MemoryError, OverflowError, RuntimeError, TypeError, ValueError) as error:  # of a tensor with gradient, too
+        raise ValueError(f"{op}: {name}: expected numbers in rows of one length, got {shown(values)}") from error
 
 
 def _double_threshold(threshold: float) -> float:
@@ -158,6 +162,6 @@ def _double_threshold(threshold: float) -> float:
 
 
 def _check_blob(blob: Any, op: str, name: str) -> None:
-    if not isinstance(blob, np.ndarray) or blob.dtype != np.float32:
+    if not isinstance(blob, np.ndarray) or blob.dtype != np.float32 or not blob.ndim:
         given = f"{blob.dtype} array" if isinstance(blob, np.ndarray) else type(blob).__name__
         raise TypeError(f"{op}: {name}: expected a float32 NumPy array, got {given}")

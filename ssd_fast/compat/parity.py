@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..images import Image, as_image_tensors
+from ..specs._checks import integer
 from .comparison import Candidates, Comparison, Limits, compare_detections
 from .torchvision import patched
 
@@ -87,8 +88,7 @@ def compare(model: Any, images: Image | Sequence[Image], *, batch_size: int = 8)
     items: list[Any] = list(images) if several else [images]  # type: ignore[arg-type]
     if not items:
         raise ValueError("compare: images: expected at least one, got none")
-    if batch_size < 1:
-        raise ValueError(f"compare: batch_size: expected at least 1, got {batch_size}")
+    integer("compare", "batch_size", batch_size, "at least 1", 1)
     with patched(model):  # which checks the model
         modes = [(module, module.training) for module in model.modules()]
         model.eval()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..specs import LossSpec
-from ..specs._checks import require
+from ..specs._checks import integer, is_count, is_not_negative, number, positive_numbers, require
 from ._inputs import float32, tensor
 from ._priors import center_form, square_spec
 from ._scored import keep_scored
@@ -77,7 +77,8 @@ class MultiboxLoss(nn.Module):
         device: Any,
     ) -> None:
         super().__init__()
-        self.priors, self.iou_threshold, self.neg_pos_ratio = priors, iou_threshold, neg_pos_ratio
+        self.priors, self.iou_threshold = priors, iou_threshold
+        self.neg_pos_ratio = number("MultiboxLoss", "neg_pos_ratio", neg_pos_ratio, "a number in [0, 2**31)", is_count)
         self.center_variance, self.size_variance = center_variance, size_variance
 
     def forward(
@@ -124,11 +125,14 @@ class Predictor:
         sigma: float = 0.5,
         device: Any = None,
     ) -> None:
-        require(nms_method in (None, "hard"), "Predictor", "nms_method", "None or 'hard'", nms_method)
-        require(candidate_size >= 1, "Predictor", "candidate_size", "an int >= 1", candidate_size)
-        self.size, self.mean, self.std = size, mean, std
-        self.nms_method, self.iou_threshold, self.filter_threshold = nms_method, iou_threshold, filter_threshold
-        self.candidate_size, self.sigma = candidate_size, sigma
+        op = "Predictor"
+        is_hard = nms_method is None or (isinstance(nms_method, str) and nms_method == "hard")
+        require(is_hard, op, "nms_method", "None or 'hard'", nms_method)
+        self.size = integer(op, "size", size, "an int >= 1", 1)
+        self.mean, self.std, self.nms_method, self.sigma = mean, std, nms_method, sigma
+        self.iou_threshold = number(op, "iou_threshold", iou_threshold, "a number >= 0", is_not_negative)
+        self.filter_threshold = number(op, "filter_threshold", filter_threshold, "a finite number")
+        self.candidate_size = integer(op, "candidate_size", candidate_size, "an int >= 1", 1)
         self.device = device or torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
         self.net = net
         net.to(self.device)
@@ -172,6 +176,10 @@ class Predictor:
         Raises:  TypeError, ValueError: a wrong shape.
         """
         rows, columns = tensor(scores, "Predictor", "scores", ("P", "C")).shape
+        top_k = integer("Predictor", "top_k", top_k, "an int", -(2**31))
+        if prob_threshold is not None:
+            prob_threshold = number("Predictor", "prob_threshold", prob_threshold, "a finite number or None")
+        width, height = positive_numbers("Predictor", "width, height", (width, height))
         boxes = float32(tensor(boxes, "Predictor", "boxes", (rows, 4)))
         kept, rank = keep_scored(
             boxes[None],

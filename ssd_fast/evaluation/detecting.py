@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .._text import brief, listing
+from ..specs._checks import integer
 from ._inputs import labels_of, read_ground_truths
 
 if TYPE_CHECKING:
@@ -41,8 +42,7 @@ def detect_dataset(
              per second, from decoded images to detections, without the first batch where there are more.
     Raises:  ValueError: a batch_size below 1, an image that cannot be read.
     """
-    if batch_size < 1:
-        raise ValueError(f"evaluate: batch_size: expected at least 1, got {batch_size}")
+    integer("evaluate", "batch_size", batch_size, "at least 1", 1)
     new_labels = _label_map(detector, dataset)
     detections: list[dict[str, Tensor]] = []
     times: list[tuple[int, float]] = []

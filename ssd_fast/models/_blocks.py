@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from ..presets import Preset
 from ..presets import preset as named_preset
+from ..presets._preset import require_preset
+from ..specs._checks import integer
 from .preprocessing import Preprocessing
 
 _ORDERS = {"default_boxes.row_order": "HWA", "postprocess.row_order": "HWA", "postprocess.channel_order": "AC"}
@@ -21,13 +23,30 @@ _ORDERS = {"default_boxes.row_order": "HWA", "postprocess.row_order": "HWA", "po
 def check_orders(preset: Preset, owner: str) -> None:
     """Raises ValueError, naming what differs, for a preset that reads heads in another order than `SSDNetwork` gives.
 
-    The shapes are the same, so that nothing else would tell that boxes and classes are then all mixed up.
+    The shapes are the same, so nothing else would tell that boxes and classes are then all mixed up. What is not a
+    Preset raises TypeError.
     """
+    require_preset(preset, owner)
     given = {field: attrgetter(field)(preset) for field in _ORDERS}
     if wrong := [field for field in _ORDERS if given[field] != _ORDERS[field]]:
         expected = ", ".join(f"{field} {_ORDERS[field]!r}" for field in wrong)
         got = ", ".join(repr(given[field]) for field in wrong)
         raise ValueError(f"{owner}: preset: expected {expected}, as networks here have it, got {got} in {preset.name}")
+
+
+def require_rows(network: SSDNetwork) -> None:
+    """Raises ValueError unless a network on the meta device has as many rows as its preset has default boxes."""
+    boxes, size = network.preset.default_boxes.num_boxes, network.preprocessing.size
+    try:
+        maps, _ = network.head_maps(torch.empty((1, 3, *size), device="meta"))
+    except RuntimeError as error:  # sizes too small for the network, or past all integers
+        raise ValueError(f"Preprocessing: size: expected one that {network.name} can take, got {size}") from error
+    rows = sum(level.shape[1:].numel() // 4 for level in maps)
+    if rows != boxes:
+        raise ValueError(
+            f"Preset: default_boxes: expected {rows} boxes, as the heads of {network.name} have rows for images of "
+            f"{size}, got {boxes}"
+        )
 
 
 class SSDNetwork(nn.Module, ABC):
@@ -52,9 +71,8 @@ class SSDNetwork(nn.Module, ABC):
     def __init__(self, num_classes: int, preset: Preset | None = None) -> None:
         """preset: None: the one that the class names."""
         super().__init__()
-        if num_classes < 2:
-            raise ValueError(f"{type(self).__name__}: num_classes: expected >= 2 (with background), got {num_classes}")
-        self.num_classes = num_classes
+        expected = "an int >= 2 (with background)"
+        self.num_classes = integer(type(self).__name__, "num_classes", num_classes, expected, 2)
         self.preset = named_preset(self.preset_name) if preset is None else preset
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .._paths import require_input_file
+from ._metadata import parse_metadata
 
 _METADATA = ("classes", "network", "preset", "preprocessing")
 _SAFE_TORCH = (2, 6)  # CVE-2025-32434: until 2.5.1 a file could run code even through torch.load(weights_only=True)
@@ -51,10 +51,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         return {}
     with safe_open(path, framework="pt") as file:
         texts = file.metadata() or {}
-    try:
-        return {key: json.loads(texts[key]) for key in _METADATA if key in texts}
-    except json.JSONDecodeError as error:
-        raise ValueError(f"load_network: {path} has damaged metadata: {error}") from error
+    return parse_metadata({key: texts[key] for key in _METADATA if key in texts}, path)
 
 
 def _checked(content: Any, path: Path) -> dict[str, Tensor]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 _ROWS_SHOWN = 6  # of each kind of difference
@@ -40,6 +42,15 @@ def explanation(given: Tensors, wanted: Tensors, found: Names, num_classes: int 
     return "\n".join([counts, *(f"  {line}" for line in table), *_advice(given, wanted, found, num_classes)])
 
 
+def require_numbers(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The tensors. Raises: ValueError for one that no parameter can be copied from."""
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
+            kind = "a meta tensor" if tensor.is_meta else f"{tensor.dtype}, {tensor.layout}"
+            raise ValueError(f"load_weights: {path}: {name}: expected a dense tensor of real numbers, got {kind}")
+    return tensors
+
+
 def first_names(names: Iterable[str]) -> str:
     """The first of a file's names, by which a reader may know it."""
     shown = list(names)
@@ -70,7 +81,7 @@ def _advice(given: Tensors, wanted: Tensors, found: Names, num_classes: int | No
     if third_conv in wanted and "backbone.layer1.0.conv1.weight" in given and not has_resnet50:
         advice.append("The file's ResNet is not ResNet-50, the only one that this package has a network on.")
     tail = "backbone.features.1.0.3.0.weight"
-    if tail in reshaped and given[tail].shape[0] == 2 * wanted[tail].shape[0]:
+    if tail in reshaped and tuple(given[tail].shape[:1]) == (2 * wanted[tail].shape[0],):
         advice.append("The file's last bottlenecks have their full width: make the network with reduced_tail=False.")
     return advice
 

@@ -62,7 +62,7 @@ def recognize(tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
             network: dict[str, Any] = {"name": name, "num_classes": max(2, columns)}
             if "backbone.conv4_3_norm.weight" in tensors:
                 network["conv4_3_norm"] = "batch_norm"
-            if _LAST_STRIDE in tensors and tensors[_LAST_STRIDE].shape[0] > 80:
+            if _LAST_STRIDE in tensors and tuple(tensors[_LAST_STRIDE].shape[:1]) > (80,):
                 network["reduced_tail"] = False
             return network
     return None

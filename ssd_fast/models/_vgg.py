@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..specs._checks import choice
 from ._blocks import HeadConvs, SSDNetwork
 from .preprocessing import Preprocessing
 
@@ -78,9 +79,7 @@ class VGG16Network(SSDNetwork):
 
     def __init__(self, num_classes: int, conv4_3_norm: str = "l2_norm") -> None:
         super().__init__(num_classes)
-        if conv4_3_norm not in CONV4_3_NORMS:
-            raise ValueError(f"{self.name}: conv4_3_norm: expected one of {CONV4_3_NORMS}, got {conv4_3_norm!r}")
-        self.conv4_3_norm = conv4_3_norm
+        self.conv4_3_norm = choice(self.name, "conv4_3_norm", conv4_3_norm, CONV4_3_NORMS)
         channels = [_CONV4_3_CHANNELS, _FC7_CHANNELS]
         blocks = []
         for block in self.shrinking_blocks:

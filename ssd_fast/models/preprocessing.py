@@ -14,7 +14,8 @@ corner       source = i * in / out, the last row and column repeated: `tf.image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,9 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..specs._checks import choice, freeze, number, row, size
+
 __all__ = ["Preprocessing", "resize_bilinear_corner"]
 
-_RULES = ("half_pixel", "antialiased", "corner")
+_NAME = "Preprocessing"
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Preprocessing:
         mean, std: per RGB channel, in units of `pixel_range`.
         pixel_range: the value of a white pixel that `mean` and `std` are written for: 1.0 or 255.0.
         rule: which pixels the bilinear resize reads, "half_pixel", "antialiased" or "corner"; see the module's text.
+    Raises: ValueError naming the attribute, what was expected and what was given.
     """
 
     size: tuple[int, int]
@@ -45,14 +49,15 @@ class Preprocessing:
     rule: Literal["half_pixel", "antialiased", "corner"]
 
     def __post_init__(self) -> None:
-        if len(self.size) != 2 or any(length < 1 for length in self.size):
-            raise ValueError(f"Preprocessing: size must be two positive lengths (h, w), got {self.size}")
-        if len(self.mean) != 3 or len(self.std) != 3 or 0 in self.std:
-            raise ValueError(f"Preprocessing: mean, std must be 3 numbers, std not 0, got {self.mean}, {self.std}")
-        if self.pixel_range not in (1.0, 255.0):
-            raise ValueError(f"Preprocessing: pixel_range must be 1.0 or 255.0, got {self.pixel_range}")
-        if self.rule not in _RULES:
-            raise ValueError(f"Preprocessing: rule must be one of {_RULES}, got {self.rule!r}")
+        pixel_range = number(_NAME, "pixel_range", self.pixel_range, "1.0 or 255.0", (1.0, 255.0).__contains__)
+        freeze(
+            self,
+            size=size(_NAME, "size", self.size),
+            mean=_of_channels("mean", self.mean, "3 finite numbers", math.isfinite),
+            std=_of_channels("std", self.std, "3 finite numbers, not 0", bool),
+            pixel_range=pixel_range,
+            rule=choice(_NAME, "rule", self.rule, ("half_pixel", "antialiased", "corner")),
+        )
 
     def __call__(self, images: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Resizes and normalises, images of one size in one call.
@@ -74,7 +79,7 @@ class Preprocessing:
             _check_image(image, ndim=3)
             if image.device != images[0].device or image.dtype != images[0].dtype:
                 raise ValueError(
-                    f"preprocessing: images must share one device and dtype: image 0 is {images[0].dtype} on "
+                    f"preprocessing: images: expected one device and dtype, got image 0 of {images[0].dtype} on "
                     f"{images[0].device}, image {index} is {image.dtype} on {image.device}"
                 )
             groups.setdefault((image.shape[1], image.shape[2]), []).append(index)
@@ -105,6 +110,13 @@ class Preprocessing:
         mean = pixels.new_tensor(self.mean).view(3, 1, 1)
         std = pixels.new_tensor(self.std).view(3, 1, 1)
         return (pixels - mean) / std
+
+
+def _of_channels(
+    field: str, values: object, expected: str, accepts: Callable[[float], bool]
+) -> tuple[float, float, float]:
+    red, green, blue = (number(_NAME, field, x, expected, accepts) for x in row(_NAME, field, values, expected, 3, 3))
+    return red, green, blue
 
 
 def resize_bilinear_corner(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -138,8 +150,8 @@ def _corner_taps(source: int, target: int, device: torch.device) -> tuple[Tensor
 def _check_image(image: Tensor, ndim: int) -> None:
     expected = "[N, 3, H, W]" if ndim == 4 else "[3, H, W]"
     if not isinstance(image, Tensor):
-        raise TypeError(f"preprocessing: images must be torch tensors {expected}, got {type(image).__name__}")
+        raise TypeError(f"preprocessing: images: expected torch tensors {expected}, got {type(image).__name__}")
     if image.dtype != torch.uint8 and not image.is_floating_point():
-        raise TypeError(f"preprocessing: images must be uint8 or floating point in 0..1, got {image.dtype}")
+        raise TypeError(f"preprocessing: images: expected uint8 or floating point in 0..1, got {image.dtype}")
     if image.ndim != ndim or image.shape[-3] != 3 or 0 in image.shape[-2:]:
-        raise ValueError(f"preprocessing: images must be {expected} with H, W >= 1, got {tuple(image.shape)}")
+        raise ValueError(f"preprocessing: images: expected {expected} with H, W >= 1, got {tuple(image.shape)}")

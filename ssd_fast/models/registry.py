@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..specs._checks import choice
 from ._blocks import SSDNetwork
 from .ssd300_resnet50 import ssd300_resnet50
 from .ssd300_vgg16 import ssd300_vgg16
@@ -38,9 +39,8 @@ def make_network(name: str, num_classes: int, **arguments: Any) -> SSDNetwork:
 
     Raises: ValueError: an unknown name, the message lists the known ones; or an argument that the network refuses.
     """
-    if name not in _NETWORKS:
-        raise ValueError(f"make_network: name: expected one of {', '.join(_NETWORKS)}, got {name!r}")
+    make = _NETWORKS[choice("make_network", "name", name, list_networks())]
     try:
-        return _NETWORKS[name](num_classes, **arguments)
+        return make(num_classes, **arguments)
     except TypeError as error:
         raise ValueError(f"make_network: {error}") from error

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from ..presets import Preset
 from ..specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec, PostprocessSpec
+from ..specs._checks import positive_numbers, row
+from ..specs._checks import size as image_size
 from ._blocks import SSDNetwork
 from .preprocessing import Preprocessing
 
@@ -122,12 +124,10 @@ def ssd_tiny(
                 input; None: 14 to 112 in steps of about 1.4. `ssd_fast.training.fit_sides` fits them to ground truths.
     Raises: ValueError: fewer than 2 classes, a size below 1, sides that are not three lists of positive numbers.
     """
-    if len(size) != 2 or any(int(length) != length or length < 1 for length in size):
-        raise ValueError(f"ssd_tiny: size: expected two positive lengths (h, w), got {size!r}")
-    levels = _SIDES if sides is None else tuple(tuple(float(side) for side in level) for level in sides)
-    if len(levels) != len(STRIDES):
-        raise ValueError(f"ssd_tiny: sides: expected one list for each stride {STRIDES}, got {sides!r}")
-    return SSDTiny(num_classes, (int(size[0]), int(size[1])), levels)
+    expected = f"one list for each stride {STRIDES}"
+    levels = _SIDES if sides is None else row("ssd_tiny", "sides", sides, expected, len(STRIDES), len(STRIDES))
+    levels = tuple(positive_numbers("ssd_tiny", "sides", level) for level in levels)
+    return SSDTiny(num_classes, image_size("ssd_tiny", "size", size), levels)
 
 
 def _preset(size: tuple[int, int], sides: tuple[tuple[float, ...], ...]) -> Preset:

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..specs._checks import flag
 from ._blocks import SSDNetwork
 from ._mobilenet_v3 import RELU6, ConvNorm, MobileNetV3Features
 from .preprocessing import Preprocessing
@@ -51,7 +52,7 @@ class SSDLite320MobileNetV3Large(SSDNetwork):
 
     def __init__(self, num_classes: int = 91, reduced_tail: bool = True) -> None:
         super().__init__(num_classes)
-        self.reduced_tail = reduced_tail
+        self.reduced_tail = flag(self.name, "reduced_tail", reduced_tail)
         self.backbone = MobileNetV3Features(reduced_tail)
         self.head = nn.ModuleDict(
             {

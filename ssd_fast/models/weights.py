@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..presets import Preset
+from ..specs._checks import as_path, choice, instance, require, row
 from ..specs._plain import from_plain, to_plain
-from ._blocks import SSDNetwork
+from ._blocks import SSDNetwork, require_rows
 from ._files import read_metadata, read_tensors
-from ._mismatch import differences, explanation, first_names
+from ._metadata import class_names
+from ._mismatch import differences, explanation, first_names, require_numbers
 from ._recognition import adopt_dialect, published_classes, recognize
 from .layouts import LAYOUTS, convert, detect
 from .preprocessing import Preprocessing
@@ -46,16 +48,16 @@ def load_weights(
             the tensors that are missing, unknown or of another shape. RuntimeError: a .pth or .pt file, and a torch
             before 2.6. The model is unchanged.
     """
-    if layout not in _LAYOUTS:
-        raise ValueError(f"load_weights: layout must be one of {_LAYOUTS}, got {layout!r}")
-    excluded = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    choice("load_weights", "layout", layout, _LAYOUTS)
+    instance("load_weights", "model", model, nn.Module, "a network")
+    excluded = (exclude,) if isinstance(exclude, str) else row("load_weights", "exclude", exclude, "name prefixes")
     names = model.state_dict().keys()
     for prefix in excluded:
-        if not prefix or not any(name.startswith(prefix) for name in names):
-            expected = f"the beginnings of names of {type(model).__name__}'s parameters"
-            raise ValueError(f"load_weights: exclude: expected {expected}, got {prefix!r}")
-    path = Path(path)
-    tensors, _ = _converted(read_tensors(path), path, layout)
+        ok = isinstance(prefix, str) and prefix != "" and any(name.startswith(prefix) for name in names)
+        expected = f"the beginnings of names of {type(model).__name__}'s parameters"
+        require(ok, "load_weights", "exclude", expected, prefix)
+    path = as_path("load_weights", "path", path)
+    tensors, _ = _converted(require_numbers(read_tensors(path), path), path, layout)
     _fill(model, tensors, path, excluded)
 
 
@@ -74,20 +76,25 @@ def load_network(path: str | Path, *, preset: str | None = None) -> tuple[SSDNet
             could have been trained with several sets of default boxes and preset names none, or if it names one that
             is not of them.
     """
-    path = Path(path)
-    tensors = read_tensors(path)
+    path = as_path("load_network", "path", path)
+    tensors = require_numbers(read_tensors(path), path)
     saved = read_metadata(path)
     if "network" in saved:
         if preset is not None:
             raise ValueError(
                 f"load_network: {path}: preset: expected None, since the file holds its own, got {preset!r}"
             )
-        network = _described_network(saved, path)
+        network = _described_network(saved, tensors, path)
     else:
         tensors, layout = _converted(tensors, path, "auto")
-        network = _recognised_network(tensors, layout, path, preset)
+        network = _recognized_network(tensors, layout, path, preset)
+    columns = network.num_classes
+    if "classes" in saved:
+        classes: tuple[str, ...] | None = class_names(saved["classes"], columns, f"load_network: {path}")
+    else:
+        classes = published_classes(path, columns)
     _fill(network, tensors, path, ())
-    return network, tuple(saved["classes"]) if "classes" in saved else published_classes(path, network.num_classes)
+    return network, classes
 
 
 def save_weights(model: nn.Module, path: str | Path, *, classes: Sequence[str] | None = None) -> None:
@@ -95,13 +102,18 @@ def save_weights(model: nn.Module, path: str | Path, *, classes: Sequence[str] |
 
     Of DataParallel and its kind the network inside is written.
 
-    Raises: ValueError: another suffix than .safetensors.
+    Raises: ValueError: another suffix than .safetensors, not as many names as columns. TypeError: not a network.
     """
     if isinstance(inside := getattr(model, "module", None), SSDNetwork):
         model = inside
-    if Path(path).suffix != ".safetensors":
+    instance("save_weights", "model", model, nn.Module, "a network")
+    path = as_path("save_weights", "path", path)
+    if path.suffix != ".safetensors":
         raise ValueError(f"save_weights: {path} must end in .safetensors")
-    metadata: dict[str, Any] = {} if classes is None else {"classes": list(classes)}
+    metadata: dict[str, Any] = {}
+    if classes is not None:
+        columns = model.num_classes if isinstance(model, SSDNetwork) else None
+        metadata["classes"] = class_names(classes, columns, "save_weights")
     if isinstance(model, SSDNetwork):
         metadata["network"] = {"name": model.name, "num_classes": model.num_classes, **model.arguments}
         metadata["preset"] = model.preset.to_dict()
@@ -110,30 +122,50 @@ def save_weights(model: nn.Module, path: str | Path, *, classes: Sequence[str] |
     save_file(tensors, path, metadata={key: json.dumps(value, allow_nan=False) for key, value in metadata.items()})
 
 
-def _described_network(saved: Mapping[str, Any], path: Path) -> SSDNetwork:
+def _described_network(saved: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> SSDNetwork:
     """The empty network of a file that says what it is of."""
-    try:
-        network = make_network(**saved["network"])
-        if "preset" in saved:
-            network.preset = Preset.from_dict(saved["preset"])
-        if "preprocessing" in saved:
-            network.preprocessing = from_plain(Preprocessing, saved["preprocessing"])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"load_network: {path} is of a network that this version cannot make: {error}") from error
-    return network
+
+    def make() -> SSDNetwork:
+        try:
+            network = make_network(**saved["network"])
+            if "preset" in saved:
+                network.preset = Preset.from_dict(saved["preset"])
+            if "preprocessing" in saved:
+                network.preprocessing = from_plain(Preprocessing, saved["preprocessing"])
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"load_network: {path} is of a network that this version cannot make: {error}") from error
+        return network
+
+    return _made(make, tensors, path)
 
 
-def _recognised_network(tensors: Mapping[str, Tensor], layout: str, path: Path, preset: str | None) -> SSDNetwork:
+def _recognized_network(tensors: Mapping[str, Tensor], layout: str, path: Path, preset: str | None) -> SSDNetwork:
     """The empty network that has such tensors."""
     arguments = recognize(tensors)
     if arguments is None:
         raise ValueError(f"load_network: {path} is of no known network; its tensors are {first_names(tensors)}")
-    network = make_network(**arguments)
+
+    def make() -> SSDNetwork:
+        network = make_network(**arguments)
+        try:
+            adopt_dialect(network, layout, preset)
+        except ValueError as error:
+            raise ValueError(f"load_network: {path}: {error}") from error
+        return network
+
+    return _made(make, tensors, path)
+
+
+def _made(make: Callable[[], SSDNetwork], tensors: Mapping[str, Tensor], path: Path) -> SSDNetwork:
+    """The network, made only if it fits its file: the sizes that a file states could take up all memory."""
+    with torch.device("meta"):
+        shapes = make()
+    _require_fit(shapes, tensors, path)
     try:
-        adopt_dialect(network, layout, preset)
+        require_rows(shapes.eval())
     except ValueError as error:
         raise ValueError(f"load_network: {path}: {error}") from error
-    return network
+    return make()
 
 
 def _converted(tensors: Mapping[str, Tensor], path: Path, layout: str) -> tuple[dict[str, Tensor], str]:
@@ -146,13 +178,18 @@ def _converted(tensors: Mapping[str, Tensor], path: Path, layout: str) -> tuple[
 
 
 def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, exclude: tuple[str, ...]) -> None:
+    _require_fit(model, tensors, path, exclude)
+    with torch.no_grad():
+        for name, parameter in model.state_dict().items():
+            if name in tensors and not name.startswith(exclude):
+                parameter.copy_(tensors[name])
+
+
+def _require_fit(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, exclude: tuple[str, ...] = ()) -> None:
+    """Raises ValueError unless the tensors are the model's by name and shape, but for those with excluded prefixes."""
     given = {name: tensor for name, tensor in tensors.items() if not name.startswith(exclude)}
     wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(exclude)}
     if found := differences(given, wanted):
         columns = model.num_classes if isinstance(model, SSDNetwork) else None
         text = explanation(given, wanted, found, columns)
         raise ValueError(f"load_weights: {path} does not fit {type(model).__name__}: {text}")
-    with torch.no_grad():
-        for name, parameter in wanted.items():
-            if name in given:
-                parameter.copy_(given[name])

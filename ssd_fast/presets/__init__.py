@@ -5,6 +5,7 @@ docs/dialects.md says with what each was compared, and how far they may differ.
 
 from __future__ import annotations
 
+from ..specs._checks import choice
 from . import caffe, mmdetection, pytorch_ports, tensorflow, torchvision
 from ._preset import Preset
 
@@ -28,8 +29,6 @@ def preset(name: str) -> Preset:
     """The specs of a named SSD dialect.
 
     Args:    name: one of list_presets().
-    Raises:  ValueError: an unknown name; the message lists the known ones.
+    Raises:  ValueError: an unknown name; the message lists the known ones and says which is probably meant.
     """
-    if name not in _PRESETS:
-        raise ValueError(f"preset: name: expected one of {', '.join(_PRESETS)}, got {name!r}")
-    return _PRESETS[name](name)
+    return _PRESETS[choice("preset", "name", name, list_presets())](name)

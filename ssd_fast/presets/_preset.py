@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec, PostprocessSpec
+from ..specs._checks import instance, require, shown
 from ..specs._plain import from_plain, to_plain
 
 
@@ -14,6 +16,7 @@ class Preset:
     """The specs of one SSD dialect, to be handed to default_boxes, encode_boxes, match, multibox_loss and postprocess.
 
     loss is None where the original's loss cannot be expressed; to train such a network, choose one.
+    Raises: ValueError, TypeError naming the field, what was expected and what was given.
     """
 
     name: str
@@ -23,6 +26,12 @@ class Preset:
     loss: LossSpec | None
     postprocess: PostprocessSpec
 
+    def __post_init__(self) -> None:
+        require(isinstance(self.name, str), "Preset", "name", "a string", self.name)
+        for field, kind in _SPECS.items():
+            if field != "loss" or self.loss is not None:
+                instance("Preset", field, getattr(self, field), kind)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything in it as JSON can hold it, so that a weight file can say how its network is read."""
         specs = {field: getattr(self, field) for field in _SPECS}
@@ -31,13 +40,18 @@ class Preset:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Preset:
         """The preset that `to_dict` took apart. Raises: ValueError: a field is missing, unknown or wrong."""
-        if missing := [field for field in ("name", *_SPECS) if field not in fields]:
-            raise ValueError(f"Preset: expected the fields name, {', '.join(_SPECS)}; missing: {', '.join(missing)}")
-        specs = {
-            field: fields[field] if fields[field] is None else from_plain(kind, fields[field])
+        require(isinstance(fields, Mapping), "Preset", "fields", "a dict such as to_dict returns", fields)
+        names = ("name", *_SPECS)
+        missing, unknown = set(names) - set(fields), set(fields) - set(names)
+        for what, wrong in (("without", missing), ("with", unknown)):
+            if wrong:
+                given = shown(next(iter(wrong)))
+                raise ValueError(f"Preset: fields: expected {', '.join(names)}, got a dict {what} {given}")
+        specs: dict[str, Any] = {
+            field: None if field == "loss" and fields[field] is None else from_plain(kind, fields[field])
             for field, kind in _SPECS.items()
         }
-        return cls(str(fields["name"]), **specs)
+        return cls(fields["name"], **specs)
 
 
 _SPECS: dict[str, type] = {
@@ -47,6 +61,15 @@ _SPECS: dict[str, type] = {
     "loss": LossSpec,
     "postprocess": PostprocessSpec,
 }
+
+
+def require_preset(value: object, op: str) -> Preset:
+    """value, a Preset. Raises: TypeError naming op, which says how to get one by its name."""
+    if isinstance(value, Preset):
+        return value
+    hint = f": preset({value!r}) is one" if isinstance(value, str) else ""
+    raise TypeError(f"{op}: preset: expected a Preset, such as ssd_fast.preset(name), got {shown(value)}{hint}")
+
 
 # What the SSD300 and SSD512 of every codebase share.
 SSD300_MAPS = (38, 19, 10, 5, 3, 1)

@@ -6,6 +6,8 @@ import dataclasses
 import math
 from typing import Any, TypeVar
 
+from ._checks import shown
+
 Spec = TypeVar("Spec")
 
 _INFINITIES = {"inf": math.inf, "-inf": -math.inf}  # JSON has no word for them
@@ -16,12 +18,12 @@ def to_plain(spec: Any) -> dict[str, Any]:
     return {field.name: _plain(getattr(spec, field.name)) for field in dataclasses.fields(spec)}
 
 
-def from_plain(kind: type[Spec], fields: dict[str, Any]) -> Spec:
+def from_plain(kind: type[Spec], fields: Any) -> Spec:
     """The spec that `to_plain` took apart, checked as any. Raises: ValueError naming an unknown or missing field."""
     if not isinstance(fields, dict):
-        raise ValueError(f"{kind.__name__}: expected its fields by name, got {fields!r}")
+        raise ValueError(f"{kind.__name__}: expected its fields by name, got {shown(fields)}")
     try:
-        return kind(**{name: _frozen(value) for name, value in fields.items()})
+        return kind(**{name: _with_infinities(value) for name, value in fields.items()})
     except TypeError as error:
         raise ValueError(f"{kind.__name__}: {error}") from error
 
@@ -32,7 +34,8 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
-def _frozen(value: Any) -> Any:
+def _with_infinities(value: Any) -> Any:
+    """Of a field, or of a row, whose entries a spec checks and freezes itself."""
     if isinstance(value, list):
-        return tuple(_frozen(item) for item in value)
+        return [_INFINITIES.get(item, item) if isinstance(item, str) else item for item in value]
     return _INFINITIES.get(value, value) if isinstance(value, str) else value

@@ -6,16 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from ._checks import is_finite, is_row, require
+from ._checks import as_float, as_float32, as_row, choice, freeze, is_positive, number, require, row
 
 Pair = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class BoxCoderSpec:
-    """How four offsets describe a box relative to its default box (centre-size code).
+    """How four offsets describe a box relative to its default box (center-size code).
 
-    centre = default centre + offset * variance * default size;  size = default size * exp(offset * variance).
+    center = default center + offset * variance * default size;  size = default size * exp(offset * variance).
 
     Args:
         variances: for x, y, w, h (whatever `order` says); 1 / weight where a project speaks of weights.
@@ -30,15 +30,24 @@ class BoxCoderSpec:
     log_scale_clamp: Pair | None = None
 
     def __post_init__(self) -> None:
-        ok = is_row(self.variances, 4) and all(is_finite(v) and v > 0 for v in self.variances)
-        require(ok, "BoxCoderSpec", "variances", "4 finite positive numbers in a tuple", self.variances)
-        require(self.order in ("xy", "yx"), "BoxCoderSpec", "order", '"xy" or "yx"', self.order)
-        if self.log_scale_clamp is not None:
-            limits = self.log_scale_clamp
-            ok = is_row(limits, 2) and all(isinstance(x, (int, float)) for x in limits) and limits[0] < limits[1]
-            require(ok, "BoxCoderSpec", "log_scale_clamp", "(low, high), low < high", limits)
+        name, expected = "BoxCoderSpec", "4 finite positive numbers in a tuple"
+        given = row(name, "variances", self.variances, expected, 4, 4)
+        freeze(
+            self,
+            variances=tuple(number(name, "variances", variance, expected, is_positive) for variance in given),
+            order=choice(name, "order", self.order, ("xy", "yx")),
+            log_scale_clamp=None if self.log_scale_clamp is None else _limits(self.log_scale_clamp),
+        )
 
     @property
     def clamp_limits(self) -> Pair:
         """log_scale_clamp, infinite where there is none."""
         return (-math.inf, math.inf) if self.log_scale_clamp is None else self.log_scale_clamp
+
+
+def _limits(given: object) -> Pair:
+    limits = as_row(given, 2, 2) or (None, None)
+    exact, rounded = [as_float(limit) for limit in limits], [as_float32(limit) for limit in limits]
+    ok = None not in exact and None not in rounded and rounded[0] < rounded[1]  # type: ignore[operator]
+    require(ok, "BoxCoderSpec", "log_scale_clamp", "(low, high), low < high", given)
+    return exact[0], exact[1]  # type: ignore[return-value]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-
-from ._checks import is_finite, is_row, require, require_one_a_map
+from ._checks import as_float32, choice, flag, freeze, is_positive, number, require, row, size
+from ._conventions import as_maps, min_max_sizes, scaled_sizes, square_steps
 
 Pair = tuple[float, float]
 
-_MAX_LEVELS = 8  # as many feature maps as the kernels' parameter block holds
+_MAX_LEVELS, _MAX_BOX_SIZES = 8, 128  # as many as the kernels' parameter block holds
+_MAX_BOXES = (2**31 - 1) // 4  # the kernels count coordinates by int32
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,10 @@ class DefaultBoxSpec:
         image_size: (height, width) of the network's input in pixels.
         feature_maps: (height, width) of each map, at most 8 maps, in the order of the heads.
         box_sizes: for each map the (width, height) in pixels of the boxes a cell carries, in channel order.
-        steps: for each map the (vertical, horizontal) distance of cell centres in pixels; None: image / map.
-        offset: position of a centre within its cell, in cells.
+        steps: for each map the (vertical, horizontal) distance of cell centers in pixels; None: image / map.
+        offset: position of a center within its cell, in cells.
         clip: clamp the corners to the image.
-        clip_centers: clamp the centres to the image, before there are corners; the sizes stay as they are.
+        clip_centers: clamp the centers to the image, before there are corners; the sizes stay as they are.
         normalized: divide the coordinates by the image's width and height.
         row_order: order of the rows within a map: "HWA" (cells outside, boxes of a cell inside) or "AHW".
     Raises: ValueError naming the field, what was expected and what was given.
@@ -45,26 +44,51 @@ class DefaultBoxSpec:
     clip_centers: bool = False
 
     def __post_init__(self) -> None:
-        name, maps = "DefaultBoxSpec", self.feature_maps
-        require(is_row(maps), name, "feature_maps", "a tuple of (height, width)", maps)
-        levels = len(maps)
-        require(1 <= levels <= _MAX_LEVELS, name, "feature_maps", f"1 to {_MAX_LEVELS} maps", levels)
-        for field, sizes in (("image_size", (self.image_size,)), ("feature_maps", maps)):
-            for size in sizes:
-                ok = is_row(size, 2) and min(size) >= 1
-                require(ok, name, field, "(height, width), both at least 1", size)
-        require(is_row(self.box_sizes), name, "box_sizes", "a tuple with an entry for each map", self.box_sizes)
-        require(len(self.box_sizes) == levels, name, "box_sizes", f"{levels} maps", len(self.box_sizes))
-        for level in self.box_sizes:
-            ok = is_row(level) and len(level) > 0
-            require(ok, name, "box_sizes", "at least one box a cell on each map, a tuple of (width, height)", level)
-            _require_pixels("box_sizes", "(width, height)", level)
-        if self.steps is not None:
-            require(is_row(self.steps), name, "steps", "a tuple of (vertical, horizontal) or None", self.steps)
-            require(len(self.steps) == levels, name, "steps", f"{levels} maps", len(self.steps))
-            _require_pixels("steps", "(vertical, horizontal)", self.steps)
-        require(is_finite(self.offset), name, "offset", "a finite number", self.offset)
-        require(self.row_order in ("HWA", "AHW"), name, "row_order", '"HWA" or "AHW"', self.row_order)
+        name = "DefaultBoxSpec"
+        expected, count = "a tuple of (height, width)", f"1 to {_MAX_LEVELS} maps"
+        maps = row(name, "feature_maps", self.feature_maps, expected)
+        require(1 <= len(maps) <= _MAX_LEVELS, name, "feature_maps", count, len(maps))
+        freeze(
+            self,
+            image_size=size(name, "image_size", self.image_size),
+            feature_maps=tuple(size(name, "feature_maps", cells) for cells in maps),
+            box_sizes=self._checked_box_sizes(len(maps)),
+            steps=None if self.steps is None else self._checked_steps(len(maps)),
+            offset=number(name, "offset", self.offset, "a finite number"),
+            clip=flag(name, "clip", self.clip),
+            normalized=flag(name, "normalized", self.normalized),
+            row_order=choice(name, "row_order", self.row_order, ("HWA", "AHW")),
+            clip_centers=flag(name, "clip_centers", self.clip_centers),
+        )
+        count = f"at most {_MAX_BOXES} boxes over all maps"
+        require(self.num_boxes <= _MAX_BOXES, name, "feature_maps", count, self.num_boxes)
+        require(
+            as_float32(self._farthest) is not None, name, "box_sizes, steps, offset", "finite corners", self._farthest
+        )
+
+    def _checked_box_sizes(self, levels: int) -> tuple[tuple[Pair, ...], ...]:
+        name, field = "DefaultBoxSpec", "box_sizes"
+        given = row(name, field, self.box_sizes, "a tuple with an entry for each map")
+        require(len(given) == levels, name, field, f"{levels} maps", len(given))
+        expected = "at least one box a cell on each map, a tuple of (width, height)"
+        rows = [row(name, field, level, expected, 1) for level in given]
+        most = f"at most {_MAX_BOX_SIZES} sizes over all maps"
+        require(sum(map(len, rows)) <= _MAX_BOX_SIZES, name, field, most, sum(map(len, rows)))
+        return tuple(tuple(_pixels(field, "(width, height)", pair) for pair in level) for level in rows)
+
+    def _checked_steps(self, levels: int) -> tuple[Pair, ...]:
+        name, field = "DefaultBoxSpec", "steps"
+        given = row(name, field, self.steps, "a tuple of (vertical, horizontal) or None")
+        require(len(given) == levels, name, field, f"{levels} maps", len(given))
+        return tuple(_pixels(field, "(vertical, horizontal)", pair) for pair in given)
+
+    @property
+    def _farthest(self) -> float:
+        """No corner of a box is farther from 0 than this, in pixels."""
+        return max(
+            (max(cells) + abs(self.offset)) * max(steps) + max(map(max, sizes))
+            for cells, steps, sizes in zip(self.feature_maps, self.level_steps, self.box_sizes, strict=True)
+        )
 
     @property
     def boxes_per_cell(self) -> tuple[int, ...]:
@@ -108,25 +132,12 @@ class DefaultBoxSpec:
         cuts sizes to whole pixels, it equals to 1 ulp if they are whole.
         Source: weiliu89/caffe (ssd branch), opencv dnn PriorBox.
         """
-        require_one_a_map(
-            "DefaultBoxSpec", feature_maps, min_sizes=min_sizes, max_sizes=max_sizes, aspect_ratios=aspect_ratios
-        )
-        levels = []
-        for low, high, ratios in zip(min_sizes, max_sizes, aspect_ratios, strict=True):
-            low32 = np.float32(low)
-            sides: list[tuple[Any, Any]] = [(low32, low32)]
-            if high is not None:
-                mean = np.sqrt(low32 * np.float32(high))
-                sides.append((mean, mean))
-            for ratio in (value for r in ratios for value in (np.float32(r), np.float32(1) / np.float32(r))):
-                root = np.sqrt(ratio)
-                sides.append((low32 * root, low32 / root))
-            levels.append(_as_pairs(sides))
+        maps = as_maps("DefaultBoxSpec", feature_maps)
         return cls(
             image_size=image_size,
-            feature_maps=_as_maps(feature_maps),
-            box_sizes=tuple(levels),
-            steps=None if steps is None else tuple((float(s), float(s)) for s in steps),
+            feature_maps=maps,
+            box_sizes=min_max_sizes("DefaultBoxSpec", len(maps), min_sizes, max_sizes, aspect_ratios),
+            steps=square_steps("DefaultBoxSpec", steps),
             clip=clip,
             normalized=normalized,
         )
@@ -151,42 +162,23 @@ class DefaultBoxSpec:
         Source: torchvision.models.detection.anchor_utils.DefaultBoxGenerator (equal to 2 ulp: it multiplies by the
         image size later).
         """
-        name = "DefaultBoxSpec"
-        require(is_row(image_size, 2), name, "image_size", "(height, width)", image_size)
-        require(len(scales) == len(feature_maps) + 1, name, "scales", "one a map and one more", scales)
-        require(all(scale > 0 for scale in scales), name, "scales", "positive numbers", scales)
-        require_one_a_map(name, feature_maps, aspect_ratios=aspect_ratios)
-        height, width = image_size
-        levels = []
-        for scale, following, ratios in zip(scales[:-1], scales[1:], aspect_ratios, strict=True):
-            mean = math.sqrt(scale * following)
-            sides = [(scale, scale), (mean, mean)]
-            for ratio in ratios:
-                long, short = scale * math.sqrt(ratio), scale / math.sqrt(ratio)
-                sides += [(long, short), (short, long)]
-            limit = 1.0 if clip_sizes else math.inf
-            levels.append(_as_pairs((min(w, limit) * width, min(h, limit) * height) for w, h in sides))
+        image_size = size("DefaultBoxSpec", "image_size", image_size)
+        maps = as_maps("DefaultBoxSpec", feature_maps)
         return cls(
             image_size=image_size,
-            feature_maps=_as_maps(feature_maps),
-            box_sizes=tuple(levels),
-            steps=None if steps is None else tuple((float(s), float(s)) for s in steps),
+            feature_maps=maps,
+            box_sizes=scaled_sizes("DefaultBoxSpec", image_size, len(maps), scales, aspect_ratios, clip_sizes),
+            steps=square_steps("DefaultBoxSpec", steps),
             normalized=normalized,
             row_order=row_order,
             clip_centers=clip_centers,
         )
 
 
-def _require_pixels(field: str, form: str, pairs: Sequence[Pair]) -> None:
-    for pair in pairs:
-        require(is_row(pair, 2), "DefaultBoxSpec", field, form, pair)
-        for side in pair:
-            require(is_finite(side) and side > 0, "DefaultBoxSpec", field, "finite positive pixels", side)
-
-
-def _as_maps(feature_maps: Sequence[int | tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    return tuple((size, size) if isinstance(size, int) else (int(size[0]), int(size[1])) for size in feature_maps)
-
-
-def _as_pairs(sides: Iterable[tuple[float, float]]) -> tuple[Pair, ...]:
-    return tuple((float(w), float(h)) for w, h in sides)
+def _pixels(field: str, form: str, pair: object) -> Pair:
+    first, second = row("DefaultBoxSpec", field, pair, form, 2, 2)
+    expected = "finite positive pixels"
+    return (
+        number("DefaultBoxSpec", field, first, expected, is_positive),
+        number("DefaultBoxSpec", field, second, expected, is_positive),
+    )

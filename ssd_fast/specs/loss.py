@@ -6,9 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from ._checks import is_finite, is_int, require
-
-_MOST = 2**31 - 1
+from ._checks import choice, freeze, integer, is_count, is_not_negative, number, require
 
 
 @dataclass(frozen=True)
@@ -17,8 +15,8 @@ class LossSpec:
 
     Args:
         background: column of cls_logits that is no class (-1: the last); no ground truth may have it as its label.
-            Background rows are trained towards it. None, with "focal" alone: there is none such, and they are trained
-            towards no column.
+            Background rows are trained toward it. None, with "focal" alone: there is no such column, and they are
+            trained toward none.
         negatives_per_positive: hard negatives of an image for each of its positives, rounded down.
         min_negatives: hard negatives of an image at least, if it has so many background rows.
         beta: smooth L1 is quadratic below this difference and linear from it up; 0: plain L1.
@@ -47,29 +45,24 @@ class LossSpec:
 
     def __post_init__(self) -> None:
         name = "LossSpec"
-        require(
-            self.classification in ("softmax", "focal"),
-            name,
-            "classification",
-            '"softmax" or "focal"',
-            self.classification,
+        freeze(self, classification=choice(name, "classification", self.classification, ("softmax", "focal")))
+        focal = self.classification == "focal"
+        why = ' (None: with classification "focal")' if self.background is None else ""
+        expected = "a column, -1 or None" if focal else f"a column or -1{why}"
+        may_be_none = focal and self.background is None
+        ratio, gamma = self.negatives_per_positive, self.focal_gamma
+        freeze(
+            self,
+            background=None if may_be_none else integer(name, "background", self.background, expected, -1),
+            negatives_per_positive=number(name, "negatives_per_positive", ratio, "a number in [0, 2**31)", is_count),
+            min_negatives=integer(name, "min_negatives", self.min_negatives, "an int in [0, 2**31)"),
+            beta=number(name, "beta", self.beta, "a finite number >= 0", is_not_negative),
+            normalizer=choice(name, "normalizer", self.normalizer, ("positives", "positives_per_image", "sum_max_one")),
+            focal_gamma=number(name, "focal_gamma", gamma, "a number in [0, 2**31)", is_count),
         )
-        focal, background = self.classification == "focal", self.background
-        ok = focal if background is None else is_int(background, -1)
-        why = ' (None: with classification "focal")' if background is None else ""
-        require(ok, name, "background", "a column, -1 or None" if focal else f"a column or -1{why}", background)
-        ratio = self.negatives_per_positive
-        ok = is_finite(ratio) and 0 <= ratio <= _MOST
-        require(ok, name, "negatives_per_positive", "a number in [0, 2**31)", ratio)
-        ok = is_int(self.min_negatives)
-        require(ok, name, "min_negatives", "an int in [0, 2**31)", self.min_negatives)
-        require(is_finite(self.beta) and self.beta >= 0, name, "beta", "a finite number >= 0", self.beta)
-        choices = ("positives", "positives_per_image", "sum_max_one")
-        require(self.normalizer in choices, name, "normalizer", " or ".join(map(repr, choices)), self.normalizer)
-        alpha, gamma = self.focal_alpha, self.focal_gamma
-        ok = alpha is None or (is_finite(alpha) and 0 < alpha < 1)
-        require(ok, name, "focal_alpha", "a number between 0 and 1, or None for no weights", alpha)
-        require(is_finite(gamma) and 0 <= gamma <= _MOST, name, "focal_gamma", "a number in [0, 2**31)", gamma)
+        if self.focal_alpha is not None:
+            expected = "a number between 0 and 1, or None for no weights"
+            freeze(self, focal_alpha=number(name, "focal_alpha", self.focal_alpha, expected, lambda x: 0 < x < 1))
         self._require_defaults(
             *(("negatives_per_positive", "min_negatives") if focal else ("focal_alpha", "focal_gamma")),
             because="the focal loss mines nothing" if focal else 'classification is "softmax"',

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ._checks import is_finite, require
+from ._checks import choice, flag, freeze, is_not_negative, number, require
 
 
 @dataclass(frozen=True)
@@ -39,24 +39,27 @@ class MatcherSpec:
 
     def __post_init__(self) -> None:
         name = "MatcherSpec"
-        require(
-            self.rule in ("forced", "bipartite", "threshold"),
-            name,
-            "rule",
-            '"forced", "bipartite" or "threshold"',
-            self.rule,
+        freeze(
+            self,
+            rule=choice(name, "rule", self.rule, ("forced", "bipartite", "threshold")),
+            positive_threshold=number(
+                name, "positive_threshold", self.positive_threshold, "a number in [0, 1]", lambda x: 0 <= x <= 1
+            ),
+            positive_inclusive=flag(name, "positive_inclusive", self.positive_inclusive),
+            claimed_twice=choice(name, "claimed_twice", self.claimed_twice, ("last", "first")),
+            ignored_coverage=number(
+                name, "ignored_coverage", self.ignored_coverage, "a number in (0, 1]", lambda x: 0 < x <= 1
+            ),
         )
-        require(self.claimed_twice in ("last", "first"), name, "claimed_twice", '"last" or "first"', self.claimed_twice)
         positive, negative, minimum = self.positive_threshold, self.negative_threshold, self.minimum_forced_iou
-        require(is_finite(positive) and 0 <= positive <= 1, name, "positive_threshold", "a number in [0, 1]", positive)
         ok = positive > 0 or not self.positive_inclusive
         require(ok, name, "positive_inclusive", "positive_threshold > 0, else boxes apart would match", positive)
         if negative is not None:
-            ok = is_finite(negative) and 0 <= negative <= positive
-            require(ok, name, "negative_threshold", "a number in [0, positive_threshold]", negative)
+            expected = "a number in [0, positive_threshold]"
+            negative = number(name, "negative_threshold", negative, expected, is_not_negative)
+            require(negative <= positive, name, "negative_threshold", expected, negative)
             expected = 'None with rule "bipartite" (no preset has both)'
             require(self.rule != "bipartite", name, "negative_threshold", expected, negative)
         if minimum is not None:
-            require(is_finite(minimum) and minimum >= 0, name, "minimum_forced_iou", "a number >= 0", minimum)
-        share = self.ignored_coverage
-        require(is_finite(share) and 0 < share <= 1, name, "ignored_coverage", "a number in (0, 1]", share)
+            minimum = number(name, "minimum_forced_iou", minimum, "a number >= 0", is_not_negative)
+        freeze(self, negative_threshold=negative, minimum_forced_iou=minimum)

@@ -5,9 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ._checks import is_finite, is_int, require
+from ._checks import choice, flag, freeze, integer, is_not_negative, number, require
 
 _UNSAID: Any = object()
+_CHOICES = {
+    "activation": ("softmax", "sigmoid"),
+    "class_mode": ("per_class", "argmax", "agnostic"),
+    "top_k_scope": ("class", "level", "image"),
+    "clip": ("none", "before_nms", "after_nms"),
+    "rescale": ("before_nms", "after_nms"),
+    "channel_order": ("AC", "CA"),
+    "row_order": ("HWA", "AHW"),
+}
 
 
 @dataclass(frozen=True)
@@ -54,47 +63,41 @@ class PostprocessSpec:
     row_order: Literal["HWA", "AHW"] = "HWA"
 
     def __post_init__(self) -> None:
-        choices = {
-            "activation": ("softmax", "sigmoid"),
-            "class_mode": ("per_class", "argmax", "agnostic"),
-            "top_k_scope": ("class", "level", "image"),
-            "clip": ("none", "before_nms", "after_nms"),
-            "rescale": ("before_nms", "after_nms"),
-            "channel_order": ("AC", "CA"),
-            "row_order": ("HWA", "AHW"),
-        }
-        for field, allowed in choices.items():
-            value = getattr(self, field)
-            require(value in allowed, "PostprocessSpec", field, " or ".join(map(repr, allowed)), value)
+        name = "PostprocessSpec"
+        freeze(
+            self, **{field: choice(name, field, getattr(self, field), allowed) for field, allowed in _CHOICES.items()}
+        )
+        for field in ("score_inclusive", "iou_inclusive"):
+            freeze(self, **{field: flag(name, field, getattr(self, field))})
         for field in ("score_threshold", "iou_threshold"):
-            value = getattr(self, field)
-            require(is_finite(value) and value >= 0, "PostprocessSpec", field, "a finite number >= 0", value)
+            value = number(name, field, getattr(self, field), "a finite number >= 0", is_not_negative)
+            freeze(self, **{field: value})
         require(
             not (self.iou_inclusive and self.iou_threshold == 0),
-            "PostprocessSpec",
+            name,
             "iou_inclusive",
             "iou_threshold > 0 (else boxes that do not touch would suppress each other)",
             self.iou_threshold,
         )
         require(
             (self.clip, self.rescale) != ("after_nms", "before_nms"),
-            "PostprocessSpec",
+            name,
             "rescale",
             '"after_nms" where clip is, since image_sizes are the window of boxes not yet rescaled',
             self.rescale,
         )
-        ok = self.min_box_size is None or (is_finite(self.min_box_size) and self.min_box_size >= 0)
-        require(ok, "PostprocessSpec", "min_box_size", "a finite number >= 0 or None", self.min_box_size)
         if self.background is _UNSAID:
             if self.activation == "sigmoid":
                 raise ValueError(
                     "PostprocessSpec: background: expected a column, -1 or None (every column is a class), "
                     "which sigmoid leaves open, got nothing"
                 )
-            object.__setattr__(self, "background", 0)
-        ok = self.background is None or is_int(self.background, -1)
-        require(ok, "PostprocessSpec", "background", "a column, -1 or None", self.background)
-        ok = self.top_k is None or is_int(self.top_k, 1)
-        require(ok, "PostprocessSpec", "top_k", "an int in [1, 2**31) or None", self.top_k)
-        ok = is_int(self.keep_top_k, 1)
-        require(ok, "PostprocessSpec", "keep_top_k", "an int in [1, 2**31)", self.keep_top_k)
+            freeze(self, background=0)
+        if self.background is not None:
+            freeze(self, background=integer(name, "background", self.background, "a column, -1 or None", -1))
+        if self.min_box_size is not None:
+            expected = "a finite number >= 0 or None"
+            freeze(self, min_box_size=number(name, "min_box_size", self.min_box_size, expected, is_not_negative))
+        if self.top_k is not None:
+            freeze(self, top_k=integer(name, "top_k", self.top_k, "an int in [1, 2**31) or None", 1))
+        freeze(self, keep_top_k=integer(name, "keep_top_k", self.keep_top_k, "an int in [1, 2**31)", 1))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
+
+from ..specs._checks import as_float, as_int, choice, freeze, is_not_negative, is_positive, require
 
 __all__ = ["Flip", "Loss", "OptimizerName", "Precision", "TrainingConfig"]
 
@@ -13,6 +16,8 @@ OptimizerName = Literal["adamw", "sgd"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Flip = Literal["none", "horizontal", "both"]
 Loss = Literal["softmax", "focal"]
+
+_MOST = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -63,40 +68,33 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for field, least in (("epochs", 1), ("batch_size", 1), ("warmup_iterations", 0), ("seed", 0)):
-            self._require(field, _is_int(getattr(self, field), least), f"an int >= {least}")
-        self._require("seed", self.seed < 2**63, "an int below 2**63")
-        for field in ("learning_rate", "zoom_out", "crop"):
-            self._require(field, _in_range(getattr(self, field), 0, math.inf) and getattr(self, field) > 0, "> 0")
+            whole = as_int(getattr(self, field), least, _MOST)
+            below = " and below 2**63" if field == "seed" else ""
+            self._set(field, whole, whole is not None, f"an int >= {least}{below}")
+        self._set_number("learning_rate", "> 0", is_positive)
+        self._set_number("zoom_out", "a factor >= 1", lambda x: x >= 1)
+        self._set_number("crop", "a share in (0, 1]", lambda x: 0 < x <= 1)
         for field in ("weight_decay", "box_weight"):
-            self._require(field, _in_range(getattr(self, field), 0, math.inf), "a finite number >= 0")
+            self._set_number(field, "a finite number >= 0", is_not_negative)
         for field in ("photometric", "zoom_out_share", "crop_share"):
-            self._require(field, _in_range(getattr(self, field), 0, 1), "a share in [0, 1]")
+            self._set_number(field, "a share in [0, 1]", lambda x: 0 <= x <= 1)
         for field in ("momentum", "ema_decay"):
-            value = getattr(self, field)
-            self._require(field, _in_range(value, 0, 1) and value < 1, "a number in [0, 1)")
-        self._require("zoom_out", self.zoom_out >= 1, "a factor >= 1")
-        self._require("crop", self.crop <= 1, "a share in (0, 1]")
-        clip = self.gradient_clip
-        self._require("gradient_clip", clip is None or (_in_range(clip, 0, math.inf) and clip > 0), "> 0 or None")
+            self._set_number(field, "a number in [0, 1)", lambda x: 0 <= x < 1)
+        if self.gradient_clip is not None:
+            self._set_number("gradient_clip", "> 0 or None", is_positive)
         kinds = {"optimizer": OptimizerName, "precision": Precision, "loss": Loss, "flip": Flip}
         for field, kind in kinds.items():
-            self._require(field, getattr(self, field) in get_args(kind), " or ".join(map(repr, get_args(kind))))
+            freeze(self, **{field: choice("TrainingConfig", field, getattr(self, field), get_args(kind))})
 
     def to_dict(self) -> dict[str, Any]:
         """The fields, as JSON can hold them."""
         return dataclasses.asdict(self)
 
-    def _require(self, field: str, ok: bool, expected: str) -> None:
-        if not ok:
-            raise ValueError(f"TrainingConfig: {field}: expected {expected}, got {getattr(self, field)!r}")
+    def _set_number(self, field: str, expected: str, accepts: Callable[[float], bool]) -> None:
+        """Torch computes with these in double precision, so they need not be numbers in float32."""
+        value = as_float(getattr(self, field))
+        self._set(field, value, value is not None and math.isfinite(value) and accepts(value), expected)
 
-
-def _is_int(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _in_range(value: object, low: float, high: float) -> bool:
-    """A finite number within the limits."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    return math.isfinite(value) and low <= value <= high
+    def _set(self, field: str, value: object, ok: bool, expected: str) -> None:
+        require(ok, "TrainingConfig", field, expected, getattr(self, field))
+        freeze(self, **{field: value})

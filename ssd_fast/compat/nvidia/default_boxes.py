@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from ...specs import BoxCoderSpec
-from ...specs._checks import require
+from ...specs._checks import choice, positive_numbers, row
 from .._priors import center_form, corner_form, square_spec
 
 __all__ = ["DefaultBoxes", "box_coder", "dboxes300_coco"]
@@ -35,6 +34,7 @@ class DefaultBoxes:
         scale_xy: float = 0.1,
         scale_wh: float = 0.2,
     ) -> None:
+        scales = row("DefaultBoxes", "scales", scales, "one for each map and one more", 1)
         self.fig_size, self.feat_size, self.steps = fig_size, feat_size, steps
         self.scales, self.aspect_ratios = scales, aspect_ratios
         self.scale_xy, self.scale_wh = scale_xy, scale_wh
@@ -53,7 +53,7 @@ class DefaultBoxes:
         self.dboxes_ltrb = corner_form(self.dboxes)
 
     def __call__(self, order: str = "ltrb") -> Tensor:
-        require(order in ("ltrb", "xywh"), "DefaultBoxes", "order", "'ltrb' or 'xywh'", order)
+        choice("DefaultBoxes", "order", order, ("ltrb", "xywh"))
         return self.dboxes_ltrb if order == "ltrb" else self.dboxes
 
 
@@ -65,7 +65,5 @@ def dboxes300_coco() -> DefaultBoxes:
 
 def box_coder(dboxes: Any) -> BoxCoderSpec:
     """Of DefaultBoxes, the original's too: by its scale_xy and scale_wh."""
-    scales = float(dboxes.scale_xy), float(dboxes.scale_wh)
-    require(all(math.isfinite(s) and s > 0 for s in scales), "DefaultBoxes", "scale_xy, scale_wh", "positive", scales)
-    xy, wh = scales
+    xy, wh = positive_numbers("DefaultBoxes", "scale_xy, scale_wh", (dboxes.scale_xy, dboxes.scale_wh))
     return BoxCoderSpec((xy, xy, wh, wh))

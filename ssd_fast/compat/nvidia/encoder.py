@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ...ops import decode_boxes, match, postprocess
 from ...specs import MatcherSpec, PostprocessSpec
-from ...specs._checks import require
-from .._inputs import float32, tensor
+from ...specs._checks import integer
+from .._inputs import float32, share, tensor
 from .._scored import keep_scored
 from .._targets import check_ground_truth
 from .default_boxes import box_coder
@@ -42,6 +42,7 @@ class Encoder:
             raise GroundTruthError. Ties: see ssd_fast.match.
         """
         boxes = float32(tensor(bboxes_in, "Encoder.encode", "bboxes_in", ("G", 4)))
+        share("Encoder.encode", "criteria", criteria)
         labels = tensor(labels_in, "Encoder.encode", "labels_in", (len(boxes),)).long().to(boxes.device)
         check_ground_truth([boxes], [labels], ["Encoder.encode: bboxes_in"], None)
         defaults = self.dboxes.to(boxes.device)
@@ -100,7 +101,9 @@ class Encoder:
         op = "Encoder.decode_single"
         rows, _ = tensor(scores_in, op, "scores_in", ("P", "C")).shape
         boxes = float32(tensor(bboxes_in, op, "bboxes_in", (rows, 4)))
-        require(0 < criteria <= 1, op, "criteria", "a number in (0, 1]", criteria)
+        share(op, "criteria", criteria)
+        max_output = integer(op, "max_output", max_output, "an int >= 1", 1)
+        max_num = integer(op, "max_num", max_num, "an int >= 1", 1)
         kept = keep_scored(
             boxes[None],
             float32(scores_in)[None],
@@ -117,6 +120,6 @@ class Encoder:
         """The number of columns."""
         images = len(tensor(bboxes_in, op, "bboxes_in", ("N", 4, self.nboxes)))
         columns = tensor(scores_in, op, "scores_in", (images, "C", self.nboxes)).shape[1]
-        require(0 < criteria <= 1, op, "criteria", "a number in (0, 1]", criteria)
-        require(max_output >= 1, op, "max_output", "an int >= 1", max_output)
+        share(op, "criteria", criteria)
+        integer(op, "max_output", max_output, "an int >= 1", 1)
         return columns

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from ...specs import BoxCoderSpec
+from ...specs._checks import as_float, positive_numbers, require, row
 
 __all__ = ["coder_spec"]
 
@@ -23,10 +24,16 @@ def coder_spec(coder: Any, op: str) -> BoxCoderSpec:
     )
     if not own:
         raise TypeError(f"{op}: model.box_coder: expected torchvision's BoxCoder, got {type(coder).__name__}")
-    return _make_spec(tuple(float(weight) for weight in coder.weights), float(coder.bbox_xform_clip))
+    weights = positive_numbers(
+        op, "model.box_coder.weights", row(op, "model.box_coder.weights", coder.weights, "4", 4, 4)
+    )
+    clip = as_float(coder.bbox_xform_clip)
+    require(clip is not None, op, "model.box_coder.bbox_xform_clip", "a number", coder.bbox_xform_clip)
+    return _make_spec(weights, clip)
 
 
 @functools.lru_cache(maxsize=64)
-def _make_spec(weights: tuple[float, float, float, float], log_scale_high: float) -> BoxCoderSpec:
+def _make_spec(weights: tuple[float, ...], log_scale_high: float | None) -> BoxCoderSpec:
     x, y, w, h = weights
+    assert log_scale_high is not None
     return BoxCoderSpec((1 / x, 1 / y, 1 / w, 1 / h), log_scale_clamp=(-math.inf, log_scale_high))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from ...detections import Detections
 from ...ops.box_coder import decode_boxes
 from ...ops.postprocess import postprocess
 from ...specs import BoxCoderSpec, PostprocessSpec
-from ...specs._checks import require
+from ...specs._checks import is_not_negative, number
 from .box_coder import coder_spec
 
 __all__ = ["FusedPostprocess", "is_double"]
@@ -74,9 +73,8 @@ class FusedPostprocess:
         model, rows, columns = self.model, shape[-2], shape[-1]
         top_k = min(int(model.topk_candidates), max(rows, 1))
         keep_top_k = min(int(model.detections_per_img), max(top_k * (columns - 1), 1))  # "all" may be any large number
-        score_thresh, nms_thresh = float(model.score_thresh), float(model.nms_thresh)
-        require(math.isfinite(score_thresh), _OP, "model.score_thresh", "a finite number", score_thresh)
-        require(0 <= nms_thresh < math.inf, _OP, "model.nms_thresh", "a finite number >= 0", nms_thresh)
+        score_thresh = number(_OP, "model.score_thresh", model.score_thresh, "a finite number")
+        nms_thresh = number(_OP, "model.nms_thresh", model.nms_thresh, "a finite number >= 0", is_not_negative)
         spec = _make_spec(score_thresh, nms_thresh, keep_top_k, top_k)
         return spec, coder_spec(model.box_coder, _OP)
 

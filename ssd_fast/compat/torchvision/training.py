@@ -13,6 +13,8 @@ from ... import ground_truth
 from ...ops.match import match
 from ...ops.multibox_loss import multibox_loss
 from ...specs import LossSpec, MatcherSpec
+from ...specs._checks import is_not_negative, number
+from .._inputs import share
 from .box_coder import coder_spec
 from .postprocess import is_double
 
@@ -62,7 +64,9 @@ class FusedForward:
         if num_columns is None:
             _check_values(targets, heads["cls_logits"].shape[-1])
         anchors = model.anchor_generator(batch, maps)
-        matcher = _matcher_spec(float(model.proposal_matcher.high_threshold))
+        matcher = _matcher_spec(
+            share("forward", "model.proposal_matcher.high_threshold", model.proposal_matcher.high_threshold)
+        )
         boxes = [target["boxes"].float() for target in scaled_targets]
         same_anchors = type(model.anchor_generator) is DefaultBoxGenerator or _are_equal(anchors)
         if same_anchors:
@@ -135,7 +139,7 @@ def _matcher_spec(threshold: float) -> MatcherSpec:
 
 
 def _loss_spec(model: Any) -> LossSpec:
-    ratio = float(model.neg_to_pos_ratio)
+    ratio = number("compute_loss", "model.neg_to_pos_ratio", model.neg_to_pos_ratio, "a whole number", is_not_negative)
     whole = round(ratio)
     if abs(ratio - whole) > 1e-6:  # torchvision rounds the number of negatives up, LossSpec down
         raise ValueError(f"compute_loss: model.neg_to_pos_ratio: expected a whole number, got {ratio}")
