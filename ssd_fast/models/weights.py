@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..presets import Preset
 from ..specs._plain import from_plain, to_plain
 from ._blocks import SSDNetwork
-from ._files import read_metadata, read_tensors
+from ._files import read_metadata, read_tensors, write_tensors
 from ._mismatch import differences, explanation, first_names
 from ._recognition import adopt_dialect, published_classes, recognize
 from .layouts import LAYOUTS, convert, detect
@@ -95,7 +93,10 @@ def save_weights(model: nn.Module, path: str | Path, *, classes: Sequence[str] |
 
     Of DataParallel and its kind the network inside is written.
 
-    Raises: ValueError: another suffix than .safetensors.
+    A file that is there already is replaced at once, or left as it is if the new one cannot be written.
+
+    Raises: ValueError: a suffix other than .safetensors. OSError: the file cannot be written, or `path` is a symbolic
+            link.
     """
     if isinstance(inside := getattr(model, "module", None), SSDNetwork):
         model = inside
@@ -106,8 +107,7 @@ def save_weights(model: nn.Module, path: str | Path, *, classes: Sequence[str] |
         metadata["network"] = {"name": model.name, "num_classes": model.num_classes, **model.arguments}
         metadata["preset"] = model.preset.to_dict()
         metadata["preprocessing"] = to_plain(model.preprocessing)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, path, metadata={key: json.dumps(value, allow_nan=False) for key, value in metadata.items()})
+    write_tensors(Path(path), model.state_dict(), metadata)
 
 
 def _described_network(saved: Mapping[str, Any], path: Path) -> SSDNetwork:

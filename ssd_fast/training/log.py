@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import replace_file
+from .._writing import append_line, replace_file
 
 __all__ = ["EpochMeans", "Step", "TrainingLog"]
 
@@ -39,19 +40,19 @@ class TrainingLog:
         self.path = path
 
     def write(self, event: str, **values: Any) -> None:
-        """One line. Numbers that are not finite become strings, which JSON has no word for otherwise."""
+        """Adds one line. Numbers that are not finite become strings, since JSON has no word for them.
+
+        Raises: WriteError (an OSError): it cannot be written; the log is then as it was.
+        """
         if self.path is not None:
-            line = json.dumps({"event": event, **{name: _plain(value) for name, value in values.items()}})
-            with open(self.path, "a") as file:
-                file.write(line + "\n")
+            append_line(self.path, json.dumps({"event": event, **_plain(values)}, allow_nan=False))
 
     def rewind(self, iteration: int) -> None:
-        """Drops what was logged after `iteration` iterations, and a line that was cut off, before they come again."""
+        """Drops what was logged after `iteration` iterations, and lines that are damaged, before they come again."""
         if self.path is None or not self.path.exists():
             return
-        lines = [line for line in self.path.read_text().splitlines() if _is_before(line, iteration)]
-        text = "".join(line + "\n" for line in lines)
-        replace_file(self.path, lambda partial: partial.write_text(text))
+        lines = [line for line in self.path.read_bytes().split(b"\n") if _is_before(line, iteration)]
+        replace_file(self.path, b"".join(line + b"\n" for line in lines))
 
 
 class EpochMeans:
@@ -78,16 +79,18 @@ class EpochMeans:
         }
 
 
-def _is_before(line: str, iteration: int) -> bool:
+def _is_before(line: bytes, iteration: int) -> bool:
     try:
         return json.loads(line).get("iteration", 0) <= iteration
-    except (json.JSONDecodeError, AttributeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):  # not JSON, not an object, not a number
         return False
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
     return value

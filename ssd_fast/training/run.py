@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .._writing import remove_partials, replace_file, require_file_or_nothing, write_errors
 from ..datasets import DetectionDataset
 from ..models import save_weights
 from ..models._blocks import SSDNetwork
-from .checkpoint import CheckpointError, check_compatible, read_checkpoint, replace_file, write_checkpoint
+from .checkpoint import CheckpointError, check_compatible, read_checkpoint, write_checkpoint
 from .config import TrainingConfig
 from .log import TrainingLog
 from .state import TrainingState
@@ -44,20 +45,27 @@ class Run:
             "processes": processes,
         }
 
-    def prepare(self, resume: bool) -> None:
-        """Makes the folder. Raises: CheckpointError: it holds a run; OSError: it cannot be written."""
+    @contextlib.contextmanager
+    def opened(self, resume: bool) -> Iterator[None]:
+        """Makes the folder, and removes what killed ones left half written.
+
+        Raises: CheckpointError: it holds a training and resume is not set;
+                OSError: it cannot be written.
+        """
+        with write_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         if not resume and (found := [path for path in (self.checkpoint, self.weights) if path.exists()]):
             raise CheckpointError(
                 f"{self.folder}: holds a training already ({found[0].name}): continue it with resume, or choose another"
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(self.folder, os.W_OK | os.X_OK):
-            raise PermissionError(13, "cannot be written", str(self.folder))
+        for path in (self.checkpoint, self.weights, self.log, self.config):
+            require_file_or_nothing(path)
+            remove_partials(path)
+        yield
 
     def describe(self) -> None:
-        """Writes config.json."""
-        text = json.dumps(self._training, indent=2) + "\n"
-        replace_file(self.config, lambda partial: partial.write_text(text))
+        """Writes config.json. Raises: OSError: it cannot be written."""
+        replace_file(self.config, (json.dumps(self._training, indent=2) + "\n").encode())
 
     def save(self, state: TrainingState) -> None:
         """Replaces the checkpoint. Raises: CheckpointError: it cannot be written."""
@@ -77,14 +85,17 @@ class Run:
         return True
 
     def export(self, state: TrainingState, classes: Sequence[str]) -> None:
-        """Writes the averaged weights, with what reads them."""
+        """Writes the averaged weights, with what reads them. Raises: OSError: they cannot be written."""
         average = state.average.module
         assert isinstance(average, SSDNetwork)
-        replace_file(self.weights, lambda partial: save_weights(average, partial, classes=("background", *classes)))
+        save_weights(average, self.weights, classes=("background", *classes))
 
 
 def log_evaluation(folder: str | Path, split: str | None, values: Mapping[str, Any]) -> None:
-    """Adds a line of the event "eval" to the log of a finished training."""
+    """Adds a line of the event "eval" to the log of a finished training.
+
+    Raises: OSError: it cannot be written.
+    """
     TrainingLog(Path(folder) / _LOG).write("eval", split=split, **values)
 
 

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..models._blocks import SSDNetwork
 from .config import TrainingConfig
 
-__all__ = ["TrainingState", "parameter_groups"]
+__all__ = ["TrainingState", "deterministic_cudnn", "parameter_groups"]
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -97,6 +97,18 @@ class TrainingState:
         torch.set_rng_state(state["random_states"]["cpu"])
         if self.device.type == "cuda" and "cuda" in state["random_states"]:
             torch.cuda.set_rng_state(state["random_states"]["cuda"], self.device)
+
+
+@contextlib.contextmanager
+def deterministic_cudnn() -> Iterator[None]:
+    """cuDNN computes the same bits every time meanwhile."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from .heads import training_preset
 from .log import EpochMeans, Step, TrainingLog
 from .run import Run
 from .schedule import learning_rate
-from .state import TrainingState
+from .state import TrainingState, deterministic_cudnn
 
 __all__ = ["NonFiniteLossError", "train"]
 
@@ -32,18 +32,7 @@ class NonFiniteLossError(RuntimeError):
     """The loss or its gradient became NaN or infinite; the checkpoint before that is kept."""
 
 
-@contextlib.contextmanager
-def _deterministic_cudnn() -> Iterator[None]:
-    cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.benchmark
-    cudnn.deterministic, cudnn.benchmark = True, False
-    try:
-        yield
-    finally:
-        cudnn.deterministic, cudnn.benchmark = before
-
-
-@_deterministic_cudnn()
+@deterministic_cudnn()
 def train(
     network: SSDNetwork,
     dataset: DetectionDataset,
@@ -76,9 +65,10 @@ def train(
              on_step: called after each iteration of the main process.
     Returns: the path of the weights, which `load_detector` takes.
     Syncs:   every iteration, to see whether losses and gradient are finite.
-    Raises:  ValueError: network, data set and config do not fit each other; CheckpointError (a ValueError): the folder
-             holds a training and resume is not set, or a checkpoint that is damaged, of another training or cannot be
-             written; NonFiniteLossError naming iteration and images; OSError: the folder cannot be written.
+    Raises:  ValueError: network, data set and config do not fit each other; CheckpointError (a ValueError): another
+             process is writing into the folder, it holds a training and resume is not set, or its checkpoint is
+             damaged, is of another training or cannot be written; NonFiniteLossError naming iteration and images;
+             OSError: the folder or a file in it cannot be written, or is a symbolic link (the folder may be one).
     """
     processes = Processes() if processes is None else processes
     device = torch.device(device)
@@ -90,17 +80,33 @@ def train(
         expected = f"at least {least}, {network.min_training_batch} a process"
         reason = f"{network.name} has a map of one cell, of which a batch norm learns nothing from a single image"
         raise ValueError(f"training: batch_size: expected {expected}, since {reason}; got {config.batch_size}")
-    per_epoch = iterations_per_epoch(len(dataset), config.batch_size)
-    total = per_epoch * config.epochs
-    checkpoint_every = per_epoch if checkpoint_every is None else checkpoint_every
+    iterations_per_epoch(len(dataset), config.batch_size)
     network.preset = training_preset(network.preset, config.loss)
 
     state = TrainingState(network, config, device)
     run = Run(Path(folder), network, dataset, config, processes.count)
-    if processes.is_main:
-        run.prepare(resume)
-    processes.wait()
-    run.restore(state)
+    with run.opened(resume) if processes.is_main else contextlib.nullcontext():
+        processes.wait()
+        run.restore(state)
+        return _continue(run, state, dataset, processes, workers, cache, log_every, checkpoint_every, on_step)
+
+
+def _continue(
+    run: Run,
+    state: TrainingState,
+    dataset: DetectionDataset,
+    processes: Processes,
+    workers: int,
+    cache: bool,
+    log_every: int,
+    checkpoint_every: int | None,
+    on_step: Callable[[Step], None] | None,
+) -> Path:
+    """Trains from where the state is to the end, and writes the weights; the arguments are those of `train`."""
+    network, config, device = state.network, state.config, state.device
+    per_epoch = iterations_per_epoch(len(dataset), config.batch_size)
+    total = per_epoch * config.epochs
+    checkpoint_every = per_epoch if checkpoint_every is None else checkpoint_every
     log = TrainingLog(run.log if processes.is_main else None)
     if processes.is_main:
         run.describe()
