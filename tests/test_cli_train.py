@@ -55,6 +55,7 @@ def test_one_command_trains_and_says_what_to_do_next(voc, tmp_path):
     (warning,) = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
     assert "photo2.xml" in warning and "object 2" in warning and "dropped" in warning
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        ".lock",
         "checkpoint.pt",
         "config.json",
         "log.jsonl",

@@ -15,6 +15,7 @@ from ..models import save_weights
 from ..models._blocks import SSDNetwork
 from .checkpoint import CheckpointError, check_compatible, read_checkpoint, write_checkpoint
 from .config import TrainingConfig
+from .lock import one_writer
 from .log import TrainingLog
 from .state import TrainingState
 
@@ -47,21 +48,23 @@ class Run:
 
     @contextlib.contextmanager
     def opened(self, resume: bool) -> Iterator[None]:
-        """Makes the folder, and removes what killed ones left half written.
+        """Makes the folder, keeps other writers out of it and removes what killed ones left half written.
 
-        Raises: CheckpointError: it holds a training and resume is not set;
+        Raises: CheckpointError: another process is writing into it, or it holds a training and resume is not set;
                 OSError: it cannot be written.
         """
         with write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        if not resume and (found := [path for path in (self.checkpoint, self.weights) if path.exists()]):
-            raise CheckpointError(
-                f"{self.folder}: holds a training already ({found[0].name}): continue it with resume, or choose another"
-            )
-        for path in (self.checkpoint, self.weights, self.log, self.config):
-            require_file_or_nothing(path)
-            remove_partials(path)
-        yield
+        with one_writer(self.folder):
+            if not resume and (found := [path for path in (self.checkpoint, self.weights) if path.exists()]):
+                raise CheckpointError(
+                    f"{self.folder}: holds a training already ({found[0].name}): continue it with resume, or choose "
+                    "another"
+                )
+            for path in (self.checkpoint, self.weights, self.log, self.config):
+                require_file_or_nothing(path)
+                remove_partials(path)
+            yield
 
     def describe(self) -> None:
         """Writes config.json. Raises: OSError: it cannot be written."""
@@ -94,9 +97,11 @@ class Run:
 def log_evaluation(folder: str | Path, split: str | None, values: Mapping[str, Any]) -> None:
     """Adds a line of the event "eval" to the log of a finished training.
 
-    Raises: OSError: it cannot be written.
+    Raises: CheckpointError: a training is writing into the folder, which could lose the line. OSError: it cannot be
+            written.
     """
-    TrainingLog(Path(folder) / _LOG).write("eval", split=split, **values)
+    with one_writer(Path(folder)):
+        TrainingLog(Path(folder) / _LOG).write("eval", split=split, **values)
 
 
 def _fingerprint(dataset: DetectionDataset) -> str:
