@@ -19,6 +19,7 @@ from .._writing import replace_file
 
 _DIGEST = "ssd_fast_sha256"
 _METADATA = ("classes", "network", "preset", "preprocessing")
+_DOS_FOLDER = 0x10  # among a zip file's attributes of each part
 _SAFE_TORCH = (2, 6)  # CVE-2025-32434: until 2.5.1 a file could run code even through torch.load(weights_only=True)
 
 
@@ -62,9 +63,13 @@ def load_checked(path: Path) -> Any:
 
 
 def _check_sums(file: BinaryIO) -> None:
-    """Raises: ValueError: a part of a zip file does not have its CRC-32."""
+    """Raises: ValueError: a part of a zip file is damaged."""
     with zipfile.ZipFile(file) as archive:
-        has_sums = any(part.CRC for part in archive.infolist())
+        parts = archive.infolist()
+        for part in parts:  # of what is marked as a folder torch reads nothing, and returns memory as it finds it
+            if part.external_attr & _DOS_FOLDER and not part.is_dir():
+                raise ValueError(f"{part.filename} is marked as a folder")
+        has_sums = any(part.CRC for part in parts)
         if has_sums and (wrong := archive.testzip()) is not None:
             raise ValueError(f"the checksum of {wrong} is wrong")
 
