@@ -97,6 +97,24 @@ def test_a_worker_that_outlives_its_killed_training_does_not_hold_the_lock(tmp_p
         os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_training_whose_folder_was_removed_leaves_the_next_one_alone(dataset, tmp_path, again):
+    folder, config = tmp_path / "run", small_config(epochs=1)
+
+    def remove(step):
+        if step.iteration == 1:
+            folder.rename(tmp_path / "removed")
+            if again:
+                train_small(dataset, folder, config)
+
+    with pytest.raises(CheckpointError, match="run: was removed or replaced"):
+        train_small(dataset, folder, config, on_step=remove)
+    assert folder.exists() == again
+    if again:
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        assert [line["event"] for line in lines] == ["start", *["iteration"] * 3, "epoch", "end"]
+
+
 def test_an_error_lets_go_of_the_folder(tmp_path):
     with pytest.raises(RuntimeError), one_writer(tmp_path):
         raise RuntimeError

@@ -7,7 +7,7 @@ import errno
 import fcntl
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,12 +22,13 @@ _held: set[BinaryIO] = set()
 
 
 @contextlib.contextmanager
-def one_writer(folder: Path) -> Iterator[None]:
+def one_writer(folder: Path) -> Iterator[Callable[[], None]]:
     """Keeps other writers out of a folder, those of this process included. Readers need no lock.
 
-    The file `.lock` stays in the folder: if it were removed, a writer that waits for it and one that makes a new one
-    would both hold a lock. On a file system without locks there is a warning, and nothing keeps others out.
+    The file `.lock` stays in the folder: if each writer removed it, the next two could hold locks of different files.
+    On a file system without locks there is a warning, and nothing keeps others out.
 
+    Yields: a function that raises CheckpointError if the folder was removed or replaced since, and with it the lock.
     Raises: CheckpointError: another writer is in the folder. OSError: the file cannot be opened for writing.
     """
     path = folder / _NAME
@@ -38,7 +39,17 @@ def one_writer(folder: Path) -> Iterator[None]:
             _lock(file, folder)
         _held.add(file)
         opened.callback(_held.discard, file)
-        yield
+
+        def require_held() -> None:
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(file.fileno()), path.lstat()):
+                    return
+            raise CheckpointError(
+                f"{folder}: was removed or replaced while it was written into; nothing more is written"
+            )
+
+        require_held()
+        yield require_held
 
 
 def _lock(file: BinaryIO, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Run:
 
     Args: folder: need not exist. network, dataset, config, processes: of the training, which a checkpoint there has
             to share.
+
+    Attributes: require_held: raises CheckpointError if the folder is no longer the one that was opened.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Run:
         self.folder = folder
         self.checkpoint, self.weights = folder / "checkpoint.pt", folder / "weights.safetensors"
         self.log, self.config = folder / _LOG, folder / "config.json"
+        self.require_held: Callable[[], None] = lambda: None
         self._training = {
             "network": {"name": network.name, "num_classes": network.num_classes, **network.arguments},
             "classes": list(dataset.classes),
@@ -55,7 +58,7 @@ class Run:
         """
         with write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        with one_writer(self.folder):
+        with one_writer(self.folder) as self.require_held:
             if not resume and (found := [path for path in (self.checkpoint, self.weights) if path.exists()]):
                 raise CheckpointError(
                     f"{self.folder}: holds a training already ({found[0].name}): continue it with resume, or choose "

@@ -154,6 +154,7 @@ def _continue(
         epoch = (state.iteration - 1) // per_epoch + 1
         step = Step(state.iteration, total, epoch, values, rate, norm, config.batch_size / seconds)
         means.add(step)
+        run.require_held()
         if state.iteration % log_every == 0:
             log.write("iteration", **vars(step))
         if state.iteration % per_epoch == 0:
