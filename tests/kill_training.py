@@ -1,8 +1,8 @@
 """Kills a small training at random moments, resumes it, and compares its weights with those of an undisturbed one.
 
-SIGKILL, SIGTERM and SIGINT in turn, from the first line of the log to the last write. Each training is resumed until it
-is finished, and new ones are begun until there were enough kills. Exit status 1: a weight differs in a bit, the log
-lacks a line or has one twice, something is left half written, or a resumed training failed.
+SIGKILL, SIGTERM and SIGINT in turn, half of them as soon as a checkpoint is being written. Each training is resumed
+until it is finished, and new ones are begun until there were enough kills. Exit status 1: a weight differs in a bit,
+the log lacks a line or has one twice, something is left half written, or a resumed training failed.
 
 Usage: kill_training.py [--kills 30] [--seed 0]
 """
@@ -59,6 +59,20 @@ def end(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
+def is_writing(folder: Path) -> bool:
+    """Whether half a checkpoint lies there."""
+    return any(folder.glob(".partial-*-checkpoint.pt"))
+
+
+def wait_for_checkpoint_write(pid: int, folder: Path) -> None:
+    """Returns as soon as the process begins a checkpoint, or ends."""
+    before = set(folder.glob(".partial-*"))
+    while before >= set(folder.glob(".partial-*-checkpoint.pt")):
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return
+        time.sleep(0.0005)
+
+
 def finish_despite_kills(
     dataset: DetectionDataset, folder: Path, kinds: list[signal.Signals], moments: random.Random, longest: float
 ) -> collections.Counter[str]:
@@ -71,6 +85,8 @@ def finish_despite_kills(
         pid = start(dataset, folder)
         if kinds:
             time.sleep(moments.uniform(0, longest))
+            if moments.random() < 0.5:
+                wait_for_checkpoint_write(pid, folder)
             os.kill(pid, kinds[-1])
         code = end(pid)
         if code == 0:
@@ -78,7 +94,7 @@ def finish_despite_kills(
         if not kinds or code not in (-kinds[-1], INTERRUPTED):
             raise RuntimeError(f"the training in {folder} failed with exit code {code}")
         kills[kinds.pop().name] += 1
-        kills["writing"] += any(folder.glob(".partial-*-checkpoint.pt"))
+        kills["writing"] += is_writing(folder)
 
 
 def faults(folder: Path, whole: Path) -> tuple[int, int]:
