@@ -79,7 +79,10 @@ def replace_file(path: Path, content: bytes | memoryview) -> None:
 def remove_partials(path: Path) -> None:
     """Removes what killed writers of `path` left beside it. Only for the one writer of the folder."""
     with write_errors(path):
-        for pattern in (f"{_PARTIAL}{path.name}", f"{_PARTIAL}????????-{path.name}"):  # of 0.1.0, and of today
+        for pattern in (
+            f"{_PARTIAL}{path.name}",
+            f"{_PARTIAL}????????-{path.name}",
+        ):  # the first as earlier versions named it
             for partial in path.parent.glob(pattern):
                 partial.unlink()
 

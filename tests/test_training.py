@@ -177,8 +177,8 @@ def test_kill_9_and_resume(tmp_path, finished, moment):
     partials = [name for name in left if name.startswith(".partial-")]
     assert (moment == "writing") == (len(partials) == 1), "killed with half a checkpoint written"
     assert all(name.endswith("-checkpoint.pt") for name in partials)
-    (tmp_path / "run" / ".partial-checkpoint.pt").write_bytes(b"as 0.1.0 named them")
-    (tmp_path / "run" / ".partial-01234567-other.pt").write_bytes(b"of somebody else")
+    (tmp_path / "run" / ".partial-checkpoint.pt").write_bytes(b"as earlier versions named it")
+    (tmp_path / "run" / ".partial-01234567-other.pt").write_bytes(b"of another file")
     train_small(make_dataset(tmp_path / "photos"), tmp_path / "run", resume=True)
     assert digest(tmp_path / "run" / "weights.safetensors") == digest(finished / "weights.safetensors")
     assert [path.name for path in (tmp_path / "run").glob(".partial-*")] == [".partial-01234567-other.pt"]
@@ -299,7 +299,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(dataset, tmp_path)
 
 
 def test_the_classes_have_to_fit(dataset, tmp_path):
-    with pytest.raises(ValueError, match="expected 3 columns, a class each and the background's, got 4"):
+    with pytest.raises(ValueError, match="expected 3 columns, one for each class and one for the background, got 4"):
         train(small_network(num_classes=4), dataset, small_config(), tmp_path)
     with pytest.raises(ValueError, match="fp16 needs a GPU"):
         train_small(dataset, tmp_path, small_config(precision="fp16"))

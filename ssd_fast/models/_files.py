@@ -27,7 +27,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The file's tensors by name, on the CPU.
 
     Raises: FileNotFoundError: no such file. ValueError: an unknown suffix, a damaged file, or one that holds something
-            else than tensors by name, or none. RuntimeError: a .pth or .pt file, and a torch that would run its code.
+            other than tensors by name, or nothing. RuntimeError: a .pth or .pt file, with a torch that would run its
+            code.
     """
     if not path.is_file():
         raise FileNotFoundError(f"load_weights: no such file: {path}")
@@ -75,7 +76,7 @@ def _check_sums(file: BinaryIO) -> None:
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, compared with the digest that save_weights has written since 0.2.0.
+    """The tensors of a file, compared with the digest that save_weights writes and other files lack.
 
     The file is read, not mapped: another program that cuts it off meanwhile would end a process that maps it.
 

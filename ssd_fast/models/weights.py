@@ -1,4 +1,4 @@
-"""Weight files: checked loading, saving, and finding out which network a file is of."""
+"""Weight files: checked loading, saving, and finding out which network a file belongs to."""
 
 from __future__ import annotations
 

@@ -51,9 +51,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_compatible(path: Path, saved: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Compares what a checkpoint's training was with what this one is, one level deep.
+    """Compares a checkpoint's training with this one, one level deep.
 
-    Raises: CheckpointError naming each thing that differs, with both values.
+    Raises: CheckpointError: it names each thing that differs, with both values.
     """
     differences = []
     for name, value in expected.items():
@@ -67,7 +67,9 @@ def check_compatible(path: Path, saved: Mapping[str, Any], expected: Mapping[str
         elif before != value:
             differences.append(f"{name} was {_short(before)}, now {_short(value)}")
     if differences:
-        raise CheckpointError(f"{path}: of another training, so it cannot be continued: {'; '.join(differences)}")
+        raise CheckpointError(
+            f"{path}: belongs to another training, so it cannot be continued: {'; '.join(differences)}"
+        )
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The log of a training: one JSON object a line."""
+"""The log of a training: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["EpochMeans", "Step", "TrainingLog"]
 
 @dataclass(frozen=True)
 class Step:
-    """One iteration. iteration: how many are done, this one included, of `iterations`; epoch: counted from 1.
+    """One iteration. iteration: how many of `iterations` are done, this one included; epoch: counted from 1.
 
-    losses: of the main process's images alone if there are several processes, divided by what all have in common.
+    losses: with several processes, of the main process's images only, divided by what all processes have in common.
     """
 
     iteration: int
@@ -33,7 +33,7 @@ class Step:
 class TrainingLog:
     """Appends lines to a file. Every line has an "event" ("start", "iteration", "epoch", "eval", ...).
 
-    Args: path: the file; None: nothing is written, as in all processes but the main one.
+    Args: path: the file; None: nothing is written, as in all processes except the main one.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -48,7 +48,7 @@ class TrainingLog:
             append_line(self.path, json.dumps({"event": event, **_plain(values)}, allow_nan=False))
 
     def rewind(self, iteration: int) -> None:
-        """Drops what was logged after `iteration` iterations, and lines that are damaged, before they come again."""
+        """Drops damaged lines and what was logged after `iteration` iterations, which will be logged again."""
         if self.path is None or not self.path.exists():
             return
         lines = [line for line in self.path.read_bytes().split(b"\n") if _is_before(line, iteration)]
@@ -56,7 +56,7 @@ class TrainingLog:
 
 
 class EpochMeans:
-    """Adds up the steps of an epoch. After a resume that is the rest of the epoch: "steps" says how many."""
+    """Adds up the steps of an epoch; after a resume, of the rest of the epoch: "steps" says how many."""
 
     def __init__(self) -> None:
         self._steps: list[Step] = []
@@ -65,7 +65,7 @@ class EpochMeans:
         self._steps.append(step)
 
     def take(self) -> dict[str, Any]:
-        """The epoch's line: means of the losses, images a second; and begins anew."""
+        """Returns the epoch's line, with the means of the losses and images per second, and begins anew."""
         steps, self._steps = self._steps, []
         last = steps[-1]
         losses = {name: sum(step.losses[name] for step in steps) / len(steps) for name in last.losses}

@@ -27,8 +27,8 @@ _LOG = "log.jsonl"
 class Run:
     """`folder/checkpoint.pt`, `weights.safetensors`, `log.jsonl` and `config.json`.
 
-    Args: folder: need not exist. network, dataset, config, processes: of the training, which a checkpoint there has
-            to share.
+    Args: folder: need not exist. network, dataset, config, processes: of the training; a checkpoint there must
+            agree with them.
 
     Attributes: require_held: raises CheckpointError if the folder is no longer the one that was opened.
     """
@@ -78,10 +78,10 @@ class Run:
         write_checkpoint(self.checkpoint, {"training": self._training, "state": state.state_dict()})
 
     def restore(self, state: TrainingState) -> bool:
-        """Continues from the checkpoint, if there is one.
+        """Loads the checkpoint into the state, if there is one.
 
         Returns: whether there was one.
-        Raises:  CheckpointError: it is damaged or of another training; the state is then unchanged.
+        Raises:  CheckpointError: it is damaged or belongs to another training; the state is then unchanged.
         """
         if not self.checkpoint.exists():
             return False
@@ -108,7 +108,7 @@ def log_evaluation(folder: str | Path, split: str | None, values: Mapping[str, A
 
 
 def _fingerprint(dataset: DetectionDataset) -> str:
-    """Of names, sizes and ground truths, not of pixels."""
+    """A hash of names, sizes and ground truths, not of pixels."""
     digest = hashlib.sha256()
     for sample in dataset.samples:
         digest.update(repr((sample.name, sample.size)).encode())
