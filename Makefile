@@ -5,6 +5,7 @@
 #   CUDAARCHS=90     the GPUs that development builds are compiled for (`make wheel` takes all)
 #   SSD_FAST_CUDA    AUTO, ON or OFF: whether to build the CUDA kernels (AUTO: if there is an nvcc)
 #   PYTEST_ARGS      for make test, such as PYTEST_ARGS="-x tests/test_nms.py"
+#   KILLS            for make kill-test: how often
 #   OUT, PARTS       for make gpu-report: the folder, and if not all is wanted such as PARTS="build tests"
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -39,7 +40,7 @@ CONFIGURE_TESTS = cmake -S . -B build/tests --log-level=WARNING $$(command -v ni
 
 CPP_FILES := find csrc tests -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu'
 
-.PHONY: help venv build build-tests test lint format demo mutate sweep bench gpu-report wheel clean
+.PHONY: help venv build build-tests test lint format demo mutate kill-test sweep bench gpu-report wheel clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -93,6 +94,9 @@ demo: build  ## detect objects in the photos that come with the package; picture
 
 mutate: build build-tests  ## plant bugs and see that the tests find them (slow)
 	$(PY) tests/mutate.py
+
+kill-test: build  ## kill a training KILLS (30) times, resume it, and compare its weights bit for bit
+	$(PY) tests/kill_training.py --kills $(or $(KILLS),30)
 
 sweep: venv  ## the largest error of exp, log and log1p, over every float (minutes)
 	$(CONFIGURE_TESTS)

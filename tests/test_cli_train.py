@@ -10,6 +10,7 @@ import cli_checks
 import PIL.Image
 import pytest
 from cli_checks import FINE, WRONG_USE, one_line
+from folder_checks import another_writer, files_of_at_most
 from training_cases import digest
 from typer.testing import CliRunner
 
@@ -55,6 +56,7 @@ def test_one_command_trains_and_says_what_to_do_next(voc, tmp_path):
     (warning,) = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
     assert "photo2.xml" in warning and "object 2" in warning and "dropped" in warning
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        ".lock",
         "checkpoint.pt",
         "config.json",
         "log.jsonl",
@@ -108,6 +110,21 @@ def test_a_run_is_not_overwritten_and_can_be_resumed(voc, tmp_path):
     one_line(run(*arguments, "--resume", "--seed", "1"), "config.seed was 0, now 1")
     assert run(*arguments, "--resume").exit_code == FINE
     assert digest(tmp_path / "run" / "weights.safetensors") == before
+
+
+def test_a_folder_that_another_training_writes_into(voc, tmp_path):
+    arguments = (voc, "--split", "trainval", "--out", tmp_path / "run", *QUICK)
+    (tmp_path / "run").mkdir()
+    with another_writer(tmp_path / "run"):
+        one_line(run(*arguments), tmp_path / "run", "another process is writing into it", "choose another folder")
+    assert run(*arguments).exit_code == FINE
+
+
+@pytest.mark.parametrize("size, name", [(100, "config.json"), (6_000, "checkpoint.pt")])
+def test_a_full_disk(voc, tmp_path, size, name):
+    with files_of_at_most(size):
+        result = run(voc, "--split", "trainval", "--out", tmp_path / "run", *QUICK)
+    one_line(result, f"{tmp_path / 'run' / name}: cannot be written: File too large")
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,6 @@ _KILLED = """
     torch.set_num_threads(1)
     sys.path.insert(0, {tests!r})
     from training_cases import *
-    from ssd_fast.training import checkpoint
     def die():
         os.kill(os.getpid(), signal.SIGKILL)
     if {moment!r} == "writing":
@@ -158,7 +157,7 @@ _KILLED = """
             writes.append(file)
             if len(writes) == 13:
                 die()
-        checkpoint.os.fsync = fsync
+        os.fsync = fsync
     def on_step(step):
         if {moment!r} == "step" and step.iteration == 5:
             die()
@@ -175,10 +174,14 @@ def test_kill_9_and_resume(tmp_path, finished, moment):
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     left = sorted(path.name for path in (tmp_path / "run").iterdir())
     assert "checkpoint.pt" in left and "weights.safetensors" not in left
-    assert (moment == "writing") == (".partial-checkpoint.pt" in left), "killed with half a checkpoint written"
+    partials = [name for name in left if name.startswith(".partial-")]
+    assert (moment == "writing") == (len(partials) == 1), "killed with half a checkpoint written"
+    assert all(name.endswith("-checkpoint.pt") for name in partials)
+    (tmp_path / "run" / ".partial-checkpoint.pt").write_bytes(b"as earlier versions named it")
+    (tmp_path / "run" / ".partial-01234567-other.pt").write_bytes(b"of another file")
     train_small(make_dataset(tmp_path / "photos"), tmp_path / "run", resume=True)
     assert digest(tmp_path / "run" / "weights.safetensors") == digest(finished / "weights.safetensors")
-    assert not (tmp_path / "run" / ".partial-checkpoint.pt").exists()
+    assert [path.name for path in (tmp_path / "run").glob(".partial-*")] == [".partial-01234567-other.pt"]
 
 
 def test_resuming_what_is_finished_changes_nothing(dataset, finished, tmp_path):
@@ -214,12 +217,12 @@ def test_a_disk_that_fills_up_leaves_the_previous_checkpoint(dataset, tmp_path, 
 
     for name in ("fsync", "replace"):
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint.os, name, full)
+            patch.setattr(os, name, full)
             with pytest.raises(CheckpointError, match=r"checkpoint\.pt: cannot be written: No space left.*is intact"):
                 checkpoint.write_checkpoint(path, {"training": {}, "state": {"iteration": 2}})
         assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
     with pytest.raises(CheckpointError, match="there is no earlier one"), monkeypatch.context() as patch:
-        patch.setattr(checkpoint.os, "replace", full)
+        patch.setattr(os, "replace", full)
         checkpoint.write_checkpoint(tmp_path / "other.pt", {"training": {}, "state": {}})
 
 
@@ -227,7 +230,7 @@ def test_the_new_file_is_on_the_disk_before_it_replaces_the_old(tmp_path, monkey
     calls = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
-        monkeypatch.setattr(checkpoint.os, name, lambda *a, name=name, real=real: (calls.append(name), real(*a)))
+        monkeypatch.setattr(os, name, lambda *a, name=name, real=real: (calls.append(name), real(*a)))
     checkpoint.write_checkpoint(tmp_path / "c.pt", {"training": {}, "state": {}})
     assert calls == ["fsync", "replace", "fsync"], "the file, the name, the folder"
 
@@ -243,7 +246,7 @@ def test_a_damaged_checkpoint_is_refused_and_kept(dataset, tmp_path, damage):
         whole = path.read_bytes()
         path.write_bytes({"cut": whole[: len(whole) // 2], "text": b"hello", "empty": b""}[damage])
     before = path.read_bytes()
-    with pytest.raises(CheckpointError, match=r"checkpoint\.pt: (damaged|no checkpoint of a training)"):
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt: (damaged|not a checkpoint of a training)"):
         train_small(dataset, tmp_path, resume=True)
     assert path.read_bytes() == before
 
@@ -296,7 +299,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(dataset, tmp_path)
 
 
 def test_the_classes_have_to_fit(dataset, tmp_path):
-    with pytest.raises(ValueError, match="expected 3 columns, a class each and the background's, got 4"):
+    with pytest.raises(ValueError, match="expected 3 columns, one for each class and one for the background, got 4"):
         train(small_network(num_classes=4), dataset, small_config(), tmp_path)
     with pytest.raises(ValueError, match="fp16 needs a GPU"):
         train_small(dataset, tmp_path, small_config(precision="fp16"))

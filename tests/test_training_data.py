@@ -212,7 +212,7 @@ def test_rejected(dataset):
 
 @pytest.mark.parametrize("batch_size, count, least", [(1, 1, 2), (3, 2, 4), (4, 4, 8)])
 def test_batch_norms_of_one_cell_get_two_images_a_process(dataset, tmp_path, batch_size, count, least):
-    expected = f"at least {least}, 2 a process, since ssd_tiny has a map of one cell"
+    expected = f"at least {least}, 2 per process, since ssd_tiny has a map of one cell"
     config, processes = small_config(batch_size=batch_size), Processes(count=count)
     with pytest.raises(ValueError, match=f"batch_size: expected {expected}.*; got {batch_size}$"):
         train(ssd_tiny(3, (32, 32)), dataset, config, tmp_path, processes=processes)

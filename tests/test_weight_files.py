@@ -45,7 +45,7 @@ class Payload:
 
 def test_pickled_code_is_not_run(tmp_path):
     torch.save({"model": Payload(tmp_path / "harm")}, tmp_path / "object.pth")
-    with pytest.raises(ValueError, match=r"object\.pth is damaged or no file of plain tensors: it holds \w+\.mkdir"):
+    with pytest.raises(ValueError, match=r"object\.pth is damaged or not a file of plain tensors: it holds \w+\.mkdir"):
         load_weights(ssdlite300_mobilenet_v2(2), tmp_path / "object.pth")
     assert not (tmp_path / "harm").exists()
 

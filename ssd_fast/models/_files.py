@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import pickle
+import hashlib
+import io
+import json
 import re
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from .._paths import require_input_file
+from .._writing import replace_file
 from ._metadata import parse_metadata
 
+_DIGEST = "ssd_fast_sha256"
 _METADATA = ("classes", "network", "preset", "preprocessing")
+_DOS_FOLDER = 0x10  # among a zip file's attributes of each part
 _SAFE_TORCH = (2, 6)  # CVE-2025-32434: until 2.5.1 a file could run code even through torch.load(weights_only=True)
 
 
@@ -35,22 +41,91 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             f"is torch {torch.__version__}: take a .safetensors file, or a newer torch"
         )
     try:
-        if path.suffix == ".safetensors":
-            content: Any = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = _reason(error)
-        raise ValueError(f"load_weights: {path} is damaged or no file of plain tensors: {reason}") from error
+        content = _load_safetensors(path) if path.suffix == ".safetensors" else load_checked(path)
+    except ValueError as error:
+        raise ValueError(f"load_weights: {path} is damaged or not a file of plain tensors: {error}") from error
     return _checked(content, path)
+
+
+def load_checked(path: Path) -> Any:
+    """Returns what torch.save wrote, on the CPU, without running code. Its checksums, which torch ignores, are checked.
+
+    A file of torch before 1.6 has none, nor has one written with torch.serialization.set_crc32_options(False).
+
+    Raises: ValueError: it cannot be read or is damaged; the message is the reason alone.
+    """
+    try:
+        with open(path, "rb") as file:
+            if file.read(4) == b"PK\3\4":
+                _check_sums(file)
+            file.seek(0)
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle raises anything
+        raise ValueError(_reason(error)) from error
+
+
+def _check_sums(file: BinaryIO) -> None:
+    """Raises: ValueError: a part of a zip file is damaged."""
+    with zipfile.ZipFile(file) as archive:
+        parts = archive.infolist()
+        for part in parts:  # of what is marked as a folder torch reads nothing, and returns memory as it finds it
+            if part.external_attr & _DOS_FOLDER and not part.is_dir():
+                raise ValueError(f"{part.filename} is marked as a folder")
+        has_sums = any(part.CRC for part in parts)
+        if has_sums and (wrong := archive.testzip()) is not None:
+            raise ValueError(f"the checksum of {wrong} is wrong")
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, compared with the digest that save_weights writes and other files lack.
+
+    The file is read, not mapped: another program that cuts it off meanwhile would end a process that maps it.
+
+    Raises: ValueError: it cannot be read or is damaged; the message is the reason alone.
+    """
+    try:
+        content = path.read_bytes()
+        tensors = load(content)
+        texts = _texts(io.BytesIO(content))
+    except Exception as error:  # SafetensorError, or what building a tensor of a damaged description raises
+        raise ValueError(_reason(error)) from error
+    expected = texts.pop(_DIGEST, None)
+    if expected not in (None, _digest(tensors, texts)):
+        raise ValueError(f"its content is not what was written (metadata {_DIGEST!r})")
+    return tensors
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Writes a .safetensors file that is whole or not there, with a digest of all that it holds.
+
+    Raises: WriteError (an OSError): it cannot be written.
+    """
+    texts = {key: json.dumps(value, allow_nan=False) for key, value in metadata.items()}
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    replace_file(path, save(on_cpu, {**texts, _DIGEST: _digest(on_cpu, texts)}))
+
+
+def _digest(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
+    """SHA-256 of metadata and tensors, whatever their order in the file."""
+    digest = hashlib.sha256(json.dumps(sorted(texts.items())).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _texts(file: BinaryIO) -> dict[str, str]:
+    """The metadata of a .safetensors file that safetensors has found to be sound."""
+    length = int.from_bytes(file.read(8), "little")
+    return json.loads(file.read(length)).get("__metadata__") or {}
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """What save_weights wrote besides tensors; nothing in other files. Raises: ValueError: it is damaged."""
     if path.suffix != ".safetensors":
         return {}
-    with safe_open(path, framework="pt") as file:
-        texts = file.metadata() or {}
+    with open(path, "rb") as file:
+        texts = _texts(file)
     return parse_metadata({key: texts[key] for key in _METADATA if key in texts}, path)
 
 

@@ -1,21 +1,19 @@
-"""Weight files: checked loading, saving, and finding out which network a file is of."""
+"""Weight files: checked loading, saving, and finding out which network a file belongs to."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..presets import Preset
 from ..specs._checks import as_path, choice, instance, require, row
 from ..specs._plain import from_plain, to_plain
 from ._blocks import SSDNetwork, require_rows
-from ._files import read_metadata, read_tensors
+from ._files import read_metadata, read_tensors, write_tensors
 from ._metadata import class_names
 from ._mismatch import differences, explanation, first_names, require_numbers
 from ._recognition import adopt_dialect, published_classes, recognize
@@ -102,7 +100,10 @@ def save_weights(model: nn.Module, path: str | Path, *, classes: Sequence[str] |
 
     Of DataParallel and its kind the network inside is written.
 
-    Raises: ValueError: another suffix than .safetensors, not as many names as columns. TypeError: not a network.
+    A file that is there already is replaced at once, or left as it is if the new one cannot be written.
+
+    Raises: ValueError: a suffix other than .safetensors, not as many names as columns. TypeError: not a network.
+            OSError: the file cannot be written, or `path` is a symbolic link.
     """
     if isinstance(inside := getattr(model, "module", None), SSDNetwork):
         model = inside
@@ -118,8 +119,7 @@ def save_weights(model: nn.Module, path: str | Path, *, classes: Sequence[str] |
         metadata["network"] = {"name": model.name, "num_classes": model.num_classes, **model.arguments}
         metadata["preset"] = model.preset.to_dict()
         metadata["preprocessing"] = to_plain(model.preprocessing)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, path, metadata={key: json.dumps(value, allow_nan=False) for key, value in metadata.items()})
+    write_tensors(Path(path), model.state_dict(), metadata)
 
 
 def _described_network(saved: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> SSDNetwork:

@@ -1,23 +1,24 @@
-"""The log of a training: one JSON object a line."""
+"""The log of a training: one JSON object per line."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import replace_file
+from .._writing import append_line, replace_file
 
 __all__ = ["EpochMeans", "Step", "TrainingLog"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """One iteration. iteration: how many are done, this one included, of `iterations`; epoch: counted from 1.
+    """One iteration. iteration: how many of `iterations` are done, this one included; epoch: counted from 1.
 
-    losses: of the main process's images alone if there are several processes, divided by what all have in common.
+    losses: with several processes, of the main process's images only, divided by what all processes have in common.
     """
 
     iteration: int
@@ -32,30 +33,30 @@ class Step:
 class TrainingLog:
     """Appends lines to a file. Every line has an "event" ("start", "iteration", "epoch", "eval", ...).
 
-    Args: path: the file; None: nothing is written, as in all processes but the main one.
+    Args: path: the file; None: nothing is written, as in all processes except the main one.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
 
     def write(self, event: str, **values: Any) -> None:
-        """One line. Numbers that are not finite become strings, which JSON has no word for otherwise."""
+        """Adds one line. Numbers that are not finite become strings, since JSON has no word for them.
+
+        Raises: WriteError (an OSError): it cannot be written; the log is then as it was.
+        """
         if self.path is not None:
-            line = json.dumps({"event": event, **{name: _plain(value) for name, value in values.items()}})
-            with open(self.path, "a") as file:
-                file.write(line + "\n")
+            append_line(self.path, json.dumps({"event": event, **_plain(values)}, allow_nan=False))
 
     def rewind(self, iteration: int) -> None:
-        """Drops what was logged after `iteration` iterations, and a line that was cut off, before they come again."""
+        """Drops damaged lines and what was logged after `iteration` iterations, which will be logged again."""
         if self.path is None or not self.path.exists():
             return
-        lines = [line for line in self.path.read_text().splitlines() if _is_before(line, iteration)]
-        text = "".join(line + "\n" for line in lines)
-        replace_file(self.path, lambda partial: partial.write_text(text))
+        lines = [line for line in self.path.read_bytes().split(b"\n") if _is_before(line, iteration)]
+        replace_file(self.path, b"".join(line + b"\n" for line in lines))
 
 
 class EpochMeans:
-    """Adds up the steps of an epoch. After a resume that is the rest of the epoch: "steps" says how many."""
+    """Adds up the steps of an epoch; after a resume, of the rest of the epoch: "steps" says how many."""
 
     def __init__(self) -> None:
         self._steps: list[Step] = []
@@ -64,7 +65,7 @@ class EpochMeans:
         self._steps.append(step)
 
     def take(self) -> dict[str, Any]:
-        """The epoch's line: means of the losses, images a second; and begins anew."""
+        """Returns the epoch's line, with the means of the losses and images per second, and begins anew."""
         steps, self._steps = self._steps, []
         last = steps[-1]
         losses = {name: sum(step.losses[name] for step in steps) / len(steps) for name in last.losses}
@@ -78,16 +79,18 @@ class EpochMeans:
         }
 
 
-def _is_before(line: str, iteration: int) -> bool:
+def _is_before(line: bytes, iteration: int) -> bool:
     try:
         return json.loads(line).get("iteration", 0) <= iteration
-    except (json.JSONDecodeError, AttributeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):  # not JSON, not an object, not a number
         return False
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
     return value

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .._writing import remove_partials, replace_file, require_file_or_nothing, write_errors
 from ..datasets import DetectionDataset
 from ..models import save_weights
 from ..models._blocks import SSDNetwork
-from .checkpoint import CheckpointError, check_compatible, read_checkpoint, replace_file, write_checkpoint
+from .checkpoint import CheckpointError, check_compatible, read_checkpoint, write_checkpoint
 from .config import TrainingConfig
+from .lock import one_writer
 from .log import TrainingLog
 from .state import TrainingState
 
@@ -25,8 +27,10 @@ _LOG = "log.jsonl"
 class Run:
     """`folder/checkpoint.pt`, `weights.safetensors`, `log.jsonl` and `config.json`.
 
-    Args: folder: need not exist. network, dataset, config, processes: of the training, which a checkpoint there has
-            to share.
+    Args: folder: need not exist. network, dataset, config, processes: of the training; a checkpoint there must
+            agree with them.
+
+    Attributes: require_held: raises CheckpointError if the folder is no longer the one that was opened.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class Run:
         self.folder = folder
         self.checkpoint, self.weights = folder / "checkpoint.pt", folder / "weights.safetensors"
         self.log, self.config = folder / _LOG, folder / "config.json"
+        self.require_held: Callable[[], None] = lambda: None
         self._training = {
             "network": {"name": network.name, "num_classes": network.num_classes, **network.arguments},
             "classes": list(dataset.classes),
@@ -44,30 +49,39 @@ class Run:
             "processes": processes,
         }
 
-    def prepare(self, resume: bool) -> None:
-        """Makes the folder. Raises: CheckpointError: it holds a run; OSError: it cannot be written."""
-        if not resume and (found := [path for path in (self.checkpoint, self.weights) if path.exists()]):
-            raise CheckpointError(
-                f"{self.folder}: holds a training already ({found[0].name}): continue it with resume, or choose another"
-            )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(self.folder, os.W_OK | os.X_OK):
-            raise PermissionError(13, "cannot be written", str(self.folder))
+    @contextlib.contextmanager
+    def opened(self, resume: bool) -> Iterator[None]:
+        """Makes the folder, keeps other writers out of it and removes what killed ones left half written.
+
+        Raises: CheckpointError: another process is writing into it, or it holds a training and resume is not set;
+                OSError: it cannot be written.
+        """
+        with write_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with one_writer(self.folder) as self.require_held:
+            if not resume and (found := [path for path in (self.checkpoint, self.weights) if path.exists()]):
+                raise CheckpointError(
+                    f"{self.folder}: holds a training already ({found[0].name}): continue it with resume, or choose "
+                    "another"
+                )
+            for path in (self.checkpoint, self.weights, self.log, self.config):
+                require_file_or_nothing(path)
+                remove_partials(path)
+            yield
 
     def describe(self) -> None:
-        """Writes config.json."""
-        text = json.dumps(self._training, indent=2) + "\n"
-        replace_file(self.config, lambda partial: partial.write_text(text))
+        """Writes config.json. Raises: OSError: it cannot be written."""
+        replace_file(self.config, (json.dumps(self._training, indent=2) + "\n").encode())
 
     def save(self, state: TrainingState) -> None:
         """Replaces the checkpoint. Raises: CheckpointError: it cannot be written."""
         write_checkpoint(self.checkpoint, {"training": self._training, "state": state.state_dict()})
 
     def restore(self, state: TrainingState) -> bool:
-        """Continues from the checkpoint, if there is one.
+        """Loads the checkpoint into the state, if there is one.
 
         Returns: whether there was one.
-        Raises:  CheckpointError: it is damaged or of another training; the state is then unchanged.
+        Raises:  CheckpointError: it is damaged or belongs to another training; the state is then unchanged.
         """
         if not self.checkpoint.exists():
             return False
@@ -77,19 +91,24 @@ class Run:
         return True
 
     def export(self, state: TrainingState, classes: Sequence[str]) -> None:
-        """Writes the averaged weights, with what reads them."""
+        """Writes the averaged weights, with what reads them. Raises: OSError: they cannot be written."""
         average = state.average.module
         assert isinstance(average, SSDNetwork)
-        replace_file(self.weights, lambda partial: save_weights(average, partial, classes=("background", *classes)))
+        save_weights(average, self.weights, classes=("background", *classes))
 
 
 def log_evaluation(folder: str | Path, split: str | None, values: Mapping[str, Any]) -> None:
-    """Adds a line of the event "eval" to the log of a finished training."""
-    TrainingLog(Path(folder) / _LOG).write("eval", split=split, **values)
+    """Adds a line of the event "eval" to the log of a finished training.
+
+    Raises: CheckpointError: a training is writing into the folder, which could lose the line. OSError: it cannot be
+            written.
+    """
+    with one_writer(Path(folder)):
+        TrainingLog(Path(folder) / _LOG).write("eval", split=split, **values)
 
 
 def _fingerprint(dataset: DetectionDataset) -> str:
-    """Of names, sizes and ground truths, not of pixels."""
+    """A hash of names, sizes and ground truths, not of pixels."""
     digest = hashlib.sha256()
     for sample in dataset.samples:
         digest.update(repr((sample.name, sample.size)).encode())

@@ -1,4 +1,4 @@
-"""What changes while a network is trained: its weights, their moving average and the optimizer, as one."""
+"""What changes while a network is trained: its weights, their moving average and the optimizer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..models._blocks import SSDNetwork
 from .config import TrainingConfig
 
-__all__ = ["TrainingState", "parameter_groups"]
+__all__ = ["TrainingState", "deterministic_cudnn", "parameter_groups"]
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -24,7 +24,7 @@ class TrainingState:
 
     Attributes:
         network: as it is trained. average: the moving average of its weights and of its norms' statistics.
-        iteration: the steps that were made.
+        iteration: the number of steps taken.
     """
 
     def __init__(self, network: SSDNetwork, config: TrainingConfig, device: torch.device) -> None:
@@ -54,9 +54,9 @@ class TrainingState:
             yield
 
     def backward(self, loss: Tensor) -> float:
-        """Makes and clips the gradient.
+        """Computes and clips the gradient.
 
-        Returns: its norm before it was clipped.   Syncs: once.
+        Returns: its norm before clipping.   Syncs: once.
         """
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
@@ -65,7 +65,7 @@ class TrainingState:
         return float(nn.utils.clip_grad_norm_(self.network.parameters(), limit))
 
     def update(self, learning_rate: float) -> None:
-        """Steps along the gradient, unless a float16 one overflowed, and takes the weights into the average."""
+        """Steps along the gradient, unless a float16 gradient overflowed, and updates the average."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.scaler.step(self.optimizer)
@@ -88,7 +88,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues where state_dict was taken."""
+        """Continues from where state_dict was called."""
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -99,8 +99,20 @@ class TrainingState:
             torch.cuda.set_rng_state(state["random_states"]["cuda"], self.device)
 
 
+@contextlib.contextmanager
+def deterministic_cudnn() -> Iterator[None]:
+    """cuDNN computes the same bits every time meanwhile."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+
+
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups for an optimizer: weight decay for weights, none for biases, norms and other vectors."""
+    """Makes two groups for an optimizer: weight decay for weights, none for biases, norms and other vectors."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     return [
         {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": weight_decay},

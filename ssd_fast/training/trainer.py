@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from .heads import training_preset
 from .log import EpochMeans, Step, TrainingLog
 from .run import Run
 from .schedule import learning_rate
-from .state import TrainingState
+from .state import TrainingState, deterministic_cudnn
 
 __all__ = ["NonFiniteLossError", "train"]
 
@@ -32,18 +32,7 @@ class NonFiniteLossError(RuntimeError):
     """The loss or its gradient became NaN or infinite; the checkpoint before that is kept."""
 
 
-@contextlib.contextmanager
-def _deterministic_cudnn() -> Iterator[None]:
-    cudnn = torch.backends.cudnn
-    before = cudnn.deterministic, cudnn.benchmark
-    cudnn.deterministic, cudnn.benchmark = True, False
-    try:
-        yield
-    finally:
-        cudnn.deterministic, cudnn.benchmark = before
-
-
-@_deterministic_cudnn()
+@deterministic_cudnn()
 def train(
     network: SSDNetwork,
     dataset: DetectionDataset,
@@ -61,46 +50,63 @@ def train(
 ) -> Path:
     """Trains a network on a data set and writes the moving average of its weights.
 
-    The weights depend on network, data set, config, torch's version, the device, its number of threads and the number
-    of processes alone: not on workers, nor on the cache, nor on how often the training was killed and resumed. (With
-    more than two processes a resumed one may differ in the last bit, since DistributedDataParallel then adds the
-    processes' gradients in another order.) On a GPU cuDNN is held to deterministic algorithms meanwhile.
+    The weights depend only on the network, the data set, the config, torch's version, the device, its number of threads
+    and the number of processes: not on workers or cache, nor on how often the training was killed and resumed. (With
+    more than two processes a resumed training may differ in the last bit, since DistributedDataParallel then adds the
+    processes' gradients in another order.) On a GPU cuDNN is limited to deterministic algorithms meanwhile.
 
-    Args:    network: initialised, or with weights to start from; its preset is made fit for the loss, in place.
+    Args:    network: initialized, or with weights to start from; its preset is adapted to the loss, in place.
              dataset: its i-th class is column i + 1 of the network.
              folder: to write checkpoint.pt, weights.safetensors, log.jsonl and config.json into.
-             processes: this one among those of `joined_processes`; all call this with the same arguments.
-             workers: processes that augment images; 0: this one does. cache: keep the shrunk photos in memory.
+             processes: this process among those of `joined_processes`; all call this with the same arguments.
+             workers: processes that augment images; 0: this process does. cache: keep the shrunk photos in memory.
              resume: continue from the folder's checkpoint; without one, from the beginning.
-             log_every: iterations a line of the log. checkpoint_every: iterations a checkpoint; None: an epoch's.
+             log_every: iterations per line of the log. checkpoint_every: iterations per checkpoint; None: one epoch.
              on_step: called after each iteration of the main process.
     Returns: the path of the weights, which `load_detector` takes.
-    Syncs:   every iteration, to see whether losses and gradient are finite.
-    Raises:  ValueError: network, data set and config do not fit each other; CheckpointError (a ValueError): the folder
-             holds a training and resume is not set, or a checkpoint that is damaged, of another training or cannot be
-             written; NonFiniteLossError naming iteration and images; OSError: the folder cannot be written.
+    Syncs:   every iteration, to see whether the losses and the gradient are finite.
+    Raises:  ValueError: network, data set and config do not fit each other; CheckpointError (a ValueError): another
+             process is writing into the folder, it holds a training and resume is not set, or its checkpoint is
+             damaged, is of another training or cannot be written; NonFiniteLossError naming iteration and images;
+             OSError: the folder or a file in it cannot be written, or is a symbolic link (the folder may be one).
     """
     processes = Processes() if processes is None else processes
     device = torch.device(device)
     if network.num_classes != len(dataset.classes) + 1:
-        expected = f"{len(dataset.classes) + 1} columns, a class each and the background's"
+        expected = f"{len(dataset.classes) + 1} columns, one for each class and one for the background"
         raise ValueError(f"training: network: expected {expected}, got {network.num_classes}")
     least = network.min_training_batch * processes.count
     if config.batch_size < least:
-        expected = f"at least {least}, {network.min_training_batch} a process"
-        reason = f"{network.name} has a map of one cell, of which a batch norm learns nothing from a single image"
+        expected = f"at least {least}, {network.min_training_batch} per process"
+        reason = f"{network.name} has a map of one cell, and from a single image a batch norm learns nothing of it"
         raise ValueError(f"training: batch_size: expected {expected}, since {reason}; got {config.batch_size}")
-    per_epoch = iterations_per_epoch(len(dataset), config.batch_size)
-    total = per_epoch * config.epochs
-    checkpoint_every = per_epoch if checkpoint_every is None else checkpoint_every
+    iterations_per_epoch(len(dataset), config.batch_size)
     network.preset = training_preset(network.preset, config.loss)
 
     state = TrainingState(network, config, device)
     run = Run(Path(folder), network, dataset, config, processes.count)
-    if processes.is_main:
-        run.prepare(resume)
-    processes.wait()
-    run.restore(state)
+    with run.opened(resume) if processes.is_main else contextlib.nullcontext():
+        processes.wait()
+        run.restore(state)
+        return _continue(run, state, dataset, processes, workers, cache, log_every, checkpoint_every, on_step)
+
+
+def _continue(
+    run: Run,
+    state: TrainingState,
+    dataset: DetectionDataset,
+    processes: Processes,
+    workers: int,
+    cache: bool,
+    log_every: int,
+    checkpoint_every: int | None,
+    on_step: Callable[[Step], None] | None,
+) -> Path:
+    """Trains from where the state is to the end, and writes the weights; the arguments are those of `train`."""
+    network, config, device = state.network, state.config, state.device
+    per_epoch = iterations_per_epoch(len(dataset), config.batch_size)
+    total = per_epoch * config.epochs
+    checkpoint_every = per_epoch if checkpoint_every is None else checkpoint_every
     log = TrainingLog(run.log if processes.is_main else None)
     if processes.is_main:
         run.describe()
@@ -148,6 +154,7 @@ def train(
         epoch = (state.iteration - 1) // per_epoch + 1
         step = Step(state.iteration, total, epoch, values, rate, norm, config.batch_size / seconds)
         means.add(step)
+        run.require_held()
         if state.iteration % log_every == 0:
             log.write("iteration", **vars(step))
         if state.iteration % per_epoch == 0:
@@ -165,13 +172,13 @@ def train(
 
 
 def _prepared(network: SSDNetwork, batch: Batch, device: torch.device) -> Tensor:
-    """The images as the network takes them: normalised, channels last."""
+    """The images as the network takes them: normalized, channels last."""
     images, _ = network.preprocessing(batch.images.to(device, non_blocking=True))
     return images.contiguous(memory_format=torch.channels_last)
 
 
 def _unit_of_default_boxes(network: SSDNetwork) -> Tensor:
-    """What boxes in pixels of the input are multiplied by: 1, or 1 / size where default boxes are normalised."""
+    """What boxes in pixels of the input are multiplied by: 1, or 1 / size where default boxes are normalized."""
     (far_y, far_x), (height, width) = network.preset.default_boxes.extent, network.preprocessing.size
     return torch.tensor([far_x / width, far_y / height]).repeat(2)
 
