@@ -6,6 +6,8 @@
 #   SSD_FAST_CUDA    AUTO, ON or OFF: whether to build the CUDA kernels (AUTO: if there is an nvcc)
 #   PYTEST_ARGS      for make test, such as PYTEST_ARGS="-x tests/test_nms.py"
 #   KILLS            for make kill-test: how often
+#   CALLS, SEED, BACKEND  for make fuzz and fuzz-asan: how many calls, of which seed, on "cpu" or "emulated"
+#   FUZZ_ARGS        for the same, such as FUZZ_ARGS="--only 1234" or FUZZ_ARGS="--json FILE"
 #   OUT, PARTS       for make gpu-report: the folder, and if not all is wanted such as PARTS="build tests"
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -34,13 +36,14 @@ endif
 CUDAARCHS ?= 90
 export CUDAARCHS
 
-CONFIGURE_TESTS = cmake -S . -B build/tests --log-level=WARNING $$(command -v ninja >/dev/null && echo -GNinja) \
-	  -DSSD_FAST_TESTS=ON -DSSD_FAST_CUDA=OFF -DPython_EXECUTABLE="$$($(PY) -c 'import sys; print(sys.executable)')" \
+CONFIGURE = cmake -S . --log-level=WARNING $$(command -v ninja >/dev/null && echo -GNinja) -DSSD_FAST_CUDA=OFF \
+	  -DPython_EXECUTABLE="$$($(PY) -c 'import sys; print(sys.executable)')" \
 	  -Dpybind11_DIR="$$($(PY) -m pybind11 --cmakedir)"
+CONFIGURE_TESTS = $(CONFIGURE) -B build/tests -DSSD_FAST_TESTS=ON
 
 CPP_FILES := find csrc tests -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu'
 
-.PHONY: help venv build build-tests test lint format demo mutate kill-test sweep bench gpu-report wheel clean
+.PHONY: help venv build build-tests test lint format demo mutate fuzz fuzz-asan kill-test sweep bench gpu-report wheel clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -97,6 +100,28 @@ mutate: build build-tests  ## plant bugs and see that the tests find them (slow)
 
 kill-test: build  ## kill a training KILLS (30) times, resume it, and compare its weights bit for bit
 	$(PY) tests/kill_training.py --kills $(or $(KILLS),30)
+
+CALLS ?= 100000
+SEED ?= 0
+BACKEND ?= cpu
+FUZZ = PYTHONPATH=tests OMP_NUM_THREADS=1 $(PY) -W ignore -m fuzz --calls $(CALLS) --seed $(SEED) \
+	  --backend $(BACKEND) $(FUZZ_ARGS)
+
+fuzz: build $(if $(filter emulated,$(BACKEND)),build-tests)  ## CALLS random calls of the ops, valid and broken ones
+	$(FUZZ)
+
+# The sanitizers' library must come before all others, and the C++ library with it, whose exceptions it watches.
+fuzz-asan: build  ## the same with the address and undefined behavior sanitizers (about 3 times slower)
+ifeq ($(BACKEND),emulated)
+	$(CONFIGURE_TESTS)
+	cmake --build build/tests --parallel --target _C_emulated_asan
+else
+	$(CONFIGURE) -B build/asan -DSSD_FAST_SANITIZE=ON
+	cmake --build build/asan --parallel --target _C
+endif
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=1500 \
+	  LD_PRELOAD="$$($(or $(CXX),c++) -print-file-name=libasan.so) $$($(or $(CXX),c++) -print-file-name=libstdc++.so.6)" \
+	  $(FUZZ) --extension $(if $(filter emulated,$(BACKEND)),build/tests/asan/_C_emulated*.so,build/asan/_C*.so)
 
 sweep: venv  ## the largest error of exp, log and log1p, over every float (minutes)
 	$(CONFIGURE_TESTS)

@@ -91,7 +91,7 @@ def concatenate(parts: Sequence[Any], like: Any) -> Any:
     if library == "torch":
         return torch.cat(list(parts))
     if library == "numpy":
-        return np.concatenate(parts)
+        return np.concatenate(parts, dtype=parts[0].dtype)  # else of the machine's byte order, which is another
     if library == "cupy":
         import cupy
 

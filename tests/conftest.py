@@ -89,7 +89,7 @@ class Backend:
 @pytest.fixture(params=["cpu", "emulated", "cuda"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
     if request.param == "emulated":
-        monkeypatch.setattr("ssd_fast._backend.C", _emulated_extension())
+        monkeypatch.setattr("ssd_fast._backend.C", emulated_extension())
     device = request.getfixturevalue("cuda") if request.param == "cuda" else torch.device("cpu")
     return Backend(request.param, device)
 
@@ -97,7 +97,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def emulated() -> ModuleType:
     """The emulated extension itself, for tests that start a process of their own."""
-    return _emulated_extension()
+    return emulated_extension()
 
 
 @pytest.fixture
@@ -109,20 +109,21 @@ def cuda() -> torch.device:
 
 
 @functools.cache
-def _load_extension(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("_C_emulated", path)
+def load_extension(path: Path) -> ModuleType:
+    """A build of the extension, beside the installed one."""
+    spec = importlib.util.spec_from_file_location(path.name.partition(".")[0], path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def _emulated_extension() -> ModuleType:
+def emulated_extension() -> ModuleType:
     """The test-only build of the extension, which runs the source of the CUDA kernels on CPU arrays."""
     found = sorted(EMULATED_BUILD.glob("_C_emulated*.so"))
     if not found:
         _missing("SSD_FAST_REQUIRE_EMULATED", "the emulated extension is not built (make test builds it)")
-    return _load_extension(found[0])
+    return load_extension(found[0])
 
 
 def _missing(variable: str, reason: str) -> NoReturn:

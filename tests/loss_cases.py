@@ -107,7 +107,6 @@ def near_the_border(case: Case, loss: LossSpec) -> Tensor:
         order = losses[n].masked_fill(matched != -1, -1).sort(descending=True).values
         if 0 < wanted < int((matched == -1).sum()) and order[wanted - 1] - order[wanted] < 1e-5:
             near[n] = (matched == -1) & ((losses[n] - order[wanted]).abs() < 2e-5)
-    assert near.sum() <= 0.02 * near.numel() + 2
     return near
 
 
@@ -256,6 +255,7 @@ def check(backend, case, loss=None, coder=PLAIN, weights=(1.0, 1.0)):
     for name in NAMES:
         torch.testing.assert_close(losses[name], their_losses[name], rtol=1e-5, atol=1e-7, equal_nan=True)
     certain = ~near_the_border(case, loss or LossSpec())
+    assert (~certain).sum() <= 0.02 * certain.numel() + 2
     for ours, theirs in zip(gradients, their_gradients, strict=True):
         rtol = GRADIENT_RTOL[ours.dtype]
         torch.testing.assert_close(ours[certain], theirs[certain], rtol=rtol, atol=1e-7, equal_nan=True)

@@ -121,7 +121,7 @@ class Checks {
     if (view.device != reference.device)
       value_error(argument, "device " + name_of(reference.device), name_of(view.device));
     if (view.data == nullptr && view.size() > 0) value_error(argument, "an array with memory", "a fake or meta one");
-    if (!view.aligned) value_error(argument, "memory aligned for its elements", "an unaligned array (copy it)");
+    if (!view.aligned && view.size() > 0) value_error(argument, "memory aligned for its elements", "an unaligned array (copy it)");
   }
 
   void contiguous(const View& view, const std::string& argument) const {
@@ -141,7 +141,7 @@ class Checks {
   void boxes(const View& view, const std::string& argument, const std::vector<int64_t>& expected_shape,
              const std::vector<DType>& dtypes, const View& reference) const {
     array(view, argument, expected_shape, dtypes, reference);
-    if (reinterpret_cast<uintptr_t>(view.data) % alignof(Box) != 0) {
+    if (reinterpret_cast<uintptr_t>(view.data) % alignof(Box) != 0 && view.size() > 0) {
       value_error(argument, "memory aligned to " + std::to_string(alignof(Box)) + " bytes",
                   "an unaligned array (copy it)");
     }
