@@ -18,9 +18,6 @@ _PARTIAL = ".partial-"
 class WriteError(OSError):
     """A file or folder that cannot be written: which one and why."""
 
-    def __init__(self, path: Path, cause: OSError) -> None:
-        super().__init__(cause.errno, cause.strerror or str(cause), str(path))
-
     def __str__(self) -> str:
         return f"{self.filename}: cannot be written: {self.strerror}"
 
@@ -31,7 +28,7 @@ def write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise WriteError(path, error) from error
+        raise WriteError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def require_file_or_nothing(path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pickle
 import stat
 from pathlib import Path
 
@@ -24,6 +26,7 @@ def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path):
     with files_of_at_most(1000), pytest.raises(WriteError) as caught:
         replace_file(path, bytes(1001))
     assert str(caught.value) == f"{path}: cannot be written: File too large"
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value) and caught.value.errno == errno.EFBIG
     assert path.read_bytes() == b"old" and names(tmp_path) == ["file"]
     with files_of_at_most(1000):
         replace_file(path, bytes(1000))
