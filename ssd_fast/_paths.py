@@ -1,4 +1,4 @@
-"""The files that users name: what may be read, and what may be written over."""
+"""The files that users name: what may be read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import stat
 
 from ._text import message_line, printable
 
-__all__ = ["failure_reason", "require_input_file", "require_output_file"]
+__all__ = ["failure_reason", "kind_of", "require_input_file"]
 
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
@@ -33,21 +33,7 @@ def require_input_file(path: str | os.PathLike[str], op: str = "") -> None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name, or a surrogate
         raise ValueError(f"{shown}: cannot be read: {failure_reason(error)}") from error
     if not stat.S_ISREG(mode):
-        raise ValueError(f"{shown}: expected a regular file, got {_kind(mode)}")
-
-
-def require_output_file(path: str | os.PathLike[str]) -> None:
-    """Requires a new path or a regular file, so that nothing is written through a link. Its folders may be links.
-
-    Raises: FileExistsError: something other than a regular file is there.
-    """
-    try:
-        mode = os.lstat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):  # opening the file says what is missing
-        return
-    if not stat.S_ISREG(mode):
-        shown = printable(os.fspath(path))
-        raise FileExistsError(f"{shown}: expected a new file or a regular file to overwrite, got {_kind(mode)}")
+        raise ValueError(f"{shown}: expected a regular file, got {kind_of(mode)}")
 
 
 def failure_reason(error: BaseException) -> str:
@@ -55,5 +41,6 @@ def failure_reason(error: BaseException) -> str:
     return message_line(getattr(error, "strerror", None) or error) or type(error).__name__
 
 
-def _kind(mode: int) -> str:
+def kind_of(mode: int) -> str:
+    """What a file of this mode is, in words."""
     return _KINDS.get(stat.S_IFMT(mode), "something else")

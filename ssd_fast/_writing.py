@@ -10,7 +10,9 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["WriteError", "append_line", "remove_partials", "replace_file", "require_file_or_nothing", "write_errors"]
+from ._paths import kind_of
+
+__all__ = ["WriteError", "append_line", "remove_partials", "replace_file", "require_output_file", "write_errors"]
 
 _PARTIAL = ".partial-"
 
@@ -31,7 +33,7 @@ def write_errors(path: Path) -> Iterator[None]:
         raise WriteError(error.errno, error.strerror or str(error), str(path)) from error
 
 
-def require_file_or_nothing(path: Path) -> None:
+def require_output_file(path: Path) -> None:
     """Raises: WriteError: `path` is taken by something that is not a regular file.
 
     A symbolic link is refused rather than followed, so that nothing is written where the link's maker pointed. Links
@@ -42,10 +44,9 @@ def require_file_or_nothing(path: Path) -> None:
             mode = path.lstat().st_mode
         except FileNotFoundError:
             return
-        if stat.S_ISLNK(mode):
-            raise OSError(errno.ELOOP, "it is a symbolic link; remove the link, or name the file that it leads to")
         if not stat.S_ISREG(mode):
-            raise OSError(errno.EEXIST, "it exists and is not a regular file")
+            expected = "expected a new file or a regular file to overwrite"
+            raise OSError(errno.EEXIST, f"{expected}, got {kind_of(mode)}")
 
 
 def replace_file(path: Path, content: bytes | memoryview) -> None:
@@ -53,7 +54,7 @@ def replace_file(path: Path, content: bytes | memoryview) -> None:
 
     Raises: WriteError: it cannot be written.
     """
-    require_file_or_nothing(path)
+    require_output_file(path)
     partial = path.with_name(f"{_PARTIAL}{secrets.token_hex(4)}-{path.name[:50]}")  # its length is limited
     with write_errors(path):
         try:
@@ -89,7 +90,7 @@ def append_line(path: Path, line: str) -> None:
 
     Raises: WriteError: it cannot be written.
     """
-    require_file_or_nothing(path)
+    require_output_file(path)
     # Unbuffered: a buffer would be written again when the file is closed, after the failure was undone.
     with write_errors(path), open(path, "ab+", buffering=0) as file:
         length = file.seek(0, os.SEEK_END)

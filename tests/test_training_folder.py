@@ -153,7 +153,7 @@ def test_a_file_that_is_a_link_is_refused_before_the_work(dataset, folder, tmp_p
     (folder / name).rename(tmp_path / name)
     (folder / name).symlink_to(tmp_path / name)
     before = content(folder)
-    with pytest.raises(OSError, match=rf"{name}: cannot be written: it is a symbolic link"):
+    with pytest.raises(OSError, match=rf"{name}: cannot be written: expected .* got a symbolic link"):
         train_small(dataset, folder, small_config(epochs=1), resume=True, on_step=lambda _: pytest.fail("it began"))
     assert content(folder) == before
 

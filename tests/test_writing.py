@@ -74,8 +74,9 @@ def test_what_is_not_a_regular_file_is_refused(write, kind, tmp_path):
     else:
         os.mkfifo(path)
     before = names(tmp_path)
-    reason = "it is a symbolic link" if "link" in kind else "it exists and is not a regular file"
-    with pytest.raises(WriteError, match=f"file: cannot be written: {reason}"):
+    given = {"folder": "a folder", "fifo": "a named pipe"}.get(kind, "a symbolic link")
+    expected = "expected a new file or a regular file to overwrite"
+    with pytest.raises(WriteError, match=f"file: cannot be written: {expected}, got {given}"):
         write(path)
     assert names(tmp_path) == before and (kind != "link" or other.read_text() == "kept")
 

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from .._paths import require_output_file
+from .._writing import require_output_file
 from ._output import choose_device, err, fail, out, print_json
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from .._paths import require_output_file
 from .._text import display_name, printable
+from .._writing import require_output_file
 from ..images import IMAGE_SUFFIXES
 from ._output import choose_device, err, fail, out, print_error, print_json
 

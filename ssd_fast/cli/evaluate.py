@@ -10,7 +10,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from .._paths import require_output_file
+from .._writing import require_output_file
 from ._output import choose_device, err, fail, open_data, out, print_json
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from .._writing import require_file_or_nothing, write_errors
+from .._writing import require_output_file, write_errors
 from .checkpoint import CheckpointError
 
 __all__ = ["one_writer"]
@@ -32,7 +32,7 @@ def one_writer(folder: Path) -> Iterator[Callable[[], None]]:
     Raises: CheckpointError: another writer is in the folder. OSError: the file cannot be opened for writing.
     """
     path = folder / _NAME
-    require_file_or_nothing(path)
+    require_output_file(path)
     with contextlib.ExitStack() as opened:
         with write_errors(path):
             file = opened.enter_context(open(path, "ab"))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .._writing import remove_partials, replace_file, require_file_or_nothing, write_errors
+from .._writing import remove_partials, replace_file, require_output_file, write_errors
 from ..datasets import DetectionDataset
 from ..models import save_weights
 from ..models._blocks import SSDNetwork
@@ -65,7 +65,7 @@ class Run:
                     "another"
                 )
             for path in (self.checkpoint, self.weights, self.log, self.config):
-                require_file_or_nothing(path)
+                require_output_file(path)
                 remove_partials(path)
             yield
 

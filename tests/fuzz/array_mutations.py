@@ -116,7 +116,7 @@ def _grad(call: Call, place: Place, x: Any, rng: random.Random) -> Change | None
         return None  # torch differentiates none of these
     if not x.dtype.is_floating_point:
         return None
-    dropped = place[0] == "default_boxes" and call.op in ("encode_boxes", "decode_boxes")
+    dropped = place[0] in ("default_boxes", "gt_boxes") and call.op in ("encode_boxes", "decode_boxes", "multibox_loss")
     return x.detach().requires_grad_(), "requires grad", dropped
 
 
