@@ -216,5 +216,5 @@ def test_what_may_be_written(tmp_path, planted):
     (tmp_path / "old.png").write_text("")
     require_output_file(tmp_path / "old.png")
     given = planted(tmp_path / "x.png").replace("a device", "a symbolic link")
-    with pytest.raises(OSError, match=rf"x\.png: expected a new file .* got {given}"):
+    with pytest.raises(OSError, match=rf"x\.png: cannot be written: expected a new file .* got {given}"):
         require_output_file(tmp_path / "x.png")

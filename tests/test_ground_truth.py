@@ -91,7 +91,7 @@ def test_clip_saves_what_lies_partly_in_the_image():
 
 
 def test_an_unknown_policy():
-    with pytest.raises(ValueError, match="raise, drop, clip, got 'ignore'"):
+    with pytest.raises(ValueError, match="'raise' or 'drop' or 'clip', got 'ignore'"):
         apply_policy(*tensors((GOOD, 1)), "ignore", "x")
 
 

@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from .._writing import require_output_file
+from .._writing import require_output_file, write_errors
 from ._output import choose_device, err, fail, out, print_json
 
 if TYPE_CHECKING:
@@ -42,10 +42,11 @@ def demo(
     with err.status("loading the detector") as status:
         detector = load_detector(device=chosen)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            with write_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
             pictures = _pictures(detector, photos, folder, status.update)
         except OSError as error:
-            fail(f"{folder}: {error.strerror or error}")
+            fail(error)
         status.update("comparing with torch and torchvision")
         rows, omitted = _rows(detector, photos)
     differ = [row for row in rows if row.same != row.total]
@@ -75,7 +76,8 @@ def _pictures(
 
     def write(picture: PIL.Image.Image, name: str, shows: str) -> None:
         require_output_file(folder / name)
-        picture.save(folder / name)
+        with write_errors(folder / name):
+            picture.save(folder / name)
         written.append({"path": str(folder / name), "shows": shows})
 
     announce("detecting")

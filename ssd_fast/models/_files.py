@@ -85,7 +85,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     """
     try:
         content = path.read_bytes()
-        tensors = load(content)
+        tensors = dict(sorted(load(content).items()))  # it gives them in another order each time
         texts = _texts(io.BytesIO(content))
     except Exception as error:  # SafetensorError, or what building a tensor of a damaged description raises
         raise ValueError(_reason(error)) from error

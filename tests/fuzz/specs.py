@@ -23,14 +23,14 @@ def coder(rng: random.Random) -> Spec:
 
 
 def matcher(rng: random.Random) -> Spec:
-    positive = rng.choice((0.5, 0.5, 1 / 3, 0.55, 1.0, 0.0, 2e-38))
+    positive = rng.choice((0.5, 0.5, 1 / 3, 0.55, 1.0, 0.0, 4e-38))
     fields: dict[str, Any] = {
         "rule": rng.choice(("forced", "bipartite", "threshold")),
         "positive_threshold": positive,
         "positive_inclusive": positive > 0 and rng.random() < 0.5,
         "claimed_twice": rng.choice(("last", "first")),
         "minimum_forced_iou": rng.choice((None, None, 0, 1e-6, 1 / 3, 2.0)),
-        "ignored_coverage": rng.choice((0.5, 1 / 3, 2e-38, 1.0)),
+        "ignored_coverage": rng.choice((0.5, 1 / 3, 4e-38, 1.0)),
     }
     if fields["rule"] != "bipartite":
         fields["negative_threshold"] = rng.choice((None, positive, positive / 2, 0.0))
@@ -40,7 +40,7 @@ def matcher(rng: random.Random) -> Spec:
 def loss(rng: random.Random, columns: int) -> Spec:
     fields: dict[str, Any] = {
         "background": rng.choice((0, 0, -1, rng.randrange(columns))),
-        "beta": rng.choice((1.0, 0.0, 1 / 9, 0.5, 2e-38)),
+        "beta": rng.choice((1.0, 0.0, 1 / 9, 0.5, 4e-38)),
         "normalizer": rng.choice(("positives", "positives_per_image", "sum_max_one")),
     }
     if rng.random() < 0.4:
@@ -85,7 +85,7 @@ def default_boxes(rng: random.Random) -> Spec:
     levels = rng.choice((1, 1, 2, 3, 8))
     image_size = rng.choice(((300, 300), (96, 64), (1, 1), (513, 7)))
     most = 40 if rng.random() < 0.02 else 4
-    sides = (16.0, 30.0, 21.213203, 2e-38, 1e30, 7, 0.1)
+    sides = (16.0, 30.0, 21.213203, 4e-38, 1e30, 7, 0.1)
     return Spec(
         DefaultBoxSpec,
         {
