@@ -127,5 +127,5 @@ def _focal_loss(logits: Tensor, target: Tensor, loss: LossSpec) -> Tensor:
 def _smooth_l1(difference: Tensor, beta: float) -> Tensor:
     """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2; by torch, whose slopes are right at infinity."""
     losses = functional.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="none", beta=beta)
-    # With beta 0 torch gives NaN the slope 0, which would hide it.
-    return torch.where(difference.isnan(), difference * difference, losses)
+    nans = torch.where(difference.isnan(), difference, 0.0)
+    return losses + nans * nans  # with beta 0 torch gives NaN the slope 0, which would hide it

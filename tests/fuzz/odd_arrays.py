@@ -116,7 +116,8 @@ def other_shape(x: Any, rng: random.Random) -> tuple[Any, str]:
         "a dimension more": lambda: x[None],
         "flat": lambda: x.reshape(-1),
         "7 dimensions": lambda: x.reshape(*[1] * (7 - ndim), *x.shape) if ndim < 7 else x,
-        "no dimension": lambda: x.reshape(-1)[0:1].reshape(()) if 0 not in x.shape else x,
+        # By way of an array, since a NumPy matrix has two dimensions always.
+        "no dimension": lambda: _plain(x).reshape(-1)[0:1].reshape(()) if 0 not in x.shape else x,
     }
     if ndim:
         choices |= {
@@ -150,3 +151,7 @@ def huge(x: Any, rng: random.Random) -> tuple[Any, str]:
     if isinstance(x, np.ndarray):
         return np.broadcast_to(np.take(x, [0], axis=d), shape), f"{far} rows at {d}"
     return x.detach().narrow(d, 0, 1).expand(shape), f"{far} rows at {d}"
+
+
+def _plain(x: Any) -> Any:
+    return np.asarray(x) if isinstance(x, np.ndarray) else x
