@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 
 import numpy as np
 import PIL.Image
@@ -50,6 +51,15 @@ def test_finds_what_the_photos_show(detector, photo, name, score, box):
     overlap = max(0, min(x2, right) - max(x1, left)) * max(0, min(y2, bottom) - max(y1, top))
     union = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top) - overlap
     assert overlap / union > 0.7, found["boxes"]
+
+
+def test_nothing_is_downloaded(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("the network was asked for something")
+
+    for name in ("socket", "create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, refuse)
+    assert load_detector(device="cpu").classes == COCO_CLASSES
 
 
 def test_a_batch_equals_its_images(detector):
