@@ -131,6 +131,15 @@ def test_score_threshold(detector):
         detector(asset_path("astronaut.jpg"), float("nan"))
 
 
+def test_a_network_in_half_precision():
+    detector = load_detector(device="cpu")
+    detector.network.half()
+    seen = []
+    detector.network.stem.register_forward_pre_hook(lambda _, given: seen.append(given[0].dtype))
+    found = best(detector(asset_path("chelsea.jpg")))
+    assert seen == [torch.float16] and detector.classes[found["labels"]] == "cat" and found["scores"] > 0.9
+
+
 def test_no_images_give_no_detections(detector):
     found = detector([])
     assert found.boxes.shape[0] == 0 and found.to_list() == []
