@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -62,6 +64,28 @@ def unmodified(*inputs: Any) -> Iterator[None]:
     before = [tensor.clone() for tensor in tensors]
     yield
     assert_same_bits(tensors, before)
+
+
+_PEAK = """
+import torch, ssd_fast
+
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+
+{setup}
+before = peak()
+{call}
+print(peak() - before)
+"""
+
+
+def peak_memory(setup: str, call: str) -> int:
+    """How many KiB the call adds to the peak memory that a new process has after the setup."""
+    script = _PEAK.format(setup=setup, call=call)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
 
 
 def to_numpy(x: Any) -> Any:

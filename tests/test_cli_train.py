@@ -127,6 +127,15 @@ def test_a_full_disk(voc, tmp_path, size, name):
     one_line(result, f"{tmp_path / 'run' / name}: cannot be written: File too large")
 
 
+def test_an_interrupt_says_how_to_go_on(voc, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ssd_fast.training.train", interrupted)
+    result = run(voc, "--split", "trainval", "--out", tmp_path / "run", *QUICK)
+    one_line(result, "interrupted", "--resume", tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     "options, parts",
     [

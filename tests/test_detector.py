@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 
 import numpy as np
 import PIL.Image
@@ -50,6 +51,15 @@ def test_finds_what_the_photos_show(detector, photo, name, score, box):
     overlap = max(0, min(x2, right) - max(x1, left)) * max(0, min(y2, bottom) - max(y1, top))
     union = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top) - overlap
     assert overlap / union > 0.7, found["boxes"]
+
+
+def test_nothing_is_downloaded(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("the network was asked for something")
+
+    for name in ("socket", "create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, refuse)
+    assert load_detector(device="cpu").classes == COCO_CLASSES
 
 
 def test_a_batch_equals_its_images(detector):
@@ -119,6 +129,15 @@ def test_score_threshold(detector):
     assert torch.equal(everything["boxes"][above], confident["boxes"])
     with pytest.raises(ValueError, match="score_threshold"):
         detector(asset_path("astronaut.jpg"), float("nan"))
+
+
+def test_a_network_in_half_precision():
+    detector = load_detector(device="cpu")
+    detector.network.half()
+    seen = []
+    detector.network.stem.register_forward_pre_hook(lambda _, given: seen.append(given[0].dtype))
+    found = best(detector(asset_path("chelsea.jpg")))
+    assert seen == [torch.float16] and detector.classes[found["labels"]] == "cat" and found["scores"] > 0.9
 
 
 def test_no_images_give_no_detections(detector):

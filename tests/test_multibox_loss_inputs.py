@@ -8,7 +8,7 @@ import torch
 from checks import assert_numpy_agrees, assert_same_bits, assert_well_registered, unmodified
 from loss_cases import CODERS, CPU, PLAIN, SPECS, Case, leaf, random_case, run
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 import ssd_fast
 from ssd_fast import LossSpec, MatcherSpec
@@ -63,6 +63,24 @@ def test_registered(backend, dtype):
 
     losses, *saved = torch.ops.ssd_fast.multibox_loss_forward(*case[:2], *forward[2:])
     assert losses.requires_grad and not any(x.requires_grad for x in saved)
+
+
+def test_memory_between_forward_and_backward():
+    """Besides the inputs, a few numbers per row are kept: nothing of the size of the logits."""
+    case = leaf(random_case(1, images=2, rows=1000, columns=91).packed())
+    given, kept = {x.data_ptr() for x in tree_leaves(tuple(case))}, []
+
+    def keep(tensor):
+        if tensor.data_ptr() not in given:
+            kept.append(tensor.nbytes)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        losses = ssd_fast.multibox_loss(*case, coder=PLAIN, loss=LossSpec())
+    row_bytes = sum(kept) / (2 * 1000)
+    assert 1 <= row_bytes <= 16 < case.cls_logits.nbytes / (2 * 1000)
+    sum(losses.values()).backward()
+    assert case.cls_logits.grad.any()
 
 
 class _Arguments(TorchDispatchMode):

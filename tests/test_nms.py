@@ -6,12 +6,12 @@ import goldens
 import inputs
 import pytest
 import torch
-from checks import assert_numpy_agrees, assert_same_bits, assert_well_registered, specified, unmodified
+from checks import assert_numpy_agrees, assert_same_bits, assert_well_registered, peak_memory, specified, unmodified
 from hypothesis import given
 from hypothesis import strategies as st
 
 import ssd_fast
-from ssd_fast import reference
+from ssd_fast import _backend, reference
 
 BOXES = {"random": inputs.boxes, "grid": inputs.grid_boxes, "strange": inputs.strange_boxes}
 SCORES = {"random": inputs.scores, "tied": inputs.tied_scores, "strange": inputs.strange_scores}
@@ -170,6 +170,28 @@ def test_equals_tensorflow(backend, workload, key):
     else:
         kept = ssd_fast.batched_nms(boxes, scores, backend.to(classes), threshold)
     assert_same_bits(goldens.by_class(kept.cpu(), classes), expected)
+
+
+SCENE = """
+corner = torch.rand(20000, 2, generator=torch.Generator().manual_seed(1)) * 9000
+boxes, scores = torch.cat((corner, corner + 9), 1), torch.arange(20000.0)
+idxs = torch.zeros(20000, dtype=torch.int64)
+ssd_fast.nms(boxes[:9], scores[:9], 0.5)
+"""
+
+
+@pytest.mark.parametrize("call", ["nms(boxes, scores, 0.5)", "batched_nms(boxes, scores, idxs, 0.5)"])
+def test_memory_is_linear(call):
+    """One bit for each pair of these boxes would take 50 MB, their IoUs 1.6 GB."""
+    assert peak_memory(SCENE, f"assert len(ssd_fast.{call}) > 15000") < 16 * 1024  # KiB
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_workspace_is_linear(backend, dtype):
+    """What the CUDA kernels are given; those of the CPU need none."""
+    sizes = [_backend.C.nms_workspace(backend.to(torch.zeros(n, 4, dtype=dtype))) for n in (10_000, 20_000, 40_000)]
+    assert sizes[2] <= 2.1 * sizes[1] <= 4.41 * sizes[0]
+    assert (sizes[0] > 0) == (backend.name != "cpu")
 
 
 # ---- arrays, registration, rejections -------------------------------------------------------------------------------

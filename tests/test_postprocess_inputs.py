@@ -153,6 +153,18 @@ def test_registered(backend):
     assert_well_registered(lambda *rows: ssd_fast.postprocess(*rows, spec, coder=CODER, **sizes), *maps, default)
 
 
+def test_exported():
+    """A program of torch.export returns Detections, with the same bits."""
+
+    class Postprocess(torch.nn.Module):
+        def forward(self, logits, deltas):
+            return ssd_fast.postprocess(logits, deltas, DEFAULT, inputs.LOOSE, coder=CODER)
+
+    found = torch.export.export(Postprocess(), (LOGITS, DELTAS)).module()(LOGITS, DELTAS)
+    assert isinstance(found, ssd_fast.Detections)
+    assert_same_bits(found, ssd_fast.postprocess(LOGITS, DELTAS, DEFAULT, inputs.LOOSE, coder=CODER))
+
+
 def test_cuda_graph(cuda):
     """A replay reads what the inputs then hold, and needs nothing that the capture allocated outside the graph."""
     default, sizes = DEFAULT.to(cuda), torch.tensor([[90, 80], [50, 60]], device=cuda)
