@@ -126,7 +126,7 @@ def check_spec(op: str, argument: str, value: Any, kind: type) -> None:
 def _flat(named: dict[str, Any], optional: Collection[str], lists: Collection[str]) -> Iterator[tuple[str, Any]]:
     for name, value in named.items():
         if name in lists:
-            yield from ((f"{name}[{index}]" if len(value) > 1 else name, item) for index, item in enumerate(value))
+            yield from ((f"{name}[{index}]", item) for index, item in enumerate(value))
         elif value is not None or name not in optional:
             yield name, value
 

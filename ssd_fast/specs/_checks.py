@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 _MOST = 2**31 - 1  # what the kernels count to
-_LEAST_NORMAL = float(np.finfo(np.float32).tiny)
+_LEAST_NORMAL, _OVERFLOW = 2.0**-126, 2.0**128  # of float32
 _LONGEST = 200  # characters of a value in a message
 _LONGEST_ROW = 4096  # entries: far more than any field takes
 _CHOICES_NAMED_BY_HINT = 5  # from so many choices on, a message says which one is probably meant
@@ -70,10 +70,12 @@ def as_float32(value: object) -> float | None:
     number = as_float(value)
     if number is None:
         return None
-    with np.errstate(all="ignore"):
-        rounded = float(np.float32(number))
-    changed = math.isfinite(number) and (math.isinf(rounded) or (number != 0 and abs(rounded) < _LEAST_NORMAL))
-    return None if changed else rounded
+    if number == 0 or not math.isfinite(number):
+        return number
+    mantissa, exponent = math.frexp(number)
+    # 24 bits, the even one of two equally near, by arithmetic that torch.compile traces (np.float32 it does not).
+    rounded = math.ldexp(round(math.ldexp(mantissa, 24)), exponent - 24)
+    return rounded if _LEAST_NORMAL <= abs(rounded) < _OVERFLOW else None
 
 
 def as_int(value: object, least: int = 0, most: int = _MOST) -> int | None:
