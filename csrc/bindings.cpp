@@ -3,6 +3,7 @@
 
 #include "box_coder/box_coder.h"
 #include "box_iou/box_iou.h"
+#include "common/parallel.h"
 #include "common/view_caster.h"
 #include "default_boxes/default_boxes.h"
 #include "match/match.h"
@@ -19,10 +20,10 @@ using namespace pybind11::literals;
 
 #ifdef SSD_EMULATED
 #define SSD_MODULE _C_emulated
-using Guard = py::call_guard<>;  // the emulator runs one kernel at a time: the GIL is its lock
+using Guard = py::call_guard<ssd::SubnormalsOn>;  // the emulator runs one kernel at a time: the GIL is its lock
 #else
 #define SSD_MODULE _C
-using Guard = py::call_guard<py::gil_scoped_release>;
+using Guard = py::call_guard<py::gil_scoped_release, ssd::SubnormalsOn>;
 #endif
 
 PYBIND11_MODULE(SSD_MODULE, m) {

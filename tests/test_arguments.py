@@ -203,6 +203,30 @@ def test_more_kept_than_32_bits_count(backend):
         ssd_fast.postprocess(*tensors, PostprocessSpec(keep_top_k=2**30), coder=CODER)
 
 
+@pytest.mark.parametrize("value", [0, -1, 2**31 - 1, 2**62])
+def test_max_output_of_fakes(value):
+    boxes, scores = torch.empty(1, 5, 4, device="meta"), torch.empty(1, 5, device="meta")
+    with pytest.raises(ValueError, match=rf"^nms_padded: max_output: expected at (least|most) [^\n]+, got {value}"):
+        ssd_fast.nms_padded(boxes, scores, 0.5, value)
+
+
+def test_a_threshold_without_a_value():
+    with pytest.raises(TypeError, match=r"^nms: iou_threshold: expected a number, got Tensor$"):
+        ssd_fast.nms(make_boxes(3), torch.rand(3), torch.tensor(0.5, device="meta"))
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[], [(300, 300)], [(300, 300), (True, 300)], [(10**400, 5), (3, 3)], [(0, 5), (3, 3)], (300,), "ab", [5, "x"]],
+)
+@pytest.mark.parametrize("argument", ["image_sizes", "original_sizes"])
+def test_sizes(argument, sizes, backend):
+    tensors = [backend.to(tensor) for tensor in list(CASES["postprocess float32"][1].values())[:3]]
+    given = {"image_sizes": (300, 300)} | {argument: sizes}
+    with pytest.raises((TypeError, ValueError), match=rf"^postprocess: {argument}: expected [^\n]+, got "):
+        ssd_fast.postprocess(*tensors, PostprocessSpec(), coder=CODER, **given)
+
+
 def test_images_need_one_dtype():
     boxes = make_boxes(2)
     with pytest.raises(TypeError, match=r"^match: gt_boxes\[1\]: expected float32, as gt_boxes\[0\] is, got float64$"):

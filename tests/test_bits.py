@@ -10,6 +10,7 @@ import bits
 import pytest
 import torch
 
+import ssd_fast
 from ssd_fast import _backend
 
 EXPECTED = bits.read()
@@ -68,6 +69,24 @@ def test_flush_to_zero_does_not_change_the_bits(name):
         torch.set_flush_denormal(False)
     assert actual == EXPECTED[name]
     assert tiny == 0, "the op has cleared the caller's flush-to-zero"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_flush_to_zero_does_not_tie_subnormal_scores(dtype, backend):
+    """Where it is set, two subnormal numbers are equal to all that the op does not compute itself."""
+    boxes = backend.to(torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]], dtype=dtype))
+    scores = backend.to(torch.tensor([1, 2, 3]).to(dtype) * torch.finfo(dtype).tiny / 100)
+    assert (scores > 0).all()
+    idxs = backend.to(torch.zeros(3, dtype=torch.int64))
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this CPU cannot flush to zero")
+    try:
+        kept = [ssd_fast.nms(boxes, scores, 0.5), ssd_fast.batched_nms(boxes, scores, idxs, 0.5)]
+        if dtype == torch.float32:
+            kept.append(ssd_fast.nms_padded(boxes[None], scores[None], 0.5, 2)[0][0])
+    finally:
+        torch.set_flush_denormal(False)
+    assert all(indices.tolist() == [2, 1] for indices in kept)
 
 
 def test_cpu_without_fma_gives_the_bits():

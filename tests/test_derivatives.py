@@ -70,6 +70,20 @@ def test_forward_mode(name, function, primal):
         assert torch.equal(function(primal), function(primal.clone()))  # what has no tangent needs none
 
 
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.jacrev])
+def test_derivatives_by_torch_func(transform):
+    for op, function in {
+        "decode_boxes": lambda x: ssd_fast.decode_boxes(x, BOXES, CODER).sum(),
+        "encode_boxes": lambda x: ssd_fast.encode_boxes(x, BOXES, CODER).sum(),
+        "multibox_loss": lambda x: losses(x, BOXES, BOXES),
+    }.items():
+        primal = LOGITS if op == "multibox_loss" else BOXES
+        with pytest.raises(
+            RuntimeError, match=rf"^{op}: expected derivatives by torch.autograd [^\n]+, got a transform"
+        ):
+            transform(function)(primal)
+
+
 def test_indices_have_no_derivative_to_miss():
     kept, _ = torch.func.jvp(lambda boxes: boxes[ssd_fast.nms(boxes, torch.rand(5), 0.5)[:1]], (BOXES,), (BOXES,))
     assert kept.shape == (1, 4)

@@ -31,7 +31,6 @@ void box_iou_of(const BoxOf<T>* boxes1, int64_t n, const BoxOf<T>* boxes2, int64
   std::vector<T> columns(5 * m);
   T* const x1 = columns.data();
   T *const y1 = x1 + m, *const x2 = y1 + m, *const y2 = x2 + m, *const areas = y2 + m;
-  const SubnormalsOn subnormals_on;
   for (int64_t j = 0; j < m; ++j) {
     x1[j] = boxes2[j].x1;
     y1[j] = boxes2[j].y1;

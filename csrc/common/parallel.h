@@ -20,7 +20,8 @@
 
 namespace ssd {
 
-// Subnormals count as what they are while this lives, whatever the caller's flush-to-zero setting.
+// Subnormals count as what they are while this lives, whatever the caller's flush-to-zero setting. Every op has one
+// (bindings.cpp), and so has each thread of a loop.
 class SubnormalsOn {
  public:
 #if defined(__SSE__)
@@ -98,7 +99,6 @@ void parallel_for(int64_t count, int64_t grain, const Body& body) {
   const bool usable = openmp.parallel != nullptr && detail::kLoadedIn == getpid() && !openmp.in_parallel();
   const int64_t threads = usable ? std::min<int64_t>({openmp.max_threads(), (count + grain - 1) / grain, 256}) : 1;
   if (threads <= 1) {
-    const SubnormalsOn subnormals_on;
     body(int64_t{0}, count);
     return;
   }

@@ -170,7 +170,6 @@ class ImageMatcher {
 }  // namespace
 
 void match_cpu(const MatchTask& task) {
-  const SubnormalsOn subnormals_on;
   std::vector<Tile> tiles((static_cast<size_t>(task.num_default_boxes) + kTile - 1) / kTile);
   for (int i = 0; i < task.num_default_boxes; ++i) tiles[i / kTile].set(i % kTile, task.default_boxes[i]);
   parallel_for(task.num_images, 1, [&](int64_t begin, int64_t end) {

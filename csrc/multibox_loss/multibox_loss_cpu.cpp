@@ -133,7 +133,6 @@ void multibox_loss_forward_cpu(const LossForward& forward) {
     for (int64_t image = begin; image < end; ++image) images[image] = sum_image(task, image, losses);
   });
 
-  const SubnormalsOn subnormals_on;
   int64_t shares = 0;
   for (const ImageSums& image : images) shares += normalizer_share(task, image.num_positives);
   const auto batch = static_cast<float>(std::max<int64_t>(shares, 1));

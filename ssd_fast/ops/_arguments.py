@@ -42,7 +42,7 @@ def call(
         optional: the names that may be None. lists: those that stand for lists of arrays.
     Raises: TypeError: not an array that kernels can read, or one of another library than the first; ValueError: a
         tensor on another device than the first, or on neither a CPU nor a CUDA GPU; RuntimeError: forward-mode
-        differentiation.
+        differentiation, or derivatives by torch.func.
     """
     try:
         first = next(iter(named.values()))
@@ -60,6 +60,9 @@ def call(
                 check_arrays(op, named, optional, lists)
             except (TypeError, ValueError) as explained:
                 raise explained from None
+            if "functorch" in str(error):
+                expected = "derivatives by torch.autograd (torch.func does not support this op)"
+                raise RuntimeError(f"{op}: expected {expected}, got a transform of torch.func") from None
         raise
 
 
@@ -143,7 +146,7 @@ def _refuse_tangents(op: str, named: dict[str, Any], lists: Collection[str]) -> 
 def _item(value: Any) -> Any:
     """The element of an array without dimensions, such as `for threshold in torch.linspace(...)` gives."""
     is_scalar = isinstance(value, (torch.Tensor, np.ndarray)) and value.ndim == 0
-    return value.item() if is_scalar else value
+    return value.item() if is_scalar and getattr(value, "is_meta", False) is False else value
 
 
 def _described(value: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+_MOST = 2**31 - 1 - 1024  # Checks::fits_int32
 HEAD_DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # of what heads predict
 
 
@@ -38,6 +39,14 @@ def check_fake(
         raise TypeError(f"{op}: {argument}: expected {expected}, got {given}")
     if tensor.device != like.device:
         raise ValueError(f"{op}: {argument}: expected device {like.device}, got {tensor.device}")
+
+
+def check_fake_count(op: str, argument: str, count: Any, least: int) -> None:
+    """Check of a number, unless it is only known when the program runs, what Checks::at_least and fits_int32 check."""
+    if isinstance(count, int) and count < least:
+        raise ValueError(f"{op}: {argument}: expected at least {least}, got {count}")
+    if isinstance(count, int) and count > _MOST:
+        raise ValueError(f"{op}: {argument}: expected at most {_MOST} elements, got {count}")
 
 
 def check_fake_levels(logits: Sequence[torch.Tensor], deltas: Sequence[torch.Tensor], columns: Any) -> Any:

@@ -35,6 +35,8 @@ def as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
     if sizes is None:
         return None, []
     if isinstance(sizes, (list, tuple)):
+        if not sizes:  # of no images
+            return arrays.empty((0, 2), "int64", like=like), []
         if not any(isinstance(side, (list, tuple)) for side in sizes):
             return None, [real("postprocess", argument, side) for side in sizes]
         if isinstance(like, torch.Tensor) and like.is_cuda and torch.cuda.is_current_stream_capturing():
@@ -47,8 +49,8 @@ def as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
                 f"postprocess: {argument}: expected (height, width) or a list of such pairs, got {sizes!r}"
             )
         for side in itertools.chain(*sizes):
-            whole = isinstance(side, (int, float, np.integer, np.floating)) and float(side).is_integer()
-            if not (whole and 1 <= side <= 10**9):
+            is_number = isinstance(side, (int, float, np.integer, np.floating)) and not isinstance(side, bool)
+            if not (is_number and 1 <= side <= 10**9 and float(side).is_integer()):
                 raise ValueError(
                     f"postprocess: {argument}: expected whole numbers >= 1 in a list of pairs, got {side!r}"
                 )

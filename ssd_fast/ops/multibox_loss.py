@@ -46,7 +46,8 @@ def multibox_loss(
     NaN: a NaN cross-entropy is mined before all others, so a network that diverges shows in the loss. A NaN logit makes
         the focal loss NaN, unless its row is ignored, and its own gradient alone.
     Infinity: a logit of inf makes a cross-entropy NaN, -inf that of its column inf. In the focal loss both have their
-        limits: 0 where they are right, else inf, whose gradient is the weight of the column.
+        limits: 0 where they are right, else inf, whose gradient is the weight of the column. Losses are summed in
+        float32 before the sum is divided: a sum past 3.4e38 is inf.
     Memory: O(N P) is kept for the backward pass, besides the inputs.
     Raises: ValueError: wrong shape, device, background or numbers of boxes and labels, gt_boxes or default_boxes that
         require a gradient; TypeError: wrong dtype, or not an array; RuntimeError: forward-mode differentiation, or the

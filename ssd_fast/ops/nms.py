@@ -8,7 +8,7 @@ import torch
 
 from .. import _backend, arrays
 from ._arguments import call, integer, real
-from ._fakes import check_fake
+from ._fakes import check_fake, check_fake_count
 from ._library import register
 
 
@@ -125,8 +125,7 @@ def _fake_nms_padded(
     images, n, _ = boxes.shape
     shape = (images, None, n) if scores.ndim == 3 else (images, n)
     check_fake("nms_padded", "scores", scores, shape, (torch.float32,), boxes)
-    if isinstance(max_output, int) and max_output < 1:
-        raise ValueError(f"nms_padded: max_output: expected at least 1, got {max_output}")
+    check_fake_count("nms_padded", "max_output", max_output, 1)
     leading = scores.shape[:-1]
     return boxes.new_empty((*leading, max_output), dtype=torch.int64), boxes.new_empty(leading, dtype=torch.int64)
 

@@ -11,7 +11,7 @@ from .. import _backend, arrays
 from ..detections import Detections
 from ..specs import BoxCoderSpec, PostprocessSpec
 from ._arguments import call, check_spec
-from ._fakes import check_fake, check_fake_levels
+from ._fakes import check_fake, check_fake_count, check_fake_levels
 from ._head_outputs import as_levels, as_sizes, count_columns
 from ._library import register
 from ._postprocess_options import KEEP_TOP_K, STAGES, PostprocessOptions, pack_options
@@ -135,9 +135,7 @@ def _fake(
     *options: Any,
 ) -> tuple[torch.Tensor, ...]:
     like, by_name = cls_logits[0], PostprocessOptions(*options)
-    least = 2 if by_name.background >= 0 else 1
-    if isinstance(num_columns, int) and num_columns < least:
-        raise ValueError(f"postprocess: C: expected at least {least}, got {num_columns}")
+    check_fake_count("postprocess", "C", num_columns, 2 if by_name.background >= 0 else 1)
     rows = check_fake_levels(cls_logits, bbox_regression, num_columns)
     check_fake("postprocess", "default_boxes", default_boxes, (rows, 4), (torch.float32,), like)
     for name, sizes in (("image_sizes", image_sizes), ("original_sizes", original_sizes)):
