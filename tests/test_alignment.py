@@ -46,6 +46,31 @@ def test_kernels_refuse_elements_at_odd_addresses():
             _backend.C.box_iou(odd, boxes, out)
 
 
+class DeviceArray:
+    """What CuPy and Numba show of an array; nothing reads its memory before the checks."""
+
+    def __init__(self, address: int, strides: tuple[int, int]) -> None:
+        fields = {"shape": (5, 4), "typestr": "<f4", "data": (address, False), "strides": strides, "version": 3}
+        self.__cuda_array_interface__ = fields
+
+
+@pytest.mark.parametrize(
+    ("address", "strides", "expected"),
+    [
+        (4096, (17, 4), "memory aligned for its elements"),
+        (4096, (16, 5), "memory aligned for its elements"),
+        (4097, (16, 4), "memory aligned for its elements"),
+        (4100, (16, 4), "memory aligned to 16 bytes"),
+        (4096, (32, 4), "a contiguous array"),
+    ],
+)
+def test_addresses_and_strides_of_cuda_arrays(address, strides, expected):
+    """Byte strides used to be divided by the item size, the remainder forgotten."""
+    array = DeviceArray(address, strides)
+    with pytest.raises(ValueError, match=f"^box_iou: boxes1: expected {expected}, got "):
+        _backend.C.box_iou(array, array, array)
+
+
 def test_aligned_arrays_are_not_copied(monkeypatch):
     def refuse(*_):
         raise AssertionError("copied")
