@@ -147,7 +147,10 @@ def _copy(array: Any, op: str, argument: str) -> Any:
             f"{op}: {argument}: expected a contiguous, aligned array, since copying more than 2**31 elements must be "
             f"asked for, got shape {list(array.shape)}"
         )
-    return array.clone(memory_format=torch.contiguous_format) if library == "torch" else array.copy(order="C")
+    if library == "torch":
+        return array.clone(memory_format=torch.contiguous_format)
+    # Not its own copy: that of a NumPy matrix has two dimensions, whatever it had itself.
+    return np.array(array, order="C") if library == "numpy" else array.copy(order="C")
 
 
 def dimension(array: Any, index: int) -> int:

@@ -12,7 +12,7 @@ from .ground_truth import Policy, Rules
 from .ground_truth_policy import apply_policy_packed, check_policy
 from .ops import default_boxes as make_default_boxes
 from .ops import match, multibox_loss
-from .ops._ground_truth import is_packed, packed_ground_truth, packed_values
+from .ops._ground_truth import packed_ground_truth, packed_values
 from .ops.multibox_loss import selected_rows
 from .presets import Preset
 from .presets._preset import require_preset
@@ -161,11 +161,11 @@ class SSDCriterion(nn.Module):
     ) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
         """Packed ground truth after the policy, its labels, and matched_idxs."""
         boxes, offsets = packed_ground_truth(gt_boxes, cls_logits, "SSDCriterion", "cls_logits")
-        by_image = None if is_packed(gt_boxes) else gt_boxes
-        labels = packed_values(gt_labels, by_image, boxes, "SSDCriterion", "gt_labels", "int64")
+        packed = boxes, offsets
+        labels = packed_values(gt_labels, gt_boxes, packed, "SSDCriterion", "gt_labels", "int64")
         ignored = None
         if gt_ignored is not None:
-            ignored = packed_values(gt_ignored, by_image, boxes, "SSDCriterion", "gt_ignored", "bool")
+            ignored = packed_values(gt_ignored, gt_boxes, packed, "SSDCriterion", "gt_ignored", "bool")
         for name, values in (("gt_labels", labels), ("gt_ignored", ignored)):
             if values is not None and values.shape != boxes.shape[:1]:
                 expected, given = list(boxes.shape[:1]), list(values.shape)

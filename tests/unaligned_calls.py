@@ -48,11 +48,11 @@ def as_bytes(result: Any) -> list[bytes]:
 
 def use_backend(name: str) -> None:
     if name == "emulated":
-        from conftest import _emulated_extension
+        from conftest import emulated_extension
 
         from ssd_fast import _backend
 
-        _backend.C = _emulated_extension()
+        _backend.C = emulated_extension()
 
 
 def main() -> None:

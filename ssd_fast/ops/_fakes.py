@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+_MAX_DIMS = 6  # kMaxDims
 _MOST = 2**31 - 1 - 1024  # Checks::fits_int32
 HEAD_DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # of what heads predict
 
@@ -30,6 +31,8 @@ def check_fake(
     def differ(expected: Any, given: Any) -> bool:
         return isinstance(expected, int) and isinstance(given, int) and expected != given
 
+    if tensor.ndim > _MAX_DIMS:
+        raise ValueError(f"{op}: {argument}: expected at most {_MAX_DIMS} dimensions, got {tensor.ndim}")
     if tensor.ndim != len(shape) or any(map(differ, shape, tensor.shape)):
         expected = ", ".join("any" if size is None else str(size) for size in shape)
         raise ValueError(f"{op}: {argument}: expected shape [{expected}], got {list(tensor.shape)}")

@@ -37,12 +37,13 @@ def packed_ground_truth(gt_boxes: Any, like: Any, op: str, like_name: str) -> tu
     return _joined(gt_boxes, like, op, "gt_boxes"), offsets
 
 
-def packed_values(values: Any, gt_boxes: Any, like: Any, op: str, argument: str, dtype: str) -> Any:
+def packed_values(values: Any, gt_boxes: Any, packed: tuple[Any, Any], op: str, argument: str, dtype: str) -> Any:
     """Pack a list of [G], one per image, or return the packed array [sum G] as it is.
 
-    Args: gt_boxes: the list of boxes, whose lengths the values must have; None if boxes were given packed.
-        like: the packed boxes. dtype: of the empty array that no images make.
+    Args: gt_boxes: as the caller gave them; the values must have the lengths of a list. packed: what
+        packed_ground_truth made of them. dtype: of the empty array that no images make.
     """
+    like, offsets = packed
     if not isinstance(values, (list, tuple)):
         arrays.library_of(values, op, argument)
         return values
@@ -50,9 +51,9 @@ def packed_values(values: Any, gt_boxes: Any, like: Any, op: str, argument: str,
     for index, image_values in enumerate(values):
         if len(image_values.shape) != 1:
             raise ValueError(f"{op}: {argument}[{index}]: expected shape [any], got {list(image_values.shape)}")
-    if gt_boxes is not None:
-        if len(values) != len(gt_boxes):
-            raise ValueError(f"{op}: {argument}: expected {len(gt_boxes)} images, got {len(values)}")
+    if len(values) != offsets.shape[0] - 1:
+        raise ValueError(f"{op}: {argument}: expected {offsets.shape[0] - 1} images, got {len(values)}")
+    if not is_packed(gt_boxes):
         for index, (boxes, image_values) in enumerate(zip(gt_boxes, values, strict=True)):
             if boxes.shape[0] != image_values.shape[0]:
                 expected = [int(boxes.shape[0])]

@@ -11,7 +11,7 @@ from .. import _backend, arrays
 from ..specs import MatcherSpec
 from ._arguments import call, check_spec
 from ._fakes import check_fake, check_fake_count
-from ._ground_truth import is_packed, packed_ground_truth, packed_values
+from ._ground_truth import packed_ground_truth, packed_values
 from ._library import register
 
 
@@ -38,8 +38,7 @@ def match(gt_boxes: Any, default_boxes: Any, matcher: MatcherSpec, *, gt_ignored
     check_spec("match", "matcher", matcher, MatcherSpec)
     boxes, offsets = packed_ground_truth(gt_boxes, default_boxes, "match", "default_boxes")
     if gt_ignored is not None:
-        by_image = None if is_packed(gt_boxes) else gt_boxes
-        gt_ignored = packed_values(gt_ignored, by_image, boxes, "match", "gt_ignored", "bool")
+        gt_ignored = packed_values(gt_ignored, gt_boxes, (boxes, offsets), "match", "gt_ignored", "bool")
     positive, negative, minimum = matcher.positive_threshold, matcher.negative_threshold, matcher.minimum_forced_iou
     named = {
         "gt_boxes": boxes,

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..specs import BoxCoderSpec, LossSpec
 from ._arguments import call, check_spec
-from ._ground_truth import is_packed, packed_ground_truth, packed_values
+from ._ground_truth import packed_ground_truth, packed_values
 from ._multibox_loss_op import CLASSIFICATIONS, TENSORS, forward, forward_op
 
 _NORMALIZERS = {"positives": 0, "positives_per_image": 1, "sum_max_one": 2}
@@ -74,8 +74,7 @@ def _forward_of(*inputs: Any, coder: BoxCoderSpec, loss: LossSpec) -> tuple[Any,
     check_spec(op, "coder", coder, BoxCoderSpec)
     check_spec(op, "loss", loss, LossSpec)
     boxes, offsets = packed_ground_truth(gt_boxes, cls_logits, op, "cls_logits")
-    by_image = None if is_packed(gt_boxes) else gt_boxes
-    labels = packed_values(gt_labels, by_image, boxes, op, "gt_labels", "int64")
+    labels = packed_values(gt_labels, gt_boxes, (boxes, offsets), op, "gt_labels", "int64")
     named = dict(zip(TENSORS, (cls_logits, bbox_regression, boxes, labels, offsets, *inputs[4:]), strict=True))
     alpha = loss.focal_alpha
     return call(

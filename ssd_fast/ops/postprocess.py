@@ -138,6 +138,9 @@ def _fake(
     check_fake_count("postprocess", "C", num_columns, 2 if by_name.background >= 0 else 1)
     rows = check_fake_levels(cls_logits, bbox_regression, num_columns)
     check_fake("postprocess", "default_boxes", default_boxes, (rows, 4), (torch.float32,), like)
+    if isinstance(num_columns, int) and by_name.background >= num_columns:
+        expected = f"a column below {num_columns}"
+        raise ValueError(f"postprocess: spec.background: expected {expected}, got {by_name.background}")
     for name, sizes in (("image_sizes", image_sizes), ("original_sizes", original_sizes)):
         if sizes is not None:
             check_fake("postprocess", name, sizes, (like.shape[0], 2), (torch.int64,), like)

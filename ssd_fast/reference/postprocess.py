@@ -160,7 +160,7 @@ def _window_and_scale(
     """Of each image: the far corner as (w, h, w, h), and the factors to the original as (x, y, x, y): two [N, 4]."""
 
     def corners(sizes: Sizes) -> Tensor:
-        pairs = torch.as_tensor(sizes, device=device).float().expand(num_images, 2)
+        pairs = torch.as_tensor(sizes, device=device).float().reshape(-1, 2).expand(num_images, 2)
         return pairs[:, [1, 0, 1, 0]]
 
     unknown = torch.full((num_images, 4), torch.nan, device=device)  # not asked for, so never used

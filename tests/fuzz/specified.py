@@ -8,7 +8,7 @@ import checks
 import loss_cases
 import numpy as np
 import torch
-from conftest import assert_near
+from conftest import TOLERANCES, assert_near
 from torch import Tensor
 
 from ssd_fast import reference
@@ -108,8 +108,11 @@ def _compare_coder(call: Call, arguments: dict[str, Any], actual: Tensor, grads:
         near |= ~(scale < 3.4e38)
         assert near.all(), f"decoded {ours[~near].tolist()[:4]}, expected {theirs[~near].tolist()[:4]}"
     for a, b in _gradient_pairs(call, arguments, expected, grads) if call.tame else ():
-        if bool(b.isfinite().all()) and (not b.numel() or float(b.abs().max()) < 1e4):
-            assert_near(f"{call.op} gradient", a, b, dtype)
+        if b.numel() and bool(b.isfinite().all()) and float(b.abs().max()) < 1e4:
+            # Each is a sum whose terms may cancel: its error is that of the largest of its row.
+            tolerance, scale = TOLERANCES[f"{call.op} gradient", dtype], b.abs().amax(-1, keepdim=True)
+            near = (a.float() - b.float()).abs() <= tolerance.rtol * scale + tolerance.atol
+            assert a.dtype == b.dtype and near.all(), f"gradient {a[~near].tolist()[:4]}, not {b[~near].tolist()[:4]}"
 
 
 def _gradient_pairs(call: Call, arguments: dict[str, Any], expected: Any, grads: Any) -> list[tuple[Tensor, Tensor]]:
