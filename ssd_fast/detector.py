@@ -174,8 +174,9 @@ class CapturedDetector:
 
     def __init__(self, detector: Detector, batch_shape: tuple[int, ...], spec: PostprocessSpec) -> None:
         device = detector.device
-        self._batch = torch.zeros(batch_shape, device=device)
-        self._input_sizes = torch.tensor([detector.network.preprocessing.size] * batch_shape[0], device=device)
+        self._batch = torch.zeros(batch_shape, dtype=torch.float32, device=device)
+        sizes = [detector.network.preprocessing.size] * batch_shape[0]
+        self._input_sizes = torch.tensor(sizes, dtype=torch.int64, device=device)
         self._sizes = self._input_sizes.clone()
         self._graph = torch.cuda.CUDAGraph()
         with torch.no_grad(), torch.cuda.device(device):

@@ -123,7 +123,7 @@ class DetectionDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
             "boxes": torch.from_numpy(sample.boxes.copy()),
             "labels": torch.from_numpy(sample.labels.copy()),
             "ignored": torch.from_numpy(sample.ignored.copy()),
-            "image_id": torch.tensor(index),
+            "image_id": torch.tensor(index, dtype=torch.int64),
         }
         return image, target
 

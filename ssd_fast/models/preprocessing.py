@@ -85,7 +85,7 @@ class Preprocessing:
             groups.setdefault((image.shape[1], image.shape[2]), []).append(index)
         sizes = [(image.shape[1], image.shape[2]) for image in images]
         device = images[0].device if images else torch.device("cpu")
-        batch = torch.empty((len(images), 3, *self.size), device=device)
+        batch = torch.empty((len(images), 3, *self.size), dtype=torch.float32, device=device)
         for indices in groups.values():
             batch[indices] = self._apply(torch.stack([images[index] for index in indices]))
         return batch, torch.tensor(sizes, dtype=torch.int64).view(-1, 2).to(device)
@@ -93,7 +93,7 @@ class Preprocessing:
     def _apply(self, images: Tensor) -> Tensor:
         """[N, 3, H, W] uint8 or floating point -> float32 [N, 3, *size]."""
         if images.shape[0] == 0:
-            return torch.empty((0, 3, *self.size), device=images.device)
+            return torch.empty((0, 3, *self.size), dtype=torch.float32, device=images.device)
         white = 255.0 if images.dtype == torch.uint8 else 1.0
         if self.rule == "corner":
             return self._normalize(resize_bilinear_corner(images, self.size), white)

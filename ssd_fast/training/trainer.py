@@ -180,7 +180,7 @@ def _prepared(network: SSDNetwork, batch: Batch, device: torch.device) -> Tensor
 def _unit_of_default_boxes(network: SSDNetwork) -> Tensor:
     """What boxes in pixels of the input are multiplied by: 1, or 1 / size where default boxes are normalized."""
     (far_y, far_x), (height, width) = network.preset.default_boxes.extent, network.preprocessing.size
-    return torch.tensor([far_x / width, far_y / height]).repeat(2)
+    return torch.tensor([far_x / width, far_y / height], dtype=torch.float32).repeat(2)
 
 
 def _not_finite(
