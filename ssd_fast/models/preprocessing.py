@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..arrays import value_fault
 from ..specs._checks import choice, freeze, number, row, size
 
 __all__ = ["Preprocessing", "resize_bilinear_corner"]
@@ -151,6 +152,8 @@ def _check_image(image: Tensor, ndim: int) -> None:
     expected = "[N, 3, H, W]" if ndim == 4 else "[3, H, W]"
     if not isinstance(image, Tensor):
         raise TypeError(f"preprocessing: images: expected torch tensors {expected}, got {type(image).__name__}")
+    if (fault := value_fault(image)) is not None:
+        raise TypeError(f"preprocessing: images: {fault}")
     if image.dtype != torch.uint8 and not image.is_floating_point():
         raise TypeError(f"preprocessing: images: expected uint8 or floating point in 0..1, got {image.dtype}")
     if image.ndim != ndim or image.shape[-3] != 3 or 0 in image.shape[-2:]:
