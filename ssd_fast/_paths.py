@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import Any
 
 from ._text import message_line, printable
 
-__all__ = ["failure_reason", "kind_of", "require_input_file"]
+__all__ = ["failure_reason", "kind_of", "require_input_file", "shown_path"]
 
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
@@ -25,7 +26,7 @@ def require_input_file(path: str | os.PathLike[str], op: str = "") -> None:
     Args:   op: the name that the message begins with, if any.
     Raises: FileNotFoundError: no such file. ValueError: something else is there, or the system refuses the name.
     """
-    shown = (f"{op}: " if op else "") + printable(os.fspath(path))
+    shown = (f"{op}: " if op else "") + shown_path(path)
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -34,6 +35,11 @@ def require_input_file(path: str | os.PathLike[str], op: str = "") -> None:
         raise ValueError(f"{shown}: cannot be read: {failure_reason(error)}") from error
     if not stat.S_ISREG(mode):
         raise ValueError(f"{shown}: expected a regular file, got {kind_of(mode)}")
+
+
+def shown_path(path: str | os.PathLike[Any]) -> str:
+    """A path as messages show it, also one whose `__fspath__` gives bytes."""
+    return printable(os.fsdecode(path))
 
 
 def failure_reason(error: BaseException) -> str:

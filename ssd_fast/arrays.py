@@ -26,13 +26,23 @@ def library_of(array: Any, op: str, argument: str) -> str:
     if library is None:
         expected = "a torch tensor, or a NumPy, CuPy or Numba device array"
         raise TypeError(f"{op}: {argument}: expected {expected}, got {type(array).__name__}")
-    if library == "torch":
+    if (fault := value_fault(array)) is not None:
+        raise TypeError(f"{op}: {argument}: {fault}")
+    return library
+
+
+def value_fault(array: Any) -> str | None:
+    """Why an array or tensor has no plain value in memory for every element, in the words of a message; None: it has.
+
+    A tensor of the meta device, which stands for one that has, passes.
+    """
+    if isinstance(array, torch.Tensor):
         if array.layout is not torch.strided or array.is_nested or array.is_quantized:
             kind = "nested" if array.is_nested else "quantized" if array.is_quantized else str(array.layout)[6:]
-            raise TypeError(f"{op}: {argument}: expected a dense tensor, got a {kind} one")
+            return f"expected a dense tensor, got a {kind} one"
     elif isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{op}: {argument}: expected an array without a mask, got a MaskedArray")
-    return library
+        return "expected an array without a mask, got a MaskedArray"
+    return None
 
 
 def _library(array: Any) -> str | None:
@@ -142,15 +152,20 @@ def _copy(array: Any, op: str, argument: str) -> Any:
         raise ValueError(
             f"{op}: {argument}: expected a contiguous, aligned Numba array (Numba has no device copy), got another one"
         )
-    if math.prod(array.shape) > _MOST_COPIED:
-        raise ValueError(
-            f"{op}: {argument}: expected a contiguous, aligned array, since copying more than 2**31 elements must be "
-            f"asked for, got shape {list(array.shape)}"
-        )
+    if (fault := copy_fault(array)) is not None:
+        raise ValueError(f"{op}: {argument}: {fault}")
     if library == "torch":
         return array.clone(memory_format=torch.contiguous_format)
     # Not its own copy: that of a NumPy matrix has two dimensions, whatever it had itself.
     return np.array(array, order="C") if library == "numpy" else array.copy(order="C")
+
+
+def copy_fault(array: Any) -> str | None:
+    """Why an array is not to be copied without being asked, in the words of a message; None: it may be."""
+    if math.prod(array.shape) <= _MOST_COPIED:
+        return None
+    expected = "a contiguous, aligned array, since copying more than 2**31 elements must be asked for"
+    return f"expected {expected}, got shape {list(array.shape)}"
 
 
 def dimension(array: Any, index: int) -> int:

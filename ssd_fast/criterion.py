@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ._criterion_inputs import packed_truth, require_heads
 from .ground_truth import Policy, Rules
 from .ground_truth_policy import apply_policy_packed, check_policy
 from .ops import default_boxes as make_default_boxes
 from .ops import match, multibox_loss
-from .ops._ground_truth import packed_ground_truth, packed_values
 from .ops.multibox_loss import selected_rows
 from .presets import Preset
 from .presets._preset import require_preset
@@ -128,6 +128,7 @@ class SSDCriterion(nn.Module):
         Syncs:   once, for the check of the ground truth, if it lies on a GPU and policy is not None.
         Raises:  GroundTruthError (a ValueError); TypeError, ValueError: as match and multibox_loss.
         """
+        require_heads(cls_logits, bbox_regression, len(self.default_boxes))
         truth = self._matched(cls_logits, gt_boxes, gt_labels, gt_ignored)
         specs = {"coder": self.coder, "loss": self.loss}
         losses = multibox_loss(cls_logits, bbox_regression, *truth, self.default_boxes, **specs)  # type: ignore[arg-type]
@@ -151,6 +152,7 @@ class SSDCriterion(nn.Module):
             truths that the policy leaves.
         Grad: none.   Syncs, Raises: as forward.
         """
+        require_heads(cls_logits, bbox_regression, len(self.default_boxes))
         truth = self._matched(cls_logits, gt_boxes, gt_labels, gt_ignored)
         specs = {"coder": self.coder, "loss": self.loss}
         rows = selected_rows(cls_logits, bbox_regression, *truth, self.default_boxes, **specs)  # type: ignore[arg-type]
@@ -160,16 +162,7 @@ class SSDCriterion(nn.Module):
         self, cls_logits: Tensor, gt_boxes: Any, gt_labels: Any, gt_ignored: Any
     ) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
         """Packed ground truth after the policy, its labels, and matched_idxs."""
-        boxes, offsets = packed_ground_truth(gt_boxes, cls_logits, "SSDCriterion", "cls_logits")
-        packed = boxes, offsets
-        labels = packed_values(gt_labels, gt_boxes, packed, "SSDCriterion", "gt_labels", "int64")
-        ignored = None
-        if gt_ignored is not None:
-            ignored = packed_values(gt_ignored, gt_boxes, packed, "SSDCriterion", "gt_ignored", "bool")
-        for name, values in (("gt_labels", labels), ("gt_ignored", ignored)):
-            if values is not None and values.shape != boxes.shape[:1]:
-                expected, given = list(boxes.shape[:1]), list(values.shape)
-                raise ValueError(f"SSDCriterion: {name}: expected shape {expected}, got {given}")
+        boxes, offsets, labels, ignored = packed_truth(cls_logits, gt_boxes, gt_labels, gt_ignored)
         if self.policy is not None:
             rules = self._rules(cls_logits.shape[-1])
             boxes, rows, offsets = apply_policy_packed(boxes, labels, offsets, self.policy, "SSDCriterion", **rules)

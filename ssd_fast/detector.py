@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ._backend import cuda_status
+from ._devices import known_device, move_to
 from .assets import asset_path
 from .detections import Detections
 from .images import Image, as_image_tensors
@@ -40,29 +41,16 @@ def load_detector(
                  cannot be used here.
     """
     name = str(as_path("load_detector", "name_or_path", name_or_path))
-    device = None if device is None else _known_device(device)
+    device = None if device is None else known_device("load_detector", device)
     if name not in _WEIGHTS and not Path(name).suffix:
         expected = f"one of {', '.join(_WEIGHTS)} or a weight file"
         raise ValueError(f"load_detector: name_or_path: expected {expected}, got {name!r}")
     network, classes = load_network(asset_path(_WEIGHTS[name]) if name in _WEIGHTS else name)
     if device is None:
         usable = torch.cuda.is_available() and cuda_status().startswith("available")
-        device = "cuda" if usable else "cpu"
-    try:
-        network.to(device)
-    except (AssertionError, RuntimeError) as error:  # AssertionError: a torch without CUDA
-        reason = str(error).partition("\n")[0]
-        raise RuntimeError(f"load_detector: device: expected one that torch can use, got {device}: {reason}") from error
+        device = torch.device("cuda" if usable else "cpu")
+    move_to(network, device, "load_detector")
     return Detector(network, classes)
-
-
-def _known_device(device: object) -> torch.device:
-    try:
-        known = torch.device(device)  # type: ignore[call-overload]
-    except (RuntimeError, TypeError, ValueError):
-        known = None
-    require(known is not None and known.type in ("cpu", "cuda"), "load_detector", "device", "cpu or cuda", device)
-    return known
 
 
 class Detector:
@@ -174,8 +162,9 @@ class CapturedDetector:
 
     def __init__(self, detector: Detector, batch_shape: tuple[int, ...], spec: PostprocessSpec) -> None:
         device = detector.device
-        self._batch = torch.zeros(batch_shape, device=device)
-        self._input_sizes = torch.tensor([detector.network.preprocessing.size] * batch_shape[0], device=device)
+        self._batch = torch.zeros(batch_shape, dtype=torch.float32, device=device)
+        sizes = [detector.network.preprocessing.size] * batch_shape[0]
+        self._input_sizes = torch.tensor(sizes, dtype=torch.int64, device=device)
         self._sizes = self._input_sizes.clone()
         self._graph = torch.cuda.CUDAGraph()
         with torch.no_grad(), torch.cuda.device(device):

@@ -69,4 +69,4 @@ def apply_policy_packed(
         kept_boxes.append(kept)
         kept_rows.append(keep + begin)
         sizes.append(sizes[-1] + len(keep))
-    return torch.cat(kept_boxes), torch.cat(kept_rows), torch.tensor(sizes, device=boxes.device)
+    return torch.cat(kept_boxes), torch.cat(kept_rows), torch.tensor(sizes, dtype=torch.int64, device=boxes.device)

@@ -15,8 +15,8 @@ import PIL.ImageOps
 import torch
 from torch import Tensor
 
-from ._paths import failure_reason, require_input_file
-from ._text import printable
+from ._paths import failure_reason, require_input_file, shown_path
+from .arrays import copy_fault, value_fault
 
 __all__ = ["IMAGE_SUFFIXES", "Image", "as_image_tensor", "as_image_tensors", "open_image"]
 
@@ -36,6 +36,10 @@ _FORMATS = {
     "JPEG2000": (".jp2",),
     "AVIF": (".avif",),
 }
+_16_BIT_FORMATS = ("PNG", "PPM")  # whose mode "I" holds 16 bits: Pillow scales PPM's to 0..65535, PNG has no more
+_DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_LEAST, _MOST = -0.5, 2.0  # of floats that are meant to be 0..1: resizing may overshoot
+
 IMAGE_SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
 
 
@@ -47,14 +51,20 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[PIL.Image.Image]:
             damaged, or so large that Pillow refuses it. Any error in the `with` block becomes such a ValueError.
     """
     require_input_file(path)
+    with _read_errors(path), PIL.Image.open(path, formats=_readable_formats()) as image:
+        yield image
+
+
+@contextlib.contextmanager
+def _read_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Makes any error of the `with` block a ValueError: Pillow lets many kinds through for a damaged file."""
     try:
-        with PIL.Image.open(path, formats=_readable_formats()) as image:
-            yield image
-    except Exception as error:  # Pillow's readers let many kinds through for a damaged file
+        yield
+    except Exception as error:
         reason = failure_reason(error)
         if isinstance(error, PIL.UnidentifiedImageError):  # its message is only the path
             reason = f"expected one of {', '.join(_readable_formats())}, got another format or a damaged file"
-        raise ValueError(f"cannot read image {printable(os.fspath(path))}: {reason}") from error
+        raise ValueError(f"cannot read image {shown_path(path)}: {reason}") from error
 
 
 @functools.cache
@@ -73,14 +83,14 @@ def as_image_tensors(
     Raises:  as as_image_tensor, with the number of the image.
     """
     if isinstance(images, Tensor) and images.ndim == 4:
-        return _rgb(images).to(device)
+        return _from_tensor(images).to(device)
     if isinstance(images, np.ndarray) and images.ndim == 4:
         images = list(images)
     tensors = []
     for index, image in enumerate(images if isinstance(images, (list, tuple)) else [images]):
         try:
             tensors.append(as_image_tensor(image, device))
-        except (TypeError, ValueError) as error:
+        except (FileNotFoundError, TypeError, ValueError) as error:
             raise type(error)(f"image {index}: {error}") from error
     if len({tensor.dtype for tensor in tensors}) > 1:
         tensors = [tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor.float() for tensor in tensors]
@@ -90,59 +100,85 @@ def as_image_tensors(
 def as_image_tensor(image: Image, device: torch.device | str | None = None) -> Tensor:
     """One image as an RGB tensor [3, H, W], uint8 or, if it is given as such a tensor, floating point.
 
-    Files and PIL images are turned upright by their EXIF orientation and may be of any mode but "I" and "F"; 16-bit
-    gray keeps its upper byte. Gray images are repeated over the channels, alpha channels dropped, not blended.
+    Files and PIL images are turned upright by their EXIF orientation and may be of any mode but "F" and an "I" of 32
+    bits; 16-bit gray keeps its upper byte. Gray images are repeated over the channels, alpha channels dropped, not
+    blended.
 
     Args:    image: a path; a PIL image; a uint8 array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; a tensor [1, H, W],
                  [3, H, W] or [4, H, W], uint8 or floating point in 0..1.
              device: None: where the image is.
     Raises:  FileNotFoundError: no such file; ValueError: a file that cannot be read as an image (see open_image),
-             another shape, or floats far above 1; TypeError: another kind or dtype.
+             another shape, more than 2**31 elements that would have to be copied or, on the CPU, floats that are NaN
+             or far from 0..1; TypeError: another kind or dtype, a masked array, a sparse tensor and its like.
     """
     if isinstance(image, (str, os.PathLike)):
         with open_image(image) as file:
             array = _pixels(file)
         return _from_array(array).to(device)
     if isinstance(image, PIL.Image.Image):
-        return _from_array(_pixels(image)).to(device)
+        with _read_errors(getattr(image, "filename", "") or f"of mode {image.mode}"):  # its file is read only now
+            array = _pixels(image)
+        return _from_array(array).to(device)
     if isinstance(image, np.ndarray):
         return _from_array(image).to(device)
     if isinstance(image, Tensor):
         if image.ndim != 3:
             raise ValueError(f"expected a tensor [3, H, W], got {tuple(image.shape)}")
-        return _rgb(image).to(device)
+        return _from_tensor(image).to(device)
     raise TypeError(f"expected {_KINDS}, got {type(image).__name__}")
 
 
 def _pixels(image: PIL.Image.Image) -> npt.NDArray[np.uint8]:
     """uint8 [H, W, 3], or [H, W] from 16-bit gray, upright."""
     upright = PIL.ImageOps.exif_transpose(image)
+    if upright.mode == "I" and image.format in _16_BIT_FORMATS:
+        return (np.asarray(upright) >> 8).astype(np.uint8)
     if upright.mode in ("I", "F"):
         raise ValueError(f"images of mode {upright.mode!r} have no defined white: convert them to uint8 first")
     if upright.mode.startswith("I;16"):
         return (np.asarray(upright) >> 8).astype(np.uint8)
+    if upright.mode == "La":  # Pillow converts it to nothing else
+        upright = upright.convert("LA")
     if upright.mode == "P":  # by way of RGBA, because a palette may hold transparent entries
         upright = upright.convert("RGBA")
     return np.array(upright.convert("RGB"))
 
 
 def _from_array(array: npt.NDArray[np.uint8]) -> Tensor:
+    if (fault := value_fault(array)) is not None:
+        raise TypeError(fault)
     if array.dtype != np.uint8:
         raise TypeError(f"expected a uint8 array [H, W, 3], got {array.dtype}; floats in 0..1 go as tensors [3, H, W]")
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
         raise ValueError(f"expected an array [H, W, 3], got {array.shape}")
+    if not (array.flags.c_contiguous and array.flags.writeable) and (fault := copy_fault(array)) is not None:
+        raise ValueError(fault)
     return _rgb(torch.from_numpy(np.require(array, requirements=["C", "W"])).permute(2, 0, 1))
+
+
+def _from_tensor(image: Tensor) -> Tensor:
+    """A tensor that is given as an image or a batch: the values in it have to be looked at."""
+    if (fault := value_fault(image)) is not None:
+        raise TypeError(fault)
+    if image.device.type == "meta":
+        raise TypeError("expected a tensor [3, H, W] that has values, got one of the meta device")
+    if image.dtype not in _DTYPES:
+        raise TypeError(f"expected a tensor of uint8, or floating point in 0..1, got {image.dtype}")
+    if not image.is_contiguous() and (fault := copy_fault(image)) is not None:
+        raise ValueError(fault)
+    rgb = _rgb(image)
+    on_cpu = image.device.type == "cpu"  # elsewhere the look would be a synchronisation
+    if on_cpu and image.is_floating_point() and image.numel():
+        least, most = (float(value) for value in image.detach().aminmax())
+        if not _LEAST <= least <= most <= _MOST:  # false too if they are NaN
+            raise ValueError(f"expected floating-point values in 0..1, got {least:g} to {most:g}")
+    return rgb
 
 
 def _rgb(image: Tensor) -> Tensor:
     """[..., 1 | 3 | 4, H, W] -> [..., 3, H, W]."""
-    if image.dtype != torch.uint8 and not image.is_floating_point():
-        raise TypeError(f"expected a tensor of uint8, or floating point in 0..1, got {image.dtype}")
     if image.shape[-3] not in (1, 3, 4):
         raise ValueError(f"expected a tensor [3, H, W], got {tuple(image.shape)}")
-    on_cpu = image.device.type == "cpu"  # elsewhere the look would be a synchronisation
-    if on_cpu and image.is_floating_point() and image.numel() and image.max() > 2:
-        raise ValueError(f"expected floating-point values in 0..1, got up to {image.max().item():g}")
     return image.expand(*image.shape[:-3], 3, -1, -1) if image.shape[-3] == 1 else image[..., :3, :, :]

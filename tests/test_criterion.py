@@ -260,3 +260,24 @@ def test_one_process_reduces_to_itself():
         SSDCriterion.from_preset(PRESET, reduce_positives=flag)(*heads(2), boxes, labels) for flag in (False, True)
     ]
     assert values(losses[0]) == values(losses[1])
+
+
+def test_heads_and_ground_truth_belong_together():
+    criterion = SSDCriterion.from_preset(PRESET)
+    (logits, deltas), (boxes, labels) = heads(1), scenes((2,))
+    swapped = r"got \[1, 8732, 5\] \(are cls_logits and bbox_regression swapped\?\)"
+    refused = [
+        ((deltas, logits, boxes, labels), rf"bbox_regression: expected shape \[1, 8732, 4\], {swapped}"),
+        ((logits, deltas[:, :9], boxes, labels), r"bbox_regression: expected shape \[1, 8732, 4\], got \[1, 9, 4\]"),
+        ((logits[:, :9], deltas, boxes, labels), r"cls_logits: expected shape \[any, 8732, any\], got \[1, 9, 5\]"),
+        ((logits[0], deltas[0], boxes, labels), r"cls_logits: expected shape \[any, 8732, any\], got \[8732, 5\]"),
+        ((logits, deltas, boxes * 2, labels * 2), "gt_boxes: expected 1 image, as cls_logits has, got 2"),
+        ((logits, deltas, [], []), "gt_boxes: expected 1 image, as cls_logits has, got 0"),
+        ((*heads(2), (boxes[0], torch.tensor([0, 2])), labels[0]), "gt_boxes: expected 2 images, .* has, got 1"),
+        ((logits.detach().numpy(), deltas, boxes, labels), "cls_logits: expected a tensor, got ndarray"),
+        ((logits, deltas, [boxes[0].tolist()], labels), r"gt_boxes\[0\]: expected a torch tensor, .* got list"),
+    ]
+    for call in (criterion, criterion.select):
+        for arguments, message in refused:
+            with pytest.raises((TypeError, ValueError), match=f"^SSDCriterion: {message}$"):
+                call(*arguments)

@@ -186,7 +186,7 @@ def test_the_format_cannot_be_told(tmp_path):
     [
         ({"path": "nowhere"}, FileNotFoundError, "path: .*nowhere does not exist"),
         ({"images": "nowhere"}, FileNotFoundError, "images: .*nowhere does not exist"),
-        ({"format": "yolo"}, ValueError, "format: expected one of auto, voc, coco, folder, got 'yolo'"),
+        ({"format": "yolo"}, ValueError, "format: expected 'auto' or 'voc' or 'coco' or 'folder', got 'yolo'"),
         ({"policy": "ignore"}, ValueError, "policy: expected 'raise' or 'drop' or 'clip', got 'ignore'"),
         ({"format": "voc"}, GroundTruthError, "annotations.json: VOC: expected a folder, got a file"),
     ],

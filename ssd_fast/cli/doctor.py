@@ -105,8 +105,9 @@ def _test_nms(device: str) -> tuple[bool, str]:
     """Of two boxes with an IoU of 0.68 the worse one goes, at 0.25 both stay."""
     from ..ops import nms
 
-    boxes = torch.tensor([[0.0, 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30], [24, 22, 34, 32]], device=device)
-    kept = nms(boxes, torch.tensor([0.8, 0.9, 0.7, 0.6], device=device), 0.5).tolist()
+    corners = [[0.0, 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30], [24, 22, 34, 32]]
+    boxes = torch.tensor(corners, dtype=torch.float32, device=device)
+    kept = nms(boxes, torch.tensor([0.8, 0.9, 0.7, 0.6], dtype=torch.float32, device=device), 0.5).tolist()
     return kept == [1, 2, 3], f"kept {kept}"
 
 

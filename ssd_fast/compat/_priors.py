@@ -69,7 +69,8 @@ def center_form(spec: DefaultBoxSpec) -> Tensor:
     ):
         cx = (torch.arange(columns, dtype=torch.float64) + spec.offset) / (width / step_x)
         cy = (torch.arange(rows, dtype=torch.float64) + spec.offset) / (height / step_y)
-        w, h = (torch.tensor(sizes, dtype=torch.float64) / torch.tensor([width, height])).unbind(-1)
+        image = torch.tensor([width, height], dtype=torch.float64)
+        w, h = (torch.tensor(sizes, dtype=torch.float64) / image).unbind(-1)
         boxes = torch.stack(torch.broadcast_tensors(cx[None, :, None], cy[:, None, None], w, h), -1)
         levels.append((boxes.permute(2, 0, 1, 3) if spec.row_order == "AHW" else boxes).reshape(-1, 4))
     boxes = torch.cat(levels).float()

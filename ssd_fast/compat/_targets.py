@@ -58,7 +58,7 @@ class RowTargets:
         matched = match([boxes], priors, self._matcher)[0]
         positive = matched >= 0
         rows = positive.nonzero()[:, 0]
-        offsets = torch.zeros((len(priors), 4), device=boxes.device)
+        offsets = torch.zeros((len(priors), 4), dtype=torch.float32, device=boxes.device)
         offsets[rows] = encode_boxes(boxes[matched[rows]], priors[rows], self._coder)
         row_labels = torch.zeros(len(priors), dtype=torch.int64, device=boxes.device)
         row_labels[rows] = labels[matched[rows]]
@@ -79,7 +79,7 @@ def row_losses(
     # multibox_loss encodes ground truths itself. Every row gets one of its own, which encodes to what it is given: a
     # box relative to one of size 1 around 0, where float32 is finest (offsets are off by 1e-6).
     device = gt_locations.device
-    unit = torch.tensor([-0.5, -0.5, 0.5, 0.5], device=device).repeat(rows, 1)
+    unit = torch.tensor([-0.5, -0.5, 0.5, 0.5], dtype=torch.float32, device=device).repeat(rows, 1)
     own = decode_boxes(float32(gt_locations), unit, _CODER).view(-1, 4)
     offsets = torch.arange(images + 1, device=device) * rows
     matched = torch.where(labels > 0, torch.arange(rows, device=device), -1)

@@ -167,7 +167,7 @@ class PostProcessor:
         test = self.cfg.TEST
         most = integer("PostProcessor", "cfg.TEST.MAX_PER_IMAGE", test.MAX_PER_IMAGE, "an int >= 1", 1)
         score, iou = test.CONFIDENCE_THRESHOLD, test.NMS_THRESHOLD
-        pixels = float32(boxes) * torch.tensor([self.width, self.height] * 2, device=boxes.device)
+        pixels = float32(boxes) * boxes.new_tensor([self.width, self.height] * 2, dtype=torch.float32)
         kept = keep_scored(
             pixels,
             float32(scores),

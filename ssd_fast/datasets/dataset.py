@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -19,6 +20,8 @@ from ..images import as_image_tensor
 from .files import twice
 
 __all__ = ["DetectionDataset", "Problem", "Sample"]
+
+_NOT_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # also line breaks and lone surrogates
 
 Action: TypeAlias = Literal["dropped", "clipped", "kept"]
 
@@ -123,7 +126,7 @@ class DetectionDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
             "boxes": torch.from_numpy(sample.boxes.copy()),
             "labels": torch.from_numpy(sample.labels.copy()),
             "ignored": torch.from_numpy(sample.ignored.copy()),
-            "image_id": torch.tensor(index),
+            "image_id": torch.tensor(index, dtype=torch.int64),
         }
         return image, target
 
@@ -138,16 +141,19 @@ class DetectionDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
 
 
 def check_classes(classes: object, origin: str) -> tuple[str, ...]:
-    """The class names as a tuple. Raises: GroundTruthError, beginning with the origin, unless they are distinct
-    non-blank strings that do not begin with the background."""
+    """The class names as a tuple. Raises: GroundTruthError, beginning with the origin, unless they are non-blank
+    strings without control characters, distinct even without spaces around them, that do not begin with the background.
+    """
     if not isinstance(classes, (list, tuple)) or not classes:
         raise GroundTruthError(f"{origin}: expected a list of at least 1 class name, got {brief(classes)}")
     for name in classes:
         if not isinstance(name, str) or not name.strip():
             raise GroundTruthError(f"{origin}: expected names, non-blank strings, got {brief(name)}")
-    repeated = twice(classes)
+        if _NOT_TEXT.search(name):
+            raise GroundTruthError(f"{origin}: expected names without control characters, got {brief(name)}")
+    repeated = twice(name.strip() for name in classes)
     if repeated is not None:
-        raise GroundTruthError(f"{origin}: expected each name once, got {repeated!r} twice")
+        raise GroundTruthError(f"{origin}: expected each name once, got {repeated!r} twice, spaces around it aside")
     if classes[0].lower().strip("_") == "background":
         raise GroundTruthError(f"{origin}: expected names without the background, got {classes[0]!r} as the first")
     return tuple(classes)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from .._text import listing, printable
 from ..ground_truth import GroundTruthError, Policy
 from ..ground_truth_policy import check_policy
+from ..specs._checks import as_path, choice, instance
 from .building import build
 from .coco import read_coco
 from .dataset import DetectionDataset, check_classes
@@ -55,21 +56,23 @@ def open_dataset(
             their true size. An image whose boxes are all left out stays, without any.
         images: the folder that image names refer to, in place of the format's.
     Returns: the dataset. What "drop" and "clip" did is in its `problems`.
-    Raises:  FileNotFoundError: path or images does not exist. ValueError: an unknown format or policy. GroundTruthError
-             (a ValueError), naming file and item: an unknown split (those there are), no image, a missing or unreadable
-             file, names of images that lead out of their folder, ids, names or images that occur twice, unknown ids
-             or classes, what is not a number, and, with "raise", the faults above.
+    Raises:  FileNotFoundError: path or images does not exist. TypeError, ValueError: a path, split or images of another
+             kind, an unknown format or policy. GroundTruthError (a ValueError), naming file and item: an unknown split
+             (those there are), no image, a missing or unreadable file, names of images that lead out of their folder,
+             ids, names or images that occur twice, unknown ids or classes, what is not a number, and, with "raise", the
+             faults above.
     Warns:   GroundTruthWarning, once, if there are problems.
     """
     check_policy(policy, "open_dataset")
-    if format not in _FORMATS:
-        raise ValueError(f"open_dataset: format: expected one of {', '.join(_FORMATS)}, got {format!r}")
+    choice("open_dataset", "format", format, _FORMATS)
     order = None if classes is None else check_classes(classes, "open_dataset: classes")
-    origin = Path(path)
+    if split is not None:
+        instance("open_dataset", "split", split, str, "the name of a split, or None")
+    origin = as_path("open_dataset", "path", path, "the path of a folder or a JSON file")
     if not os.path.exists(origin):
         expected = f"a folder or a JSON file, {printable(str(origin))} does not exist"
         raise FileNotFoundError(f"open_dataset: path: expected {expected}")
-    folder = None if images is None else Path(images)
+    folder = None if images is None else as_path("open_dataset", "images", images, "the path of a folder")
     if folder is not None and not os.path.isdir(folder):
         expected = f"a folder, {printable(str(folder))} does not exist or is not one"
         raise FileNotFoundError(f"open_dataset: images: expected {expected}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._dtypes import float32_by_default
 from ..presets import Preset
 from ..presets import preset as named_preset
 from ..presets._preset import require_preset
@@ -38,7 +39,7 @@ def require_rows(network: SSDNetwork) -> None:
     """Raises ValueError unless a network on the meta device has as many rows as its preset has default boxes."""
     boxes, size = network.preset.default_boxes.num_boxes, network.preprocessing.size
     try:
-        maps, _ = network.head_maps(torch.empty((1, 3, *size), device="meta"))
+        maps, _ = network.head_maps(torch.empty((1, 3, *size), dtype=torch.float32, device="meta"))
     except RuntimeError as error:  # sizes too small for the network, or past all integers
         raise ValueError(f"Preprocessing: size: expected one that {network.name} can take, got {size}") from error
     rows = sum(level.shape[1:].numel() // 4 for level in maps)
@@ -49,7 +50,15 @@ def require_rows(network: SSDNetwork) -> None:
         )
 
 
-class SSDNetwork(nn.Module, ABC):
+class _Float32Meta(ABCMeta):
+    """Makes networks of float32, as preprocessing gives it and the ops take it, whatever torch's default dtype is."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        with float32_by_default():
+            return super().__call__(*args, **kwargs)
+
+
+class SSDNetwork(nn.Module, metaclass=_Float32Meta):
     """A network that turns preprocessed images into raw SSD heads, and nothing else.
 
     Attributes:

@@ -27,7 +27,7 @@ class VGG16Features(nn.Module):
     def __init__(self, shrinking: Sequence[nn.Module], conv4_3_norm: str) -> None:
         super().__init__()
         if conv4_3_norm == "l2_norm":
-            self.scale_weight = nn.Parameter(torch.full((_CONV4_3_CHANNELS,), 20.0))
+            self.scale_weight = nn.Parameter(torch.full((_CONV4_3_CHANNELS,), 20.0, dtype=torch.float32))
         else:
             self.conv4_3_norm = nn.BatchNorm2d(_CONV4_3_CHANNELS)
         self.features = nn.Sequential(

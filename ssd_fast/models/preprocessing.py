@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..arrays import value_fault
 from ..specs._checks import choice, freeze, number, row, size
 
 __all__ = ["Preprocessing", "resize_bilinear_corner"]
@@ -85,7 +86,7 @@ class Preprocessing:
             groups.setdefault((image.shape[1], image.shape[2]), []).append(index)
         sizes = [(image.shape[1], image.shape[2]) for image in images]
         device = images[0].device if images else torch.device("cpu")
-        batch = torch.empty((len(images), 3, *self.size), device=device)
+        batch = torch.empty((len(images), 3, *self.size), dtype=torch.float32, device=device)
         for indices in groups.values():
             batch[indices] = self._apply(torch.stack([images[index] for index in indices]))
         return batch, torch.tensor(sizes, dtype=torch.int64).view(-1, 2).to(device)
@@ -93,7 +94,7 @@ class Preprocessing:
     def _apply(self, images: Tensor) -> Tensor:
         """[N, 3, H, W] uint8 or floating point -> float32 [N, 3, *size]."""
         if images.shape[0] == 0:
-            return torch.empty((0, 3, *self.size), device=images.device)
+            return torch.empty((0, 3, *self.size), dtype=torch.float32, device=images.device)
         white = 255.0 if images.dtype == torch.uint8 else 1.0
         if self.rule == "corner":
             return self._normalize(resize_bilinear_corner(images, self.size), white)
@@ -151,6 +152,8 @@ def _check_image(image: Tensor, ndim: int) -> None:
     expected = "[N, 3, H, W]" if ndim == 4 else "[3, H, W]"
     if not isinstance(image, Tensor):
         raise TypeError(f"preprocessing: images: expected torch tensors {expected}, got {type(image).__name__}")
+    if (fault := value_fault(image)) is not None:
+        raise TypeError(f"preprocessing: images: {fault}")
     if image.dtype != torch.uint8 and not image.is_floating_point():
         raise TypeError(f"preprocessing: images: expected uint8 or floating point in 0..1, got {image.dtype}")
     if image.ndim != ndim or image.shape[-3] != 3 or 0 in image.shape[-2:]:

@@ -52,8 +52,8 @@ def postprocess(
     background = columns - 1 if spec.background == -1 else spec.background
 
     result = Detections(
-        boxes=torch.zeros(num_images, spec.keep_top_k, 4, device=device),
-        scores=torch.zeros(num_images, spec.keep_top_k, device=device),
+        boxes=torch.zeros(num_images, spec.keep_top_k, 4, dtype=torch.float32, device=device),
+        scores=torch.zeros(num_images, spec.keep_top_k, dtype=torch.float32, device=device),
         labels=torch.full((num_images, spec.keep_top_k), -1, dtype=torch.int64, device=device),
         box_idxs=torch.full((num_images, spec.keep_top_k), -1, dtype=torch.int64, device=device),
         counts=torch.zeros(num_images, dtype=torch.int64, device=device),
@@ -108,7 +108,8 @@ def _best_pairs(scores: Tensor, spec: PostprocessSpec, background: int | None, l
     if spec.top_k_scope == "class" or spec.top_k is None:
         return pairs
 
-    sizes = torch.tensor(level_sizes if spec.top_k_scope == "level" else [len(scores)], device=scores.device)
+    scopes = level_sizes if spec.top_k_scope == "level" else [len(scores)]
+    sizes = torch.tensor(scopes, dtype=torch.int64, device=scores.device)
     scope = torch.arange(len(sizes), device=scores.device).repeat_interleave(sizes)[pairs[:, 0]]
     place = torch.zeros_like(scope)  # among the pairs of its scope
     for index in range(len(sizes)):
@@ -122,7 +123,7 @@ def _suppress(boxes: Tensor, segment: Tensor, spec: PostprocessSpec) -> Tensor:
         segment = segment[: spec.top_k]
     if spec.min_box_size is not None:
         sides = (boxes[:, 2:] - boxes[:, :2])[segment[:, 0]]
-        segment = segment[(sides > torch.tensor(spec.min_box_size, device=boxes.device)).all(1)]
+        segment = segment[(sides > torch.tensor(spec.min_box_size, dtype=torch.float32, device=boxes.device)).all(1)]
     kept = greedy(boxes, segment[:, 0], spec.iou_threshold, inclusive=spec.iou_inclusive)
     return segment[torch.isin(segment[:, 0], kept)]
 
@@ -160,10 +161,10 @@ def _window_and_scale(
     """Of each image: the far corner as (w, h, w, h), and the factors to the original as (x, y, x, y): two [N, 4]."""
 
     def corners(sizes: Sizes) -> Tensor:
-        pairs = torch.as_tensor(sizes, device=device).float().reshape(-1, 2).expand(num_images, 2)
+        pairs = torch.as_tensor(sizes, dtype=torch.float32, device=device).reshape(-1, 2).expand(num_images, 2)
         return pairs[:, [1, 0, 1, 0]]
 
-    unknown = torch.full((num_images, 4), torch.nan, device=device)  # not asked for, so never used
+    unknown = torch.full((num_images, 4), torch.nan, dtype=torch.float32, device=device)  # not asked for, so never used
     window = unknown if image_sizes is None else corners(image_sizes)
     scale = torch.ones_like(window) if original_sizes is None else corners(original_sizes) / window
     return window, scale

@@ -40,7 +40,7 @@ def torch_postprocess(
         rows, labels = (image_scores[:, 1:] > spec.score_threshold).nonzero(as_tuple=True)
         candidates, chances = image_boxes[rows], image_scores[:, 1:][rows, labels]
         keep = batched_nms(candidates, chances, labels, spec.iou_threshold)[: spec.keep_top_k]
-        scale = torch.tensor([width, height, width, height], device=boxes.device)
+        scale = torch.tensor([width, height, width, height], dtype=torch.float32, device=boxes.device)
         found = candidates[keep].clamp(0, 1) * scale
         detections.append({"boxes": found, "scores": chances[keep], "labels": labels[keep] + 1})
     return detections

@@ -106,8 +106,9 @@ def _patch_row(model: Any, count: int, device: torch.device) -> Row:
     from torchvision.models.detection.image_list import ImageList
 
     shapes = [(300, 300)] * count
-    maps = [torch.zeros(1, 1, size, size) for size in (38, 19, 10, 5, 3, 1)]
-    anchors = model.anchor_generator(ImageList(torch.zeros(1, 3, 300, 300), shapes), maps)
+    maps = [torch.zeros(1, 1, size, size, dtype=torch.float32) for size in (38, 19, 10, 5, 3, 1)]
+    images = ImageList(torch.zeros(1, 3, 300, 300, dtype=torch.float32), shapes)
+    anchors = model.anchor_generator(images, maps)
     x, y, w, h = (1 / weight for weight in model.box_coder.weights)
     cls_logits, bbox_regression = trained_like_heads(
         count, 91, anchors[0], BoxCoderSpec((x, y, w, h)), model.nms_thresh

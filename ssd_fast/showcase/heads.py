@@ -37,18 +37,18 @@ def _image(
 ) -> tuple[Tensor, Tensor]:
     extent = default_boxes.max()
     num_boxes = len(default_boxes)
-    logits = (torch.randn(num_boxes, num_columns, generator=generator) * 1.2 - 3).clamp(max=2)
-    logits[:, 0] = 8 + torch.rand(num_boxes, generator=generator)
-    deltas = torch.randn(num_boxes, 4, generator=generator) * 0.5
+    logits = (torch.randn(num_boxes, num_columns, generator=generator, dtype=torch.float32) * 1.2 - 3).clamp(max=2)
+    logits[:, 0] = 8 + torch.rand(num_boxes, generator=generator, dtype=torch.float32)
+    deltas = torch.randn(num_boxes, 4, generator=generator, dtype=torch.float32) * 0.5
 
     total = _OBJECTS * _BOXES_AN_OBJECT
-    scores = torch.linspace(0.95, _LOWEST_SCORE, total)[torch.randperm(total, generator=generator)]
+    scores = torch.linspace(0.95, _LOWEST_SCORE, total, dtype=torch.float32)[torch.randperm(total, generator=generator)]
     free = torch.ones(num_boxes, dtype=torch.bool)
     for label, share in zip(
         torch.randperm(num_columns - 1, generator=generator)[:_OBJECTS] + 1, scores.split(_BOXES_AN_OBJECT), strict=True
     ):
-        corner = torch.rand(2, generator=generator) * 0.6 * extent
-        size = (0.1 + 0.3 * torch.rand(2, generator=generator)) * extent
+        corner = torch.rand(2, generator=generator, dtype=torch.float32) * 0.6 * extent
+        size = (0.1 + 0.3 * torch.rand(2, generator=generator, dtype=torch.float32)) * extent
         thing = torch.cat((corner, corner + size))[None]
         rows = torch.where(free, box_iou(thing, default_boxes)[0], -1.0).topk(_BOXES_AN_OBJECT).indices
         free[rows] = False
@@ -63,7 +63,7 @@ def _spread(thing: Tensor, iou_threshold: float, generator: torch.Generator) -> 
     """[16, 4]: boxes around a thing, some on it and some beside it, none on the border of suppressing another."""
     size = (thing[:, 2:] - thing[:, :2]).repeat(1, 2)
     while True:
-        boxes = thing + size * 0.15 * torch.randn(_BOXES_AN_OBJECT, 4, generator=generator)
+        boxes = thing + size * 0.15 * torch.randn(_BOXES_AN_OBJECT, 4, generator=generator, dtype=torch.float32)
         boxes = torch.cat((torch.minimum(boxes[:, :2], boxes[:, 2:] - 4), boxes[:, 2:]), 1).clamp(min=0)
         boxes[:, 2:] = torch.maximum(boxes[:, 2:], boxes[:, :2] + 4)
         if (box_iou(boxes, boxes) - iou_threshold).abs().min() > 1e-3:

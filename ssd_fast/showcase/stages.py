@@ -42,7 +42,8 @@ def default_boxes_picture(photo: PIL.Image.Image, spec: DefaultBoxSpec, at: tupl
         for line in range(height + 1):
             y = margin + side * line / height
             layer.line((margin, y, margin + side, y), _WHITE, 60)
-        cell = torch.tensor([column / width, row / height, (column + 1) / width, (row + 1) / height])
+        corners = [column / width, row / height, (column + 1) / width, (row + 1) / height]
+        cell = torch.tensor(corners, dtype=torch.float32)
         layer.rectangle((margin + side * cell).tolist(), fill=_WHITE, alpha=70)
         for index, box in enumerate(cells[row, column]):
             layer.rectangle((margin + side * box).tolist(), outline=class_color(index), width=2.5)
@@ -91,13 +92,15 @@ def stages(detector: Detector, photo: PIL.Image.Image) -> list[Stage]:
     )
     window = preset.default_boxes.extent
     found = postprocess(logits[None], deltas[None], rows, spec, coder=preset.coder, image_sizes=window).to_list()[0]
-    kept = torch.zeros_like(passed).index_put((found["box_idxs"], found["labels"] - 1), torch.tensor(True))
+    kept = torch.zeros_like(passed).index_put(
+        (found["box_idxs"], found["labels"] - 1), torch.tensor(True, dtype=torch.bool)
+    )
     everything = Stage(
         scores.numel(),
         "scores",
         f"{len(rows):,} default boxes x {scores.shape[1]} classes",
         rows,
-        torch.zeros(len(rows)),
+        torch.zeros(len(rows), dtype=torch.float32),
         torch.zeros(len(rows), dtype=torch.int64),
     )
     return [
@@ -113,7 +116,7 @@ def stages_picture(photo: PIL.Image.Image, found: list[Stage], classes: tuple[st
     """A strip: the boxes that each stage leaves, drawn on the photo."""
     width = 420
     small = photo.resize((width, round(width * photo.height / photo.width)), PIL.Image.Resampling.LANCZOS)
-    extent = torch.tensor([small.width, small.height] * 2)
+    extent = torch.tensor([small.width, small.height] * 2, dtype=torch.float32)
     panels = []
     for index, stage in enumerate(found):
         boxes = stage.boxes * extent

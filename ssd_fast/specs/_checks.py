@@ -175,12 +175,14 @@ def positive_numbers(owner: str, field: str, values: object) -> tuple[float, ...
     return tuple(number(owner, field, value, expected, is_positive) for value in row(owner, field, values, expected))
 
 
-def as_path(owner: str, field: str, value: Any) -> Path:
-    """The path of a file. Raises: TypeError for what is not one."""
+def as_path(owner: str, field: str, value: Any, expected: str = "the path of a file") -> Path:
+    """A path. Raises: TypeError for what is not one; ValueError for no characters or a NUL, which no path has."""
     try:
-        return Path(value)
+        path = Path(value)
     except TypeError as error:
-        raise TypeError(f"{owner}: {field}: expected the path of a file, got {shown(value)}") from error
+        raise TypeError(f"{owner}: {field}: expected {expected}, got {shown(value)}") from error
+    require(value != "" and "\0" not in str(path), owner, field, expected, value)
+    return path
 
 
 def size(owner: str, field: str, value: object) -> tuple[int, int]:

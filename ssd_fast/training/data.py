@@ -79,7 +79,7 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor, Tensor, Tensor, int]]):
             image = self._photo(index)
             sample = self.dataset.samples[index]
             height, width = sample.size
-            scale = torch.tensor([self.size[1] / width, self.size[0] / height]).repeat(2)
+            scale = torch.tensor([self.size[1] / width, self.size[0] / height], dtype=torch.float32).repeat(2)
             columns = (torch.from_numpy(array.copy()) for array in (sample.boxes, sample.labels, sample.ignored))
             boxes, labels, ignored = columns
             seed = sample_seed(self.seed, epoch, index)
@@ -160,14 +160,14 @@ def batches(
 
 def collate(samples: Sequence[tuple[Tensor, Tensor, Tensor, Tensor, int]]) -> Batch:
     images, boxes, labels, ignored, indices = zip(*samples, strict=True)
-    sizes = torch.tensor([0, *(len(image_boxes) for image_boxes in boxes)])
+    sizes = torch.tensor([0, *(len(image_boxes) for image_boxes in boxes)], dtype=torch.int64)
     return Batch(
         torch.stack(images),
         torch.cat(boxes),
         sizes.cumsum(0),
         torch.cat(labels),
         torch.cat(ignored),
-        torch.tensor(indices),
+        torch.tensor(indices, dtype=torch.int64),
     )
 
 

@@ -33,7 +33,7 @@ class Processes:
         """Whether all are fine: so that none goes on alone into a collective call that the others never make."""
         if self.count == 1:
             return fine
-        worst = torch.tensor(int(fine), device=device)
+        worst = torch.tensor(int(fine), dtype=torch.int64, device=device)
         dist.all_reduce(worst, dist.ReduceOp.MIN)
         return bool(worst)
 

@@ -13,6 +13,7 @@ from .._writing import remove_partials, replace_file, require_output_file, write
 from ..datasets import DetectionDataset
 from ..models import save_weights
 from ..models._blocks import SSDNetwork
+from ..specs._checks import as_path
 from .checkpoint import CheckpointError, check_compatible, read_checkpoint, write_checkpoint
 from .config import TrainingConfig
 from .lock import one_writer
@@ -103,8 +104,9 @@ def log_evaluation(folder: str | Path, split: str | None, values: Mapping[str, A
     Raises: CheckpointError: a training is writing into the folder, which could lose the line. OSError: it cannot be
             written.
     """
-    with one_writer(Path(folder)):
-        TrainingLog(Path(folder) / _LOG).write("eval", split=split, **values)
+    folder = as_path("log_evaluation", "folder", folder, "the path of a folder")
+    with one_writer(folder):
+        TrainingLog(folder / _LOG).write("eval", split=split, **values)
 
 
 def _fingerprint(dataset: DetectionDataset) -> str:

@@ -11,14 +11,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .._devices import known_device, move_to
 from ..criterion import SSDCriterion
 from ..datasets import DetectionDataset
 from ..models._blocks import SSDNetwork
+from ..specs._checks import as_path, flag, instance
 from .config import TrainingConfig
 from .data import Batch, TrainingSamples, batches, iterations_per_epoch
 from .distributed import Processes
 from .heads import training_preset
 from .log import EpochMeans, Step, TrainingLog
+from .options import Options
 from .run import Run
 from .schedule import learning_rate
 from .state import TrainingState, deterministic_cudnn
@@ -26,6 +29,7 @@ from .state import TrainingState, deterministic_cudnn
 __all__ = ["NonFiniteLossError", "train"]
 
 _MOST_OVERFLOWS = 30  # float16 gradients in a row that the scaler answers by a smaller scale: 2**-30 of the first
+_SHORTEST = 1e-9  # seconds of an iteration: a coarse clock may not have moved
 
 
 class NonFiniteLossError(RuntimeError):
@@ -65,13 +69,20 @@ def train(
              on_step: called after each iteration of the main process.
     Returns: the path of the weights, which `load_detector` takes.
     Syncs:   every iteration, to see whether the losses and the gradient are finite.
-    Raises:  ValueError: network, data set and config do not fit each other; CheckpointError (a ValueError): another
-             process is writing into the folder, it holds a training and resume is not set, or its checkpoint is
-             damaged, is of another training or cannot be written; NonFiniteLossError naming iteration and images;
+    Raises:  TypeError, ValueError: an argument of another kind or out of its range; network, data set and config do not
+             fit each other; CheckpointError (a ValueError): another process is writing into the folder, it holds a
+             training and resume is not set, or its checkpoint is damaged, is of another training or cannot be written;
+             NonFiniteLossError naming iteration and images; RuntimeError: a device that cannot be used here;
              OSError: the folder or a file in it cannot be written, or is a symbolic link (the folder may be one).
     """
-    processes = Processes() if processes is None else processes
-    device = torch.device(device)
+    instance("train", "network", network, SSDNetwork, "a network of ssd_fast.models")
+    instance("train", "dataset", dataset, DetectionDataset)
+    instance("train", "config", config, TrainingConfig)
+    folder = as_path("train", "folder", folder, "the path of a folder")
+    device = known_device("train", device)
+    processes = instance("train", "processes", Processes() if processes is None else processes, Processes)
+    resume = flag("train", "resume", resume)
+    options = Options(workers, cache, log_every, checkpoint_every, on_step)
     if network.num_classes != len(dataset.classes) + 1:
         expected = f"{len(dataset.classes) + 1} columns, one for each class and one for the background"
         raise ValueError(f"training: network: expected {expected}, got {network.num_classes}")
@@ -83,44 +94,37 @@ def train(
     iterations_per_epoch(len(dataset), config.batch_size)
     network.preset = training_preset(network.preset, config.loss)
 
+    move_to(network, device, "train")
     state = TrainingState(network, config, device)
-    run = Run(Path(folder), network, dataset, config, processes.count)
+    run = Run(folder, network, dataset, config, processes.count)
     with run.opened(resume) if processes.is_main else contextlib.nullcontext():
         processes.wait()
         run.restore(state)
-        return _continue(run, state, dataset, processes, workers, cache, log_every, checkpoint_every, on_step)
+        return _continue(run, state, dataset, processes, options)
 
 
 def _continue(
-    run: Run,
-    state: TrainingState,
-    dataset: DetectionDataset,
-    processes: Processes,
-    workers: int,
-    cache: bool,
-    log_every: int,
-    checkpoint_every: int | None,
-    on_step: Callable[[Step], None] | None,
+    run: Run, state: TrainingState, dataset: DetectionDataset, processes: Processes, options: Options
 ) -> Path:
     """Trains from where the state is to the end, and writes the weights; the arguments are those of `train`."""
     network, config, device = state.network, state.config, state.device
     per_epoch = iterations_per_epoch(len(dataset), config.batch_size)
     total = per_epoch * config.epochs
-    checkpoint_every = per_epoch if checkpoint_every is None else checkpoint_every
+    checkpoint_every = options.checkpoint_every or per_epoch
     log = TrainingLog(run.log if processes.is_main else None)
     if processes.is_main:
         run.describe()
         log.rewind(state.iteration)
     log.write("start", iteration=state.iteration, iterations=total, images=len(dataset), processes=processes.count)
 
-    samples = TrainingSamples(dataset, config, network.preprocessing, cache=cache)
-    if workers:
-        samples.preload(threads=workers)
+    samples = TrainingSamples(dataset, config, network.preprocessing, cache=options.cache)
+    if options.workers:
+        samples.preload(threads=options.workers)
     stream = batches(
         samples,
         config,
         start=state.iteration,
-        workers=workers,
+        workers=options.workers,
         rank=processes.rank,
         processes=processes.count,
         pin_memory=device.type == "cuda",
@@ -150,20 +154,21 @@ def _continue(
         rate = learning_rate(config.learning_rate, state.iteration, total, config.warmup_iterations)
         state.update(rate)
 
-        seconds, begin = time.perf_counter() - begin, time.perf_counter()
+        end = time.perf_counter()
+        seconds, begin = max(end - begin, _SHORTEST), end
         epoch = (state.iteration - 1) // per_epoch + 1
         step = Step(state.iteration, total, epoch, values, rate, norm, config.batch_size / seconds)
         means.add(step)
         run.require_held()
-        if state.iteration % log_every == 0:
+        if state.iteration % options.log_every == 0:
             log.write("iteration", **vars(step))
         if state.iteration % per_epoch == 0:
             log.write("epoch", **means.take())
         if processes.is_main:
             if state.iteration % checkpoint_every == 0 or state.iteration == total:
                 run.save(state)
-            if on_step is not None:
-                on_step(step)
+            if options.on_step is not None:
+                options.on_step(step)
     if processes.is_main:
         run.export(state, dataset.classes)
         log.write("end", iteration=state.iteration, weights=str(run.weights))
@@ -180,7 +185,7 @@ def _prepared(network: SSDNetwork, batch: Batch, device: torch.device) -> Tensor
 def _unit_of_default_boxes(network: SSDNetwork) -> Tensor:
     """What boxes in pixels of the input are multiplied by: 1, or 1 / size where default boxes are normalized."""
     (far_y, far_x), (height, width) = network.preset.default_boxes.extent, network.preprocessing.size
-    return torch.tensor([far_x / width, far_y / height]).repeat(2)
+    return torch.tensor([far_x / width, far_y / height], dtype=torch.float32).repeat(2)
 
 
 def _not_finite(

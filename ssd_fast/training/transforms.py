@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._dtypes import float32_by_default
 from .config import TrainingConfig
 
 __all__ = ["LEAST_SIDE", "Augmentation", "require_torchvision", "sample_seed"]
@@ -78,7 +79,7 @@ class Augmentation:
             "labels": labels,
             "ignored": ignored,
         }
-        with torch.random.fork_rng(devices=()):
+        with torch.random.fork_rng(devices=()), float32_by_default():
             # The CPU's generator alone: torch.manual_seed would seed those of the GPUs too, which are not restored.
             torch.default_generator.manual_seed(seed)
             result = self._transform(target)
