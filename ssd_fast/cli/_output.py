@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,16 +13,18 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import torch
 import typer
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from .._paths import failure_reason
 from .._text import message_line, printable
 
 if TYPE_CHECKING:
     from ..datasets import DetectionDataset
 
 _PROBLEMS_SHOWN = 5
+_LEAST_WIDTH = 60
 
 
 class PrintableConsole(Console):
@@ -28,7 +32,19 @@ class PrintableConsole(Console):
 
     Rich's own control codes are not text, and pass. So do line breaks, because Rich lays out whole texts: call
     `printable` where a line break in a name would mislead.
+
+    It is never narrower than _LEAST_WIDTH, since Rich crops what does not fit: at COLUMNS=0, everything.
     """
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """The width and height that texts are laid out for."""
+        size = super().size
+        return size._replace(width=max(size.width, _LEAST_WIDTH))
+
+    @size.setter
+    def size(self, size: tuple[int, int]) -> None:
+        self._width, self._height = size
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """The segments of a renderable, from which all output is made."""
@@ -72,6 +88,21 @@ def fail(message: object) -> NoReturn:
     """One line on stderr, and exit status 1."""
     print_error(message)
     raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def output_errors() -> Iterator[None]:
+    """Of output that cannot be written: one line on stderr and exit status 1. A closed pipe is not an error here.
+
+    The commands report the failures of all other files themselves.
+    """
+    try:
+        yield
+    except OSError as error:
+        with contextlib.suppress(OSError):  # stderr may be full too
+            print_error(f"the output cannot be written: {failure_reason(error)}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
+        raise SystemExit(1) from error
 
 
 @contextlib.contextmanager
