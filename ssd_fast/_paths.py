@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 
 from ._text import message_line, printable
 
-__all__ = ["failure_reason", "kind_of", "require_input_file"]
+__all__ = ["failure_reason", "kind_of", "require_input_file", "shown_path"]
+
+_ADDRESS = re.compile(r"(https?|ftp|s3|gs):/+")
 
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
@@ -25,15 +28,22 @@ def require_input_file(path: str | os.PathLike[str], op: str = "") -> None:
     Args:   op: the name that the message begins with, if any.
     Raises: FileNotFoundError: no such file. ValueError: something else is there, or the system refuses the name.
     """
-    shown = (f"{op}: " if op else "") + printable(os.fspath(path))
+    shown = (f"{op}: " if op else "") + shown_path(path)
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"{shown}: no such file") from None
+        is_address = _ADDRESS.match(os.fspath(path))
+        why = "web addresses are not read: download the file first" if is_address else "no such file"
+        raise FileNotFoundError(f"{shown}: {why}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name, or a surrogate
         raise ValueError(f"{shown}: cannot be read: {failure_reason(error)}") from error
     if not stat.S_ISREG(mode):
         raise ValueError(f"{shown}: expected a regular file, got {kind_of(mode)}")
+
+
+def shown_path(path: str | os.PathLike[str]) -> str:
+    """A path as messages show it: printable, and a web address with the slash that pathlib took from it."""
+    return _ADDRESS.sub(r"\1://", printable(os.fspath(path)), count=1)
 
 
 def failure_reason(error: BaseException) -> str:

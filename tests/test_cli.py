@@ -140,7 +140,11 @@ def test_wrong_use(arguments):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 @pytest.mark.parametrize("command", ["detect", "demo"])
 def test_cuda_where_there_is_none(command):
-    one_line(run(command, *(["x.jpg"] if command == "detect" else []), "--device", "cuda"), "CUDA is unavailable")
+    one_line(
+        run(command, *(["x.jpg"] if command == "detect" else []), "--device", "cuda"),
+        "CUDA is unavailable",
+        "; use --device cpu",
+    )
 
 
 def test_version_and_help():

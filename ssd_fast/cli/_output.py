@@ -90,6 +90,14 @@ def fail(message: object) -> NoReturn:
     raise typer.Exit(1)
 
 
+def make_folder(option: str, folder: Path) -> None:
+    """Makes the folder that results go to. Raises: OSError naming the option: it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a surrogate in the name
+        raise OSError(f"{option} {folder}: cannot create this folder: {failure_reason(error)}") from error
+
+
 @contextlib.contextmanager
 def output_errors() -> Iterator[None]:
     """Of output that cannot be written: one line on stderr and exit status 1. A closed pipe is not an error here.
@@ -155,7 +163,7 @@ def choose_device(name: str | None) -> torch.device:
         raise typer.BadParameter(f"expected cpu or cuda, got {name!r}", param_hint="--device")
     if device.type == "cuda" and not usable:
         why = "torch finds no CUDA device" if status.startswith("available") else f"CUDA is {status}"
-        fail(f"--device {name}: {why}")
+        fail(f"--device {name}: {why}; use --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         fail(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices")
     return device

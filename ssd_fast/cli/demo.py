@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .._writing import require_output_file, write_errors
-from ._output import choose_device, err, fail, out, print_json
+from ._output import choose_device, err, fail, make_folder, out, print_json
 
 if TYPE_CHECKING:
     from ..detector import Detector
@@ -42,8 +42,7 @@ def demo(
     with err.status("loading the detector") as status:
         detector = load_detector(device=chosen)
         try:
-            with write_errors(folder):
-                folder.mkdir(parents=True, exist_ok=True)
+            make_folder("--out", folder)
             pictures = _pictures(detector, photos, folder, status.update)
         except OSError as error:
             fail(error)

@@ -12,10 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from .._paths import shown_path
 from .._text import display_name, printable
-from .._writing import require_output_file
+from .._writing import WriteError, require_output_file, write_errors
 from ..images import IMAGE_SUFFIXES
-from ._output import choose_device, err, fail, out, print_error, print_json
+from ._output import choose_device, err, fail, make_folder, out, print_error, print_json
 
 if TYPE_CHECKING:
     from ..detector import Detector
@@ -38,6 +39,11 @@ def detect(
 ) -> None:
     """Detect the objects in pictures, or in all pictures of folders."""
     detector = _load(weights, device)
+    try:
+        if pictures is not None:
+            make_folder("--out", pictures)
+    except OSError as error:
+        fail(error)
     paths, failures = _find(images)
     names = _Names(paths)
     results = []
@@ -45,13 +51,17 @@ def detect(
         try:
             result, picture = _detect_one(detector, path, score, draw=pictures is not None)
             if picture is not None and pictures is not None:
-                pictures.mkdir(parents=True, exist_ok=True)
                 target = names.unused(pictures, path)
                 require_output_file(target)
-                picture.save(target)
+                with write_errors(target):
+                    picture.save(target)
+        except WriteError as error:
+            failures += 1
+            print_error(error)
+            continue
         except (OSError, ValueError, RuntimeError) as error:
             failures += 1
-            named = printable(str(path)) in str(error)
+            named = shown_path(path) in str(error)
             print_error(error if named else f"{path}: {error}")
             continue
         results.append(result)

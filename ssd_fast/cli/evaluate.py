@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from .._writing import require_output_file
-from ._output import choose_device, err, fail, open_data, out, print_json
+from ._output import choose_device, err, fail, make_folder, open_data, out, print_json
 
 if TYPE_CHECKING:
     from ..datasets import DetectionDataset
@@ -57,9 +57,9 @@ def eval(
         _require(plot)
         data = open_data(dataset, split, format=layout, images=images)
         detector = load_detector(device=chosen) if weights is None else load_detector(weights, device=chosen)
-        for path in (plot, detections):
+        for option, path in (("--plot", plot), ("--detections", detections)):
             if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(option, path.parent)
                 require_output_file(path)
         evaluation, found = _evaluate(detector, data, batch_size, ignore_missing)
         if plot is not None:

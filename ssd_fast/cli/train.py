@@ -63,6 +63,7 @@ def train(
     _check_choice("--format", layout, ("auto", "voc", "coco", "folder"))
     _check_choice("--policy", policy, ("drop", "clip", "raise"))
     from .. import training
+    from ..assets import weights_path
 
     given = {"optimizer": optimizer, "loss": loss, "flip": flip, "precision": precision, "seed": seed}
     try:
@@ -78,7 +79,8 @@ def train(
             if eval_split is not None:
                 _require_evaluation()
                 test = open_data(dataset, eval_split, classes=data.classes, **opening)
-            network = training.start_network(data, name=model, size=input_size, weights=_file(weights), seed=seed)
+            source = None if weights is None else weights_path(weights)
+            network = training.start_network(data, name=model, size=input_size, weights=source, seed=seed)
             begin = time.perf_counter()
             with TrainingBar(processes.is_main) as bar:
                 written = training.train(
@@ -140,15 +142,6 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
 def _check_choice(option: str, given: str, allowed: tuple[str, ...]) -> None:
     if given not in allowed:
         raise typer.BadParameter(f"expected one of {', '.join(allowed)}, got {given!r}", param_hint=option)
-
-
-def _file(weights: str | None) -> Path | None:
-    """The weight file; "coco": that of the package."""
-    if weights != "coco":
-        return None if weights is None else Path(weights)
-    from ..assets import asset_path
-
-    return asset_path("ssdlite300_mobilenet_v2_coco.safetensors")
 
 
 def _require_evaluation() -> None:

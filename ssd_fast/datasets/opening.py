@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from .._paths import shown_path
 from .._text import listing, printable
 from ..ground_truth import GroundTruthError, Policy
 from ..ground_truth_policy import check_policy
+from ..images import IMAGE_SUFFIXES
 from .building import build
 from .coco import read_coco
 from .dataset import DetectionDataset, check_classes
@@ -67,8 +69,10 @@ def open_dataset(
     order = None if classes is None else check_classes(classes, "open_dataset: classes")
     origin = Path(path)
     if not os.path.exists(origin):
-        expected = f"a folder or a JSON file, {printable(str(origin))} does not exist"
+        expected = f"a folder or a JSON file, {shown_path(origin)} does not exist"
         raise FileNotFoundError(f"open_dataset: path: expected {expected}")
+    if origin.suffix.lower() in IMAGE_SUFFIXES and not origin.is_dir():
+        raise GroundTruthError(f"{origin}: expected a dataset, which is a folder or a JSON file, got an image")
     folder = None if images is None else Path(images)
     if folder is not None and not os.path.isdir(folder):
         expected = f"a folder, {printable(str(folder))} does not exist or is not one"

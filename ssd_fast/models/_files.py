@@ -36,7 +36,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     require_input_file(path, "load_weights")
     if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise ValueError(f"load_weights: {path} must end in .safetensors, .pth or .pt")
+        raise ValueError(f"load_weights: {path} is not a weight file: expected .safetensors, .pth or .pt")
     if path.suffix != ".safetensors" and torch.__version__ < _SAFE_TORCH:  # type: ignore[operator]
         raise RuntimeError(
             f"load_weights: {path}: a {path.suffix} file can run code in torch before 2.6 (CVE-2025-32434), and this "
