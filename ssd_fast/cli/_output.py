@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -19,10 +19,12 @@ from rich.text import Text
 
 from .._paths import failure_reason
 from .._text import message_line, printable
+from ..specs._checks import choice
 
 if TYPE_CHECKING:
     from ..datasets import DetectionDataset
 
+FORMATS = ("auto", "voc", "coco", "folder")
 _PROBLEMS_SHOWN = 5
 _LEAST_WIDTH = 60
 
@@ -147,6 +149,19 @@ def open_data(path: Path, split: str | None, *, quiet: bool = False, **options: 
     return data
 
 
+def check_choice(option: str, given: str, allowed: Sequence[str]) -> None:
+    """Exits for wrong use, unless the option is one of these words."""
+    try:
+        choice("", option, given, allowed)
+    except ValueError as error:
+        raise wrong_option(option, error) from error
+
+
+def wrong_option(option: str, error: ValueError) -> typer.BadParameter:
+    """Wrong use of an option, for an error that begins with an owner and a field."""
+    return typer.BadParameter(str(error).split(": ", 2)[2], param_hint=option)
+
+
 def choose_device(name: str | None) -> torch.device:
     """The device that was asked for; by default the GPU if our kernels run there, else the CPU. Else: exits."""
     from .._backend import cuda_status
@@ -158,7 +173,7 @@ def choose_device(name: str | None) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise typer.BadParameter(f"unknown device {name!r}; try cpu, cuda or cuda:1", param_hint="--device") from error
+        raise typer.BadParameter(f"unknown device {name!r}; try cpu, cuda or cuda:N", param_hint="--device") from error
     if device.type not in ("cpu", "cuda"):
         raise typer.BadParameter(f"expected cpu or cuda, got {name!r}", param_hint="--device")
     if device.type == "cuda" and not usable:

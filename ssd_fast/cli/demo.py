@@ -24,12 +24,12 @@ _PHOTOS = ("coffee", "astronaut", "chelsea")
 
 
 def demo(
-    folder: Annotated[
-        Path, typer.Option("--out", metavar="DIR", file_okay=False, help="Where the pictures go.")
-    ] = Path("demo"),
+    folder: Annotated[Path, typer.Option("--out", metavar="DIR", file_okay=False, help="Output folder.")] = Path(
+        "demo"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:1.", show_default="the GPU, if there is one")
+        str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="the GPU, if there is one")
     ] = None,
 ) -> None:
     """Detect on photos, show the stages of an SSD, and compare speed and results with torchvision."""

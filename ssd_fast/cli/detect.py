@@ -23,18 +23,24 @@ if TYPE_CHECKING:
 
 
 def detect(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER...", show_default=False)],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE|FOLDER...", show_default=False, help="Pictures, or folders of pictures."),
+    ],
     pictures: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", file_okay=False, help="Write pictures of the detections to this folder."),
+        typer.Option("--out", metavar="DIR", file_okay=False, help="Output folder, for pictures of the detections."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array and nothing else.")] = False,
     score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score of a detection.")] = 0.5,
     weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A weight file of one of our networks.", show_default="COCO's")
+        str | None,
+        typer.Option(
+            metavar="FILE|coco", help="Weights to use, such as run/weights.safetensors.", show_default="COCO's"
+        ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:1.", show_default="the GPU, if there is one")
+        str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="the GPU, if there is one")
     ] = None,
 ) -> None:
     """Detect the objects in pictures, or in all pictures of folders."""
@@ -47,7 +53,7 @@ def detect(
     paths, failures = _find(images)
     names = _Names(paths)
     results = []
-    for path in _progress(paths) if any(map(os.path.isdir, images)) else paths:
+    for path in _progress(paths) if paths and any(map(os.path.isdir, images)) else paths:
         try:
             result, picture = _detect_one(detector, path, score, draw=pictures is not None)
             if picture is not None and pictures is not None:

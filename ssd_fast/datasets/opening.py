@@ -17,9 +17,9 @@ from .coco import read_coco
 from .dataset import DetectionDataset, check_classes
 from .files import find_splits, read_json, unknown_split
 from .folder import read_folder
-from .voc import read_voc
+from .voc import read_voc, voc_splits
 
-__all__ = ["open_dataset"]
+__all__ = ["list_splits", "open_dataset"]
 
 _FORMATS = ("auto", "voc", "coco", "folder")
 _INSTANCES = "instances_"
@@ -92,6 +92,19 @@ def open_dataset(
     else:
         raws, listed = read_folder(file, data, split, folder)
     return build(file, raws, order or listed, policy)
+
+
+def list_splits(path: str | os.PathLike[str], *, format: str = "auto") -> list[str]:
+    """The names of a dataset's splits, sorted; none where nothing is split. Arguments and errors: of open_dataset."""
+    origin = Path(path)
+    kind = _kind_of_folder(origin) if format == "auto" and origin.is_dir() else format
+    if kind == "voc":
+        return voc_splits(origin / "ImageSets" / "Main")
+    if kind == "coco" and origin.is_dir():
+        return find_splits(origin / "annotations", _INSTANCES, ".json")
+    data = read_json(_annotations(origin, None, "folder") if origin.is_dir() else origin)
+    splits = data.get("splits") if isinstance(data, dict) else None
+    return sorted(splits) if isinstance(splits, dict) else []
 
 
 def _kind_of_folder(folder: Path) -> str:
