@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+import typer
 from cli_checks import FAILED, FINE, WRONG_USE, one_line, run
 from dataset_files import folder_data, write_json
 from folder_checks import files_of_at_most
 
 from ssd_fast import load_detector
 from ssd_fast.assets import asset_path
+from ssd_fast.cli import app
+from ssd_fast.models import list_networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -92,6 +95,7 @@ def test_a_picture_that_cannot_be_written_is_not_the_fault_of_the_photo(tmp_path
     one_line(result, f"error: {tmp_path / 'chelsea_detections.png'}: cannot be written: File too large")
 
 
+COMMANDS_WITH_OPTIONS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 ADDRESS = "https://example.org/a.jpg"
 NOT_READ = "web addresses are not read: download the file first"
 
@@ -114,3 +118,10 @@ def test_coco_is_a_name_of_the_shipped_weights():
     (image,) = json.loads(run(*DETECT, "--weights", "coco", "--json").stdout)
     assert [found["label"] for found in image["detections"]] == ["cat"]
     assert torch.equal(load_detector("coco").network.stem.weight, load_detector().network.stem.weight)
+
+
+def test_help_names_what_an_option_takes():
+    shown = {name: run(name, "--help").stdout for name in COMMANDS_WITH_OPTIONS}
+    assert all(network in shown["train"] for network in list_networks())
+    for command in COMMANDS_WITH_OPTIONS.values():
+        assert all(parameter.help for parameter in command.params), "each option and argument has a line"

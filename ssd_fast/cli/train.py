@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from ..models import list_networks
 from ._next_step import next_step
 from ._output import FORMATS, check_choice, choose_device, err, fail, open_data, out, print_json, wrong_option
 from ._training_bar import TrainingBar
@@ -34,7 +33,7 @@ def train(
     policy: Annotated[str, typer.Option(help="Faulty boxes: drop, clip or raise.")] = "drop",
     model: Annotated[
         str | None,
-        typer.Option(help=f"Network: {', '.join(list_networks())}.", show_default="ssd_tiny, or that of --weights"),
+        typer.Option(help="Network: one of those above.", show_default="ssd_tiny, or that of --weights"),
     ] = None,
     size: Annotated[
         str | None,
@@ -43,29 +42,39 @@ def train(
     weights: Annotated[
         str | None, typer.Option(metavar="FILE|coco", help="Weights to start from, all but the class heads.")
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Times that each image is seen.")] = 45,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per iteration, over all processes.")] = 8,
+    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Times that each image is seen.")] = 45,
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images per iteration, over all processes.")] = 8,
     lr: Annotated[float, typer.Option(help="The highest learning rate.")] = 1.5e-3,
     optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
     loss: Annotated[str, typer.Option(help="Classification loss: softmax or focal.")] = "softmax",
     flip: Annotated[str, typer.Option(help=_FLIP)] = "horizontal",
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random: equal seeds, equal weights.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Of everything random: equal seeds, equal weights.")
+    ] = 0,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="the GPU, if there is one")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, max=1024, help="Processes that augment images; 0: this one.")] = 0,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=0, max=1024, help="Processes that augment images; 0: this one.")
+    ] = 0,
     cache: Annotated[bool, typer.Option(help="Keep the shrunk photos in memory.")] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Continue RUN; the other options must be the same.")] = False,
-    log_every: Annotated[int, typer.Option(min=1, help="Log every N iterations.")] = 1,
+    log_every: Annotated[int, typer.Option(metavar="N", min=1, help="Log every N iterations.")] = 1,
     checkpoint_every: Annotated[
-        int | None, typer.Option(min=1, help="Save a checkpoint every N iterations.", show_default="one epoch")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Save a checkpoint every N iterations.", show_default="one epoch"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Train a detector; several GPUs: torchrun --nproc-per-node N -m ssd_fast train ..."""
+    """Train a detector; several GPUs: torchrun --nproc-per-node N -m ssd_fast train ...
+
+    Networks for --model: ssdlite300_mobilenet_v2, ssdlite320_mobilenet_v3_large, ssd300_vgg16, ssd512_vgg16,
+    ssd300_resnet50, ssd_tiny.
+    """
     from .. import training
     from ..assets import weights_path
+    from ..models import list_networks
 
     chosen = choose_device(device)
     input_size = _parse_size(size)
