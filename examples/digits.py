@@ -2,7 +2,7 @@
 
     pip install scikit-learn
     python examples/digits.py scenes
-    ssd-fast train scenes --split train --eval-split test --out run
+    ssd-fast train scenes --split train --eval-split test --flip none --epochs 30 --out run
 
 The folder holds PNG files and one `annotations.json` with a box and a label for every digit: the plain layout that
 `ssd-fast train` reads, and a pattern for one's own. Digits of the test scenes are none of the training scenes'.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from typing import Any
 
 from ._text import message_line, printable
 
 __all__ = ["failure_reason", "kind_of", "require_input_file", "shown_path"]
+
+_ADDRESS = re.compile(r"(https?|ftp|s3|gs):/+")
 
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
@@ -30,7 +33,9 @@ def require_input_file(path: str | os.PathLike[str], op: str = "") -> None:
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"{shown}: no such file") from None
+        is_address = _ADDRESS.match(os.fsdecode(path))
+        why = "web addresses are not read: download the file first" if is_address else "no such file"
+        raise FileNotFoundError(f"{shown}: {why}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name, or a surrogate
         raise ValueError(f"{shown}: cannot be read: {failure_reason(error)}") from error
     if not stat.S_ISREG(mode):
@@ -38,8 +43,8 @@ def require_input_file(path: str | os.PathLike[str], op: str = "") -> None:
 
 
 def shown_path(path: str | os.PathLike[Any]) -> str:
-    """A path as messages show it, also one whose `__fspath__` gives bytes."""
-    return printable(os.fsdecode(path))
+    """A path as messages show it: text, printable, and a web address with the slash that pathlib took from it."""
+    return _ADDRESS.sub(r"\1://", printable(os.fsdecode(path)), count=1)
 
 
 def failure_reason(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ._backend import cuda_status
 from ._devices import known_device, move_to
-from .assets import asset_path
+from .assets import SHIPPED_WEIGHTS, weights_path
 from .detections import Detections
 from .images import Image, as_image_tensors
 from .models._blocks import SSDNetwork, check_orders
@@ -24,17 +24,15 @@ from .specs._checks import as_int, as_path, as_row, instance, is_not_negative, n
 
 __all__ = ["CapturedDetector", "Detector", "load_detector"]
 
-_WEIGHTS = {"ssdlite300_mobilenet_v2_coco": "ssdlite300_mobilenet_v2_coco.safetensors"}
-
 
 def load_detector(
     name_or_path: str | Path = "ssdlite300_mobilenet_v2_coco", *, device: torch.device | str | None = None
 ) -> Detector:
     """A detector with trained weights, ready to call; nothing is downloaded.
 
-    Args:    name_or_path: "ssdlite300_mobilenet_v2_coco", which ships with the package, or a weight file of any network
-                 of `ssd_fast.models`, which is recognised by its tensors. The classes are called what `load_network`
-                 calls them, or by their numbers.
+    Args:    name_or_path: "ssdlite300_mobilenet_v2_coco" or "coco" for short, which ships with the package, or a weight
+                 file of any network of `ssd_fast.models`, which is recognised by its tensors. The classes are called
+                 what `load_network` calls them, or by their numbers.
              device: where it runs; None: the current CUDA device if `cuda_status()` finds one available, else the CPU.
     Raises:  ValueError, FileNotFoundError: an unknown name, no such file, or a file that `load_weights` refuses; a
                  device that torch does not know. TypeError: neither a name nor a path. RuntimeError: a device that
@@ -42,10 +40,10 @@ def load_detector(
     """
     name = str(as_path("load_detector", "name_or_path", name_or_path))
     device = None if device is None else known_device("load_detector", device)
-    if name not in _WEIGHTS and not Path(name).suffix:
-        expected = f"one of {', '.join(_WEIGHTS)} or a weight file"
+    if name not in SHIPPED_WEIGHTS and not Path(name).suffix:
+        expected = f"one of {', '.join(SHIPPED_WEIGHTS)} or a weight file"
         raise ValueError(f"load_detector: name_or_path: expected {expected}, got {name!r}")
-    network, classes = load_network(asset_path(_WEIGHTS[name]) if name in _WEIGHTS else name)
+    network, classes = load_network(weights_path(name))
     if device is None:
         usable = torch.cuda.is_available() and cuda_status().startswith("available")
         device = torch.device("cuda" if usable else "cpu")

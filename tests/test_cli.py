@@ -99,7 +99,9 @@ def test_nothing_to_read(tmp_path):
     result = run("detect", "--json", tmp_path / "gone.jpg")
     one_line(result, tmp_path / "gone.jpg", "no such file")
     assert json.loads(result.stdout) == []
-    one_line(run("detect", tmp_path), tmp_path, "no pictures")
+    result = run("detect", tmp_path)
+    one_line(result, tmp_path, "no pictures")
+    assert "detecting" not in result.stderr, "an empty bar"
 
 
 def test_weights_that_do_not_load(tmp_path):
@@ -140,7 +142,11 @@ def test_wrong_use(arguments):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 @pytest.mark.parametrize("command", ["detect", "demo"])
 def test_cuda_where_there_is_none(command):
-    one_line(run(command, *(["x.jpg"] if command == "detect" else []), "--device", "cuda"), "CUDA is unavailable")
+    one_line(
+        run(command, *(["x.jpg"] if command == "detect" else []), "--device", "cuda"),
+        "CUDA is unavailable",
+        "; use --device cpu",
+    )
 
 
 def test_version_and_help():

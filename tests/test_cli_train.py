@@ -63,10 +63,11 @@ def test_one_command_trains_and_says_what_to_do_next(voc, tmp_path):
         "weights.safetensors",
     ]
     last = result.stdout.strip().splitlines()[-1]
-    assert f"ssd-fast eval {voc} --weights {tmp_path / 'run' / 'weights.safetensors'}" in last
+    assert f"ssd-fast eval {voc} --split test --weights {tmp_path / 'run' / 'weights.safetensors'}" in last
+    assert "trained on" not in last
     pytest.importorskip("pycocotools", reason="pycocotools, which computes COCO AP, is not installed")
     following = last[last.index("ssd-fast ") :].split()[1:]
-    again = CliRunner().invoke(app, [*following, "--split", "test", "--json", "--device", "cpu"])
+    again = CliRunner().invoke(app, [*following, "--json", "--device", "cpu"])
     assert again.exit_code == FINE, again.output
     assert json.loads(again.stdout)["images"] == 1
 
@@ -81,6 +82,27 @@ def test_json_with_an_evaluation_at_the_end(voc, tmp_path):
     events = [json.loads(line)["event"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert events == ["start", "iteration", "iteration", "epoch", "end", "eval"]
     assert "detect" in summary["next"]
+
+
+@pytest.mark.parametrize("split, options", [(None, ""), ("all", " --split all")])
+def test_where_no_split_is_held_out_the_hint_says_so(voc, tmp_path, split, options):
+    lists = voc / "ImageSets" / "Main"
+    (lists / "all.txt").write_text("\n".join(f"photo{index}" for index in range(5)))
+    given = () if split is None else ("--split", split)
+    result = run(voc, *given, "--out", tmp_path / "run", *QUICK)
+    assert result.exit_code == FINE, result.output
+    last = result.stdout.strip().splitlines()[-1]
+    assert f"ssd-fast eval {voc}{options} --weights " in last and "photos that it was trained on" in last
+
+
+def test_no_progress_is_drawn_before_there_is_any(voc, tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("no step was taken")
+
+    monkeypatch.setattr("ssd_fast.training.train", broken)
+    result = run(voc, "--split", "test", "--out", tmp_path / "run", *QUICK)
+    one_line(result, "no step was taken")
+    assert "epoch" not in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_options_reach_the_training(voc, tmp_path):
@@ -106,9 +128,12 @@ def test_a_run_is_not_overwritten_and_can_be_resumed(voc, tmp_path):
     arguments = (voc, "--split", "trainval", "--out", tmp_path / "run", *QUICK)
     assert run(*arguments).exit_code == FINE
     before = digest(tmp_path / "run" / "weights.safetensors")
-    one_line(run(*arguments), "holds a training already", "resume")
-    one_line(run(*arguments, "--resume", "--seed", "1"), "config.seed was 0, now 1")
-    assert run(*arguments, "--resume").exit_code == FINE
+    shown = f"{tmp_path / 'run'} already holds a training (checkpoint.pt): continue it with --resume "
+    one_line(run(*arguments), shown, "choose another folder with --out")
+    advice = "started with other options or data: repeat its command, with --resume added"
+    one_line(run(*arguments, "--resume", "--seed", "1"), advice, "config.seed was 0, now 1")
+    result = run(*arguments, "--resume")
+    assert result.exit_code == FINE and "this training was already finished; now try: ssd-fast eval" in result.stdout
     assert digest(tmp_path / "run" / "weights.safetensors") == before
 
 
@@ -143,7 +168,6 @@ def test_an_interrupt_says_how_to_go_on(voc, tmp_path, monkeypatch):
         (("--split", "trainval", "--policy", "raise"), ("photo2.xml", "object 2")),
         (("--split", "trainval", "--batch-size", "9"), ("batch_size", "the 4 images there are")),
         (("--split", "trainval", "--size", "32x32", "--batch-size", "1"), ("batch_size: expected at least 2",)),
-        (("--split", "trainval", "--model", "yolo"), ("expected one of", "ssd_tiny", "yolo")),
         (("--split", "trainval", "--weights", "nowhere.safetensors"), ("nowhere.safetensors",)),
         (("--split", "trainval", "--batch-size", "2", "--precision", "fp16"), ("fp16 needs a GPU",)),
         (("--split", "trainval", "--weights", "coco", "--size", "48x64"), ("300 x 300",)),
@@ -162,14 +186,17 @@ def test_work_that_cannot_be_done(voc, tmp_path, options, parts):
         (("--policy", "keep"), "--policy"),
         (("--format", "yolo"), "--format"),
         (("--epochs", "0"), "--epochs"),
-        (("--lr", "0"), "learning_rate"),
-        (("--flip", "up"), "flip"),
+        (("--lr", "0"), "for --lr: expected > 0, got 0"),
+        (("--flip", "up"), "for --flip: expected 'none' or 'horizontal'"),
+        (("--loss", "hinge"), "for --loss: expected 'softmax' or 'focal'"),
+        (("--model", "ssd_tny"), "did you mean 'ssd_tiny'?"),
         (("--device", "tpu"), "--device"),
     ],
 )
 def test_wrong_use(voc, tmp_path, options, word):
     result = run(voc, "--split", "trainval", "--out", tmp_path / "run", *options)
-    assert result.exit_code == WRONG_USE and word in result.stderr
+    shown = " ".join(result.stderr.replace("│", " ").split())
+    assert result.exit_code == WRONG_USE and word in shown and "TrainingConfig" not in shown, shown
     assert not (tmp_path / "run").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,6 +102,35 @@ def test_a_part_marked_as_a_folder_is_an_error(files, tmp_path):
     (tmp_path / "weights.pth").write_bytes(content)
     with pytest.raises(ValueError, match=rf"weights\.pth is damaged .*{name.decode()} is marked as a folder"):
         read_tensors(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "weights.pth"])
+def test_a_file_that_would_grow_in_memory_is_an_error(name, files, tmp_path):
+    """A small file can hold zeros for any amount of memory: compressed, or the same bytes as several parts."""
+    bomb = tmp_path / name
+    with zipfile.ZipFile(files[name]) as source, zipfile.ZipFile(bomb, "w") as target:
+        for part in source.namelist():
+            target.writestr(part, source.read(part), zipfile.ZIP_STORED)
+        target.writestr("archive/data/bomb", bytes(10**6), zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match=rf"{name}.* damaged.*: archive/data/bomb is compressed"):
+        READERS[name](bomb)
+    with zipfile.ZipFile(files[name]) as source, zipfile.ZipFile(bomb, "w") as target:
+        for part in source.namelist():
+            target.writestr(part, source.read(part), zipfile.ZIP_STORED)
+        largest = max(target.infolist(), key=lambda part: part.file_size)
+        target.filelist += [largest] * 10
+    with pytest.raises(ValueError, match=rf"{name}.* damaged.*: its parts have \d+ bytes, and the file has \d+"):
+        READERS[name](bomb)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "weights.pth"])
+@pytest.mark.parametrize("content", [b'{"a": 1}\n', pickle.dumps({"a": 1}), pickle.dumps(Path("x"))])
+@pytest.mark.filterwarnings("error")
+def test_no_error_advises_to_load_a_file_unprotected(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged.*: it holds Python objects other than tensors") as raised:
+        READERS[name](tmp_path / name)
+    assert "weights_only" not in str(raised.value) and "PyTorch" not in str(raised.value)
 
 
 def test_zip_files_without_checksums_load(files, tmp_path):

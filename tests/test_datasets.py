@@ -23,7 +23,7 @@ from dataset_files import (
     write_voc,
 )
 
-from ssd_fast.datasets import DetectionDataset, Sample, open_dataset
+from ssd_fast.datasets import DetectionDataset, Sample, list_splits, open_dataset
 from ssd_fast.ground_truth import GroundTruthError, GroundTruthWarning
 from ssd_fast.images import as_image_tensor
 
@@ -266,3 +266,17 @@ def test_bccd():
     assert {s.size for s in test.samples} == {(480, 640)} and test[0][0].shape == (3, 480, 640)
     with pytest.raises(GroundTruthError, match=r"00338\.xml: object 12 'RBC'.*00343\.xml: object 3 'RBC'"):
         open_dataset(root, policy="raise")
+
+
+def test_the_splits_of_each_format(tmp_path):
+    voc = write_voc(tmp_path / "voc", {"a": object_xml()}, {"val": ["a"], "train": ["a"], "cat_train": ["a  1"]})
+    assert list_splits(voc) == list_splits(voc, format="voc") == ["train", "val"]
+    for split in ("val", "train"):
+        write_json(tmp_path / "coco" / "annotations" / f"instances_{split}.json", coco_data())
+    assert list_splits(tmp_path / "coco") == ["train", "val"]
+    assert list_splits(tmp_path / "coco" / "annotations" / "instances_val.json") == []
+    path = write_json(tmp_path / "plain" / "annotations.json", folder_data() | {"splits": {"val": [], "train": []}})
+    assert list_splits(path) == list_splits(path.parent) == ["train", "val"]
+    assert list_splits(write_json(path, {"images": {}})) == []
+    with pytest.raises(GroundTruthError, match="found none"):
+        list_splits(tmp_path)

@@ -230,7 +230,8 @@ def test_each_argument(call):
 
 
 def _is_of_a_file(error: Exception) -> bool:
-    return isinstance(error, FileNotFoundError) or " must end in .safetensors" in str(error)
+    suffix = ("is not a weight file: expected .safetensors", "must end in .safetensors")
+    return isinstance(error, FileNotFoundError) or any(text in str(error) for text in suffix)
 
 
 def test_a_configuration_without_an_entry():

@@ -60,7 +60,10 @@ def test_the_file_is_sound_before_that(sound, tmp_path):
 CASES: list[tuple[str, tuple[str, ...], Any, str]] = [
     *(("classes", (), value, "classes: expected 3 names") for value in (5, None, "abc", {}, [], ["a"] * 1000)),
     ("classes", (), ["a", "b", 5], "classes: expected names that are strings, got 5"),
-    *(("network", (), value, "cannot make") for value in (None, [1], 5, {}, "ssd_tiny")),
+    *(
+        ("network", (), value, "cannot make: metadata: network: expected an object with name and num_classes, got ")
+        for value in (None, [], [1], 5, {}, "ssd_tiny", {"name": "ssd_tiny"}, {"num_classes": 3})
+    ),
     ("network", ("name",), "ssd_tinny", "did you mean 'ssd_tiny'"),
     ("network", ("name",), [], "make_network: name: expected one of"),
     ("network", ("num_classes",), HUGE, "does not fit SSDTiny"),

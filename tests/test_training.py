@@ -272,7 +272,7 @@ def test_a_checkpoint_of_another_training_is_refused(dataset, tmp_path):
 
 def test_a_folder_with_a_training_is_not_overwritten(dataset, finished):
     before = digest(finished / "weights.safetensors")
-    with pytest.raises(CheckpointError, match=r"holds a training already \(checkpoint\.pt\).*resume"):
+    with pytest.raises(CheckpointError, match=r"already holds a training \(checkpoint\.pt\): .*--resume .*--out"):
         train_small(dataset, finished)
     assert digest(finished / "weights.safetensors") == before
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from .coco import COCO_CLASSES
 
-__all__ = ["COCO_CLASSES", "asset_path"]
+__all__ = ["COCO_CLASSES", "SHIPPED_WEIGHTS", "asset_path", "weights_path"]
+
+SHIPPED_WEIGHTS = dict.fromkeys(("ssdlite300_mobilenet_v2_coco", "coco"), "ssdlite300_mobilenet_v2_coco.safetensors")
 
 
 def asset_path(name: str) -> Path:
@@ -20,3 +22,9 @@ def asset_path(name: str) -> Path:
         known = sorted(file.name for file in folder.iterdir() if file.suffix in (".jpg", ".safetensors"))
         raise FileNotFoundError(f"asset_path: {name!r} is not shipped; there are {', '.join(known)}")
     return path
+
+
+def weights_path(name_or_path: str | Path) -> Path:
+    """The file of shipped weights that a name of SHIPPED_WEIGHTS stands for; any other path as it is."""
+    name = str(name_or_path)
+    return asset_path(SHIPPED_WEIGHTS[name]) if name in SHIPPED_WEIGHTS else Path(name_or_path)

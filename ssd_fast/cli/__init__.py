@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
-from ._output import warnings_in_one_line
+from ._output import out, output_errors, warnings_in_one_line
 from .demo import demo
 from .detect import detect
 from .doctor import doctor
@@ -49,4 +50,7 @@ for command in (detect, demo, doctor, eval, train):
 
 def main() -> None:
     """Runs the command line with the arguments of the process."""
-    app(prog_name="ssd-fast")
+    if "COLUMNS" in os.environ:
+        os.environ["COLUMNS"] = str(out.width)  # so that Typer's own texts, such as --help, are as wide as ours
+    with output_errors():
+        app(prog_name="ssd-fast")

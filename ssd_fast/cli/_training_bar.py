@@ -22,13 +22,15 @@ class TrainingBar:
         self.last: Step | None = None
 
     def __enter__(self) -> TrainingBar:
-        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self.last is not None:
+            self._progress.stop()
 
     def show(self, step: Step) -> None:
+        if self.last is None:  # not before: an error would stand below an empty bar
+            self._progress.start()
         self.last = step
         losses = "  ".join(f"{name} {value:.3f}" for name, value in step.losses.items())
         self._progress.update(

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .._writing import require_output_file, write_errors
-from ._output import choose_device, err, fail, out, print_json
+from ._output import choose_device, err, fail, make_folder, out, print_json
 
 if TYPE_CHECKING:
     from ..detector import Detector
@@ -24,12 +24,12 @@ _PHOTOS = ("coffee", "astronaut", "chelsea")
 
 
 def demo(
-    folder: Annotated[
-        Path, typer.Option("--out", metavar="DIR", file_okay=False, help="Where the pictures go.")
-    ] = Path("demo"),
+    folder: Annotated[Path, typer.Option("--out", metavar="DIR", file_okay=False, help="Output folder.")] = Path(
+        "demo"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:1.", show_default="the GPU, if there is one")
+        str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="the GPU, if there is one")
     ] = None,
 ) -> None:
     """Detect on photos, show the stages of an SSD, and compare speed and results with torchvision."""
@@ -42,8 +42,7 @@ def demo(
     with err.status("loading the detector") as status:
         detector = load_detector(device=chosen)
         try:
-            with write_errors(folder):
-                folder.mkdir(parents=True, exist_ok=True)
+            make_folder("--out", folder)
             pictures = _pictures(detector, photos, folder, status.update)
         except OSError as error:
             fail(error)

@@ -12,46 +12,62 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from .._paths import shown_path
 from .._text import display_name, printable
-from .._writing import require_output_file
+from .._writing import WriteError, require_output_file, write_errors
 from ..images import IMAGE_SUFFIXES
-from ._output import choose_device, err, fail, out, print_error, print_json
+from ._output import choose_device, err, fail, make_folder, out, print_error, print_json
 
 if TYPE_CHECKING:
     from ..detector import Detector
 
 
 def detect(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER...", show_default=False)],
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE|FOLDER...", show_default=False, help="Pictures, or folders of pictures."),
+    ],
     pictures: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", file_okay=False, help="Write pictures of the detections to this folder."),
+        typer.Option("--out", metavar="DIR", file_okay=False, help="Output folder, for pictures of the detections."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array and nothing else.")] = False,
     score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score of a detection.")] = 0.5,
     weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A weight file of one of our networks.", show_default="COCO's")
+        str | None,
+        typer.Option(
+            metavar="FILE|coco", help="Weights to use, such as run/weights.safetensors.", show_default="COCO's"
+        ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:1.", show_default="the GPU, if there is one")
+        str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="the GPU, if there is one")
     ] = None,
 ) -> None:
     """Detect the objects in pictures, or in all pictures of folders."""
     detector = _load(weights, device)
+    try:
+        if pictures is not None:
+            make_folder("--out", pictures)
+    except OSError as error:
+        fail(error)
     paths, failures = _find(images)
     names = _Names(paths)
     results = []
-    for path in _progress(paths) if any(map(os.path.isdir, images)) else paths:
+    for path in _progress(paths) if paths and any(map(os.path.isdir, images)) else paths:
         try:
             result, picture = _detect_one(detector, path, score, draw=pictures is not None)
             if picture is not None and pictures is not None:
-                pictures.mkdir(parents=True, exist_ok=True)
                 target = names.unused(pictures, path)
                 require_output_file(target)
-                picture.save(target)
+                with write_errors(target):
+                    picture.save(target)
+        except WriteError as error:
+            failures += 1
+            print_error(error)
+            continue
         except (OSError, ValueError, RuntimeError) as error:
             failures += 1
-            named = printable(str(path)) in str(error)
+            named = shown_path(path) in str(error)
             print_error(error if named else f"{path}: {error}")
             continue
         results.append(result)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from .._writing import require_output_file
-from ._output import choose_device, err, fail, open_data, out, print_json
+from ._output import FORMATS, check_choice, choose_device, err, fail, make_folder, open_data, out, print_json
 
 if TYPE_CHECKING:
     from ..datasets import DetectionDataset
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 def eval(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", show_default=False, help="A folder or a COCO JSON.")],
     weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A weight file of one of our networks.", show_default="COCO's")
+        str | None,
+        typer.Option(
+            metavar="FILE|coco", help="Weights to use, such as run/weights.safetensors.", show_default="COCO's"
+        ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Which part of the dataset, such as test.")] = None,
     layout: Annotated[str, typer.Option("--format", help="auto, voc, coco or folder.")] = "auto",
@@ -44,12 +47,12 @@ def eval(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:1.", show_default="the GPU, if there is one")
+        str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="the GPU, if there is one")
     ] = None,
 ) -> None:
     """Measure a detector on a dataset: COCO's and VOC's average precision, for each class and in the mean."""
     chosen = choose_device(device)
-    _check_format(layout)
+    check_choice("--format", layout, FORMATS)
     _check_outputs(plot, detections)
     from ..detector import load_detector
 
@@ -57,9 +60,9 @@ def eval(
         _require(plot)
         data = open_data(dataset, split, format=layout, images=images)
         detector = load_detector(device=chosen) if weights is None else load_detector(weights, device=chosen)
-        for path in (plot, detections):
+        for option, path in (("--plot", plot), ("--detections", detections)):
             if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(option, path.parent)
                 require_output_file(path)
         evaluation, found = _evaluate(detector, data, batch_size, ignore_missing)
         if plot is not None:
@@ -83,11 +86,6 @@ def eval(
     for what, path in (("precision-recall curves", plot), ("detections", detections)):
         if path is not None:
             out.print(Text(f"{what} written to {path}"), soft_wrap=True)
-
-
-def _check_format(name: str) -> None:
-    if name not in ("auto", "voc", "coco", "folder"):
-        raise typer.BadParameter(f"expected auto, voc, coco or folder, got {name!r}", param_hint="--format")
 
 
 def _check_outputs(plot: Path | None, detections: Path | None) -> None:

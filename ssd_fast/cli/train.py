@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from ._output import choose_device, err, fail, open_data, out, print_json
+from ._next_step import next_step
+from ._output import FORMATS, check_choice, choose_device, err, fail, open_data, out, print_json, wrong_option
 from ._training_bar import TrainingBar
 
 if TYPE_CHECKING:
@@ -20,55 +20,74 @@ if TYPE_CHECKING:
     from ..datasets import DetectionDataset
     from ..evaluation import Evaluation
 
+_FLIP = "Random flips: none, horizontal, or both (also vertical, for photos with no 'up')."
+_OPTIONS = {"learning_rate": "--lr"}  # of the config's fields that are called something else
+
 
 def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", show_default=False, help="A folder or a COCO JSON.")],
-    folder: Annotated[Path, typer.Option("--out", metavar="RUN", file_okay=False, help="The folder of the training.")],
+    folder: Annotated[Path, typer.Option("--out", metavar="RUN", file_okay=False, help="Output folder.")],
     split: Annotated[str | None, typer.Option(help="Which part to train on, such as trainval.")] = None,
     eval_split: Annotated[str | None, typer.Option(help="Which part to measure the result on at the end.")] = None,
     layout: Annotated[str, typer.Option("--format", help="auto, voc, coco or folder.")] = "auto",
     policy: Annotated[str, typer.Option(help="Faulty boxes: drop, clip or raise.")] = "drop",
     model: Annotated[
-        str | None, typer.Option(help="A network of ssd_fast.models.", show_default="ssd_tiny, or that of --weights")
+        str | None,
+        typer.Option(help="Network: one of those above.", show_default="ssd_tiny, or that of --weights"),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="HxW", help="Input of ssd_tiny.", show_default="240x320 or the photos' shape")
+        str | None,
+        typer.Option(metavar="HxW", help="Input size; only for ssd_tiny.", show_default="240x320 or the photos' shape"),
     ] = None,
     weights: Annotated[
         str | None, typer.Option(metavar="FILE|coco", help="Weights to start from, all but the class heads.")
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1)] = 45,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per iteration, over all processes.")] = 8,
+    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Times that each image is seen.")] = 45,
+    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images per iteration, over all processes.")] = 8,
     lr: Annotated[float, typer.Option(help="The highest learning rate.")] = 1.5e-3,
     optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
-    loss: Annotated[str, typer.Option(help="Of the classes: softmax or focal.")] = "softmax",
-    flip: Annotated[str, typer.Option(help="none, horizontal or both ways, for photos without an up.")] = "horizontal",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    loss: Annotated[str, typer.Option(help="Classification loss: softmax or focal.")] = "softmax",
+    flip: Annotated[str, typer.Option(help=_FLIP)] = "horizontal",
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Of everything random: equal seeds, equal weights.")
+    ] = 0,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:1.", show_default="the GPU, if there is one")
+        str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="the GPU, if there is one")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, max=1024, help="Processes that augment images; 0: this one.")] = 0,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=0, max=1024, help="Processes that augment images; 0: this one.")
+    ] = 0,
     cache: Annotated[bool, typer.Option(help="Keep the shrunk photos in memory.")] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Continue RUN; the other options must be the same.")] = False,
-    log_every: Annotated[int, typer.Option(min=1, help="Iterations per line of log.jsonl.")] = 1,
+    log_every: Annotated[int, typer.Option(metavar="N", min=1, help="Log every N iterations.")] = 1,
     checkpoint_every: Annotated[
-        int | None, typer.Option(min=1, help="Iterations per checkpoint.", show_default="one epoch's")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Save a checkpoint every N iterations.", show_default="one epoch"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Train a detector; several GPUs: torchrun --nproc-per-node N -m ssd_fast train ..."""
+    """Train a detector; several GPUs: torchrun --nproc-per-node N -m ssd_fast train ...
+
+    Networks for --model: ssdlite300_mobilenet_v2, ssdlite320_mobilenet_v3_large, ssd300_vgg16, ssd512_vgg16,
+    ssd300_resnet50, ssd_tiny.
+    """
+    from .. import training
+    from ..assets import weights_path
+    from ..models import list_networks
+
     chosen = choose_device(device)
     input_size = _parse_size(size)
-    _check_choice("--format", layout, ("auto", "voc", "coco", "folder"))
-    _check_choice("--policy", policy, ("drop", "clip", "raise"))
-    from .. import training
-
+    check_choice("--format", layout, FORMATS)
+    check_choice("--policy", policy, ("drop", "clip", "raise"))
+    if model is not None:
+        check_choice("--model", model, list_networks())
     given = {"optimizer": optimizer, "loss": loss, "flip": flip, "precision": precision, "seed": seed}
     try:
         config = training.TrainingConfig(epochs=epochs, batch_size=batch_size, learning_rate=lr, **given)  # type: ignore[arg-type]
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+        field = str(error).split(": ")[1]
+        raise wrong_option(_OPTIONS.get(field, f"--{field.replace('_', '-')}"), error) from error
     evaluation = None
     try:
         with training.joined_processes(chosen) as (processes, own):
@@ -78,7 +97,8 @@ def train(
             if eval_split is not None:
                 _require_evaluation()
                 test = open_data(dataset, eval_split, classes=data.classes, **opening)
-            network = training.start_network(data, name=model, size=input_size, weights=_file(weights), seed=seed)
+            source = None if weights is None else weights_path(weights)
+            network = training.start_network(data, name=model, size=input_size, weights=source, seed=seed)
             begin = time.perf_counter()
             with TrainingBar(processes.is_main) as bar:
                 written = training.train(
@@ -106,7 +126,7 @@ def train(
     except KeyboardInterrupt:
         fail(f"interrupted; the same command with --resume continues from the last checkpoint in {folder}")
 
-    follow_up = _follow_up(dataset, written, eval_split)
+    follow_up, note = next_step(dataset, layout, split, data, written, evaluated=evaluation is not None)
     if as_json:
         print_json(
             {
@@ -125,7 +145,8 @@ def train(
     if evaluation is not None:
         out.print(evaluation.table())
         out.print(evaluation.summary())
-    out.print(Text(f"{written} written after {seconds:.0f} s; now try: {follow_up}"), soft_wrap=True)
+    done = "this training was already finished" if bar.last is None else f"written after {seconds:.0f} s"
+    out.print(Text(f"{written}: {done}; now try: {follow_up}{note and f' ({note})'}"), soft_wrap=True)
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:
@@ -135,20 +156,6 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     if found is None:
         raise typer.BadParameter(f"expected HEIGHTxWIDTH such as 240x320, got {text!r}", param_hint="--size")
     return int(found[1]), int(found[2])
-
-
-def _check_choice(option: str, given: str, allowed: tuple[str, ...]) -> None:
-    if given not in allowed:
-        raise typer.BadParameter(f"expected one of {', '.join(allowed)}, got {given!r}", param_hint=option)
-
-
-def _file(weights: str | None) -> Path | None:
-    """The weight file; "coco": that of the package."""
-    if weights != "coco":
-        return None if weights is None else Path(weights)
-    from ..assets import asset_path
-
-    return asset_path("ssdlite300_mobilenet_v2_coco.safetensors")
 
 
 def _require_evaluation() -> None:
@@ -164,9 +171,3 @@ def _evaluate(weights: Path, data: DetectionDataset, device: torch.device) -> Ev
 
     with err.status(f"evaluating {len(data)} images"):
         return evaluate(load_detector(weights, device=device), data)
-
-
-def _follow_up(dataset: Path, weights: Path, eval_split: str | None) -> str:
-    """The command to run next."""
-    arguments = ["detect", "IMAGE", "--out", "pictures"] if eval_split else ["eval", str(dataset)]
-    return shlex.join(["ssd-fast", *arguments, "--weights", str(weights)])

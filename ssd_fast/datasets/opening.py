@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from .._paths import shown_path
 from .._text import listing, printable
 from ..ground_truth import GroundTruthError, Policy
 from ..ground_truth_policy import check_policy
+from ..images import IMAGE_SUFFIXES
 from ..specs._checks import as_path, choice, instance
 from .building import build
 from .coco import read_coco
 from .dataset import DetectionDataset, check_classes
 from .files import find_splits, read_json, unknown_split
 from .folder import read_folder
-from .voc import read_voc
+from .voc import read_voc, voc_splits
 
-__all__ = ["open_dataset"]
+__all__ = ["list_splits", "open_dataset"]
 
 _FORMATS = ("auto", "voc", "coco", "folder")
 _INSTANCES = "instances_"
@@ -70,8 +72,10 @@ def open_dataset(
         instance("open_dataset", "split", split, str, "the name of a split, or None")
     origin = as_path("open_dataset", "path", path, "the path of a folder or a JSON file")
     if not os.path.exists(origin):
-        expected = f"a folder or a JSON file, {printable(str(origin))} does not exist"
+        expected = f"a folder or a JSON file, {shown_path(origin)} does not exist"
         raise FileNotFoundError(f"open_dataset: path: expected {expected}")
+    if origin.suffix.lower() in IMAGE_SUFFIXES and not origin.is_dir():
+        raise GroundTruthError(f"{origin}: expected a dataset, which is a folder or a JSON file, got an image")
     folder = None if images is None else as_path("open_dataset", "images", images, "the path of a folder")
     if folder is not None and not os.path.isdir(folder):
         expected = f"a folder, {printable(str(folder))} does not exist or is not one"
@@ -91,6 +95,19 @@ def open_dataset(
     else:
         raws, listed = read_folder(file, data, split, folder)
     return build(file, raws, order or listed, policy)
+
+
+def list_splits(path: str | os.PathLike[str], *, format: str = "auto") -> list[str]:
+    """The names of a dataset's splits, sorted; none where nothing is split. Arguments and errors: of open_dataset."""
+    origin = Path(path)
+    kind = _kind_of_folder(origin) if format == "auto" and origin.is_dir() else format
+    if kind == "voc":
+        return voc_splits(origin / "ImageSets" / "Main")
+    if kind == "coco" and origin.is_dir():
+        return find_splits(origin / "annotations", _INSTANCES, ".json")
+    data = read_json(_annotations(origin, None, "folder") if origin.is_dir() else origin)
+    splits = data.get("splits") if isinstance(data, dict) else None
+    return sorted(splits) if isinstance(splits, dict) else []
 
 
 def _kind_of_folder(folder: Path) -> str:

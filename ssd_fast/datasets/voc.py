@@ -52,8 +52,7 @@ def _names(folder: Path, split: str, known: dict[str, Path]) -> list[str]:
     """The names that a split lists, each of which has an annotation."""
     path = folder / f"{split}.txt"
     if not path.is_file():
-        splits = dict.fromkeys(find_splits(folder, "", ".txt"))
-        raise unknown_split(folder, split, [name for name in splits if not _is_of_one_class(name, splits)])
+        raise unknown_split(folder, split, voc_splits(folder))
     try:
         lines = read_bytes(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -76,6 +75,12 @@ def _names(folder: Path, split: str, known: dict[str, Path]) -> list[str]:
             )
         seen[name] = line
     return list(seen)
+
+
+def voc_splits(folder: Path) -> list[str]:
+    """The splits that ImageSets/Main lists, sorted."""
+    splits = dict.fromkeys(find_splits(folder, "", ".txt"))
+    return [name for name in splits if not _is_of_one_class(name, splits)]
 
 
 def _is_of_one_class(name: str, splits: Container[str]) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +36,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     require_input_file(path, "load_weights")
     if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise ValueError(f"load_weights: {path} must end in .safetensors, .pth or .pt")
+        raise ValueError(f"load_weights: {path} is not a weight file: expected .safetensors, .pth or .pt")
     if path.suffix != ".safetensors" and torch.__version__ < _SAFE_TORCH:  # type: ignore[operator]
         raise RuntimeError(
             f"load_weights: {path}: a {path.suffix} file can run code in torch before 2.6 (CVE-2025-32434), and this "
@@ -57,17 +59,25 @@ def load_checked(path: Path) -> Any:
     try:
         with open(path, "rb") as file:
             if file.read(4) == b"PK\3\4":
-                _check_sums(file)
+                _check_archive(file)
             file.seek(0)
-            return torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what torch says of odd files is for its own developers
+                return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises anything
         raise ValueError(_reason(error)) from error
 
 
-def _check_sums(file: BinaryIO) -> None:
-    """Raises: ValueError: a part of a zip file is damaged."""
+def _check_archive(file: BinaryIO) -> None:
+    """Raises: ValueError: a part of a zip file is damaged, or the parts would take up more memory than the file."""
     with zipfile.ZipFile(file) as archive:
         parts = archive.infolist()
+        for part in parts:
+            if part.compress_type != zipfile.ZIP_STORED:  # it could take up any amount of memory
+                raise ValueError(f"{part.filename} is compressed, and torch.save compresses nothing")
+        size, total = os.fstat(file.fileno()).st_size, sum(part.file_size for part in parts)
+        if total > size:
+            raise ValueError(f"its parts have {total} bytes, and the file has {size}")
         for part in parts:  # of what is marked as a folder torch reads nothing, and returns memory as it finds it
             if part.external_attr & _DOS_FOLDER and not part.is_dir():
                 raise ValueError(f"{part.filename} is marked as a folder")
@@ -148,7 +158,9 @@ def _checked(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error; of the refusal to run pickled code, what it would have run."""
+    """The first line of an error; of torch's refusal to run pickled code, what it would have run."""
     if code := re.search(r"GLOBAL (\S+)", str(error)):
         return f"it holds {code[1]}, which is not loaded since it could run code: save the tensors alone"
+    if "weights_only" in str(error):  # torch advises to load the file without this protection
+        return "it holds Python objects other than tensors, or nothing at all: save model.state_dict() alone"
     return str(error).strip().split("\n")[0] or type(error).__name__

@@ -127,7 +127,10 @@ def _described_network(saved: Mapping[str, Any], tensors: Mapping[str, Tensor], 
 
     def make() -> SSDNetwork:
         try:
-            network = make_network(**saved["network"])
+            described = saved["network"]
+            ok = isinstance(described, dict) and {"name", "num_classes"} <= set(described)
+            require(ok, "metadata", "network", "an object with name and num_classes", described)
+            network = make_network(**described)
             if "preset" in saved:
                 network.preset = Preset.from_dict(saved["preset"])
             if "preprocessing" in saved:

@@ -68,7 +68,8 @@ def check_compatible(path: Path, saved: Mapping[str, Any], expected: Mapping[str
             differences.append(f"{name} was {_short(before)}, now {_short(value)}")
     if differences:
         raise CheckpointError(
-            f"{path}: belongs to another training, so it cannot be continued: {'; '.join(differences)}"
+            f"{path}: the training was started with other options or data: repeat its command, with --resume added, "
+            f"or its Python call, with resume=True: {'; '.join(differences)}"
         )
 
 

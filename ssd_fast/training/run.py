@@ -62,8 +62,8 @@ class Run:
         with one_writer(self.folder) as self.require_held:
             if not resume and (found := [path for path in (self.checkpoint, self.weights) if path.exists()]):
                 raise CheckpointError(
-                    f"{self.folder}: holds a training already ({found[0].name}): continue it with resume, or choose "
-                    "another"
+                    f"{self.folder} already holds a training ({found[0].name}): continue it with --resume (in Python "
+                    "resume=True), or choose another folder with --out (in Python folder)"
                 )
             for path in (self.checkpoint, self.weights, self.log, self.config):
                 require_output_file(path)

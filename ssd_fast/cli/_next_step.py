@@ -1,0 +1,47 @@
+"""What a training says that one may do next."""
+
+from __future__ import annotations
+
+import shlex
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..datasets import DetectionDataset
+
+_MOST_LIKELY = ("test", "val", "valid", "validation")
+
+
+def next_step(
+    path: Path, layout: str, split: str | None, data: DetectionDataset, weights: Path, evaluated: bool
+) -> tuple[str, str]:
+    """The command to run after a training on `split` of the dataset at `path`, and what to know about it, if anything.
+
+    Args: data: the images of the training. evaluated: the result has been measured already.
+    """
+    with_weights = ("--weights", str(weights))
+    if evaluated:
+        return shlex.join(["ssd-fast", "detect", "IMAGE", "--out", "pictures", *with_weights]), ""
+    held_out = _held_out(path, layout, data)
+    chosen = held_out or split
+    arguments = [*(("--split", chosen) if chosen else ()), *(("--format", layout) if layout != "auto" else ())]
+    note = "" if held_out else "no split is held out, so this measures photos that it was trained on"
+    return shlex.join(["ssd-fast", "eval", str(path), *arguments, *with_weights]), note
+
+
+def _held_out(path: Path, layout: str, data: DetectionDataset) -> str | None:
+    """A split that has no photo of the training, if there is one."""
+    from ..datasets import list_splits, open_dataset
+
+    trained = {sample.path for sample in data.samples}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about faulty boxes of splits that nobody asked for
+        try:
+            for name in sorted(list_splits(path, format=layout), key=lambda name: (name not in _MOST_LIKELY, name)):
+                samples = open_dataset(path, name, format=layout, classes=data.classes).samples  # type: ignore[arg-type]
+                if trained.isdisjoint(sample.path for sample in samples):
+                    return name
+        except (OSError, ValueError):  # such as a damaged file; the training itself went well
+            pass
+    return None
