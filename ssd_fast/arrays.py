@@ -134,8 +134,8 @@ def contiguous(array: Any, op: str, argument: str, alignment: int = 1) -> Any:
 
 def _is_aligned(array: Any, alignment: int) -> bool:
     if isinstance(array, np.ndarray):
-        # NumPy's flag knows what elements need, of strides too. To ask for the address takes a microsecond: an array
-        # that is no view is what malloc gave.
+        # NumPy's flag covers what elements need, in address and strides. Asking for the address takes a microsecond, and
+        # an array that is not a view has the address that malloc gave it.
         if not array.flags.aligned:
             return False
         return alignment == 1 or array.base is None or array.__array_interface__["data"][0] % alignment == 0

@@ -57,7 +57,7 @@ def _lock(file: BinaryIO, folder: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise CheckpointError(
-            f"{folder}: another process is writing into it: wait for its end, stop it (`fuser {file.name}` names it) "
+            f"{folder}: another process is writing into it: wait for it to end, stop it (`fuser {file.name}` names it) "
             "or choose another folder"
         ) from error
     except OSError as error:
