@@ -134,7 +134,7 @@ def contiguous(array: Any, op: str, argument: str, alignment: int = 1) -> Any:
 
 def _is_aligned(array: Any, alignment: int) -> bool:
     if isinstance(array, np.ndarray):
-        # NumPy's flag covers what elements need, in address and strides. Asking for the address takes a microsecond, and
+        # NumPy's flag covers what elements need, in address and strides. The address takes a microsecond to get, and
         # an array that is not a view has the address that malloc gave it.
         if not array.flags.aligned:
             return False

@@ -121,7 +121,8 @@ class Checks {
     if (view.device != reference.device)
       value_error(argument, "device " + name_of(reference.device), name_of(view.device));
     if (view.data == nullptr && view.size() > 0) value_error(argument, "an array with memory", "a fake or meta one");
-    if (!view.aligned && view.size() > 0) value_error(argument, "memory aligned for its elements", "an unaligned array (copy it)");
+    if (!view.aligned && view.size() > 0)
+      value_error(argument, "memory aligned for its elements", "an unaligned array (copy it)");
   }
 
   void contiguous(const View& view, const std::string& argument) const {
