@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from .. import _backend
-from .._text import brief
 from ..specs import DefaultBoxSpec
+from ..specs._checks import shown
 from ._arguments import check_spec
 from ._library import register
 
@@ -46,7 +46,7 @@ def _device(device: Any) -> torch.device:
     try:
         found = torch.device("cpu" if device is None else device)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"default_boxes: device: expected a torch device or its name, got {brief(device)}") from error
+        raise ValueError(f"default_boxes: device: expected a torch device or its name, got {shown(device)}") from error
     if found.type not in ("cpu", "cuda", "meta"):
         raise ValueError(f"default_boxes: device: expected a CPU or a CUDA GPU, got {found}")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
