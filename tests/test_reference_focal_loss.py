@@ -174,7 +174,7 @@ def test_infinite_and_nan_logits(gamma):
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"classification": "sigmoid"}, 'classification: expected "softmax" or "focal", got \'sigmoid\''),
+        ({"classification": "sigmoid"}, "classification: expected 'softmax' or 'focal', got 'sigmoid'"),
         (
             {"classification": "softmax", "background": None},
             r'background: expected a column or -1 \(None: with classification "focal"\), got None',
