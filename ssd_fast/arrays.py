@@ -22,7 +22,7 @@ def library_of(array: Any, op: str, argument: str) -> str:
     """
     if type(array) is np.ndarray:
         return "numpy"
-    library = _library(array)
+    library = "torch" if type(array) is torch.Tensor else _library(array)
     if library is None:
         expected = "a torch tensor, or a NumPy, CuPy or Numba device array"
         raise TypeError(f"{op}: {argument}: expected {expected}, got {type(array).__name__}")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from .. import arrays
-from ._arguments import check_arrays, real
+from ._arguments import real
 
 
 def as_levels(head: Any, argument: str) -> list[Any]:
@@ -55,7 +55,7 @@ def as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
                     f"postprocess: {argument}: expected whole numbers >= 1 in a list of pairs, got {side!r}"
                 )
         return arrays.from_list([[int(side) for side in pair] for pair in sizes], "int64", like=like), []
-    check_arrays("postprocess", {"cls_logits": like, argument: sizes})
+    arrays.library_of(sizes, "postprocess", argument)
     integral = arrays.dtype_name(sizes) in ("int64", "int32", "int16", "uint8")
     if not integral:
         raise TypeError(f"postprocess: {argument}: expected integers, got {arrays.dtype_name(sizes)}")
