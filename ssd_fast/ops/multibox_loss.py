@@ -51,8 +51,8 @@ def multibox_loss(
     Memory: O(N P) is kept for the backward pass, besides the inputs.
     Raises: ValueError: wrong shape, device, background or numbers of boxes and labels, gt_boxes or default_boxes that
         require a gradient; TypeError: wrong dtype, or not an array; RuntimeError: forward-mode differentiation, or the
-        derivative of a gradient. Labels that are no column or the background, and matched_idxs or offsets out of range,
-        cannot be checked without a sync: their rows are ignored.
+        derivative of a gradient. Labels that are not columns or are the background, and matched_idxs or offsets out of
+        range, cannot be checked without a sync: their rows are ignored.
     Source: Liu et al. 2016, section 2.2; focal: Lin et al. 2017, section 3.
     Specification: ssd_fast.reference.multibox_loss
     """

@@ -91,7 +91,7 @@ def _spec(call: Call, rng: random.Random) -> None:
 
 
 def _structure(call: Call, rng: random.Random) -> None:
-    """A list of arrays that has others in it than it should, or is no list."""
+    """A list of arrays that has others in it than it should, or that is not a list."""
     names = [n for n, value in call.arguments.items() if isinstance(value, (list, tuple)) and any(map(is_array, value))]
     if not names:
         return
