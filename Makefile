@@ -8,7 +8,8 @@
 #   KILLS            for make kill-test: how often
 #   CALLS, SEED, BACKEND  for make fuzz and fuzz-asan: how many calls, of which seed, on "cpu" or "emulated"
 #   FUZZ_ARGS        for the same, such as FUZZ_ARGS="--only 1234" or FUZZ_ARGS="--json FILE"
-#   OUT, PARTS       for make gpu-report: the folder, and if not all is wanted such as PARTS="build tests"
+#   OUT, STAGES, DEADLINE  for make gpu-report: the folder, STAGES="first tests ...", and the seconds for all of it
+#   RUNNERS, VARIANTS      for the same: a folder of C++ runners built elsewhere; VARIANTS="base= fast=-DSSD_TILE=64"
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -40,10 +41,12 @@ CONFIGURE = cmake -S . --log-level=WARNING $$(command -v ninja >/dev/null && ech
 	  -DPython_EXECUTABLE="$$($(PY) -c 'import sys; print(sys.executable)')" \
 	  -Dpybind11_DIR="$$($(PY) -m pybind11 --cmakedir)"
 CONFIGURE_TESTS = $(CONFIGURE) -B build/tests -DSSD_FAST_TESTS=ON
+CONFIGURE_CUDA = $(CONFIGURE) -B build/gpu -DSSD_FAST_TESTS=ON -DSSD_FAST_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=$(CUDAARCHS)
 
 CPP_FILES := find csrc tests -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu'
 
-.PHONY: help venv build build-tests test lint format demo mutate fuzz fuzz-asan kill-test sweep bench gpu-report wheel clean
+.PHONY: help venv build build-tests test lint format demo mutate fuzz fuzz-asan kill-test sweep bench gpu-report \
+  gpu-rehearsal gpu-runners wheel clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -132,9 +135,17 @@ bench: build  ## every benchmark, with a report in OUT (build/bench)
 	$(PY) bench/report.py $(or $(OUT),build/bench)
 
 # Downloads nothing: uses the environment that `make venv` built, if it did, else the one at hand.
-gpu-report:  ## on a CUDA machine: build, tests, compute-sanitizer, benchmarks; a report in OUT
+gpu-report:  ## on a CUDA machine: what is right and what is slow, in STAGES (first); everything goes to OUT at once
 	@test -n "$(OUT)" || { echo "gpu-report: name a folder: make gpu-report OUT=DIR" >&2; exit 2; }
-	$(if $(wildcard $(INSTALLED)),$(PY),$(PYTHON)) scripts/gpu_report.py $(OUT) $(if $(PARTS),--only $(PARTS))
+	$(if $(wildcard $(INSTALLED)),$(PY),$(PYTHON)) scripts/gpu_report.py $(OUT) --stages $(or $(STAGES),first) \
+	  --deadline $(or $(DEADLINE),480) $(if $(RUNNERS),--runners $(RUNNERS)) $(if $(VARIANTS),--variants $(VARIANTS))
+
+gpu-rehearsal: build build-tests  ## the same without a GPU: every stage, misbehaving tools, kills (minutes)
+	$(PY) scripts/gpu_rehearsal.py $(or $(OUT),build/gpu-rehearsal)
+
+gpu-runners: venv  ## the C++ runners for a GPU, which run elsewhere too, in build/gpu/runners
+	$(CONFIGURE_CUDA)
+	cmake --build build/gpu --parallel --target cuda_runners
 
 wheel: venv  ## a wheel in dist/, for all CUDA architectures
 	env -u CUDAARCHS CMAKE_ARGS="-UCMAKE_CUDA_ARCHITECTURES $(CMAKE_ARGS)" \

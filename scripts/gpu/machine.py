@@ -1,0 +1,114 @@
+"""The machine: its tools, wherever they lie, and what it and its software are."""
+
+from __future__ import annotations
+
+import glob
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Where NVIDIA's installers put nvcc, compute-sanitizer and ncu, if not on the PATH.
+TOOL_FOLDERS = (
+    "/usr/local/cuda/bin",
+    "/usr/local/cuda-*/bin",
+    "/usr/local/cuda/compute-sanitizer",
+    "/opt/nvidia/nsight-compute/*",
+    "/usr/local/cuda/nsight-compute*",
+    "/usr/local/nvidia/bin",
+)
+TOOLS = ("cmake", "ninja", "nvcc", "ncu", "compute-sanitizer", "nvidia-smi")
+
+# The card as it is found: its settings are never changed. What a driver does not know makes the whole query fail, so
+# the rest is asked for apart.
+_GPU_FIELDS = ("name", "driver_version", "compute_cap")
+_MORE_GPU_FIELDS = (
+    *("pstate", "clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem", "temperature.gpu", "power.draw"),
+    *("power.limit", "utilization.gpu", "memory.used", "clocks_event_reasons.active"),
+)
+
+
+def add_tool_folders() -> None:
+    """Put the toolkit's folders at the end of this process's PATH, for itself and all it starts."""
+    known = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    found = [folder for pattern in TOOL_FOLDERS for folder in sorted(glob.glob(pattern), reverse=True)]
+    added = [folder for folder in dict.fromkeys(found) if folder not in known and os.path.isdir(folder)]
+    os.environ["PATH"] = os.pathsep.join([*known, *added])
+
+
+def missing_tools() -> list[str]:
+    """The tools that are nowhere."""
+    return [tool for tool in TOOLS if shutil.which(tool) is None]
+
+
+def gpu() -> dict[str, str] | None:
+    """The first GPU by nvidia-smi's names; None: there is none."""
+    found = _query(_GPU_FIELDS)
+    return found | _query(_MORE_GPU_FIELDS) if found else None
+
+
+def _query(fields: Sequence[str]) -> dict[str, str]:
+    command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
+    lines = _output(command).splitlines()
+    values = [value.strip() for value in lines[0].split(",")] if lines else []
+    return dict(zip(fields, values, strict=True)) if len(values) == len(fields) else {}
+
+
+def architecture() -> str:
+    """The CUDA architecture of the GPU at hand, as CMake wants it: "90"."""
+    found = gpu()
+    return found["compute_cap"].replace(".", "") if found else os.environ.get("CUDAARCHS", "90")
+
+
+def software() -> dict[str, Any]:
+    """Versions of the tools and of what Python would import, without importing it."""
+    from importlib import metadata
+
+    packages = {}
+    for name in ("torch", "torchvision", "numpy", "pybind11", "pytest", "pytest-benchmark", "numba", "numba-cuda"):
+        packages[name] = _version(metadata, name)
+    packages["cupy"] = next((v for n in ("cupy-cuda13x", "cupy-cuda12x", "cupy") if (v := _version(metadata, n))), None)
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "packages": packages,
+        "tools": {tool: _tool_version(tool) for tool in TOOLS[:-1]},
+        "cores": len(os.sched_getaffinity(0)),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "executable_is_a_venv": sys.prefix != sys.base_prefix,
+    }
+
+
+def commit() -> str:
+    """The checkout's commit, and whether it was changed; where .git did not travel, "unknown"."""
+    found = _output(["git", "rev-parse", "--short", "HEAD"]).strip()
+    return (found + (" with changes" if _output(["git", "status", "--porcelain"]) else "")) if found else "unknown"
+
+
+def _version(metadata: Any, package: str) -> str | None:
+    try:
+        return str(metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _tool_version(tool: str) -> str | None:
+    if shutil.which(tool) is None:
+        return None
+    lines = [line.strip() for line in _output([tool, "--version"]).splitlines() if line.strip()]
+    told = [line for line in lines if "ersion" in line or "release" in line]
+    return (told or lines or ["of an unknown version"])[0]
+
+
+def _output(command: list[str]) -> str:
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""

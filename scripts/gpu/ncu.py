@@ -1,0 +1,115 @@
+"""Nsight Compute on each kernel of a case: what it took, and what kept it from taking less."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+from gpu.processes import Ended
+from gpu.report import CannotRunError, Report, python
+
+# Cases of bench/device_cases.py: each op's kernels at one image and at a full batch.
+PROFILED = (
+    "postprocess sparse N=1 C=91",
+    "postprocess sparse N=128 C=91",
+    "loss forward+backward N=32 C=91",
+    "match N=32",
+    "nms clustered n=10000",
+)
+
+# By the names that a finding gives them.
+METRICS = {
+    "us": "gpu__time_duration.sum",
+    "dram_read_bytes": "dram__bytes_read.sum",
+    "dram_write_bytes": "dram__bytes_write.sum",
+    "load_sectors": "l1tex__t_sectors_pipe_lsu_mem_global_op_ld.sum",
+    "load_requests": "l1tex__t_requests_pipe_lsu_mem_global_op_ld.sum",
+    "store_sectors": "l1tex__t_sectors_pipe_lsu_mem_global_op_st.sum",
+    "store_requests": "l1tex__t_requests_pipe_lsu_mem_global_op_st.sum",
+    "bank_conflicts": "l1tex__data_bank_conflicts_pipe_lsu_mem_shared.sum",
+    "instructions": "smsp__inst_executed.sum",
+    "issue_percent": "smsp__issue_active.avg.pct_of_peak_sustained_active",
+    "occupancy_percent": "sm__warps_active.avg.pct_of_peak_sustained_active",
+    "stall_long_scoreboard": "smsp__average_warps_issue_stalled_long_scoreboard_per_issue_active.ratio",
+    "stall_short_scoreboard": "smsp__average_warps_issue_stalled_short_scoreboard_per_issue_active.ratio",
+    "stall_barrier": "smsp__average_warps_issue_stalled_barrier_per_issue_active.ratio",
+    "stall_wait": "smsp__average_warps_issue_stalled_wait_per_issue_active.ratio",
+    "stall_lg_throttle": "smsp__average_warps_issue_stalled_lg_throttle_per_issue_active.ratio",
+    "stall_mio_throttle": "smsp__average_warps_issue_stalled_mio_throttle_per_issue_active.ratio",
+    "registers": "launch__registers_per_thread",
+    "limit_registers": "launch__occupancy_limit_registers",
+    "limit_shared": "launch__occupancy_limit_shared_mem",
+    "limit_warps": "launch__occupancy_limit_warps",
+    "limit_blocks": "launch__occupancy_limit_blocks",
+}
+_SECONDS_A_CASE = 45
+_UNKNOWN_METRIC = re.compile(r"Failed to find metric (\S+)")
+
+
+def profile(report: Report, names: Sequence[str]) -> None:
+    """Profile one call of each case. Each case is a finding with its kernels; ncu's own table goes to ncu.csv.
+
+    A metric that this ncu does not know, for which it would end the program, is left out.
+    """
+    if shutil.which("ncu") is None:
+        raise CannotRunError("ncu is nowhere on this machine")
+    metrics = dict(METRICS)
+    for name in names:
+        if report.over:
+            report.findings.add("skipped", name, "the time of this step was over")
+            continue
+        with report.findings.case(name) as result:
+            ended = _run(report, name, metrics)
+            while (unknown := _UNKNOWN_METRIC.search(ended.output)) and unknown[1] in metrics.values():
+                metrics = {short: metric for short, metric in metrics.items() if metric != unknown[1]}
+                result.setdefault("unknown_metrics", []).append(unknown[1])
+                ended = _run(report, name, metrics)
+            table = [line for line in ended.output.splitlines() if line.startswith('"')]
+            with (report.out / "ncu.csv").open("a") as file:
+                file.write(f"# {name}\n" + "".join(f"{line}\n" for line in table))
+            result["kernels"] = parse(table)
+            # It ends with 0 if it has profiled nothing.
+            if not table or ended.status:
+                raise RuntimeError(f"ncu profiled {len(result['kernels'])} kernels; it {ended.verdict}: {ended.tail}")
+
+
+def _run(report: Report, name: str, metrics: dict[str, str]) -> Ended:
+    rehearse = ["--rehearse"] if report.options.rehearsal else []
+    command = [
+        *("env", "LC_ALL=C"),  # which decides how numbers are written
+        *("ncu", "--clock-control", "none"),  # the card's settings stay as they are
+        *("--profile-from-start", "off", "--print-kernel-base", "function"),
+        *("--csv", "--page", "raw", "--print-units", "base", "--metrics", ",".join(metrics.values())),
+        *python("bench/profile_case.py", name, *rehearse),
+    ]
+    return report.execute(command, "run", seconds=_SECONDS_A_CASE, prefix="ncu: ", interrupt=True)
+
+
+def parse(table: Sequence[str]) -> list[dict[str, Any]]:
+    """The kernels of ncu's raw page: a row of names, a row of units, a row for each launch.
+
+    Times come in ns and are given in us. A value that ncu could not collect is left out.
+    """
+    rows = list(csv.DictReader(table))[1:]
+    kernels = []
+    for row in rows:
+        kernel: dict[str, Any] = {"name": row["Kernel Name"].partition("(")[0], "grid": row.get("Grid Size", "")}
+        for short, metric in METRICS.items():
+            value = _number(row.get(metric))
+            if value is not None:
+                kernel[short] = round(value / 1e3, 3) if short == "us" else value
+        for kind in ("load", "store"):
+            if kernel.get(f"{kind}_requests"):
+                kernel[f"sectors_a_{kind}"] = round(kernel[f"{kind}_sectors"] / kernel[f"{kind}_requests"], 2)
+        kernels.append(kernel)
+    return kernels
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(str(text).replace(",", ""))
+    except ValueError:
+        return None

@@ -1,0 +1,163 @@
+"""Programs under a time limit, whose output goes to a log line by line as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMED_OUT = 124  # the exit status of a program that was killed at its limit, as timeout(1) gives it
+
+_LOG_BYTES = 12 << 20  # of each log: what a machine hands back is limited
+_GRACE_SECONDS = 5.0
+_KEPT_LINES = 400  # of a program's output, for whoever started it
+_running: set[subprocess.Popen[str]] = set()
+_closed = threading.Event()  # set when the report ends: nothing is started then
+
+
+class Log:
+    """A file that several programs write whole lines to, up to a limit."""
+
+    def __init__(self, path: Path, limit: int = _LOG_BYTES) -> None:
+        self.path = path
+        self._left = limit - (path.stat().st_size if path.exists() else 0)
+        self._lock = threading.Lock()
+
+    def write(self, line: str) -> None:
+        """Append a line at once, without the checkout's path in it."""
+        data = (line.rstrip("\n").replace(str(ROOT), ".") + "\n").encode(errors="replace")
+        with self._lock:
+            if self._left <= 0:
+                return
+            self._left -= len(data)
+            if self._left <= 0:
+                data = b"[the log is full: the rest is left out]\n"
+            with self.path.open("ab", buffering=0) as file:
+                file.write(data)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended: its exit status (minus the signal's number, or TIMED_OUT) and its last lines."""
+
+    status: int
+    output: str
+    seconds: float
+
+    @property
+    def last_line(self) -> str:
+        """The last line that is not blank."""
+        lines = [line.strip() for line in self.output.splitlines() if line.strip()]
+        return lines[-1][:300] if lines else "no output"
+
+    @property
+    def tail(self) -> str:
+        """The end of its output, on one line."""
+        return " / ".join(line.strip() for line in self.output.splitlines()[-8:])[-1500:]
+
+    @property
+    def verdict(self) -> str:
+        """How it ended, in words."""
+        if self.status == TIMED_OUT:
+            return f"was killed after {self.seconds:.0f} s"
+        if self.status < 0:
+            with contextlib.suppress(ValueError):
+                return f"was ended by {signal.Signals(-self.status).name}"
+        return f"ended with status {self.status}"
+
+
+def execute(
+    command: Sequence[str | Path],
+    log: Log,
+    *,
+    seconds: float,
+    environment: Mapping[str, str] | None = None,
+    prefix: str = "",
+    stop: Callable[[], bool] | None = None,
+    interrupt: bool = False,
+) -> Ended:
+    """Run a program in the checkout until it ends, its time is over, or stop(), asked often, says so.
+
+    interrupt: ask it to end before it is killed, as ncu and compute-sanitizer, which then print what they have.
+    """
+    words = [str(word) for word in command]
+    log.write(f"{prefix}$ {' '.join(words)}")
+    begin = time.monotonic()
+    if _closed.is_set():
+        return Ended(TIMED_OUT, "the report was ending", 0.0)
+    try:
+        process = subprocess.Popen(
+            _with_our_death(words),
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            process_group=0,  # never a session of its own: that could outlive the machine's command
+        )
+    except OSError as error:
+        log.write(f"{prefix}{error}")
+        return Ended(127, str(error), 0.0)
+    _running.add(process)
+    kept: deque[str] = deque(maxlen=_KEPT_LINES)
+    reader = threading.Thread(target=_read, args=(process, kept, log, prefix), daemon=True)
+    reader.start()
+    timed_out = False
+    while process.poll() is None:
+        timed_out = time.monotonic() - begin > seconds or (stop is not None and stop())
+        if timed_out:
+            if interrupt:
+                _interrupt(process)
+            break
+        time.sleep(0.05)
+    kill(process)  # what it may have started too
+    status = TIMED_OUT if timed_out else process.wait()
+    reader.join(timeout=2)  # a daemon of the program's may hold its end of the pipe
+    _running.discard(process)
+    ended = Ended(status, "\n".join(kept), time.monotonic() - begin)
+    log.write(f"{prefix}[{ended.verdict}, {ended.seconds:.1f} s]")
+    return ended
+
+
+def _interrupt(process: subprocess.Popen[str]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(_GRACE_SECONDS)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """End a program and its group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def close() -> None:
+    """End every program that is running, and start none any more."""
+    _closed.set()
+    for process in list(_running):
+        kill(process)
+
+
+def _with_our_death(words: list[str]) -> list[str]:
+    """The command that also ends when this process is killed, where the system can do that."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--", *words] if setpriv else words
+
+
+def _read(process: subprocess.Popen[str], kept: deque[str], log: Log, prefix: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        kept.append(line.rstrip("\n").replace(str(ROOT), "."))
+        log.write(prefix + line)

@@ -1,0 +1,55 @@
+"""Whether the GPU gives the bits that tests/golden/bits.json holds, op by op: a case for each.
+
+    python scripts/gpu/programs/check_bits.py [--rehearse]
+
+--rehearse: the emulated kernels, and the small cases alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from gpu.findings import from_environment
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.append(str(ROOT / "tests"))
+
+import bits  # noqa: E402
+from torch.utils._pytree import tree_map_only  # noqa: E402
+
+SMALL = ("default_boxes", "box_iou_strange", "match_rules", "nms_padded", "batched_nms")
+
+
+def main() -> None:
+    rehearse = "--rehearse" in sys.argv[1:]
+    if rehearse:
+        from conftest import emulated_extension
+
+        from ssd_fast import _backend
+
+        _backend.C = emulated_extension()
+    findings, expected = from_environment(), bits.read()
+    done = findings.done()
+    for name in SMALL if rehearse else bits.CASES:
+        if name in done:
+            continue
+        with findings.case(name):
+            digest = bits.digest(bits.CASES[name](_stay if rehearse else _to_gpu))
+            if digest != expected[name]:
+                raise AssertionError(f"other bits than the CPU's: {digest}, expected {expected[name]}")
+
+
+def _stay(x: Any) -> Any:
+    return x
+
+
+def _to_gpu(x: Any) -> Any:
+    import torch
+
+    return tree_map_only(torch.Tensor, lambda tensor: tensor.cuda(), x)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Stage `first`: in one command, what is right on this GPU, what is slow, and why."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gpu import machine
+from gpu.build import build, find_runners
+from gpu.ncu import PROFILED, profile
+from gpu.report import CannotRunError, Report, python
+from gpu.sanitizer import sanitize_runner
+from gpu.stages.tests import run_test_files
+
+PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
+
+# What an emulator cannot see; each of their tests starts processes of its own.
+FRESH_PROCESS_TESTS = ("tests/test_first_calls.py", "tests/test_alignment.py")
+
+
+def first(report: Report) -> None:
+    """The steps in order of what they tell; each has a limit, and all together less than the stage."""
+    report.step("machine", 20, _describe)
+    report.step("build", 180, build)
+    report.step("runners", 30, _run_runners)
+    report.step("memcheck", 75, lambda step: sanitize_runner(step, "memcheck", find_runners(step)))
+    report.step("bits", 45, _check_bits)
+    report.step("checks", 60, lambda step: run_test_files(step, FRESH_PROCESS_TESTS, case_seconds=45))
+    report.step("times", 90, _time)
+    report.step("ncu", 90, lambda step: profile(step, step.cut(PROFILED)))
+
+
+def _describe(report: Report) -> None:
+    with report.findings.case("software") as result:
+        result.update(machine.software())
+    with report.findings.case("gpu") as result:
+        result.update(machine.gpu() or {})
+        result["load_average"] = os.getloadavg()
+    for tool in machine.missing_tools():
+        report.findings.add("skipped", tool, "is neither on the PATH nor where NVIDIA's installers put it")
+
+
+def _run_runners(report: Report) -> None:
+    """Each kernel family against its host oracles, in a process of its own."""
+    for runner in find_runners(report):
+        if report.over:
+            raise CannotRunError("the time of this step was over")
+        with report.findings.case(runner.name) as result:
+            ended = report.execute([runner, "--schedules", "1"], "run", seconds=20)
+            result["found"] = ended.last_line
+            if ended.status:
+                failures = [line for line in ended.output.splitlines() if line.startswith("FAIL")]
+                raise RuntimeError(f"{ended.verdict}: {' / '.join(failures[:5]) or ended.last_line}")
+
+
+def _check_bits(report: Report) -> None:
+    command = python(PROGRAMS / "check_bits.py", *_rehearse(report))
+    report.run_cases(command, "run", part="bits", case_seconds=30)
+
+
+def _time(report: Report) -> None:
+    command = python("bench/device_times.py", *_rehearse(report))
+    report.run_cases(command, "run", part="times", case_seconds=30)
+
+
+def _rehearse(report: Report) -> list[str]:
+    return ["--rehearse"] if report.options.rehearsal else []

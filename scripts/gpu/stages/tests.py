@@ -1,0 +1,51 @@
+"""Stage `tests`: every test that uses a CUDA device, a process for each file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from gpu.build import build
+from gpu.report import Report, python
+
+ROOT = Path(__file__).resolve().parents[3]
+_USES_A_DEVICE = re.compile(r"\b(backend|cuda)\b")  # the fixtures through which a test gets one
+PYTEST_STATUSES = 0, 1, 5  # all passed, some failed (which their findings say), no test
+_AT_ONCE = 8
+
+
+def tests(report: Report) -> None:
+    """`pytest -m gpu`, so that what one file does to its process reddens no other file."""
+    report.step("build", 180, build)
+    report.step("tests", 450, lambda step: run_test_files(step, gpu_test_files(step), case_seconds=60))
+
+
+def gpu_test_files(report: Report) -> list[str]:
+    """The files that have tests of a CUDA device, by what stands in them: collecting all would take longer."""
+    folder = ROOT / ("scripts/gpu/rehearsal/planted" if report.options.rehearsal else "tests")
+    found = [path for path in sorted(folder.glob("test_*.py")) if _USES_A_DEVICE.search(path.read_text())]
+    return [str(path.relative_to(ROOT)) for path in found]
+
+
+def run_test_files(report: Report, files: Sequence[str], *, case_seconds: float, **variables: str) -> None:
+    """Run the `gpu` tests of the files, several files at a time, each test a case."""
+    if not report.options.rehearsal:
+        variables["SSD_FAST_REQUIRE_CUDA"] = "1"
+
+    def run(file: str) -> None:
+        command = python("-m", "pytest", "-m", "gpu", "-p", "gpu.pytest_findings", "-p", "no:cacheprovider", "-q", file)
+        report.run_cases(
+            command,
+            "tests",
+            part=file,
+            case_seconds=case_seconds,
+            prefix=f"{Path(file).stem}: ",
+            variables=variables,
+            good_statuses=PYTEST_STATUSES,
+        )
+
+    with ThreadPoolExecutor(max(1, min(_AT_ONCE, report.options.jobs // 2))) as pool:
+        for _ in pool.map(run, files):
+            pass

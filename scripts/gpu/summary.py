@@ -1,0 +1,132 @@
+"""report.md, made from the findings alone: of a whole report, of one that was killed, or of one that still runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from gpu.findings import BEGAN, FINAL, Finding, read
+
+BAD = ("failed", "crashed", "hung")
+_MOST_BAD = 60
+
+
+def write(out: Path) -> None:
+    """Put report.md beside the findings, in the place of an older one at once."""
+    draft = out / "report.md.new"
+    draft.write_text(markdown(read(out / "findings.jsonl")))
+    os.replace(draft, out / "report.md")
+
+
+def markdown(findings: list[Finding]) -> str:
+    """The steps and how they ended, what is wrong, and the times."""
+    parts = ["# GPU report of ssd_fast", "", *_machine(findings), *_steps(findings), *_bad(findings)]
+    parts += [*_times(findings), *_kernels(findings), *_builds(findings), *_rivals(findings)]
+    return "\n".join(parts) + "\n"
+
+
+def is_bad(findings: list[Finding]) -> bool:
+    """Whether something failed, crashed or hung."""
+    return any(found["status"] in BAD for found in findings)
+
+
+def _machine(findings: list[Finding]) -> list[str]:
+    lines = []
+    for found in findings:
+        if found.get("step") == "machine" and found["case"] in ("software", "gpu") and found["status"] == "passed":
+            facts = {key: value for key, value in found.items() if key not in _LABELS}
+            lines.append(f"- {found['case']}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
+    return [*dict.fromkeys(lines), ""]
+
+
+def _steps(findings: list[Finding]) -> list[str]:
+    steps: dict[tuple[str, str], Finding] = {}
+    for found in findings:
+        if found["case"] == "step":
+            steps[found.get("stage", ""), found.get("step", "")] = found
+    rows = []
+    for (stage, step), found in steps.items():
+        status = "was running at the end" if found["status"] == BEGAN else found["status"]
+        rows.append([stage, step, status, found.get("seconds", ""), found.get("text", "")])
+    return _table(["stage", "step", "status", "seconds", ""], rows)
+
+
+def _bad(findings: list[Finding]) -> list[str]:
+    bad = [found for found in findings if found["status"] in BAD and found["case"] != "step"]
+    lines = [f"- {_place(found)}: {found['status']}: {_short(found.get('text', ''), 600)}" for found in bad[:_MOST_BAD]]
+    if len(bad) > _MOST_BAD:
+        lines.append(f"- and {len(bad) - _MOST_BAD} more, in findings.jsonl")
+    return ["## What is wrong", "", *(lines or ["Nothing was found."]), ""]
+
+
+def _times(findings: list[Finding]) -> list[str]:
+    rows = []
+    for found in findings:
+        if found.get("step") == "times" and "limit_us" in found:
+            kernels = found.get("kernels") or []
+            slowest = sorted(kernels, key=lambda kernel: -kernel["us"])[:4]
+            rows.append(
+                [found["case"]]
+                + [_figure(found.get(key)) for key in ("graph_us", "cold_us", "eager_us", "limit_us")]
+                + [found.get("launches", ""), ", ".join(f"{k['name']} {_figure(k['us'])}" for k in slowest)]
+            )
+    names = ["case", "graph, us", "cold, us", "eager, us", "byte limit, us", "launches", "slowest kernels, us"]
+    return ["## Times", "", *_table(names, rows)] if rows else []
+
+
+def _kernels(findings: list[Finding]) -> list[str]:
+    columns = ["us", "sectors_a_load", "sectors_a_store", "bank_conflicts", "instructions", "issue_percent"]
+    columns += ["occupancy_percent", "stall_long_scoreboard", "stall_barrier", "registers"]
+    rows = [
+        [found["case"], kernel["name"], *(_figure(kernel.get(column)) for column in columns)]
+        for found in findings
+        if found.get("step") == "ncu" and found["status"] in FINAL
+        for kernel in found.get("kernels", [])
+    ]
+    return ["## Kernels, by ncu", "", *_table(["case", "kernel", *columns], rows)] if rows else []
+
+
+def _builds(findings: list[Finding]) -> list[str]:
+    rows = [
+        [found["case"], ", ".join(f"{name} {_figure(us)}" for name, us in found["median_us"].items())]
+        for found in findings
+        if found.get("stage") == "ab" and "median_us" in found
+    ]
+    return ["## Variants, us", "", *_table(["case", "medians"], rows)] if rows else []
+
+
+def _rivals(findings: list[Finding]) -> list[str]:
+    rows = []
+    for found in findings:
+        measured = found.get("measured")
+        if found.get("stage") == "rivals" and measured:
+            ours = (measured["ours"]["call"] or {}).get("median")
+            theirs = {name: (times["call"] or {}).get("median") for name, times in measured["rivals"].items()}
+            ratios = ", ".join(f"{name} {theirs[name] / ours:.1f}x" for name in theirs if theirs[name] and ours)
+            case = ", ".join(f"{key} {value}" for key, value in measured["parameters"].items())
+            rows.append([measured["op"], case, measured["memory"], _figure(ours and ours * 1e6), ratios])
+    names = ["op", "case", "memory", "our call, us", "their call by ours"]
+    return ["## Rivals", "", *_table(names, rows)] if rows else []
+
+
+_LABELS = ("time", "run", "stage", "step", "part", "case", "status", "seconds", "text")
+
+
+def _place(found: Finding) -> str:
+    return " / ".join(str(found[key]) for key in ("stage", "step", "case") if key in found)
+
+
+def _short(text: str, length: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def _figure(value: Any) -> str:
+    return f"{value:,.4g}" if isinstance(value, float | int) else "" if value is None else str(value)
+
+
+def _table(names: list[str], rows: list[list[Any]]) -> list[str]:
+    escaped = [[str(value).replace("|", "/").replace("\n", " ") for value in row] for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *escaped]]
+    return [*lines, ""]

@@ -1,0 +1,215 @@
+"""Rehearses gpu_report.py without a GPU: every stage, every tool that misbehaves, and kills at several moments.
+
+    python scripts/gpu_rehearsal.py OUT [--short]        (or: make gpu-rehearsal)
+
+The emulated builds (make build-tests) stand for those of nvcc, scripts/gpu/rehearsal/stand_in.py for the tools. What
+each rehearsal must find is known, so this is a test: exit status 1 means that a report would have lost something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from gpu.findings import BEGAN, FINAL, Finding, read
+from gpu.stages import STAGES
+
+ROOT = Path(__file__).resolve().parents[1]
+STAND_IN = ROOT / "scripts" / "gpu" / "rehearsal" / "stand_in.py"
+TOOLS = ("cmake", "nvcc", "ncu", "compute-sanitizer", "nvidia-smi")
+MOST_FILES = 8
+
+# How the planted tests end (scripts/gpu/rehearsal/planted).
+PLANTED = {
+    "passes": "passed",
+    "fails": "failed",
+    "is_skipped": "skipped",
+    "loses_the_context": "failed",
+    "passes_after_it": "passed",
+    "crashes": "crashed",
+    "passes_after_the_crash": "passed",
+    "hangs": "hung",
+    "passes_at_last": "passed",
+}
+HASTE = 0.05  # the pace of rehearsals in which something hangs
+
+# A tool, how it misbehaves, the pace, and how the step that shows it must end.
+MISHAPS = (
+    ("compute-sanitizer", "hang", HASTE, ("memcheck", "failed")),
+    ("compute-sanitizer", "crash", 1.0, ("memcheck", "failed")),
+    ("compute-sanitizer", "errors", 1.0, ("memcheck", "failed")),
+    ("compute-sanitizer", "not_supported", 1.0, ("memcheck", "failed")),
+    ("ncu", "unknown_metric", 1.0, ("ncu", "passed")),
+    ("ncu", "hang", HASTE, ("ncu", "failed")),
+    ("ncu", "crash", 1.0, ("ncu", "failed")),
+    ("ncu", "fail", 1.0, ("ncu", "failed")),
+    ("cmake", "hang", HASTE, ("build", "failed")),
+    ("cmake", "fail", 1.0, ("build", "failed")),
+)
+
+
+class RehearsalError(Exception):
+    """What a rehearsal did not find as it must be."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="folder for the reports")
+    parser.add_argument("--short", action="store_true", help="the stages and two kills alone: the form that CI runs")
+    options = parser.parse_args()
+    if not list((ROOT / "build" / "tests").glob("_C_emulated*.so")):
+        print("gpu-rehearsal: the emulated builds are missing: make build-tests", file=sys.stderr)
+        return 2
+    failed = 0
+    for name, rehearse in rehearsals(options.short):
+        out = options.out.resolve() / name
+        shutil.rmtree(out, ignore_errors=True)
+        begin = time.monotonic()
+        try:
+            rehearse(out)
+            verdict = "as it must be"
+        except RehearsalError as error:
+            failed += 1
+            verdict = f"WRONG: {error}"
+        print(f"{name:32} {time.monotonic() - begin:5.1f} s  {verdict}", flush=True)
+    return 1 if failed else 0
+
+
+def rehearsals(short: bool) -> list[tuple[str, Callable[[Path], None]]]:
+    """Their names, and functions of the folder for the report."""
+    found: list[tuple[str, Callable[[Path], None]]] = [
+        (stage, lambda out, s=stage: rehearse_stage(out, s)) for stage in STAGES
+    ]
+    mishaps = () if short else MISHAPS
+    for tool, how, pace, step in mishaps:
+        found.append((f"{tool}-{how}", lambda out, t=tool, h=how, p=pace, s=step: rehearse_mishap(out, t, h, p, *s)))
+    for seconds in (2.0, 6.0) if short else (0.5, 1.5, 3.0, 5.0, 8.0, 12.0, 20.0):
+        found.append((f"kill-after-{seconds}", lambda out, s=seconds: rehearse_kill(out, s)))
+    found.append(("no-gpu", rehearse_without_gpu))
+    return found
+
+
+def rehearse_stage(out: Path, stage: str) -> None:
+    """A stage alone: every step inside its time, every case ended, and as it must."""
+    variants = []
+    if stage == "ab":
+        (extension,) = (ROOT / "build" / "tests").glob("_C_emulated*.so")
+        variants = ["--variants", f"old={extension}", "new=-DSSD_PLANTED=1"]
+    # The planted test that hangs is killed after 3 seconds; elsewhere nothing hangs.
+    pace = HASTE if stage == "tests" else 1.0
+    status = start(out, "--stages", stage, "--pace", str(pace), *variants).wait()
+    findings = read(out / "findings.jsonl")
+    check_files(out)
+    expect(not running(findings), f"began and never ended: {running(findings)}")
+    if stage == "tests":
+        cases = {
+            found["case"].partition("::test_")[2]: found["status"]
+            for found in findings
+            if "::" in found["case"] and found["status"] in FINAL
+        }
+        expect(cases == PLANTED, f"the planted tests ended otherwise: {cases}")
+        expect(status == 1, f"exit status {status}")
+    else:
+        bad = [
+            f"{found.get('step')} / {found['case']}: {found.get('text')}"
+            for found in findings
+            if found["status"] in ("failed", "crashed", "hung")
+        ]
+        expect(not bad, f"not well: {bad[:5]}")
+        expect(status == 0, f"exit status {status}")
+
+
+def rehearse_mishap(out: Path, tool: str, how: str, pace: float, step: str, ending: str) -> None:
+    """Stage `first` with a tool that misbehaves: its step says so, the others' cases are there all the same."""
+    status = start(out, "--stages", "first", "--pace", str(pace), mishaps={tool: how}).wait()
+    findings = read(out / "findings.jsonl")
+    check_files(out)
+    ended = {
+        found["step"]: found["status"] for found in findings if found["case"] == "step" and found["status"] in FINAL
+    }
+    expect(ended.get(step) == ending, f"step {step} ended so: {ended.get(step)}")
+    expect(
+        list(ended) == ["machine", "build", "runners", "memcheck", "bits", "checks", "times", "ncu"], f"steps: {ended}"
+    )
+    expect(status == (1 if "failed" in ended.values() else 0), f"exit status {status}")
+
+
+def rehearse_kill(out: Path, seconds: float) -> None:
+    """SIGKILL at any moment: what was found is readable, by --read too, and nothing runs on."""
+    process = start(out, "--stages", "first", "tests")
+    time.sleep(seconds)
+    process.kill()
+    process.wait()
+    findings = read(out / "findings.jsonl")
+    expect(len(findings) >= 1, "no findings")
+    check_files(out)
+    text = subprocess.run(command(out, "--read"), capture_output=True, text=True, check=False).stdout
+    expect("| first | machine |" in text, f"--read shows nothing: {text[:300]}")
+    time.sleep(1.0)
+    size = (out / "findings.jsonl").stat().st_size
+    time.sleep(1.0)
+    expect((out / "findings.jsonl").stat().st_size == size, "a program of the killed report still writes")
+
+
+def rehearse_without_gpu(out: Path) -> None:
+    """Where nvidia-smi fails there is no GPU: exit status 3, at once."""
+    begin = time.monotonic()
+    status = start(out, mishaps={"nvidia-smi": "fail"}).wait()
+    expect(status == 3, f"exit status {status}")
+    expect(time.monotonic() - begin < 5, "it took longer than 5 s")
+
+
+def start(out: Path, *words: str, mishaps: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start a report in which the stand-ins are first on the PATH."""
+    tools = out.parent / "stand-ins"
+    tools.mkdir(parents=True, exist_ok=True)
+    for tool in TOOLS:
+        if not (tools / tool).is_symlink():
+            (tools / tool).symlink_to(STAND_IN)
+    environment = os.environ | {
+        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+        "SSD_FAST_STAND_INS": json.dumps(mishaps or {}),
+    }
+    out.mkdir(parents=True)
+    with (out.parent / f"{out.name}.txt").open("w") as file:
+        return subprocess.Popen(command(out, "--rehearsal", *words), env=environment, stdout=file, stderr=file)
+
+
+def command(out: Path, *words: str) -> list[str]:
+    return [sys.executable, str(ROOT / "scripts" / "gpu_report.py"), str(out), *words]
+
+
+def check_files(out: Path) -> None:
+    """As many files as a lent machine hands back, each line of the findings whole."""
+    files = sorted(path.name for path in out.iterdir())
+    expect(len(files) <= MOST_FILES, f"more than {MOST_FILES} files: {files}")
+    lines = (out / "findings.jsonl").read_text().splitlines()
+    expect(len(lines) - len(read(out / "findings.jsonl")) <= 1, "more than the last line is torn")
+
+
+def running(findings: list[Finding]) -> list[str]:
+    """The cases that began and never ended."""
+    left: dict[str, str] = {}
+    for found in findings:
+        key = json.dumps([found.get(label) for label in ("run", "stage", "step", "part", "case")])
+        if found["status"] == BEGAN:
+            left[key] = f"{found.get('step')} / {found['case']}"
+        elif found["status"] in FINAL:
+            left.pop(key, None)
+    return list(left.values())
+
+
+def expect(holds: bool, what: str) -> None:
+    if not holds:
+        raise RehearsalError(what)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
