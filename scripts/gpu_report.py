@@ -34,6 +34,8 @@ from gpu.processes import close
 from gpu.report import Deadline, Options, Report
 from gpu.stages import STAGES
 
+_SHOWN = 11_000  # characters of report.md: where commands run elsewhere, the end of their output comes back first
+
 
 def main() -> int:
     options = parse_arguments()
@@ -58,7 +60,13 @@ def main() -> int:
         out,
         findings,
         Deadline.after(options.deadline),
-        Options(options.runners, tuple(options.variants), options.rehearsal, options.pace, options.jobs),
+        Options(
+            options.runners and options.runners.resolve(),
+            tuple(options.variants),
+            options.rehearsal,
+            options.pace,
+            options.jobs,
+        ),
     )
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
@@ -71,6 +79,7 @@ def main() -> int:
     bad = [finding for finding in found if finding["status"] in summary.BAD]
     late = any(finding["status"] == "skipped" and finding["case"] in STAGES for finding in found)
     status = 1 if bad else 4 if late else 0
+    print((out / "report.md").read_text()[:_SHOWN])
     print(f"gpu-report: {len(found)} findings, {len(bad)} of them bad (exit status {status}): {out / 'report.md'}")
     return status
 

@@ -34,7 +34,7 @@ def is_bad(findings: list[Finding]) -> bool:
 def _machine(findings: list[Finding]) -> list[str]:
     lines = []
     for found in findings:
-        if found.get("step") == "machine" and found["case"] in ("software", "gpu") and found["status"] == "passed":
+        if found["case"] in ("software", "gpu", "gpu just after") and found["status"] == "passed":
             facts = {key: value for key, value in found.items() if key not in _LABELS}
             lines.append(f"- {found['case']}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
     return [*dict.fromkeys(lines), ""]

@@ -61,6 +61,7 @@ def _check_bits(report: Report) -> None:
 def _time(report: Report) -> None:
     command = python("bench/device_times.py", *_rehearse(report))
     report.run_cases(command, "run", part="times", case_seconds=30)
+    report.findings.add("passed", "gpu just after", **(machine.gpu() or {}))
 
 
 def _rehearse(report: Report) -> list[str]:
