@@ -53,10 +53,18 @@ def _steps(findings: list[Finding]) -> list[str]:
 
 
 def _bad(findings: list[Finding]) -> list[str]:
-    bad = [found for found in findings if found["status"] in BAD and found["case"] != "step"]
-    lines = [f"- {_place(found)}: {found['status']}: {_short(found.get('text', ''), 600)}" for found in bad[:_MOST_BAD]]
-    if len(bad) > _MOST_BAD:
-        lines.append(f"- and {len(bad) - _MOST_BAD} more, in findings.jsonl")
+    """What went wrong, in the order found; cases that say the same share a line."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for found in findings:
+        if found["status"] in BAD and found["case"] != "step":
+            place = " / ".join(str(found[key]) for key in ("stage", "step") if key in found)
+            alike.setdefault((place, found["status"], _short(found.get("text", ""), 600)), []).append(found["case"])
+    lines = []
+    for (place, status, text), cases in list(alike.items())[:_MOST_BAD]:
+        names = ", ".join(cases[:8]) + (f" and {len(cases) - 8} more" if len(cases) > 8 else "")
+        lines.append(f"- {place} / {names}: {status}: {text}")
+    if len(alike) > _MOST_BAD:
+        lines.append(f"- and {len(alike) - _MOST_BAD} more, in findings.jsonl")
     return ["## What is wrong", "", *(lines or ["Nothing was found."]), ""]
 
 
@@ -111,10 +119,6 @@ def _rivals(findings: list[Finding]) -> list[str]:
 
 
 _LABELS = ("time", "run", "stage", "step", "part", "case", "status", "seconds", "text")
-
-
-def _place(found: Finding) -> str:
-    return " / ".join(str(found[key]) for key in ("stage", "step", "case") if key in found)
 
 
 def _short(text: str, length: int) -> str:

@@ -49,8 +49,14 @@ def _run_runners(report: Report) -> None:
             ended = report.execute([runner, "--schedules", "1"], "run", seconds=20)
             result["found"] = ended.last_line
             if ended.status:
-                failures = [line for line in ended.output.splitlines() if line.startswith("FAIL")]
-                raise RuntimeError(f"{ended.verdict}: {' / '.join(failures[:5]) or ended.last_line}")
+                raise RuntimeError(f"{ended.last_line}; it {ended.verdict}; {_first_failure(ended.output)}")
+
+
+def _first_failure(output: str) -> str:
+    """The first case that failed, and the lines that say why."""
+    lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
+    first = next((i for i, line in enumerate(lines) if line.startswith("FAIL")), len(lines))
+    return " / ".join(lines[first : first + 4])
 
 
 def _check_bits(report: Report) -> None:

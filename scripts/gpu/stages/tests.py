@@ -49,3 +49,5 @@ def run_test_files(report: Report, files: Sequence[str], *, case_seconds: float,
     with ThreadPoolExecutor(max(1, min(_AT_ONCE, report.options.jobs // 2))) as pool:
         for _ in pool.map(run, files):
             pass
+    if not report.findings.done():
+        raise RuntimeError("no test ran: none of the files has a test that is marked gpu")
