@@ -20,6 +20,7 @@ from timing import (
     bandwidth,
     clone,
     is_due,
+    last_level_cache,
     number_of_copies,
     rival_rounds,
     rotation,
@@ -81,7 +82,9 @@ def _run(
         verify(result)
         bytes_moved = size_of(inputs) + size_of(result)
         del result
-        copies, past_cache = (1, False) if memory == "warm" else number_of_copies(size_of(inputs), device)
+        copies, past_cache = (
+            (1, False) if memory == "warm" else number_of_copies(size_of(inputs), last_level_cache(device))
+        )
         sets = [inputs, *(clone(inputs) for _ in range(copies - 1))]
         our_call = _call(ours, sets)
         calls, rounds, failed = _start_rivals(rivals, sets, device)

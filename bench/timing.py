@@ -144,9 +144,9 @@ def last_level_cache(device: torch.device) -> int:
     return max(sizes)
 
 
-def number_of_copies(size: int, device: torch.device) -> tuple[int, bool]:
+def number_of_copies(size: int, cache: int) -> tuple[int, bool]:
     """(copies of inputs of so many bytes to rotate through, whether together they exceed twice the last cache)."""
-    wanted = math.ceil(2 * last_level_cache(device) / max(size, 1)) + 1
+    wanted = math.ceil(2 * cache / max(size, 1)) + 1
     copies = max(2, min(wanted, MOST_COPIES, MOST_BYTES // max(size, 1)))
     return copies, copies >= wanted
 
