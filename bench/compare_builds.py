@@ -17,7 +17,8 @@ from typing import Any
 
 import device_program
 import torch
-from device_cases import Case, Prepared, chosen
+from device_builders import Prepared
+from device_cases import Case, chosen
 from device_timing import calls_in_graph, repetitions
 from timing import capture, spread, time_events
 from torch.utils._pytree import tree_leaves

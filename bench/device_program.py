@@ -16,13 +16,13 @@ from device_cases import Case
 
 from ssd_fast import _backend
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT / "scripts"), str(ROOT / "tests")]
+sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
-from extensions import find_emulated, load_extension  # noqa: E402
-from gpu import findings as gpu_findings  # noqa: E402
-from gpu.findings import Findings  # noqa: E402
-from gpu.rehearsal import torch_cuda  # noqa: E402
+from extensions import find_emulated, load_extension
+from gpu import findings as gpu_findings
+from gpu.findings import Findings
+from gpu.rehearsal import torch_cuda
 
 DEADLINE = "SSD_FAST_DEADLINE"  # environment variable: seconds since the epoch
 SECONDS_A_CASE = 3.0  # no case begins later than this before the deadline

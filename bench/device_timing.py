@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from device_cases import Prepared
+from device_builders import Prepared
 from gpu.findings import lost_context
 from timing import capture, clone, number_of_copies, size_of, spread, time_events
 from torch.autograd import DeviceType

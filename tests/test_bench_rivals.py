@@ -61,6 +61,8 @@ def test_a_rival_that_takes_too_much_memory_says_so() -> None:
 
 def test_compile_only_leaves_out_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rivals, "COMPILE", "only")
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)
     found = rivals.choose([Implementation("plain", unused), rivals.compiled("torch.compile", unused, CPU)], 1 << 30)
     assert found[0].absent is not None and found[1].absent is None and found[1].compiled
 

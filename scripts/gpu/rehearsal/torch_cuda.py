@@ -12,11 +12,11 @@ import time
 import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from unittest import mock
 
 import torch
 from torch.autograd import DeviceType
 from torch.autograd.profiler_util import FunctionEvent
-from torch.overrides import TorchFunctionMode
 
 PROPERTIES = types.SimpleNamespace(name="none, a rehearsal", L2_cache_size=1 << 14, multi_processor_count=1)
 FREE_MEMORY = 1 << 32
@@ -57,7 +57,7 @@ class Recorded:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._extension, name)
-        if name.endswith("_workspace") or not isinstance(found, types.BuiltinFunctionType | types.FunctionType):
+        if name.endswith("_workspace") or isinstance(found, type) or not callable(found):
             return found
         return functools.partial(_launch, name, found)
 
@@ -119,16 +119,12 @@ class CUDAGraph:
             call()
 
 
-class _NoSync(TorchFunctionMode):
-    """Refuses, as a capture does, what reads a tensor's values on the host."""
+# What waits for the GPU, since it reads a tensor's values on the host.
+READS = ("item", "tolist", "cpu", "numpy", "nonzero", "__int__", "__index__", "__bool__", "__float__")
 
-    READS = (torch.Tensor.item, torch.Tensor.tolist, torch.Tensor.cpu, torch.Tensor.__int__, torch.Tensor.__index__)
-    READS += (torch.Tensor.__bool__, torch.Tensor.__float__, torch.Tensor.nonzero, torch.nonzero)
 
-    def __torch_function__(self, function: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function in self.READS:
-            raise RuntimeError(FORBIDDEN)
-        return function(*args, **(kwargs or {}))
+def _refuse(*_: Any) -> None:
+    raise RuntimeError(FORBIDDEN)
 
 
 @contextlib.contextmanager
@@ -138,7 +134,7 @@ def capturing(graph: CUDAGraph) -> Iterator[None]:
     synchronize()
     _graph = graph
     try:
-        with _NoSync():
+        with mock.patch.multiple(torch.Tensor, **dict.fromkeys(READS, _refuse)):
             yield
     finally:
         _graph = None
