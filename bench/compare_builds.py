@@ -19,8 +19,8 @@ import device_program
 import torch
 from device_builders import Prepared
 from device_cases import Case, chosen
-from device_timing import calls_in_graph, repetitions
-from timing import capture, spread, time_events
+from device_timing import calls_in_graph, repetitions, summary
+from timing import capture, time_events
 from torch.utils._pytree import tree_leaves
 
 from ssd_fast import _backend
@@ -52,22 +52,14 @@ def compare(prepared: Prepared, builds: Builds, seconds: float, values: dict[str
             graphs[name], result = capture(lambda _: prepared.call(*prepared.inputs), [0] * calls)
             returned[name].append(result)
     values["graph_calls"] = calls
-    times = replay_in_turn(graphs, seconds)
-    spreads = {name: spread([1e6 * each / calls for each in found]) for name, found in times.items()}
+    found = {name: summary(times, calls) for name, times in replay_in_turn(graphs, seconds).items()}
     first = next(iter(builds))
-    values["builds"] = {
-        name: {
-            "us": round(found["median"], 3),
-            "quartiles_us": [round(found["q1"], 3), round(found["q3"], 3)],
-            "ratio": round(found["median"] / spreads[first]["median"], 4),
-        }
-        for name, found in spreads.items()
-    }
-    results = {name: [tree_leaves(prepared.result(each)) for each in found] for name, found in returned.items()}
+    values["builds"] = {name: {**of, "ratio": round(of["us"] / found[first]["us"], 4)} for name, of in found.items()}
+    results = {name: [tree_leaves(prepared.result(each)) for each in pair] for name, pair in returned.items()}
     differences = [
         f"{name}{how}: {difference}"
-        for name, found in results.items()
-        for how, result in zip(("", ", in a graph"), found, strict=True)
+        for name, pair in results.items()
+        for how, result in zip(("", ", in a graph"), pair, strict=True)
         if (difference := different_bits(results[first][0], result)) is not None
     ]
     assert not differences, f"other bits than {first}: {'; '.join(differences)}"

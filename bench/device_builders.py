@@ -92,15 +92,15 @@ def match(device: torch.device, images: int, gts: int, maps: int = 6) -> Prepare
 
 def loss(device: torch.device, images: int, columns: int, step: str, maps: int = 6) -> Prepared:
     """step: "forward", "forward and backward", or "training step", which matches first."""
-    *heads, default_boxes = workloads.head_outputs("dense", images, columns, device, maps=maps)
+    logits, deltas, default_boxes = workloads.head_outputs("dense", images, columns, device, maps=maps)
     boxes, labels = ([x.to(device) for x in parts] for parts in workloads.ground_truth(images, columns))
-    logits, deltas, packed, *others = training_steps.as_packed_leaves(*heads, boxes, labels, default_boxes)
+    leaves = training_steps.as_packed_leaves(logits, deltas, boxes, labels, default_boxes)
     if step == "training step":
-        run = training_steps.training_step(training_steps.of_package(ssd_fast))
-        return Prepared((logits, deltas, packed, *others), run)
+        return Prepared(leaves, training_steps.training_step(training_steps.of_package(ssd_fast)))
+    logits, deltas, packed, packed_labels, default_boxes = leaves
     losses = functools.partial(ssd_fast.multibox_loss, coder=workloads.preset().coder, loss=training_steps.LOSS)
     matched = ssd_fast.match(packed, default_boxes, training_steps.MATCHER)
-    inputs = logits, deltas, packed, others[0], matched, default_boxes
+    inputs = logits, deltas, packed, packed_labels, matched, default_boxes
     if step == "forward":
         return Prepared(inputs, lambda *tensors: tuple(losses(*tensors).values()))
     return Prepared(inputs, training_steps.training_step(losses))

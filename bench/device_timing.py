@@ -86,13 +86,15 @@ def repetitions(seconds: float, once: float) -> int:
 
 
 def quartiles(name: str, times: list[float], calls: int) -> Values:
+    """As `summary`, with a name before the keys."""
+    return {f"{name}_{key}": value for key, value in summary(times, calls).items()}
+
+
+def summary(times: list[float], calls: int) -> Values:
     """Median and quartiles of a call in microseconds, where each of the times is of several calls."""
     found = spread([seconds / calls * 1e6 for seconds in times])
     assert found is not None
-    return {
-        f"{name}_us": round(found["median"], 3),
-        f"{name}_quartiles_us": [round(found["q1"], 3), round(found["q3"], 3)],
-    }
+    return {"us": round(found["median"], 3), "quartiles_us": [round(found["q1"], 3), round(found["q3"], 3)]}
 
 
 @contextlib.contextmanager

@@ -131,10 +131,11 @@ def _refuse(*_: Any) -> None:
 def capturing(graph: CUDAGraph) -> Iterator[None]:
     """Calls are made as well as recorded, so that those that read their results go on."""
     global _graph
+    refusals: dict[str, Any] = dict.fromkeys(READS, _refuse)
     synchronize()
     _graph = graph
     try:
-        with mock.patch.multiple(torch.Tensor, **dict.fromkeys(READS, _refuse)):
+        with mock.patch.multiple(torch.Tensor, **refusals):
             yield
     finally:
         _graph = None
