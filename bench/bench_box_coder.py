@@ -41,7 +41,6 @@ def bench_box_coder(race: Any, device: torch.device, op: str, num_images: int) -
             capturable=device.type == "cuda",
         ),
         getattr(rivals_boxes, op)(coder, device),
-        bytes_moved=32 * rows.numel() // 4 + 16 * len(default_boxes),
         verify=verify,
         images=num_images,
     )

@@ -27,7 +27,6 @@ def bench_box_iou(race: Any, device: torch.device, n: int, m: int) -> None:
         (boxes1, boxes2),
         Implementation("ssd_fast", ssd_fast.box_iou, capturable=device.type == "cuda"),
         rivals_box_iou.box_iou(device),
-        bytes_moved=16 * (n + m) + 4 * n * m,
         verify=verify,
         n=n,
         m=m,

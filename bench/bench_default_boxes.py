@@ -30,7 +30,6 @@ def bench_default_boxes(race: Any, device: torch.device) -> None:
             "ssd_fast", lambda _: ssd_fast.default_boxes(spec, device=device), capturable=device.type == "cuda"
         ),
         rivals_boxes.default_boxes(spec, SCALES, RATIOS, device),
-        bytes_moved=16 * spec.num_boxes,
         verify=verify,
         boxes=spec.num_boxes,
     )

@@ -56,12 +56,11 @@ def vectorised_match(boxes: Tensor, default_boxes: Tensor) -> Tensor:
 @pytest.mark.parametrize(("num_images", "num_gt"), CASES)
 def bench_match(race: Any, device: torch.device, num_images: int, num_gt: int) -> None:
     default_boxes = ssd_fast.default_boxes(workloads.preset().default_boxes, device=device)
-    images = [workloads.uniform_boxes(num_gt, seed, extent=300.0).clamp(0, 300) for seed in range(num_images)]
-    boxes = torch.cat(images).to(device)
-    offsets = torch.arange(num_images + 1, device=device) * num_gt
+    boxes, offsets = (x.to(device) for x in workloads.crowds(num_images, num_gt))
 
     def verify(result: Tensor) -> None:
-        assert torch.equal(result.cpu(), ssd_fast.reference.match(images, default_boxes.cpu(), MATCHER))
+        packed = boxes.cpu(), offsets.cpu()
+        assert torch.equal(result.cpu(), ssd_fast.reference.match(packed, default_boxes.cpu(), MATCHER))
 
     cuda = device.type == "cuda"
     race(
@@ -81,7 +80,6 @@ def bench_match(race: Any, device: torch.device, num_images: int, num_gt: int) -
                 capturable=cuda,
             ),
         ],
-        bytes_moved=16 * len(boxes) + 8 * len(offsets) + 16 * len(default_boxes) + 8 * num_images * len(default_boxes),
         verify=verify,
         images=num_images,
         gts=num_gt,

@@ -13,60 +13,15 @@ import pytest
 import rivals
 import torch
 import workloads
-from timing import Implementation, clone
+from timing import Implementation
 from torch import Tensor
+from training_steps import LOSS, MATCHER, Boxes, Step, as_leaves, as_packed_leaves, of_package, training_step
 
 import ssd_fast
 import ssd_fast.reference
-from ssd_fast import LossSpec, MatcherSpec
+from ssd_fast import LossSpec
 
-MATCHER, LOSS = MatcherSpec(), LossSpec()  # torchvision's
 FOCAL = LossSpec(classification="focal", background=None)
-Boxes = list[Tensor]
-Step = tuple[Tensor, Tensor, Tensor, Tensor]  # the losses of offsets and classes, the gradients of logits and offsets
-
-
-def ground_truth(num_images: int, num_columns: int, device: torch.device) -> tuple[Boxes, list[Tensor]]:
-    """Boxes and labels of 1 to 15 objects an image."""
-    g = workloads.generator(7)
-    sizes = [1 + 7 * n % 15 for n in range(num_images)]
-    boxes = [workloads.uniform_boxes(size, seed, extent=300.0).to(device) for seed, size in enumerate(sizes)]
-    return boxes, [torch.randint(1, num_columns, (size,), generator=g).to(device) for size in sizes]
-
-
-def as_leaves(logits: Tensor, deltas: Tensor, *others: Any) -> tuple[Any, ...]:
-    """Copies that gradients can be taken of: the race itself runs in inference mode."""
-    with torch.inference_mode(False):
-        heads = (x.clone().requires_grad_() for x in (logits, deltas))
-        return (*heads, *map(clone, others))
-
-
-def as_packed_leaves(logits: Tensor, deltas: Tensor, boxes: Boxes, labels: list[Tensor], default_boxes: Tensor) -> Any:
-    with torch.inference_mode(False):
-        offsets = torch.tensor([0, *map(len, boxes)], device=logits.device).cumsum(0)
-        packed = (torch.cat(boxes), offsets)
-        return (*as_leaves(logits, deltas), packed, torch.cat(labels), default_boxes.clone())
-
-
-def training_step(losses: Callable[..., dict[str, Tensor]]) -> Callable[..., Step]:
-    def run(logits: Tensor, deltas: Tensor, *others: Any) -> Step:
-        with torch.inference_mode(False):
-            result = losses(logits, deltas, *others)
-            regression, classification = result["bbox_regression"], result["classification"]
-            grad_logits, grad_deltas = torch.autograd.grad(regression + classification, (logits, deltas))
-        return regression.detach(), classification.detach(), grad_logits, grad_deltas
-
-    return run
-
-
-def of_package(package: Any, loss: LossSpec = LOSS) -> Callable[..., dict[str, Tensor]]:
-    coder = workloads.preset().coder
-
-    def losses(logits: Tensor, deltas: Tensor, boxes: Any, labels: Any, default_boxes: Tensor) -> dict[str, Tensor]:
-        matched = package.match(boxes, default_boxes, MATCHER)
-        return package.multibox_loss(logits, deltas, boxes, labels, matched, default_boxes, coder=coder, loss=loss)
-
-    return losses
 
 
 def of_torchvision() -> Callable[..., dict[str, Tensor]]:
@@ -136,7 +91,7 @@ def race_losses(
     if device.type == "cpu" and num_images > 8:
         pytest.skip("large batches are for GPUs")
     logits, deltas, default_boxes = workloads.head_outputs("dense", num_images, columns, device)
-    boxes, labels = ground_truth(num_images, columns, device)
+    boxes, labels = ([x.to(device) for x in images] for images in workloads.ground_truth(num_images, columns))
     inputs = (logits, deltas, boxes, labels, default_boxes)
 
     def verify(result: Step) -> None:
@@ -159,7 +114,6 @@ def race_losses(
             rivals.from_torchvision(lambda: Implementation("torchvision", training_step(rival()), as_leaves)),
             Implementation("eager torch", training_step(of_package(ssd_fast.reference, spec)), as_leaves),
         ],
-        bytes_moved=8 * (logits.numel() + deltas.numel()) + 16 * len(default_boxes) + 24 * sum(map(len, boxes)),
         verify=verify,
         images=num_images,
         columns=columns,

@@ -65,16 +65,12 @@ def bench_postprocess(race: Any, device: torch.device, kind: str, num_images: in
             for batch, single in zip(result, alone, strict=True):
                 assert torch.equal(batch[n], single[0])
 
-    overlaps = num_images * (columns - 1) * (spec.top_k or 0) ** 2
+    pairs = num_images * (columns - 1) * (spec.top_k or 0) ** 2
     race(
         "postprocess",
         (logits, deltas, default_boxes),
         Implementation("ssd_fast", ours, capturable=device.type == "cuda"),
-        rivals_postprocess.postprocess(
-            spec, preset.coder, IMAGE_SIZE, device, overlaps <= (6e8 if device.type == "cuda" else 2e7)
-        ),
-        bytes_moved=4 * (logits.numel() + deltas.numel() + default_boxes.numel())
-        + num_images * (spec.keep_top_k * 40 + 8),
+        rivals_postprocess.postprocess(spec, preset.coder, IMAGE_SIZE, device, pairs),
         verify=verify,
         heads=kind,
         images=num_images,

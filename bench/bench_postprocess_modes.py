@@ -32,9 +32,7 @@ def bench_postprocess_modes(race: Any, device: torch.device, mode: str, kind: st
     preset = workloads.preset()
     spec = dataclasses.replace(preset.postprocess, **MODES[mode])
     logits, deltas, default_boxes = workloads.head_outputs(kind, num_images, 21, device)
-    maps = preset.default_boxes.feature_maps
-    sizes = [h * w * a for (h, w), a in zip(maps, preset.default_boxes.boxes_per_cell, strict=True)]
-    heads = tuple(logits.split(sizes, 1)), tuple(deltas.split(sizes, 1))
+    heads = tuple(workloads.split_levels(head, preset.default_boxes) for head in (logits, deltas))
 
     def ours(logits: tuple[Tensor, ...], deltas: tuple[Tensor, ...], default_boxes: Tensor) -> Detections:
         return ssd_fast.postprocess(logits, deltas, default_boxes, spec, coder=preset.coder, image_sizes=IMAGE_SIZE)
@@ -61,8 +59,6 @@ def bench_postprocess_modes(race: Any, device: torch.device, mode: str, kind: st
         (*heads, default_boxes),
         Implementation("ssd_fast", ours, capturable=device.type == "cuda"),
         rivals_postprocess.in_other_modes(spec, preset.coder, IMAGE_SIZE),
-        bytes_moved=4 * (logits.numel() + deltas.numel() + default_boxes.numel())
-        + num_images * (spec.keep_top_k * 40 + 8),
         verify=verify,
         mode=mode,
         heads=kind,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from rivals import COMPILE, choose, free_memory
 from timing import (
     RIVAL_SECONDS,
     ROUNDS,
@@ -18,6 +20,7 @@ from timing import (
     bandwidth,
     clone,
     is_due,
+    last_level_cache,
     number_of_copies,
     rival_rounds,
     rotation,
@@ -28,7 +31,8 @@ from timing import (
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # for its comparators
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+AVAILABLE = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+DEVICES = os.environ.get("SSD_FAST_BENCH_DEVICES", ",".join(AVAILABLE)).split(",")
 
 bandwidth = functools.cache(bandwidth)
 
@@ -48,7 +52,7 @@ def memory(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def race(benchmark: Any, memory: str) -> Race:
-    """race(op, inputs, ours, rivals, bytes_moved=..., verify=..., ...): see `run`."""
+    """race(op, inputs, ours, rivals, verify=..., ...): see `_run`."""
     return functools.partial(_run, benchmark, memory)
 
 
@@ -60,20 +64,27 @@ def _run(
     ours: Implementation,
     rivals: Sequence[Implementation],
     *,
-    bytes_moved: int,
     verify: Callable[[Any], None],
     **parameters: Any,
 ) -> None:
     """Verifies our result, then times everyone in turn: one of our calls a round, and in that round's untimed setup one
     call of each rival that is due (slow rivals sit most rounds out).
 
-    bytes_moved: the least that any implementation must read and write. parameters: of the case, for the report.
+    verify raises where our result is wrong. parameters: of the case, for the report.
     """
     device = next(x.device for x in _tensors(inputs))
     assert ours.run is not None
+    rivals = choose(rivals, free_memory(device))
+    if COMPILE == "only" and all(rival.absent for rival in rivals):
+        pytest.skip("torch.compile is no rival here")
     with torch.inference_mode():
-        verify(ours.run(*ours.prepare(*inputs)))
-        copies, past_cache = (1, False) if memory == "warm" else number_of_copies(size_of(inputs), device)
+        result = ours.run(*ours.prepare(*inputs))
+        verify(result)
+        bytes_moved = size_of(inputs) + size_of(result)
+        del result
+        copies, past_cache = (
+            (1, False) if memory == "warm" else number_of_copies(size_of(inputs), last_level_cache(device))
+        )
         sets = [inputs, *(clone(inputs) for _ in range(copies - 1))]
         our_call = _call(ours, sets)
         calls, rounds, failed = _start_rivals(rivals, sets, device)
@@ -140,7 +151,7 @@ def _start_rivals(
         try:
             call = _call(rival, sets)
             seconds = time_call(call, 0, device)  # compiles what is compiled when called
-            if seconds < 2 * RIVAL_SECONDS or rival.name == "torch.compile":
+            if seconds < 2 * RIVAL_SECONDS or rival.compiled:
                 seconds = time_call(call, 0, device)
             rounds[rival.name] = rival_rounds(seconds)
             calls[rival.name] = call

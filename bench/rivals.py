@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
+import machine
 import torch
 from timing import QUICK, Implementation
 from torch import Tensor
+
+COMPILE = os.environ.get("SSD_FAST_BENCH_COMPILE", "0" if QUICK else "1")  # 0: none, 1: all, only: no other rivals
 
 
 def module(name: str) -> ModuleType | None:
@@ -36,11 +41,39 @@ def from_torchvision(run: Callable[[], Implementation]) -> Implementation:
 
 def compiled(name: str, function: Callable[..., Any], device: torch.device, **options: Any) -> Implementation:
     """torch.compile of a plain torch function, for the shapes at hand."""
-    if QUICK or os.environ.get("SSD_FAST_BENCH_COMPILE", "1") == "0":
+    if COMPILE == "0":
         return absent(name, "left out: compiling takes long (quick run, or SSD_FAST_BENCH_COMPILE=0)")
     torch.compiler.reset()
-    return Implementation(name, torch.compile(function, dynamic=False), capturable=device.type == "cuda", **options)
+    run = torch.compile(function, dynamic=False)
+    return Implementation(name, run, capturable=device.type == "cuda", compiled=True, **options)
 
 
 def as_numpy(*tensors: Tensor) -> tuple[Any, ...]:
     return tuple(tensor.numpy() for tensor in tensors)
+
+
+def choose(rivals: Sequence[Implementation], free_memory: int) -> list[Implementation]:
+    """The rivals, of which those that are not to be timed here say why.
+
+    free_memory: bytes that a call may take.
+    """
+    return [
+        rival if rival.absent or (why := _unfit(rival, free_memory)) is None else absent(rival.name, why)
+        for rival in rivals
+    ]
+
+
+def _unfit(rival: Implementation, free_memory: int) -> str | None:
+    if COMPILE == "only" and not rival.compiled:
+        return "left out: torch.compile alone (SSD_FAST_BENCH_COMPILE=only)"
+    if rival.memory > free_memory:
+        return f"takes about {rival.memory / 2**30:.1f} GiB, of {free_memory / 2**30:.1f} GiB that are free"
+    return None
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be allocated."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    found = re.search(r"MemAvailable:\s*(\d+)", machine.read("/proc/meminfo"))
+    return int(found[1]) << 10 if found else sys.maxsize

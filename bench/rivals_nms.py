@@ -13,16 +13,28 @@ from torch import Tensor
 
 from ssd_fast import reference
 
+BYTES_A_PAIR = 32  # of boxes, that `suppress` takes at its peak
+
+
+def torchvision_nms(name: str, run: Callable[..., Any], n: int, device: torch.device) -> Implementation:
+    """What calls torchvision's nms on at most n boxes at a time.
+
+    On a GPU that computes a mask of n * ceil(n / 64) 64-bit words whose index is an int32. Past that it writes out of
+    bounds, after which no CUDA call of the process succeeds.
+    """
+    words = n * -(-n // 64)
+    if device.type == "cuda" and words >= 2**31:
+        return absent(name, f"the int32 index into its mask overflows at {n:,} boxes: it would write out of bounds")
+    return Implementation(name, run, memory=8 * words if device.type == "cuda" else 0)
+
 
 def nms(iou_threshold: float, n: int, device: torch.device) -> list[Implementation]:
     cuda = device.type == "cuda"
-    rivals = [
-        from_torchvision(
-            lambda: Implementation(
-                "torchvision", lambda boxes, scores: torchvision.ops.nms(boxes, scores, iou_threshold)
-            )
-        )
-    ]
+
+    def run(boxes: Tensor, scores: Tensor) -> Tensor:
+        return torchvision.ops.nms(boxes, scores, iou_threshold)
+
+    rivals = [from_torchvision(lambda: torchvision_nms("torchvision", run, n, device))]
     if n <= 1_000:
         rivals.append(Implementation("eager torch", lambda boxes, scores: reference.nms(boxes, scores, iou_threshold)))
     else:
@@ -77,21 +89,17 @@ def _numba_nms() -> Callable[..., Any]:
     return nms
 
 
-def batched_nms(iou_threshold: float, device: torch.device) -> list[Implementation]:
-    def whole() -> Implementation:
-        return Implementation(
-            "torchvision", lambda boxes, scores, idxs: torchvision.ops.batched_nms(boxes, scores, idxs, iou_threshold)
-        )
+def batched_nms(iou_threshold: float, n: int, device: torch.device) -> list[Implementation]:
+    def whole(boxes: Tensor, scores: Tensor, idxs: Tensor) -> Tensor:
+        return torchvision.ops.batched_nms(boxes, scores, idxs, iou_threshold)
 
-    def by_class() -> Implementation:
-        from torchvision.ops.boxes import _batched_nms_vanilla
+    def by_class(boxes: Tensor, scores: Tensor, idxs: Tensor) -> Tensor:
+        return torchvision.ops.boxes._batched_nms_vanilla(boxes, scores, idxs, iou_threshold)
 
-        return Implementation(
-            "torchvision, a class at a time",
-            lambda boxes, scores, idxs: _batched_nms_vanilla(boxes, scores, idxs, iou_threshold),
-        )
-
-    rivals = [from_torchvision(whole), from_torchvision(by_class)]
+    rivals = [
+        from_torchvision(lambda: torchvision_nms("torchvision", whole, n, device)),
+        from_torchvision(lambda: torchvision_nms("torchvision, a class at a time", by_class, n, device)),
+    ]
     if device.type == "cuda":
         return [*rivals, absent("OpenCV", "runs on the CPU only")]
     if cv2 is None:
@@ -106,7 +114,9 @@ def batched_nms(iou_threshold: float, device: torch.device) -> list[Implementati
     return [*rivals, Implementation("OpenCV", opencv, prepare)]
 
 
-def nms_padded(iou_threshold: float, max_output: int, device: torch.device) -> list[Implementation]:
+def nms_padded(iou_threshold: float, max_output: int, pairs: int, device: torch.device) -> list[Implementation]:
+    """pairs: of boxes, in all problems."""
+
     def in_a_loop() -> Implementation:
         def run(boxes: Tensor, scores: Tensor) -> list[Tensor]:
             return [
@@ -123,6 +133,7 @@ def nms_padded(iou_threshold: float, max_output: int, device: torch.device) -> l
             "vectorised torch",
             functools.partial(_vectorised_nms, iou_threshold=iou_threshold, max_output=max_output),
             capturable=device.type == "cuda",
+            memory=pairs * BYTES_A_PAIR,
         ),
     ]
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from rivals import absent, from_torchvision
 from rivals_boxes import decode, torchvision_coder
-from rivals_nms import suppress
+from rivals_nms import BYTES_A_PAIR, suppress
 from timing import Implementation
 from torch import Tensor
 
@@ -18,18 +18,19 @@ from ssd_fast.specs import BoxCoderSpec, PostprocessSpec
 
 
 def postprocess(
-    spec: PostprocessSpec, coder: BoxCoderSpec, image_size: tuple[int, int], device: torch.device, vectorised: bool
+    spec: PostprocessSpec, coder: BoxCoderSpec, image_size: tuple[int, int], device: torch.device, pairs: int
 ) -> list[Implementation]:
-    """vectorised: whether the [N * classes, top_k, top_k] overlaps of the vectorised torch version fit."""
+    """pairs: of boxes, N * classes * top_k * top_k, whose overlaps the vectorised torch version computes."""
     rivals = [from_torchvision(lambda: Implementation("torchvision", torchvision_postprocess(spec, coder, image_size)))]
     function = functools.partial(_vectorised_postprocess, spec=spec, coder=coder, image_size=image_size)
-    if vectorised:
-        cuda = device.type == "cuda"
-        rivals.append(Implementation("vectorised torch", function, capturable=cuda))
+    cuda = device.type == "cuda"
+    if pairs <= (6e8 if cuda else 2e7):
+        memory = pairs * BYTES_A_PAIR
+        rivals.append(Implementation("vectorised torch", function, capturable=cuda, memory=memory))
     else:
         rivals.append(absent("vectorised torch", "its overlaps of all classes take too much memory or time here"))
     softmax = functools.partial(lambda logits, *_: logits.softmax(-1))
-    rivals.append(Implementation("softmax alone (torch)", softmax, capturable=device.type == "cuda"))
+    rivals.append(Implementation("softmax alone (torch)", softmax, capturable=cuda))
     return rivals
 
 

@@ -18,7 +18,7 @@ import torch
 QUICK = os.environ.get("SSD_FAST_BENCH_QUICK") == "1"  # a few rounds: to see that the benchmarks work
 ROUNDS = 5 if QUICK else 60
 RIVAL_ROUNDS = 2 if QUICK else 4  # at least, unless a call takes longer than all of that
-RIVAL_SECONDS = 0.2 if QUICK else 2.0  # that a rival may take in all
+RIVAL_SECONDS = float(os.environ.get("SSD_FAST_BENCH_RIVAL_SECONDS", 0.2 if QUICK else 2.0))  # a rival's, in all
 MOST_COPIES, MOST_BYTES = 1024, 4 << 30  # of the rotated inputs
 
 Call = Callable[[int], Any]  # runs an implementation on a copy of the inputs, by its number
@@ -28,14 +28,17 @@ Call = Callable[[int], Any]  # runs an implementation on a copy of the inputs, b
 class Implementation:
     """One way to compute what is timed.
 
-    prepare turns inputs into the arguments of run, untimed. capturable: may be captured in a CUDA graph. absent: why it
-    cannot be timed here.
+    prepare turns inputs into the arguments of run, untimed. capturable: may be captured in a CUDA graph. compiled: by
+    torch.compile, on its first call. memory: bytes that a call takes at most, where that may exceed a device's. absent:
+    why it cannot be timed here.
     """
 
     name: str
     run: Callable[..., Any] | None = None
     prepare: Callable[..., tuple[Any, ...]] = lambda *inputs: inputs
     capturable: bool = False
+    compiled: bool = False
+    memory: int = 0
     absent: str | None = None
 
 
@@ -60,19 +63,30 @@ def spread(values: Sequence[float]) -> dict[str, float] | None:
 def time_call(call: Call, copy: int, device: torch.device) -> float:
     """Seconds of one call that starts on an idle device."""
     if device.type == "cuda":
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        call(copy)
-        end.record()
-        end.synchronize()
-        return start.elapsed_time(end) / 1e3
+        return time_events(lambda: call(copy))
     begin = time.perf_counter()
     call(copy)
     return time.perf_counter() - begin
 
 
+def time_events(work: Callable[[], Any]) -> float:
+    """Seconds between two CUDA events around some work that starts on an idle device."""
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    work()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3
+
+
 def time_graph(call: Call, copies: Sequence[int], *, replays: int) -> list[float]:
     """Seconds of a call in a CUDA graph that makes one call a copy: the device's time, without Python's."""
+    graph, _ = capture(call, copies)
+    return [time_events(graph.replay) / len(copies) for _ in range(replays)]
+
+
+def capture(call: Call, copies: Sequence[int]) -> tuple[torch.cuda.CUDAGraph, Any]:
+    """A CUDA graph that makes one call a copy, replayed once, and the result of the last call in it."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -83,10 +97,10 @@ def time_graph(call: Call, copies: Sequence[int], *, replays: int) -> list[float
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         for copy in copies:
-            call(copy)
+            result = call(copy)
     graph.replay()
     torch.cuda.synchronize()
-    return [time_call(lambda _: graph.replay(), 0, torch.device("cuda")) / len(copies) for _ in range(replays)]
+    return graph, result
 
 
 def rival_rounds(seconds: float) -> int:
@@ -102,7 +116,10 @@ def is_due(index: int, rounds: int) -> bool:
 
 
 def size_of(inputs: Any) -> int:
-    """Bytes of all tensors in nested lists and tuples."""
+    """Bytes of all tensors in nested lists and tuples.
+
+    Of inputs and results it is the least that any implementation must move: each read once, or written once.
+    """
     if isinstance(inputs, torch.Tensor):
         return inputs.numel() * inputs.element_size()
     return sum(map(size_of, inputs)) if isinstance(inputs, (list, tuple)) else 0
@@ -127,20 +144,25 @@ def last_level_cache(device: torch.device) -> int:
     return max(sizes)
 
 
-def number_of_copies(size: int, device: torch.device) -> tuple[int, bool]:
+def number_of_copies(size: int, cache: int) -> tuple[int, bool]:
     """(copies of inputs of so many bytes to rotate through, whether together they exceed twice the last cache)."""
-    wanted = math.ceil(2 * last_level_cache(device) / max(size, 1)) + 1
+    wanted = math.ceil(2 * cache / max(size, 1)) + 1
     copies = max(2, min(wanted, MOST_COPIES, MOST_BYTES // max(size, 1)))
     return copies, copies >= wanted
 
 
 def bandwidth(device: torch.device) -> float:
     """Bytes a second that a large copy reads and writes: what the byte limits are computed from."""
-    elements = (1 << 30) // 4 if device.type == "cuda" else (1 << 28) // 4
-    source = torch.zeros(elements, dtype=torch.float32, device=device)
+    size = 1 << 30 if device.type == "cuda" else 1 << 28
+    return copied_a_second(size, device, lambda work: time_call(lambda _: work(), 0, device))
+
+
+def copied_a_second(size: int, device: torch.device, time_work: Callable[[Callable[[], Any]], float]) -> float:
+    """Bytes a second that the best of some copies of so many bytes reads and writes."""
+    source = torch.zeros(size // 4, dtype=torch.float32, device=device)
     target = torch.empty_like(source)
-    times = [time_call(lambda _: target.copy_(source), 0, device) for _ in range(12)]
-    return 2 * 4 * elements / min(times[2:])
+    times = [time_work(lambda: target.copy_(source)) for _ in range(12)]
+    return 2 * size / min(times[2:])
 
 
 def rotation(copies: int) -> Callable[[], int]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor
 
 import ssd_fast
+from ssd_fast import DefaultBoxSpec
 from ssd_fast.presets import Preset
 
 OBJECTS = 20  # an image
@@ -48,21 +51,57 @@ def distinct_scores(n: int, seed: int = 0) -> Tensor:
     return (torch.randperm(n, generator=generator(seed)).float() + 1) / (n + 1)
 
 
-def preset() -> Preset:
-    """torchvision's SSD300: 8732 default boxes, top 400 a class, the best 200."""
-    return ssd_fast.preset("torchvision_ssd300_vgg16")
+def problems_of_images(num_images: int, classes: int, n: int) -> tuple[Tensor, Tensor]:
+    """Boxes [N, n, 4] and scores [N, C, n] for nms_padded."""
+    boxes = torch.stack([clustered_boxes(n, seed, extent=300.0) for seed in range(num_images)])
+    return boxes, torch.rand(num_images, classes, n, generator=generator(6))
+
+
+def boxes_of_classes(n: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes [n, 4], scores [n] and classes [n] for batched_nms."""
+    idxs = torch.randint(classes, (n,), generator=generator(5))
+    return clustered_boxes(n, seed=3, extent=300.0), distinct_scores(n, seed=4), idxs
+
+
+def crowds(num_images: int, num_gt: int) -> tuple[Tensor, Tensor]:
+    """Packed ground truth for match, as many an image: boxes and offsets."""
+    images = [uniform_boxes(num_gt, seed, extent=300.0).clamp(0, 300) for seed in range(num_images)]
+    return torch.cat(images), torch.arange(num_images + 1) * num_gt
+
+
+def ground_truth(num_images: int, num_columns: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Boxes and labels of 1 to 15 objects an image."""
+    g = generator(7)
+    sizes = [1 + 7 * n % 15 for n in range(num_images)]
+    boxes = [uniform_boxes(size, seed, extent=300.0) for seed, size in enumerate(sizes)]
+    return boxes, [torch.randint(1, num_columns, (size,), generator=g) for size in sizes]
+
+
+def preset(maps: int = 6) -> Preset:
+    """torchvision's SSD300: 8732 default boxes, top 400 a class, the best 200.
+
+    maps: fewer of them, the last ones, have fewer default boxes: 790 on 4 maps, 190 on 3.
+    """
+    found = ssd_fast.preset("torchvision_ssd300_vgg16")
+    whole = found.default_boxes
+    cut = dataclasses.replace(
+        whole,
+        feature_maps=whole.feature_maps[-maps:],
+        box_sizes=whole.box_sizes[-maps:],
+        steps=whole.level_steps[-maps:],
+    )
+    return dataclasses.replace(found, default_boxes=cut)
 
 
 def head_outputs(
-    kind: str, num_images: int, num_columns: int, device: torch.device, seed: int = 0
+    kind: str, num_images: int, num_columns: int, device: torch.device, seed: int = 0, maps: int = 6
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """cls_logits [N, P, C], bbox_regression [N, P, 4] and default boxes [P, 4].
+    """cls_logits [N, P, C], bbox_regression [N, P, 4] and default boxes [P, 4] of the last of SSD300's maps.
 
     kind: "sparse": 160 candidates an image, around 20 objects, as a trained SSD's; "dense": every class has more than
     top_k candidates; "untrained": every default box is a candidate of every class (for C up to 91).
     """
-    specs = preset()
-    default_boxes = ssd_fast.default_boxes(specs.default_boxes)
+    default_boxes = ssd_fast.default_boxes(preset(maps).default_boxes)
     p = len(default_boxes)
     g = torch.Generator(device).manual_seed(seed)
     logits = torch.randn(num_images, p, num_columns, generator=g, device=device)
@@ -73,6 +112,19 @@ def head_outputs(
     if kind == "sparse":
         _place_objects(logits, deltas, default_boxes, seed)
     return logits, deltas, default_boxes.to(device)
+
+
+def split_levels(rows: Tensor, spec: DefaultBoxSpec) -> tuple[Tensor, ...]:
+    """Rows [N, P, K] of the heads, a level at a time."""
+    sizes = [h * w * a for (h, w), a in zip(spec.feature_maps, spec.boxes_per_cell, strict=True)]
+    return rows.split(sizes, 1)
+
+
+def raw_maps(rows: Tensor, spec: DefaultBoxSpec, memory_format: torch.memory_format) -> tuple[Tensor, ...]:
+    """Rows [N, P, K] as the heads' convolutions give them: [N, A * K, h, w] of each level."""
+    levels = zip(split_levels(rows, spec), spec.feature_maps, strict=True)
+    maps = (level.reshape(len(rows), h, w, -1).permute(0, 3, 1, 2) for level, (h, w) in levels)
+    return tuple(level.contiguous(memory_format=memory_format) for level in maps)
 
 
 def _place_objects(logits: Tensor, deltas: Tensor, default_boxes: Tensor, seed: int) -> None:

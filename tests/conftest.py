@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
 import checks
 import pytest
 import torch
+from extensions import find_emulated, load_extension
 from hypothesis import HealthCheck, settings
-
-EMULATED_BUILD = Path(__file__).resolve().parents[1] / "build" / "tests"
 
 settings.register_profile(
     "deterministic",
@@ -108,22 +104,12 @@ def cuda() -> torch.device:
     return torch.device("cuda")
 
 
-@functools.cache
-def load_extension(path: Path) -> ModuleType:
-    """A build of the extension, beside the installed one."""
-    spec = importlib.util.spec_from_file_location(path.name.partition(".")[0], path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def emulated_extension() -> ModuleType:
     """The test-only build of the extension, which runs the source of the CUDA kernels on CPU arrays."""
-    found = sorted(EMULATED_BUILD.glob("_C_emulated*.so"))
-    if not found:
+    found = find_emulated()
+    if found is None:
         _missing("SSD_FAST_REQUIRE_EMULATED", "the emulated extension is not built (make test builds it)")
-    return load_extension(found[0])
+    return load_extension(found)
 
 
 def _missing(variable: str, reason: str) -> NoReturn:

@@ -1,0 +1,86 @@
+"""What the programs that measure on a GPU share: arguments, where their findings go, the deadline, the rehearsal."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from device_cases import Case
+
+from ssd_fast import _backend
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
+
+from extensions import find_emulated, load_extension
+from gpu import findings as gpu_findings
+from gpu.findings import Findings
+from gpu.rehearsal import torch_cuda
+
+DEADLINE = "SSD_FAST_DEADLINE"  # environment variable: seconds since the epoch
+SECONDS_A_CASE = 3.0  # no case begins later than this before the deadline
+
+
+class PrintedFindings(Findings):
+    """Of a program that no report started: each finding is a line of its output."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/dev/stdout"))
+
+    def mine(self) -> list[dict[str, Any]]:
+        return []
+
+
+def find_findings() -> Findings:
+    return gpu_findings.from_environment() if gpu_findings.FILE in os.environ else PrintedFindings()
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """With the option that all of the programs have."""
+    found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--rehearse", action="store_true", help="small cases, without a GPU, by the emulated extension")
+    return found
+
+
+def use_device(rehearse: bool) -> torch.device:
+    """The GPU, or in a rehearsal the CPU, with all that it takes.
+
+    Raises: RuntimeError: the emulated extension is not built.
+    """
+    if not rehearse:
+        return torch.device("cuda")
+    path = find_emulated()
+    if path is None:
+        raise RuntimeError("a rehearsal needs the emulated extension: make build-tests")
+    torch_cuda.install()
+    _backend.C = torch_cuda.Recorded(load_extension(path))
+    return torch.device("cpu")
+
+
+def load_build(path: Path, rehearse: bool) -> Any:
+    """Another build of the extension, or the installed one, which cannot be loaded twice."""
+    installed: ModuleType = _backend._C
+    is_installed = installed.__file__ is not None and path.samefile(installed.__file__)
+    build = installed if is_installed else load_extension(path.resolve())
+    return torch_cuda.Recorded(build) if rehearse else build
+
+
+def measure_cases(cases: Iterable[Case], findings: Findings, measure: Callable[[Case, dict[str, Any]], None]) -> None:
+    """A finding for each case that has none yet, until the deadline is near."""
+    deadline = float(os.environ.get(DEADLINE, "inf"))
+    done = findings.done()
+    for case in cases:
+        if case.name in done:
+            continue
+        if time.time() > deadline - SECONDS_A_CASE:
+            print(f"the deadline is near: stopped before {case.name}", flush=True)
+            return
+        with findings.case(case.name) as values:
+            measure(case, values)

@@ -1,0 +1,25 @@
+"""Builds of the compiled extension other than the installed one, as modules beside it."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+EMULATED_BUILD = Path(__file__).resolve().parents[1] / "build" / "tests"
+
+
+@functools.cache
+def load_extension(path: Path) -> ModuleType:
+    """A build of the extension, beside the installed one."""
+    spec = importlib.util.spec_from_file_location(path.name.partition(".")[0], path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def find_emulated() -> Path | None:
+    """The test-only build of the extension, which runs the source of the CUDA kernels on CPU arrays."""
+    return min(EMULATED_BUILD.glob("_C_emulated*.so"), default=None)
