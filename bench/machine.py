@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
 import re
@@ -68,3 +69,7 @@ def output(command: list[str]) -> str:
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
     except OSError:
         return ""
+
+
+if __name__ == "__main__":
+    print(json.dumps(environment()))

@@ -1,7 +1,9 @@
 """Runs every benchmark and writes a report of the results: results.json, results.md, log.txt, and plots.
 
     python bench/report.py OUT [--quick] [--docs docs/benchmarks.md]
+    python bench/report.py OUT --findings FINDINGS.jsonl [--docs docs/benchmarks.md]
 
+With --findings it runs nothing, and reports what stage `rivals` of the GPU report has found on another machine.
 On a shared CPU only ratios are worth quoting, so times on the CPU are not written, unless --quiet-machine says that
 nothing else runs. A benchmark that fails is listed, and makes the exit status 1.
 """
@@ -20,6 +22,10 @@ from xml.etree import ElementTree
 
 from machine import environment
 from pages import Row, markdown, median, plot, update_docs
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from gpu import findings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -53,6 +59,21 @@ def run_benchmarks(folder: Path, quick: bool) -> tuple[list[Row], list[str], int
     if not rows and not failed:
         failed.append(f"pytest itself (exit status {process.returncode})")
     return rows, failed, skipped
+
+
+def rows_of_findings(path: Path) -> tuple[dict[str, Any], list[Row], list[str], int]:
+    """(the machine, a row a benchmark, the names of those that failed, how many were skipped) of a GPU report.
+
+    Raises: ValueError: it has no stage `rivals`, or was killed before that had found anything.
+    """
+    found = [finding for finding in findings.read(path) if finding.get("stage") == "rivals"]
+    machine = next((finding["environment"] for finding in found if "environment" in finding), None)
+    benchmarks = [finding for finding in found if "::" in finding["case"]]
+    rows = [row(finding["measured"]) for finding in benchmarks if "measured" in finding]
+    if machine is None or not rows:
+        raise ValueError(f"{path}: expected findings of the stage rivals, got none with a machine and a result")
+    failed = [finding["case"] for finding in benchmarks if finding["status"] in ("failed", "crashed", "hung")]
+    return machine, rows, failed, sum(finding["status"] == "skipped" for finding in benchmarks)
 
 
 def row(info: dict[str, Any]) -> Row:
@@ -105,10 +126,17 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few rounds and no large cases: a trial of the benchmarks")
     parser.add_argument("--quiet-machine", action="store_true", help="write CPU times too: nothing else runs here")
     parser.add_argument("--docs", type=Path, help="a page to put the results into, such as docs/benchmarks.md")
+    parser.add_argument("--findings", type=Path, help="of a GPU report, which ran the benchmarks elsewhere")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    facts = environment()
-    rows, failed, skipped = run_benchmarks(options.out, options.quick)
+    if options.findings:
+        try:
+            facts, rows, failed, skipped = rows_of_findings(options.findings)
+        except ValueError as error:
+            parser.error(str(error))
+    else:
+        facts = environment()
+        rows, failed, skipped = run_benchmarks(options.out, options.quick)
     shown = [row if row["device"] == "cuda" or options.quiet_machine else without_times(row) for row in rows]
     report = {"environment": facts, "quick": options.quick, "failed": failed, "skipped": skipped, "rows": shown}
     (options.out / "results.json").write_text(json.dumps(report, indent=1) + "\n")

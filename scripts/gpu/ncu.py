@@ -15,9 +15,9 @@ from gpu.report import CannotRunError, Report, python
 PROFILED = (
     "postprocess sparse N=1 C=91",
     "postprocess sparse N=128 C=91",
-    "loss forward+backward N=32 C=91",
-    "match N=32",
-    "nms clustered n=10000",
+    "multibox_loss training step N=32 C=91",
+    "nms n=10000",
+    "nms_padded N=8 C=90 n=400",
 )
 
 # By the names that a finding gives them.

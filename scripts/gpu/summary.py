@@ -97,11 +97,12 @@ def _kernels(findings: list[Finding]) -> list[str]:
 
 def _builds(findings: list[Finding]) -> list[str]:
     rows = [
-        [found["case"], ", ".join(f"{name} {_figure(us)}" for name, us in found["median_us"].items())]
+        [found["case"], *(f"{_figure(build['us'])} ({build['ratio']:.3f})" for build in found["builds"].values())]
         for found in findings
-        if found.get("stage") == "ab" and "median_us" in found
+        if found.get("stage") == "ab" and "builds" in found
     ]
-    return ["## Variants, us", "", *_table(["case", "medians"], rows)] if rows else []
+    names = next((list(found["builds"]) for found in findings if "builds" in found), [])
+    return ["## Variants, us and ratio to the first", "", *_table(["case", *names], rows)] if rows else []
 
 
 def _rivals(findings: list[Finding]) -> list[str]:

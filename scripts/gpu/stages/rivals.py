@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,8 +21,16 @@ _QUICK = {"SSD_FAST_BENCH_DEVICES": "cpu", "SSD_FAST_BENCH_QUICK": "1"}
 def rivals(report: Report) -> None:
     """Each case a finding with the times of all; ours and theirs alternate in one process."""
     report.step("build", 180, build)
+    report.step("machine", 60, _describe)
     report.step("rivals", 480, lambda step: _run_files(step, "0"))
     report.step("rivals that compile", 480, lambda step: _run_files(step, "only"))
+
+
+def _describe(report: Report) -> None:
+    """What bench/report.py puts above the table that it makes of these findings."""
+    with report.findings.case("environment") as result:
+        ended = report.execute(python("bench/machine.py"), "run")
+        result["environment"] = json.loads(ended.output.splitlines()[-1])
 
 
 def _run_files(report: Report, compiled: str) -> None:
