@@ -69,11 +69,23 @@ def rows_of_findings(path: Path) -> tuple[dict[str, Any], list[Row], list[str], 
     found = [finding for finding in findings.read(path) if finding.get("stage") == "rivals"]
     machine = next((finding["environment"] for finding in found if "environment" in finding), None)
     benchmarks = [finding for finding in found if "::" in finding["case"]]
-    rows = [row(finding["measured"]) for finding in benchmarks if "measured" in finding]
+    rows = joined([row(finding["measured"]) for finding in benchmarks if "measured" in finding])
     if machine is None or not rows:
         raise ValueError(f"{path}: expected findings of the stage rivals, got none with a machine and a result")
     failed = [finding["case"] for finding in benchmarks if finding["status"] in ("failed", "crashed", "hung")]
     return machine, rows, failed, sum(finding["status"] == "skipped" for finding in benchmarks)
+
+
+def joined(rows: list[Row]) -> list[Row]:
+    """One row a case, where its rivals were timed in several runs: the ratios are each run's own."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        key = json.dumps([row[name] for name in ("op", "device", "memory", "parameters")])
+        first = found.setdefault(key, row)
+        for name in ("ratios", "rivals", "absent"):
+            first[name] = first[name] | row[name]
+        first["absent"] = {name: why for name, why in first["absent"].items() if name not in first["ratios"]}
+    return list(found.values())
 
 
 def row(info: dict[str, Any]) -> Row:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ import ssd_fast
 sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
 
 import bench_nms
+import report
 import rivals
 import rivals_nms
 import workloads
@@ -79,3 +82,46 @@ def test_greedy_nms_is_verified_by_what_defines_it(kind: str, monkeypatch: pytes
     for wrong in (kept[1:], kept[:-1], one_more, kept[[0, *range(len(kept))]]):
         with pytest.raises(AssertionError):
             bench_nms.assert_greedy(wrong, boxes, scores, 0.5)
+
+
+def _finding(case: str, run: str, rival: str, seconds: float, **more: Any) -> dict[str, Any]:
+    """Of a benchmark that took us 1 ms, as stage `rivals` of the GPU report leaves it."""
+
+    def times(median: float) -> dict[str, Any]:
+        spread = {"median": median, "q1": median, "q3": median, "min": median}
+        return {"rounds": 3, "call": spread, "graph": None}
+
+    measured = {
+        **{"op": "nms", "device": "cuda", "memory": "warm", "parameters": {"n": 1000}, "past_cache": False},
+        **{"bytes": 4_000_000, "bandwidth": 4e12, "ours": times(1e-3), "rivals": {rival: times(seconds)}},
+        "absent": {"OpenCV": "runs on the CPU only", **more},
+    }
+    return {"stage": "rivals", "step": run, "case": case, "status": "passed", "measured": measured}
+
+
+def test_a_report_of_findings(tmp_path: Path) -> None:
+    """The rivals that compile come last, in a run of their own, and into the same row."""
+    case = "bench/bench_nms.py::bench_nms[1000]"
+    found = [
+        {"stage": "rivals", "step": "machine", "case": "environment", "status": "passed", "environment": {"cpu": "x"}},
+        _finding(case, "rivals", "torchvision", 9e-3, **{"torch.compile": "left out"}),
+        {"stage": "rivals", "step": "rivals", "case": f"{case}[2]", "status": "crashed", "text": "SIGSEGV"},
+        {"stage": "rivals", "step": "rivals", "case": f"{case}[3]", "status": "skipped"},
+        {"stage": "rivals", "step": "rivals", "case": "step", "status": "failed"},
+        {"stage": "tests", "case": "tests/test_nms.py::test_x", "status": "failed"},
+        _finding(case, "rivals that compile", "torch.compile", 2e-3, torchvision="left out"),
+    ]
+    path = tmp_path / "findings.jsonl"
+    path.write_text("".join(f"{json.dumps(finding)}\n" for finding in found))
+    machine, rows, failed, skipped = report.rows_of_findings(path)
+    assert machine == {"cpu": "x"} and failed == [f"{case}[2]"] and skipped == 1
+    (row,) = rows
+    assert {name: ratios["call"] for name, ratios in row["ratios"].items()} == {
+        "torchvision": 9.0,
+        "torch.compile": 2.0,
+    }
+    assert row["absent"] == {"OpenCV": "runs on the CPU only"}
+    assert row["limit_seconds"] == 1e-6 and row["share_of_limit"] == pytest.approx(1e-3)
+    path.write_text(json.dumps(found[0]))
+    with pytest.raises(ValueError, match="expected findings of the stage rivals"):
+        report.rows_of_findings(path)
