@@ -38,6 +38,7 @@ PLANTED = {
     "hangs": "hung",
     "passes_at_last": "passed",
 }
+DEADLINE = 7.0  # of the rehearsal that has too little time
 HASTE = 0.05  # the pace of rehearsals in which something hangs
 
 # A tool, how it misbehaves, the pace, and how the step that shows it must end.
@@ -92,6 +93,7 @@ def rehearsals(short: bool) -> list[tuple[str, Callable[[Path], None]]]:
         found.append((f"{tool}-{how}", lambda out, t=tool, h=how, p=pace, s=step: rehearse_mishap(out, t, h, p, *s)))
     for seconds in (2.0, 6.0) if short else (0.5, 1.5, 3.0, 5.0, 8.0, 12.0, 20.0):
         found.append((f"kill-after-{seconds}", lambda out, s=seconds: rehearse_kill(out, s)))
+    found.append(("deadline", rehearse_deadline))
     found.append(("no-gpu", rehearse_without_gpu))
     return found
 
@@ -104,9 +106,11 @@ def rehearse_stage(out: Path, stage: str) -> None:
         variants = ["--variants", f"old={extension}", "new=-DSSD_PLANTED=1"]
     # The planted test that hangs is killed after 3 seconds; elsewhere nothing hangs.
     pace = HASTE if stage == "tests" else 1.0
+    begin = time.monotonic()
     status = start(out, "--stages", stage, "--pace", str(pace), *variants).wait()
     findings = read(out / "findings.jsonl")
     check_files(out)
+    expect(time.monotonic() - begin < STAGES[stage][1], f"it took {time.monotonic() - begin:.1f} s")
     expect(not running(findings), f"began and never ended: {running(findings)}")
     if stage == "tests":
         cases = {
@@ -156,6 +160,17 @@ def rehearse_kill(out: Path, seconds: float) -> None:
     size = (out / "findings.jsonl").stat().st_size
     time.sleep(1.0)
     expect((out / "findings.jsonl").stat().st_size == size, "a program of the killed report still writes")
+
+
+def rehearse_deadline(out: Path) -> None:
+    """Less time than the stages want: what is left is said to be skipped, and the report ends in time."""
+    begin = time.monotonic()
+    status = start(out, "--stages", "first", "tests", "--deadline", str(DEADLINE)).wait()
+    expect(time.monotonic() - begin < DEADLINE + 5, f"it took {time.monotonic() - begin:.1f} s")
+    findings = read(out / "findings.jsonl")
+    skipped = [found["case"] for found in findings if found["status"] == "skipped"]
+    expect("tests" in skipped and status in (1, 4), f"exit status {status}, skipped: {skipped}")
+    expect(not running(findings), f"began and never ended: {running(findings)}")
 
 
 def rehearse_without_gpu(out: Path) -> None:

@@ -17,5 +17,8 @@ def test_short_rehearsal(emulated, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     verdicts = [line.split(None, 3) for line in done.stdout.splitlines()]
     stages = ["first", "tests", "sanitize", "rivals", "ab"]
-    assert [words[0] for words in verdicts] == [*stages, "kill-after-2.0", "kill-after-6.0", "no-gpu"]
+    assert [words[0] for words in verdicts] == [
+        *stages,
+        *("kill-after-2.0", "kill-after-6.0", "deadline", "no-gpu"),
+    ]
     assert {words[3] for words in verdicts} == {"as it must be"}
