@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <numeric>
 #include <thread>
 #include <vector>
@@ -271,6 +272,23 @@ void launch_preparation(Case& one) {
   one.expect(called("cudaFuncSetAttribute") == expected, "limit set once");
   prepared = true;
 }
+
+// With SSD_FAST_SYNC=1 a launch throws what only waiting for it tells; else nobody waits.
+void launch_waits(Case& one) {
+  const char* setting = std::getenv("SSD_FAST_SYNC");
+  const bool waits = setting != nullptr && std::string(setting) == "1";
+  emu::host.next_failure = "cudaStreamSynchronize";
+  std::string thrown;
+  try {
+    counted_in_shared_memory(0, 1);
+  } catch (const std::runtime_error& error) {
+    thrown = error.what();
+  }
+  one.expect(emu::host.next_failure.empty() == waits, "waits if it should");
+  emu::host.next_failure.clear();
+  const bool named = thrown.find("count_in_shared_memory_kernel") != std::string::npos;
+  one.expect(waits ? named : thrown.empty(), "the error names the kernel");
+}
 #endif
 
 void add_good(Runner& runner) {
@@ -293,6 +311,7 @@ void add_good(Runner& runner) {
 #endif
 #ifdef SSD_EMULATED
   runner.good("launch-preparation", launch_preparation);
+  runner.good("launch-waits", launch_waits);
 #endif
 }
 

@@ -46,4 +46,6 @@ struct Host {
 
 extern Host host;
 
+int current_device();  // of this thread
+
 }  // namespace emu

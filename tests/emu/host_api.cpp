@@ -16,7 +16,7 @@ std::unordered_map<const void*, std::size_t> opted_in;  // kernel -> dynamic sha
 std::unordered_set<const void*> loaded;
 std::unordered_map<void*, std::size_t> allocations;
 cudaError_t last_error = cudaSuccess;
-thread_local int current_device = 0;
+thread_local int device_in_use = 0;
 thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 
 // Counts a call. False: it is to fail.
@@ -41,6 +41,8 @@ namespace emu {
 
 Host host;
 
+int current_device() { return device_in_use; }
+
 std::size_t dynamic_shared_opt_in(const void* function) {
   const std::lock_guard<std::mutex> lock(kernels);
   const auto found = opted_in.find(function);
@@ -49,7 +51,7 @@ std::size_t dynamic_shared_opt_in(const void* function) {
 
 cudaError_t begin_launch(const void* function) {
   const std::lock_guard<std::mutex> lock(kernels);
-  begin_call(("launch on device " + std::to_string(current_device)).c_str());
+  begin_call(("launch on device " + std::to_string(device_in_use)).c_str());
   return load(function) ? cudaSuccess : remember_error(cudaErrorStreamCaptureUnsupported);
 }
 
@@ -97,6 +99,8 @@ cudaError_t cudaMemset(void* memory, int value, size_t bytes) {
 }
 
 cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
+  const std::lock_guard<std::mutex> lock(kernels);
+  if (!begin_call(__func__)) return emu::remember_error(cudaErrorInvalidValue);
   return cudaMemset(memory, value, bytes);
 }
 
@@ -167,14 +171,19 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return cudaSuccess;
 }
 
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = CUDART_VERSION;
+  return cudaSuccess;
+}
+
 cudaError_t cudaGetDevice(int* device) {
-  *device = current_device;
+  *device = device_in_use;
   return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int device) {
   if (device < 0 || device >= emu::host.devices) return emu::remember_error(cudaErrorInvalidDevice);
-  current_device = device;
+  device_in_use = device;
   return cudaSuccess;
 }
 
@@ -194,6 +203,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
       return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
       *value = emu::kSharedBytesLimit;
+      return cudaSuccess;
+    case cudaDevAttrPageableMemoryAccess:
+      *value = 1;
       return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor:
       *value = 9;
