@@ -36,7 +36,7 @@ _LEAST_DRIVER = {12: 525, 13: 580}  # NVIDIA's first for each major version of C
 
 
 def _status(facts: Any, built: str) -> str:
-    """The line of a build with kernels. Args: facts: csrc/common/cuda_info.h's; built: the toolkit, such as "13.0.88"."""
+    """The line of a build with kernels. Args: facts: as in csrc/common/cuda_info.h; built: the toolkit's version."""
     if facts.gpus > 0:
         return f"available: {facts.gpus} GPU{'s' if facts.gpus > 1 else ''}, kernels built with CUDA {built}"
     reason = f"{facts.error}: {facts.message}" if facts.error else "the machine has no GPU"
