@@ -38,6 +38,7 @@ const std::vector<std::string>& findings();  // what, where in the source, which
 // The host's side of CUDA: what a test sets up, and what it counts.
 struct Host {
   int devices = 1;
+  bool reads_host_memory = true;                // whether a device reads what is not CUDA's
   std::map<const void*, int> device_of_memory;  // of the addresses that a test has placed; others are not CUDA's
   bool capturing = false;            // some stream is, in the global mode: loading a kernel is an error, unless relaxed
   std::string next_failure;          // the function whose next call fails

@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kMultiprocessors = 4;  // few, so that persistent kernels loop
 
-std::mutex kernels;  // its state: the table of what is opted in, what is loaded, emu::host
+std::mutex kernels;                                     // of the two tables of kernels, and of emu::host.calls
 std::unordered_map<const void*, std::size_t> opted_in;  // kernel -> dynamic shared bytes
 std::unordered_set<const void*> loaded;
 std::unordered_map<void*, std::size_t> allocations;
@@ -205,7 +205,7 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
       *value = emu::kSharedBytesLimit;
       return cudaSuccess;
     case cudaDevAttrPageableMemoryAccess:
-      *value = 1;
+      *value = emu::host.reads_host_memory;
       return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor:
       *value = 9;

@@ -16,6 +16,8 @@ inline void add_to(pybind11::module_& module) {
   emulator.def("calls", [] { return host.calls; });
   emulator.def("set_capturing", [](bool capturing) { host.capturing = capturing; });
   emulator.def("set_devices", [](int devices) { host.devices = devices; });
+  emulator.def("set_reads_host_memory", [](bool reads) { host.reads_host_memory = reads; });
+  emulator.def("reset", [] { host = Host(); });
   emulator.def("place", [](uintptr_t memory, int device) {
     host.device_of_memory[reinterpret_cast<const void*>(memory)] = device;
   });
