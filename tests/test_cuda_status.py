@@ -61,7 +61,7 @@ def test_made_up_facts(monkeypatch, built, facts, expected):
     assert ssd_fast.cuda_status() == expected
 
 
-def test_this_machine(emulated, monkeypatch):
+def test_the_emulator_is_available(emulated, monkeypatch):
     monkeypatch.setattr(_backend, "C", emulated)
     assert ssd_fast.cuda_status() == "available: 1 GPU, kernels built with CUDA emulated"
 
