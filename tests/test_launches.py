@@ -24,7 +24,8 @@ TESTS = Path(__file__).parent
 def start(arguments: Sequence[str | Path], **environment: str) -> subprocess.CompletedProcess[str]:
     """A process of its own, in which no kernel has run."""
     path = os.pathsep.join((str(TESTS), *sys.path))
-    settings = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | environment
+    inherited = {name: value for name, value in os.environ.items() if name != "SSD_FAST_SYNC"}
+    settings = inherited | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | environment
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=settings, timeout=600)
 
 

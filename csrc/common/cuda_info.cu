@@ -21,7 +21,8 @@ int device_of_memory(const void* memory, int otherwise) {
     cudaGetLastError();
     return otherwise;
   }
-  if (attributes.type != cudaMemoryTypeUnregistered) return attributes.device;
+  if (attributes.type == cudaMemoryTypeDevice) return attributes.device;
+  if (attributes.type != cudaMemoryTypeUnregistered) return otherwise;
   int reads_host_memory = 0;
   cudaDeviceGetAttribute(&reads_host_memory, cudaDevAttrPageableMemoryAccess, otherwise);
   return reads_host_memory != 0 ? otherwise : -1;

@@ -16,8 +16,8 @@ struct CudaFacts {
 };
 CudaFacts cuda_facts();
 
-// The index of the GPU that the memory belongs to; `otherwise`, where CUDA does not know the memory but that GPU could
-// read it, or where CUDA cannot be asked; -1 for memory of the host that the GPU cannot read.
+// The index of the GPU that the memory belongs to; `otherwise`, where it belongs to none but that one could read it
+// (managed or pinned memory, or all of the host's), or where CUDA cannot be asked; -1 where it could not.
 int device_of_memory(const void* memory, int otherwise);
 
 #else
