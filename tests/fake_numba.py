@@ -23,7 +23,8 @@ class Array:
 
     def __init__(self, memory: np.ndarray, stream: int, gpu: int, named: int) -> None:
         self.memory, self.stream, self.gpu = memory, stream, gpu
-        self.shape, self.dtype, self.ndim = memory.shape, memory.dtype, memory.ndim
+        self.shape, self.dtype = memory.shape, memory.dtype
+        self.ndim, self.nbytes = memory.ndim, memory.nbytes
         self.gpu_data = SimpleNamespace(context=SimpleNamespace(device=SimpleNamespace(id=named)))
 
     @property
@@ -34,6 +35,9 @@ class Array:
 
     def is_c_contiguous(self) -> bool:
         return bool(self.memory.flags.c_contiguous)
+
+    def copy_to_device(self, host: np.ndarray) -> None:
+        self.memory[...] = host
 
     def __getitem__(self, index: Any) -> Any:
         found = self.memory[index]

@@ -68,7 +68,7 @@ def _default_boxes(
     device: torch.device,
 ) -> torch.Tensor:
     shape = _num_boxes(feature_maps, boxes_per_cell), 4
-    out = arrays.empty(shape, "float32", like=torch.empty(0, device=device))
+    out = arrays.empty(shape, "float32", like=torch.empty(0, dtype=torch.float32, device=device))
     if device.type == "meta":
         return out
     height, width = image_size
