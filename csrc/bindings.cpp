@@ -11,8 +11,8 @@
 #include "nms/nms.h"
 #include "postprocess/postprocess.h"
 
-#if defined(SSD_WITH_CUDA) || defined(SSD_EMULATED)
-#include "common/cuda_info.h"
+#ifdef SSD_EMULATED
+#include "emu/python.h"
 #endif
 
 namespace py = pybind11;
@@ -83,13 +83,23 @@ PYBIND11_MODULE(SSD_MODULE, m) {
         "options"_a, "image_sizes"_a, "image_size"_a, "original_sizes"_a, "original_size"_a, "workspace"_a, "out"_a,
         Guard());
 
+  m.def("gpu_of", [](const ssd::View& array) { return array.device.index; }, "array"_a);
+
   // Scalar probes: the tests measure the error of the package's own exp, log and log1p through them.
   m.def("exp", &ssd::exp, "x"_a);
   m.def("log", &ssd::log, "x"_a);
   m.def("log1p", &ssd::log1p, "x"_a);
 
 #if defined(SSD_WITH_CUDA) || defined(SSD_EMULATED)
-  m.def("cuda_device_count", &ssd::cuda_device_count, "How many GPUs there are, or the reason why none can be used.");
+  py::class_<ssd::CudaFacts>(m, "CudaFacts", py::module_local())
+      .def_readonly("gpus", &ssd::CudaFacts::gpus)
+      .def_readonly("error", &ssd::CudaFacts::error)
+      .def_readonly("message", &ssd::CudaFacts::message)
+      .def_readonly("driver", &ssd::CudaFacts::driver);
+  m.def("cuda_facts", &ssd::cuda_facts);
+#endif
+#ifdef SSD_EMULATED
+  emu::add_to(m);
 #endif
   py::dict info;
 #if defined(SSD_EMULATED)

@@ -24,13 +24,34 @@ def build_info() -> dict[str, Any]:
 
 
 def cuda_status() -> str:
-    """One line: whether CUDA kernels can run here, or the reason why not."""
-    info = C.build_info
-    if info["cuda"] is None:
+    """One line: whether CUDA kernels can run here, or the reason why not and what to do."""
+    if C.build_info["cuda"] is None:
         return (
             "unavailable: this build has no CUDA kernels; install ssd_fast where nvcc is on the PATH (SSD_FAST_CUDA=ON)"
         )
-    count, reason = C.cuda_device_count()
-    if count == 0:
-        return f"unavailable: CUDA kernels are built ({info['cuda']}), but {reason}"
-    return f"available: {count} GPU{'s' if count > 1 else ''}, kernels built with CUDA {info['cuda']}"
+    return _status(C.cuda_facts(), C.build_info["cuda"])
+
+
+_LEAST_DRIVER = {12: 525, 13: 580}  # NVIDIA's first for each major version of CUDA
+
+
+def _status(facts: Any, built: str) -> str:
+    """The line of a build with kernels. Args: facts: as in csrc/common/cuda_info.h; built: the toolkit's version."""
+    if facts.gpus > 0:
+        return f"available: {facts.gpus} GPU{'s' if facts.gpus > 1 else ''}, kernels built with CUDA {built}"
+    reason = f"{facts.error}: {facts.message}" if facts.error else "the machine has no GPU"
+    if facts.error == "cudaErrorInsufficientDriver":
+        reason = _driver_fault(facts.driver, built)
+    return f"unavailable: CUDA kernels are built ({built}), but {reason}"
+
+
+def _driver_fault(driver: int, built: str) -> str:
+    if driver == 0:
+        return "there is no NVIDIA driver (in a container: it was started without the GPU)"
+    needed, supported = int(built.partition(".")[0]), driver // 1000
+    least = f" to {_LEAST_DRIVER[needed]} or later" if needed in _LEAST_DRIVER else ""
+    ways = f"update the driver{least}"
+    if 12 <= supported < needed:
+        ways += f", or install ssd_fast where nvcc is that of a CUDA {supported} toolkit"
+    found = f"{supported}.{driver % 1000 // 10}"
+    return f"the NVIDIA driver is too old: it supports CUDA {found} and they need CUDA {needed}; {ways}"

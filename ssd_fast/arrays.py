@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from . import _backend
+
 BOX_BYTES = 16  # kernels load boxes 16 bytes at a time (csrc/common/box_math.h)
 
 _MOST_COPIED = 2**31  # elements of an array that is copied without being asked: an expanded one may outgrow the memory
@@ -72,7 +74,8 @@ def empty(shape: Sequence[int], dtype: str, like: Any) -> Any:
             return cupy.empty(tuple(shape), dtype)
     from numba import cuda
 
-    return cuda.device_array(tuple(shape), dtype)
+    with cuda.gpus[_backend.C.gpu_of(like)]:
+        return cuda.device_array(tuple(shape), dtype, stream=like.stream)
 
 
 def from_list(values: Sequence[Any], dtype: str, like: Any) -> Any:
@@ -90,7 +93,8 @@ def from_list(values: Sequence[Any], dtype: str, like: Any) -> Any:
             return cupy.asarray(host)
     from numba import cuda
 
-    return cuda.to_device(host)
+    with cuda.gpus[_backend.C.gpu_of(like)]:
+        return cuda.to_device(host, stream=like.stream)
 
 
 def concatenate(parts: Sequence[Any], like: Any) -> Any:

@@ -12,6 +12,7 @@ import checks
 import pytest
 import torch
 from extensions import find_emulated, load_extension
+from filling import filled
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -26,10 +27,29 @@ settings.register_profile(
 settings.load_profile("deterministic")
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use a CUDA device, for `pytest -m gpu`: by the fixture `cuda`, or by a parameter "cuda"."""
+    for item in items:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if "cuda" in getattr(item, "fixturenames", ()) or any(isinstance(x, str) and x == "cuda" for x in parameters):
+            item.add_marker("gpu")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Before the fixtures: what a test draws depends on no test that ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fresh_memory() -> Iterator[None]:
+    """SSD_FAST_TEST_FILL=0xFF: the memory that the ops allocate starts as such bytes, whatever they are."""
+    if byte := os.environ.get("SSD_FAST_TEST_FILL"):
+        with filled(int(byte, 0)):
+            yield
+    else:
+        yield
 
 
 @pytest.fixture(name="one_thread")

@@ -6,6 +6,7 @@ import ast
 import email
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -196,3 +197,29 @@ def test_several_architectures_reach_the_compiler_whole(tmp_path: Path) -> None:
     assert bindings and all(shlex.split(command)[-1].endswith("bindings.cpp") for command in bindings)
     assert all("80-real 90" in command and ";" not in command for command in bindings)
     assert kernels and all("code=[sm_80]" in command and "compute_90" in command for command in kernels)
+
+
+# The compute capabilities of NVIDIA's GPUs, and one to come: 8.7 and 11.0 are those of Orin and Thor.
+CAPABILITIES = (75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121, 130)
+
+
+def runs_on(architecture: str, capability: int) -> bool:
+    """Whether what CMake makes of an entry runs there: a binary within its major version, PTX on all that is newer."""
+    number, _, kind = architecture.partition("-")
+    binary = kind in ("", "real") and int(number) // 10 == capability // 10
+    return (binary or kind in ("", "virtual")) and int(number) <= capability
+
+
+def not_covered(architectures: Sequence[str]) -> list[int]:
+    return [capability for capability in CAPABILITIES if not any(runs_on(one, capability) for one in architectures)]
+
+
+def test_every_gpu_has_a_binary_or_ptx() -> None:
+    cmake = (ROOT / "CMakeLists.txt").read_text()
+    before, after = re.findall(r"^ +set\(CMAKE_CUDA_ARCHITECTURES ([\w -]+)\)", cmake, re.MULTILINE)
+    assert cmake.index("VERSION_LESS 12.8") < cmake.index(before) < cmake.index(after)
+    assert not_covered(before.split()) == not_covered(after.split()) == []
+    assert all(int(one.partition("-")[0]) < 100 for one in before.split())  # nvcc before 12.8 knows no others
+    assert not_covered(["75-real", "80-real", "86-real", "89-real", "90-real", "100-real", "120"]) == [110]
+    assert not_covered(["80", "90-virtual"]) == [75]
+    assert not_covered(["75-real", "86-real"]) == [80, 90, 100, 103, 110, 120, 121, 130]

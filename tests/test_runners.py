@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CMAKE = (ROOT / "CMakeLists.txt").read_text()
-NO_KERNELS = {"csrc/common/cuda_info.cu"}
+NO_KERNELS = {"csrc/common/cuda_info.cu", "csrc/common/launch.cu", "csrc/common/prepare.cu"}
 
 
 def runner_sources() -> dict[str, list[str]]:

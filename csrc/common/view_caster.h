@@ -5,7 +5,10 @@
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
+#include <initializer_list>
+#include <optional>
 
+#include "common/cuda_info.h"
 #include "common/view.h"
 
 namespace ssd {
@@ -152,6 +155,20 @@ inline View view_by_exchange_api(const dlpack::ExchangeApi& api, py::handle arra
   return view;
 }
 
+// array.<name>.<name>..., if there is such a number.
+inline std::optional<int> number_of(py::handle array, std::initializer_list<const char*> names) {
+  py::object found = py::reinterpret_borrow<py::object>(array);
+  for (const char* name : names) found = py::getattr(found, name, py::none());
+  if (!py::isinstance<py::int_>(found)) return std::nullopt;
+  return found.cast<int>();
+}
+
+// The GPU that an array of CuPy or Numba names: Numba's memory knows the context that was current when it was made.
+inline int named_device(py::handle array) {
+  if (const auto index = number_of(array, {"device", "id"})) return *index;
+  return number_of(array, {"gpu_data", "context", "device", "id"}).value_or(0);
+}
+
 inline View view_by_cuda_array_interface(py::handle array) {
   const py::dict fields = array.attr("__cuda_array_interface__");
   View view;
@@ -168,11 +185,11 @@ inline View view_by_cuda_array_interface(py::handle array) {
     for (int i = 0; i < kept_dims(view); ++i) strides[i] = fields["strides"].cast<py::tuple>()[i].cast<int64_t>();
     set_byte_strides(view, strides);
   }
-  view.device.kind = Device::cuda;
-  view.device.index = 0;
-  if (py::hasattr(array, "device") && py::hasattr(array.attr("device"), "id")) {  // CuPy
-    view.device.index = array.attr("device").attr("id").cast<int>();
-  }
+  // The interface does not tell the device. CUDA knows it, and of an empty array, which has no memory, the library does.
+  const int named = named_device(array);
+  const int index = view.data != nullptr ? device_of_memory(view.data, named) : named;
+  view.device.kind = index >= 0 ? Device::cuda : Device::other;
+  view.device.index = index >= 0 ? index : named;
   // 1 and 2 are the names that CUDA itself gives the legacy and the per-thread default stream.
   if (fields.contains("stream") && !fields["stream"].is_none()) {
     view.stream = reinterpret_cast<void*>(fields["stream"].cast<uintptr_t>());

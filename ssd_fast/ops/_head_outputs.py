@@ -55,8 +55,11 @@ def as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
                     f"postprocess: {argument}: expected whole numbers >= 1 in a list of pairs, got {side!r}"
                 )
         return arrays.from_list([[int(side) for side in pair] for pair in sizes], "int64", like=like), []
-    arrays.library_of(sizes, "postprocess", argument)
-    integral = arrays.dtype_name(sizes) in ("int64", "int32", "int16", "uint8")
-    if not integral:
-        raise TypeError(f"postprocess: {argument}: expected integers, got {arrays.dtype_name(sizes)}")
-    return (sizes.long() if isinstance(sizes, torch.Tensor) else sizes.astype("int64")), []
+    library, dtype = arrays.library_of(sizes, "postprocess", argument), arrays.dtype_name(sizes)
+    if dtype not in ("int64", "int32", "int16", "uint8"):
+        raise TypeError(f"postprocess: {argument}: expected integers, got {dtype}")
+    if dtype == "int64":
+        return sizes, []
+    if library == "numba":
+        raise TypeError(f"postprocess: {argument}: expected int64 (Numba converts nothing on the device), got {dtype}")
+    return (sizes.long() if library == "torch" else sizes.astype("int64")), []

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .. import _backend
+from .. import _backend, arrays
 from ..specs import DefaultBoxSpec
 from ..specs._checks import shown
 from ._arguments import check_spec
@@ -67,7 +67,8 @@ def _default_boxes(
     image_size: Sequence[int],
     device: torch.device,
 ) -> torch.Tensor:
-    out = torch.empty((_num_boxes(feature_maps, boxes_per_cell), 4), dtype=torch.float32, device=device)
+    shape = _num_boxes(feature_maps, boxes_per_cell), 4
+    out = arrays.empty(shape, "float32", like=torch.empty(0, dtype=torch.float32, device=device))
     if device.type == "meta":
         return out
     height, width = image_size

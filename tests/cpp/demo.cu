@@ -278,6 +278,17 @@ void launch_nms(const Box* boxes, int classes, int n, float threshold, uint64_t*
   launch(nms_mask_kernel<kFault>, grid, dim3(64), 0, stream, boxes, n, threshold, mask);
 }
 
+// ---- dynamic shared memory of any size ------------------------------------------------------------------------------
+
+template <int kVariant>
+__global__ void count_in_shared_memory_kernel(int n, int* __restrict__ out) {
+  SSD_DYN_SHARED(int, numbers);
+  for (int i = static_cast<int>(threadIdx.x); i < n; i += static_cast<int>(blockDim.x)) {
+    numbers[i] = i;
+    out[i] = numbers[i];
+  }
+}
+
 }  // namespace
 
 // ---- launchers
@@ -348,6 +359,13 @@ void wait_for_flag(int* flags, int* out, Stream stream, Fault fault) {
   auto kernel = wait_for_flag_kernel<Fault::kNone>;
   if (fault == Fault::kFlagTooEarly) kernel = wait_for_flag_kernel<Fault::kFlagTooEarly>;
   launch(kernel, dim3(2), dim3(32), 0, stream, flags, out);
+}
+
+void count_in_shared_memory(int variant, int n, int* out, Stream stream) {
+  auto kernel = variant == 0   ? count_in_shared_memory_kernel<0>
+                : variant == 1 ? count_in_shared_memory_kernel<1>
+                               : count_in_shared_memory_kernel<2>;
+  launch(kernel, dim3(1), dim3(64), n * sizeof(int), stream, n, out);
 }
 
 }  // namespace ssd::demo

@@ -88,6 +88,9 @@ void functions(int* out, Stream stream);
 // Block 1 waits for block 0's value: out[0] = 42, out[1] = 43. flags [2] start as 0.
 void wait_for_flag(int* flags, int* out, Stream stream, Fault fault = Fault::kNone);
 
+// out[i] = i for i < n, through n ints of dynamic shared memory. Each variant (0 to 2) is a kernel of its own.
+void count_in_shared_memory(int variant, int n, int* out, Stream stream);
+
 // Kernels that are nothing but wrong (demo_faults.cu).
 void write_twice(int* out, Stream stream);
 void read_beside_atomic(int* value, int* out, Stream stream);  // value starts as 0

@@ -1,13 +1,20 @@
 // run_demo.cpp: the test of the emulator and of its checker. Good kernels must pass; every planted fault must be
 // reported.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 #include "demo_launch.h"
 #include "runner.h"
+
+#ifdef SSD_EMULATED
+#include "emu/emu.h"
+#endif
 
 namespace {
 
@@ -175,6 +182,115 @@ void wait_for_flag(Case& one, Fault fault) {
   one.equal(out.host(), {42, 43}, "out");
 }
 
+// As many ints as take 58,000, 50,000 and 232,512 bytes: more than a kernel gets without asking, and more than there are.
+constexpr int kMany = 14500;
+constexpr int kFewer = 12500;
+constexpr int kTooMany = 58128;
+
+std::vector<int> counted_in_shared_memory(int variant, int n) {
+  DeviceArray<int> out(n);
+  ssd::demo::count_in_shared_memory(variant, n, out.data(), kStream);
+  return out.host();
+}
+
+std::vector<int> numbers_below(int n) {
+  std::vector<int> numbers(n);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}
+
+// Launches of all sizes, in any order, after the one time that the kernel's limit is set.
+void launch_sizes(Case& one) {
+  for (const int n : {kMany, kFewer, 1, kMany}) {
+    one.equal(counted_in_shared_memory(0, n), numbers_below(n), std::to_string(n) + " ints");
+  }
+  bool thrown = false;
+  try {
+    counted_in_shared_memory(0, kTooMany);
+  } catch (const std::runtime_error& error) {
+    thrown = std::string(error.what()).find("count_in_shared_memory_kernel") != std::string::npos;
+  }
+  one.expect(thrown, "a launch that needs more shared memory than there is throws, and names the kernel");
+  one.equal(counted_in_shared_memory(0, kMany), numbers_below(kMany), "again");
+}
+
+#ifndef SSD_CHECKED  // the checker knows the memory accesses of one host thread
+// One limit is for all threads: a smaller need of one must not lower it under another's launch.
+void launch_threads(Case& one) {
+  const int sizes[] = {kMany, kFewer};
+  DeviceArray<int> many(kMany);
+  DeviceArray<int> fewer(kFewer);
+  int* const outs[] = {many.data(), fewer.data()};
+  std::string failures[2];
+  std::atomic<int> arrivals{0};
+  const auto work = [&](int index) {
+    for (int i = 1; i <= 50; ++i) {
+      arrivals += 1;
+      while (arrivals < 2 * i) std::this_thread::yield();  // both launch at once
+      try {
+        ssd::demo::count_in_shared_memory(1, sizes[index], outs[index], kStream);
+      } catch (const std::exception& error) {
+        failures[index] = error.what();
+      }
+    }
+  };
+  std::thread other(work, 1);
+  work(0);
+  other.join();
+  for (const std::string& failure : failures) one.expect(failure.empty(), failure);
+  one.equal(many.host(), numbers_below(kMany), "many");
+  one.equal(fewer.host(), numbers_below(kFewer), "fewer");
+}
+#endif
+
+#ifdef SSD_EMULATED
+// A kernel is loaded, and its limit set, at its first launch and never again; an attempt that fails does not count.
+void launch_preparation(Case& one) {
+  static bool prepared = false;
+  const std::map<std::string, int> before = emu::host.calls;
+  const auto called = [&](const char* function) {
+    const auto found = before.find(function);
+    return emu::host.calls[function] - (found == before.end() ? 0 : found->second);
+  };
+  emu::host.capturing = true;  // CUDA forbids loading now, unless the thread is relaxed about it
+  if (!prepared) {
+    emu::host.next_failure = "cudaFuncSetAttribute";
+    bool thrown = false;
+    try {
+      counted_in_shared_memory(2, 1);
+    } catch (const std::runtime_error&) {
+      thrown = true;
+    }
+    one.expect(thrown && called("cudaFuncSetAttribute") == 1, "a limit that cannot be set ends the launch");
+  }
+  for (const int n : {kMany, kFewer, kMany}) {
+    one.equal(counted_in_shared_memory(2, n), numbers_below(n), std::to_string(n) + " ints");
+  }
+  emu::host.capturing = false;
+  const int expected = prepared ? 0 : 2;
+  one.expect(called("cudaFuncGetAttributes") == expected, "loaded once");
+  one.expect(called("cudaFuncSetAttribute") == expected, "limit set once");
+  prepared = true;
+}
+
+// With SSD_FAST_SYNC=1 a launch throws what only waiting for it tells; else nobody waits.
+void launch_waits(Case& one) {
+  const char* setting = std::getenv("SSD_FAST_SYNC");
+  const bool waits = setting != nullptr && std::string(setting) == "1";
+  emu::host.next_failure = "cudaStreamSynchronize";
+  std::string thrown;
+  try {
+    counted_in_shared_memory(0, 1);
+  } catch (const std::runtime_error& error) {
+    thrown = error.what();
+  }
+  one.expect(emu::host.next_failure.empty() == waits, "waits if it should");
+  emu::host.next_failure.clear();
+  const bool named = thrown.find("count_in_shared_memory_kernel") != std::string::npos;
+  one.expect(waits ? named : thrown.empty(), "the error names the kernel");
+}
+#endif
+
 void add_good(Runner& runner) {
   runner.good("sort", [](Case& one) { sort(one, Fault::kNone); });
   runner.good("sum-and-compact", [](Case& one) { sum_and_compact(one, Fault::kNone); });
@@ -189,6 +305,14 @@ void add_good(Runner& runner) {
   runner.good("histogram", [](Case& one) { histogram(one, Fault::kNone); });
   runner.good("functions", functions);
   runner.good("wait-for-flag", [](Case& one) { wait_for_flag(one, Fault::kNone); });
+  runner.good("launch-sizes", launch_sizes);
+#ifndef SSD_CHECKED
+  runner.good("launch-threads", launch_threads);
+#endif
+#ifdef SSD_EMULATED
+  runner.good("launch-preparation", launch_preparation);
+  runner.good("launch-waits", launch_waits);
+#endif
 }
 
 void add_faults(Runner& runner) {

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -33,5 +34,19 @@ void restart(const Options& options);
 // A finding makes its launch fail, with its text as the error's message.
 int finding_count();
 const std::vector<std::string>& findings();  // what, where in the source, which kernel, block and thread
+
+// The host's side of CUDA: what a test sets up, and what it counts.
+struct Host {
+  int devices = 1;
+  bool reads_host_memory = true;                // whether a device reads what is not CUDA's
+  std::map<const void*, int> device_of_memory;  // of the addresses that a test has placed; others are not CUDA's
+  bool capturing = false;            // some stream is, in the global mode: loading a kernel is an error, unless relaxed
+  std::string next_failure;          // the function whose next call fails
+  std::map<std::string, int> calls;  // by function, of some; and "launch on device N"
+};
+
+extern Host host;
+
+int current_device();  // of this thread
 
 }  // namespace emu

@@ -1,7 +1,9 @@
-// host_api.cpp: the functions of the CUDA runtime that the project calls from the host. One device, number 0.
-// Everything is done when the call returns, so streams order nothing.
+// host_api.cpp: the functions of the CUDA runtime that the project calls from the host. One device, number 0, unless a
+// test wants more. Everything is done when the call returns, so streams order nothing.
 #include <cstring>
+#include <mutex>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "emu/checker.h"
 
@@ -9,17 +11,48 @@ namespace {
 
 constexpr int kMultiprocessors = 4;  // few, so that persistent kernels loop
 
+std::mutex kernels;                                     // of the two tables of kernels, and of emu::host.calls
 std::unordered_map<const void*, std::size_t> opted_in;  // kernel -> dynamic shared bytes
+std::unordered_set<const void*> loaded;
 std::unordered_map<void*, std::size_t> allocations;
 cudaError_t last_error = cudaSuccess;
+thread_local int device_in_use = 0;
+thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
+
+// Counts a call. False: it is to fail.
+bool begin_call(const char* function) {
+  emu::host.calls[function] += 1;
+  if (emu::host.next_failure != function) return true;
+  emu::host.next_failure.clear();
+  return false;
+}
+
+// What is loaded lazily, as CUDA does it: at the first need, which must not come within a capture.
+bool load(const void* function) {
+  if (loaded.count(function) > 0) return true;
+  if (emu::host.capturing && capture_mode != cudaStreamCaptureModeRelaxed) return false;
+  loaded.insert(function);
+  return true;
+}
 
 }  // namespace
 
 namespace emu {
 
+Host host;
+
+int current_device() { return device_in_use; }
+
 std::size_t dynamic_shared_opt_in(const void* function) {
+  const std::lock_guard<std::mutex> lock(kernels);
   const auto found = opted_in.find(function);
   return found == opted_in.end() ? 0 : found->second;
+}
+
+cudaError_t begin_launch(const void* function) {
+  const std::lock_guard<std::mutex> lock(kernels);
+  begin_call(("launch on device " + std::to_string(device_in_use)).c_str());
+  return load(function) ? cudaSuccess : remember_error(cudaErrorStreamCaptureUnsupported);
 }
 
 cudaError_t remember_error(cudaError_t status) {
@@ -66,7 +99,18 @@ cudaError_t cudaMemset(void* memory, int value, size_t bytes) {
 }
 
 cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
+  const std::lock_guard<std::mutex> lock(kernels);
+  if (!begin_call(__func__)) return emu::remember_error(cudaErrorInvalidValue);
   return cudaMemset(memory, value, bytes);
+}
+
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* memory) {
+  *attributes = {};
+  const auto found = emu::host.device_of_memory.find(memory);
+  if (found == emu::host.device_of_memory.end()) return cudaSuccess;  // of cudaMemoryTypeUnregistered
+  attributes->type = cudaMemoryTypeDevice;
+  attributes->device = found->second;
+  return cudaSuccess;
 }
 
 // ---- errors and synchronisation ------------------------------------------------------------------------------------
@@ -93,6 +137,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "invalid device ordinal";
     case cudaErrorMemoryAllocation:
       return "out of memory";
+    case cudaErrorStreamCaptureUnsupported:
+      return "operation not permitted when stream is capturing";
     default:
       return "CUDA error";
   }
@@ -100,23 +146,45 @@ const char* cudaGetErrorString(cudaError_t error) {
 
 const char* cudaGetErrorName(cudaError_t error) { return cudaGetErrorString(error); }
 
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return last_error; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  const std::lock_guard<std::mutex> lock(kernels);
+  if (!begin_call(__func__)) return emu::remember_error(cudaErrorLaunchFailure);
+  return last_error;
+}
+
+cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
+  *status = emu::host.capturing ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+  return cudaSuccess;
+}
+
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  std::swap(*mode, capture_mode);
+  return cudaSuccess;
+}
+
 cudaError_t cudaDeviceSynchronize() { return last_error; }
 
 // ---- devices and kernels -------------------------------------------------------------------------------------------
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = emu::host.devices;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDriverGetVersion(int* version) {
+  *version = CUDART_VERSION;
   return cudaSuccess;
 }
 
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = device_in_use;
   return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int device) {
-  return device == 0 ? cudaSuccess : emu::remember_error(cudaErrorInvalidDevice);
+  if (device < 0 || device >= emu::host.devices) return emu::remember_error(cudaErrorInvalidDevice);
+  device_in_use = device;
+  return cudaSuccess;
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
@@ -135,6 +203,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
       return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
       *value = emu::kSharedBytesLimit;
+      return cudaSuccess;
+    case cudaDevAttrPageableMemoryAccess:
+      *value = emu::host.reads_host_memory;
       return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor:
       *value = 9;
@@ -160,7 +231,19 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   return cudaSuccess;
 }
 
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function) {
+  const std::lock_guard<std::mutex> lock(kernels);
+  if (!begin_call(__func__)) return emu::remember_error(cudaErrorInvalidValue);
+  if (!load(function)) return emu::remember_error(cudaErrorStreamCaptureUnsupported);
+  *attributes = {};  // the static shared memory, which only the compiler knows, counts where it is taken
+  attributes->maxThreadsPerBlock = 1024;
+  return cudaSuccess;
+}
+
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {
+  const std::lock_guard<std::mutex> lock(kernels);
+  if (!begin_call(__func__)) return emu::remember_error(cudaErrorInvalidValue);
+  if (!load(function)) return emu::remember_error(cudaErrorStreamCaptureUnsupported);
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return emu::remember_error(cudaErrorInvalidValue);
   if (value < 0 || static_cast<std::size_t>(value) > emu::kSharedBytesLimit) {
     return emu::remember_error(cudaErrorInvalidValue);

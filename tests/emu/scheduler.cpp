@@ -234,6 +234,7 @@ cudaError_t run(const Kernel& kernel, dim3 grid, dim3 block, std::size_t dynamic
   static std::mutex one_launch_at_a_time;
   const std::lock_guard<std::mutex> lock(one_launch_at_a_time);
   if (!valid_configuration(grid, block)) return remember_error(cudaErrorInvalidConfiguration);
+  if (const cudaError_t status = begin_launch(kernel.function); status != cudaSuccess) return status;
   const std::size_t opt_in = dynamic_shared_opt_in(kernel.function);
   if (dynamic_shared_bytes > std::max(kSharedBytesWithoutOptIn, opt_in)) return remember_error(cudaErrorInvalidValue);
 

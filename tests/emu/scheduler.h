@@ -98,6 +98,7 @@ void release_shared_memory(Block& block);
 
 // What a kernel has opted in to with cudaFuncSetAttribute.
 std::size_t dynamic_shared_opt_in(const void* function);
+cudaError_t begin_launch(const void* function);  // loads the kernel, if this is its first launch, and counts
 cudaError_t remember_error(cudaError_t status);
 
 // ---- findings ------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from gpu.stages.tests import run_test_files
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
 
 # What an emulator cannot see; each of their tests starts processes of its own.
-FRESH_PROCESS_TESTS = ("tests/test_first_calls.py", "tests/test_alignment.py")
+FRESH_PROCESS_TESTS = ("tests/test_launches.py", "tests/test_alignment.py")
 
 
 def first(report: Report) -> None:
@@ -25,7 +25,7 @@ def first(report: Report) -> None:
     report.step("runners", 30, _run_runners)
     report.step("memcheck", 75, lambda step: sanitize_runner(step, "memcheck", find_runners(step)))
     report.step("bits", 45, _check_bits)
-    report.step("checks", 60, lambda step: run_test_files(step, FRESH_PROCESS_TESTS, case_seconds=45))
+    report.step("checks", 90, lambda step: run_test_files(step, FRESH_PROCESS_TESTS, case_seconds=75))
     report.step("times", 90, _time)
     report.step("ncu", 90, lambda step: profile(step, step.cut(PROFILED)))
 

@@ -1,0 +1,72 @@
+// The parts of launch.cuh that are the same for every kernel.
+#include <cxxabi.h>
+
+#include <cstdlib>
+#include <stdexcept>
+#include <string_view>
+
+#include "common/cuda.cuh"
+
+namespace ssd {
+
+void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  std::string message = std::string("ssd_fast: ") + what + ": " + cudaGetErrorString(status);
+  if (status == cudaErrorInsufficientDriver) message += " (ssd_fast.cuda_status() says more, and what to do)";
+  cudaGetLastError();  // reported here, so leave nothing for the caller's next CUDA call to find
+  throw std::runtime_error(message);
+}
+
+std::string kernel_name(const void* kernel) {
+#if CUDART_VERSION >= 12030
+  const char* mangled = nullptr;
+  if (cudaFuncGetName(&mangled, kernel) == cudaSuccess && mangled != nullptr) {
+    char* readable = abi::__cxa_demangle(mangled, nullptr, nullptr, nullptr);
+    const std::string name = readable != nullptr ? readable : mangled;
+    std::free(readable);
+    return name;
+  }
+#endif
+  (void)kernel;
+  return "kernel";
+}
+
+bool waits_for_launches() {
+  static const bool waits = [] {
+    const char* value = std::getenv("SSD_FAST_SYNC");
+    return value != nullptr && std::string_view(value) == "1";
+  }();
+  return waits;
+}
+
+void wait_for(Stream stream, const char* what) {
+  const cudaStream_t handle = static_cast<cudaStream_t>(stream.handle);
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(handle, &capture), what);
+  if (capture == cudaStreamCaptureStatusNone) check(cudaStreamSynchronize(handle), what);
+}
+
+DeviceGuard::DeviceGuard(Stream stream) {
+  if (stream.device < 0) return;
+  int current = 0;
+  check(cudaGetDevice(&current), "cudaGetDevice");
+  if (current == stream.device) return;
+  const RelaxedCapture relaxed;  // the first use of a device sets up its context
+  check(cudaSetDevice(stream.device), "cudaSetDevice");
+  former_ = current;
+}
+
+DeviceGuard::~DeviceGuard() {
+  if (former_ < 0) return;
+  const RelaxedCapture relaxed;
+  cudaSetDevice(former_);
+}
+
+void zero_async(void* data, size_t bytes, Stream stream) {
+  if (bytes == 0) return;
+  prepare_device(stream);
+  check(cudaMemsetAsync(data, 0, bytes, static_cast<cudaStream_t>(stream.handle)), "cudaMemsetAsync");
+  if (waits_for_launches()) wait_for(stream, "cudaMemsetAsync");
+}
+
+}  // namespace ssd

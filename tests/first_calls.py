@@ -1,0 +1,86 @@
+"""The first call of each op in a process, made within a stream capture; test_launches.py runs this program.
+
+    python first_calls.py emulated|cuda CASE...
+
+A CASE is one of CASES, named as in op_calls.py. What the captured call leaves must equal the result of an eager call
+afterwards. Prints each case that did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from op_calls import Case, make_cases
+from unaligned_calls import as_bytes, use_backend
+
+import ssd_fast
+from ssd_fast import _backend, arrays
+
+DEFAULT_BOXES = ssd_fast.preset("torchvision_ssd300_vgg16").default_boxes
+CASES = (*make_cases(), "default_boxes")
+
+Capture = contextlib.AbstractContextManager[Callable[[], None]]  # gives what runs the captured work
+
+
+@contextlib.contextmanager
+def captured_by_cuda() -> Iterator[Callable[[], None]]:
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        yield graph.replay
+
+
+@contextlib.contextmanager
+def captured_by_the_emulator() -> Iterator[Callable[[], None]]:
+    """What is forbidden in a capture is forbidden, but kernels run at once."""
+    _backend.C.emulator.set_capturing(True)
+    yield lambda: None
+    _backend.C.emulator.set_capturing(False)
+
+
+def use_torch(device: str) -> None:
+    """What the cases need of torch runs before, so that only our kernels meet a capture with their first call."""
+    for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.int64):
+        torch.ones(2, 2, dtype=dtype, device=device).t().contiguous()
+    values = [torch.ones((), device=device, requires_grad=True) for _ in range(2)]
+    torch.autograd.grad(sum(values), values)
+
+
+def cases(device: str) -> dict[str, Case]:
+    """As make_cases, and `default_boxes`, which has no array arguments."""
+    torch.manual_seed(0)
+    return make_cases() | {"default_boxes": (lambda: ssd_fast.default_boxes(DEFAULT_BOXES, device=device), {})}
+
+
+def run(name: str, call: Callable[..., Any], tensors: list[torch.Tensor], capture: Capture) -> None:
+    counts: list[torch.Tensor] = []
+    trim = arrays.trim
+    arrays.trim = lambda array, count: (counts.append(count), array)[1]  # the only thing in nms that waits
+    with capture as replay:
+        result = call(*tensors)
+    arrays.trim = trim
+    replay()
+    if counts:
+        result = trim(result, counts[0])
+    if as_bytes(result) != as_bytes(call(*tensors)):
+        sys.exit(f"{name}: the captured call gives another result than an eager one")
+    print(name)
+
+
+def main() -> None:
+    backend, *names = sys.argv[1:]
+    use_backend(backend)
+    device = "cuda" if backend == "cuda" else "cpu"
+    known = cases(device)
+    use_torch(device)
+    for name in names:
+        call, named = known[name]
+        tensors = [tensor.to(device) for tensor in named.values()]
+        run(name, call, tensors, captured_by_cuda() if backend == "cuda" else captured_by_the_emulator())
+
+
+if __name__ == "__main__":
+    main()
