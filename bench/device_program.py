@@ -31,6 +31,8 @@ SECONDS_A_CASE = 3.0  # no case begins later than this before the deadline
 class PrintedFindings(Findings):
     """Of a program that no report started: each finding is a line of its output."""
 
+    restarts = True  # by hand
+
     def __init__(self) -> None:
         super().__init__(Path("/dev/stdout"))
 

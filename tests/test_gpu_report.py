@@ -116,6 +116,7 @@ def test_errors_that_lose_the_context(text, lost):
 def python(code: str) -> list[str]:
     return [sys.executable, "-c", textwrap.dedent(code)]
 
+        ("CUDA error: operation not supported on global/shared address space", True),
 
 def test_output_is_logged_as_it_comes(tmp_path):
     log = Log(tmp_path / "run.log")

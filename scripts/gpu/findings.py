@@ -33,7 +33,7 @@ RESTART = 75  # exit status of a program whose CUDA context is lost: start it ag
 # After these errors every later CUDA call of the process fails too.
 _LOST_CONTEXT = re.compile(
     r"illegal memory access|misaligned address|device-side assert|unspecified launch failure|illegal instruction"
-    r"|invalid program counter|hardware stack error|invalid address space|uncorrectable ECC|launch timed out"
+    r"|invalid program counter|hardware stack error|global/shared address space|uncorrectable ECC|launch timed out"
 )
 
 Finding = dict[str, Any]
@@ -43,12 +43,16 @@ class Findings:
     """A file of findings, and the labels that this writer puts on each of its own."""
 
     def __init__(self, path: Path, **labels: str) -> None:
+    restarts = False  # whether the process can be started again by whoever started it
+
         self.path = path
         self.labels = labels
 
     def labelled(self, **labels: str) -> Findings:
         """The same file, with more labels."""
-        return Findings(self.path, **{**self.labels, **labels})
+        found = Findings(self.path, **{**self.labels, **labels})
+        found.restarts = self.restarts
+        return found
 
     def environment(self) -> dict[str, str]:
         """The environment variables that from_environment reads in a program."""
@@ -70,8 +74,8 @@ class Findings:
     def case(self, name: str) -> Iterator[dict[str, Any]]:
         """Record that a case began, and how it ended, with what the body puts into the dict.
 
-        An exception is a finding, not the end of the program, unless it leaves CUDA unusable: then the program exits
-        with RESTART.
+        An exception is a finding, not the end of the program, unless it leaves CUDA unusable: then a program that a
+        report started exits with RESTART. The report itself uses no CUDA: there such an error is a program's.
         """
         self.add(BEGAN, name)
         values: dict[str, Any] = {}
@@ -81,7 +85,7 @@ class Findings:
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
             self.add("failed", name, text[:2000], seconds=round(time.monotonic() - begin, 2), **values)
-            if lost_context(text):
+            if self.restarts and lost_context(text):
                 sys.stdout.flush()
                 os._exit(RESTART)  # destructors would only meet the same error
         else:
@@ -116,7 +120,9 @@ def from_environment() -> Findings:
 
     Raises: KeyError: the report did not start it.
     """
-    return Findings(Path(os.environ[FILE]), **json.loads(os.environ[LABELS]))
+    found = Findings(Path(os.environ[FILE]), **json.loads(os.environ[LABELS]))
+    found.restarts = True
+    return found
 
 
 def read(path: Path) -> list[Finding]:
