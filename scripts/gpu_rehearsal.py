@@ -205,7 +205,7 @@ def check_files(out: Path) -> None:
     """As many files as a lent machine hands back, each line of the findings whole."""
     files = sorted(path.name for path in out.iterdir())
     expect(len(files) <= MOST_FILES, f"more than {MOST_FILES} files: {files}")
-    lines = (out / "findings.jsonl").read_text().splitlines()
+    lines = [line for line in (out / "findings.jsonl").read_text().splitlines() if line]
     expect(len(lines) - len(read(out / "findings.jsonl")) <= 1, "more than the last line is torn")
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from types import FrameType
 
 from gpu import machine, summary
-from gpu.findings import Findings, end_torn_line, read
+from gpu.findings import Findings, read
 from gpu.processes import close
 from gpu.report import Deadline, Options, Report
 from gpu.stages import STAGES
@@ -42,14 +42,13 @@ def main() -> int:
     out = options.out.resolve()
     path = out / "findings.jsonl"
     if options.read:
-        if not path.exists():
+        if not read(path):
             print(f"gpu-report: no findings in {options.out}", file=sys.stderr)
             return 2
         summary.write(out)
-        print((out / "report.md").read_text())
+        print((out / "report.md").read_text("utf-8"))
         return 1 if summary.is_bad(read(path)) else 0
     out.mkdir(parents=True, exist_ok=True)
-    end_torn_line(path)
     machine.add_tool_folders()
     findings = Findings(path, run=time.strftime("%H%M%S"))
     if machine.gpu() is None:
@@ -79,7 +78,8 @@ def main() -> int:
     bad = [finding for finding in found if finding["status"] in summary.BAD]
     late = any(finding["status"] == "skipped" and finding["case"] in STAGES for finding in found)
     status = 1 if bad else 4 if late else 0
-    print((out / "report.md").read_text()[:_SHOWN])
+    if (out / "report.md").exists():  # unless the disk is full
+        print((out / "report.md").read_text("utf-8")[:_SHOWN])
     print(f"gpu-report: {len(found)} findings, {len(bad)} of them bad (exit status {status}): {out / 'report.md'}")
     return status
 

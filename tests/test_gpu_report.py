@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from gpu import ncu, processes, summary
-from gpu.findings import Findings, end_torn_line, lost_context, read
+from gpu.findings import Findings, lost_context, read
 from gpu.processes import TIMED_OUT, Log, execute
 from gpu.rehearsal import stand_in
 from gpu.report import CannotRunError, Deadline, Options, Report
@@ -65,17 +65,30 @@ def test_several_writers_tear_no_line(findings):
     for worker in workers:
         worker.join()
     found = read(findings.path)
-    assert len(found) == len(findings.path.read_text().splitlines()) == 4 * 300
+    assert len(found) == len([*filter(None, findings.path.read_text().splitlines())]) == 4 * 300
     assert {(f["writer"], f["case"]) for f in found} == {(str(w), str(i)) for w in range(4) for i in range(300)}
 
 
 def test_a_torn_line_costs_itself_alone(findings):
+def test_findings_that_cannot_be_written_are_printed(capfd):
+    Findings(Path("/dev/full"), run="1").add("failed", "nms", "other bits")
+    printed = capfd.readouterr().out
+    assert "No space left on device: {" in printed and '"other bits"' in printed
+
+
+def test_lines_that_are_no_findings_are_left_out(findings):
+    findings.add("passed", "first")
+    with findings.path.open("ab") as file:
+        file.write(b"\xff\x00garbage\n{}\n[1]\n" + b"[" * 100_000 + b"\n" + b'{"case": "no status"}\n')
+    findings.add("passed", "second")
+    assert [found["case"] for found in read(findings.path)] == ["first", "second"]
+
+
     findings.add("passed", "first")
     findings.add("passed", "second")
     data = findings.path.read_bytes()
     findings.path.write_bytes(data[:-20])
     assert [found["case"] for found in read(findings.path)] == ["first"]
-    end_torn_line(findings.path)
     findings.add("passed", "third")
     assert [found["case"] for found in read(findings.path)] == ["first", "third"]
 
@@ -103,6 +116,7 @@ def test_cases_that_began_are_known(findings):
         ("torch.AcceleratorError: CUDA error: an illegal memory access was encountered", True),
         ("CUDA error: device-side assert triggered", True),
         ("RuntimeError: CUDA out of memory", False),
+        ("CUDA error: operation not supported on global/shared address space", True),
         ("ValueError: nms: boxes: expected shape [n, 4], got [3]", False),
     ],
 )
@@ -116,7 +130,6 @@ def test_errors_that_lose_the_context(text, lost):
 def python(code: str) -> list[str]:
     return [sys.executable, "-c", textwrap.dedent(code)]
 
-        ("CUDA error: operation not supported on global/shared address space", True),
 
 def test_output_is_logged_as_it_comes(tmp_path):
     log = Log(tmp_path / "run.log")
@@ -374,3 +387,7 @@ def test_summary_tells_what_is_wrong_and_how_fast(report):
     assert "- first / bits / match: failed: AssertionError: other bits | than the CPU's" in text
     assert "| first | ncu | was running at the end |" in text
     assert (report.out / "report.md").exists() and not (report.out / "report.md.new").exists()
+    assert "## What is wrong\n\n- first" in text
+    report.findings.add("failed", "a name", "a lone surrogate: \udc80")
+    summary.write(report.out)
+    assert "\\udc80" in (report.out / "report.md").read_text()

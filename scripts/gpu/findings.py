@@ -64,11 +64,10 @@ class Findings:
         if text:
             finding["text"] = text
         line = json.dumps(finding | values, default=str) + "\n"
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(file, line.encode())
-        finally:
-            os.close(file)
+            _append(self.path, line)
+        except OSError as error:  # a full disk, say: the output is the other way by which findings leave a machine
+            print(f"{error}: {line}", end="", flush=True)
 
     @contextlib.contextmanager
     def case(self, name: str) -> Iterator[dict[str, Any]]:
@@ -128,14 +127,21 @@ def from_environment() -> Findings:
 def read(path: Path) -> list[Finding]:
     """All findings of a file, without a line that was cut short."""
     found = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
-        with contextlib.suppress(json.JSONDecodeError):
+    for line in path.read_text("utf-8", "replace").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError, RecursionError):
             found.append(json.loads(line))
-    return [finding for finding in found if isinstance(finding, dict)]
+    return [finding for finding in found if isinstance(finding, dict) and {"case", "status"} <= finding.keys()]
 
 
-def end_torn_line(path: Path) -> None:
-    """Let the next finding start on a line of its own, where the last writer was killed within one."""
-    if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-        with path.open("a") as file:
-            file.write("\n")
+
+def _append(path: Path, line: str) -> None:
+    """By one write; on a line of its own, also where a writer was killed within its line.
+    One that is still writing looks the same, and an empty line comes of it.
+    """
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(file).st_size
+        torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
+        os.write(file, (b"\n" if torn else b"") + line.encode())
+    finally:
+        os.close(file)

@@ -35,7 +35,7 @@ class Log:
     def write(self, line: str) -> None:
         """Append a line at once, without the checkout's path in it."""
         data = (line.rstrip("\n").replace(str(ROOT), ".") + "\n").encode(errors="replace")
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):  # a full disk: whoever reads the program's output must go on
             if self._left <= 0:
                 return
             self._left -= len(data)

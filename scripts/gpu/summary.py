@@ -13,10 +13,13 @@ _MOST_BAD = 60
 
 
 def write(out: Path) -> None:
-    """Put report.md beside the findings, in the place of an older one at once."""
+    """Put report.md beside the findings, in the place of an older one at once. A disk that is full keeps the older."""
     draft = out / "report.md.new"
-    draft.write_text(markdown(read(out / "findings.jsonl")))
-    os.replace(draft, out / "report.md")
+    try:
+        draft.write_text(markdown(read(out / "findings.jsonl")), "utf-8", "backslashreplace")
+        os.replace(draft, out / "report.md")
+    except OSError as error:
+        print(f"report.md was not written: {error}", flush=True)
 
 
 def markdown(findings: list[Finding]) -> str:
