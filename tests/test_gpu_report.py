@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -69,7 +70,6 @@ def test_several_writers_tear_no_line(findings):
     assert {(f["writer"], f["case"]) for f in found} == {(str(w), str(i)) for w in range(4) for i in range(300)}
 
 
-def test_a_torn_line_costs_itself_alone(findings):
 def test_findings_that_cannot_be_written_are_printed(capfd):
     Findings(Path("/dev/full"), run="1").add("failed", "nms", "other bits")
     printed = capfd.readouterr().out
@@ -84,6 +84,7 @@ def test_lines_that_are_no_findings_are_left_out(findings):
     assert [found["case"] for found in read(findings.path)] == ["first", "second"]
 
 
+def test_a_torn_line_costs_itself_alone(findings):
     findings.add("passed", "first")
     findings.add("passed", "second")
     data = findings.path.read_bytes()
@@ -115,8 +116,8 @@ def test_cases_that_began_are_known(findings):
         ("RuntimeError: ssd_fast: match_kernel: misaligned address", True),
         ("torch.AcceleratorError: CUDA error: an illegal memory access was encountered", True),
         ("CUDA error: device-side assert triggered", True),
-        ("RuntimeError: CUDA out of memory", False),
         ("CUDA error: operation not supported on global/shared address space", True),
+        ("RuntimeError: CUDA out of memory", False),
         ("ValueError: nms: boxes: expected shape [n, 4], got [3]", False),
     ],
 )
@@ -184,6 +185,44 @@ def test_a_tool_is_asked_before_it_is_killed(tmp_path):
     ended = execute(python(code), Log(tmp_path / "run.log"), seconds=1.5, interrupt=True)
     assert ended.status == TIMED_OUT
     assert ended.output == "begun\nwhat I have"
+
+
+def test_children_in_groups_of_their_own_end_too(tmp_path):
+    """As the compilers that ninja starts."""
+    code = """
+        import subprocess, sys
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True)
+        print(child.pid, flush=True)
+        child.wait()
+        """
+    ended = execute(python(code), Log(tmp_path / "run.log"), seconds=1.5)
+    assert is_gone(int(ended.output))
+
+
+def test_a_program_whose_watcher_fails_is_ended(tmp_path):
+    pids = tmp_path / "pid"
+    code = f"import os, pathlib, time; pathlib.Path({str(pids)!r}).write_text(str(os.getpid())); time.sleep(1000)"
+
+    def stop() -> bool:
+        if pids.exists() and pids.read_text():
+            raise OSError("the findings cannot be read")
+        return False
+
+    with pytest.raises(OSError, match="cannot be read"):
+        execute(python(code), Log(tmp_path / "run.log"), seconds=20, stop=stop)
+    assert is_gone(int(pids.read_text()))
+
+
+def test_output_without_ends_of_lines_is_taken_in_pieces(tmp_path):
+    code = "import sys; sys.stdout.buffer.write(bytes(range(128, 256)) * 100_000)"
+    ended = execute(python(code), Log(tmp_path / "run.log", limit=1000), seconds=20)
+    assert ended.status == 0 and max(len(line) for line in ended.output.split("\n")) <= 1 << 16
+
+
+def test_a_full_disk_does_not_block_a_program(tmp_path):
+    (tmp_path / "run.log").symlink_to("/dev/full")
+    ended = execute(python("for i in range(30_000): print(i, 'x' * 20)"), Log(tmp_path / "run.log"), seconds=20)
+    assert (ended.status, ended.last_line) == (0, f"29999 {'x' * 20}")
 
 
 def test_signals_and_missing_programs_are_named(tmp_path):
@@ -301,7 +340,25 @@ def test_a_step_that_fails_or_cannot_run_says_so(report):
 def test_nothing_starts_once_the_report_ends(report, monkeypatch):
     monkeypatch.setattr(processes, "_closed", type(processes._closed)())
     processes.close()
-    assert report.execute([sys.executable, "-c", "print(1)"], "run").output == "the report was ending"
+    with pytest.raises(processes.EndingError):
+        report.execute([sys.executable, "-c", "print(1)"], "run")
+
+
+def test_what_the_report_ends_has_not_failed(report, monkeypatch):
+    """Neither a case of the report's own nor one of a program's: both were running at the end."""
+    monkeypatch.setattr(processes, "_closed", type(processes._closed)())
+    monkeypatch.setattr(processes, "_running", set())
+    threading.Timer(2.0, processes.close).start()
+
+    def wait(step):
+        with step.findings.case("own"):
+            step.run_cases([*python(CASES), "a", "hang"], "run", part="p", case_seconds=30)
+
+    begin = time.monotonic()
+    with pytest.raises(processes.EndingError):
+        report.step("cases", 40, wait)
+    assert time.monotonic() - begin < 15
+    assert {f["status"] for f in report.findings.mine()} <= {"began", "passed"}
 
 
 # ---- what tools print -----------------------------------------------------------------------------------------------
