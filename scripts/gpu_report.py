@@ -39,6 +39,7 @@ _SHOWN = 11_000  # characters of report.md: where commands run elsewhere, the en
 
 def main() -> int:
     options = parse_arguments()
+    deadline = Deadline.after(options.deadline)
     out = options.out.resolve()
     path = out / "findings.jsonl"
     if options.read:
@@ -58,7 +59,7 @@ def main() -> int:
     report = Report(
         out,
         findings,
-        Deadline.after(options.deadline),
+        deadline,
         Options(
             options.runners and options.runners.resolve(),
             tuple(options.variants),
@@ -70,13 +71,13 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
     try:
-        run_stages(report, options.stages)
+        run_stages(report, list(dict.fromkeys(options.stages)))
     finally:
         close()
         summary.write(out)
     found = findings.mine()
     bad = [finding for finding in found if finding["status"] in summary.BAD]
-    late = any(finding["status"] == "skipped" and finding["case"] in STAGES for finding in found)
+    late = any(finding.get("late") for finding in found)
     status = 1 if bad else 4 if late else 0
     if (out / "report.md").exists():  # unless the disk is full
         print((out / "report.md").read_text("utf-8")[:_SHOWN])
@@ -104,7 +105,7 @@ def run_stages(report: Report, names: list[str]) -> None:
         run, seconds = STAGES[name]
         stage = report.stage(name, seconds)
         if stage.over:
-            report.findings.add("skipped", name, "no time was left for this stage")
+            report.findings.add("skipped", name, "no time was left for this stage", late=True)
             continue
         print(f"= {name}: {stage.deadline.left:.0f} s", flush=True)
         run(stage)

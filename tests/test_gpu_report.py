@@ -309,6 +309,41 @@ def test_a_program_that_always_crashes_is_given_up(report):
     assert found == [*((name, "failed") for name in names[:6]), ("the rest", "failed"), ("step", "failed")]
 
 
+@pytest.mark.parametrize(
+    "code", ["import time; time.sleep(1000)", f"{textwrap.dedent(CASES)}\ntime.sleep(1000)"], ids=["before", "after"]
+)
+def test_a_program_that_hangs_outside_its_cases_is_ended(report, monkeypatch, code):
+    monkeypatch.setattr("gpu.report._IDLE_SECONDS", 3.0)
+    begin = time.monotonic()
+    command = [*python(code), "a"]
+    report.step("cases", 40, lambda step: step.run_cases(command, "run", part="p", case_seconds=2))
+    assert time.monotonic() - begin < 20
+    rest = report.findings.mine()[-2]
+    assert (rest["case"], rest["status"]) == ("the rest", "hung")
+    assert "none of its cases running" in rest["text"]
+
+
+def test_an_error_that_loses_the_context_of_a_program_does_not_end_the_report(report):
+    def look(step):
+        with step.findings.case("nms_cuda"):
+            raise RuntimeError("FAIL: CUDA error: an illegal memory access was encountered")
+        step.findings.add("passed", "match_cuda")
+
+    report.step("runners", 10, look)
+    assert [(f["case"], f["status"]) for f in report.findings.mine()][2:] == [
+        ("nms_cuda", "failed"),
+        ("match_cuda", "passed"),
+        ("step", "failed"),
+    ]
+
+
+def test_a_step_without_cases_has_not_passed(report):
+    report.step("none", 5, lambda step: None)
+    report.step("skipped", 5, lambda step: step.findings.add("skipped", "a", "needs two GPUs"))
+    ends = [(f["step"], f["status"], f["text"]) for f in report.findings.mine() if "seconds" in f]
+    assert ends == [("none", "failed", "no case was run"), ("skipped", "skipped", "1 cases, all of them skipped")]
+
+
 def test_a_step_has_its_own_time(report):
     begin = time.monotonic()
     command = [*python(CASES), "a", "hang", "b"]
@@ -316,7 +351,9 @@ def test_a_step_has_its_own_time(report):
     assert time.monotonic() - begin < 20
     found = [(f["case"], f["status"]) for f in report.findings.mine() if f["status"] != "began"]
     assert found == [("a", "passed"), ("the rest", "skipped"), ("step", "passed")]
-    assert report.findings.mine()[-2]["text"] == "the time of this step was over; hang was running"
+    text = "the time of this step was over; hang was running"
+    assert (report.findings.mine()[-2]["text"], report.findings.mine()[-2]["late"]) == (text, True)
+    assert report.findings.mine()[-1]["text"] == f"2 cases; not all: the rest: {text}"
     report.step("next", 5, lambda step: step.findings.add("passed", "x"))
     assert report.findings.mine()[-1]["status"] == "passed"
 
@@ -443,8 +480,8 @@ def test_summary_tells_what_is_wrong_and_how_fast(report):
     assert "| nms n=1000 | 31.25 | 40 | 60 | 0.5 | 16 | resolve 14, scan 2 |" in text
     assert "- first / bits / match: failed: AssertionError: other bits | than the CPU's" in text
     assert "| first | ncu | was running at the end |" in text
-    assert (report.out / "report.md").exists() and not (report.out / "report.md.new").exists()
     assert "## What is wrong\n\n- first" in text
     report.findings.add("failed", "a name", "a lone surrogate: \udc80")
     summary.write(report.out)
     assert "\\udc80" in (report.out / "report.md").read_text()
+    assert (report.out / "report.md").exists() and not (report.out / "report.md.new").exists()

@@ -28,6 +28,7 @@ LABELS = "SSD_FAST_FINDINGS_LABELS"
 
 BEGAN = "began"
 FINAL = ("passed", "failed", "skipped", "crashed", "hung")
+REST = "the rest"  # the case that stands for those that a program has not begun
 RESTART = 75  # exit status of a program whose CUDA context is lost: start it again for the cases that are left
 
 # After these errors every later CUDA call of the process fails too.
@@ -42,9 +43,9 @@ Finding = dict[str, Any]
 class Findings:
     """A file of findings, and the labels that this writer puts on each of its own."""
 
-    def __init__(self, path: Path, **labels: str) -> None:
     restarts = False  # whether the process can be started again by whoever started it
 
+    def __init__(self, path: Path, **labels: str) -> None:
         self.path = path
         self.labels = labels
 
@@ -133,9 +134,9 @@ def read(path: Path) -> list[Finding]:
     return [finding for finding in found if isinstance(finding, dict) and {"case", "status"} <= finding.keys()]
 
 
-
 def _append(path: Path, line: str) -> None:
     """By one write; on a line of its own, also where a writer was killed within its line.
+
     One that is still writing looks the same, and an empty line comes of it.
     """
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)

@@ -59,7 +59,7 @@ def profile(report: Report, names: Sequence[str]) -> None:
     metrics = dict(METRICS)
     for name in names:
         if report.over:
-            report.findings.add("skipped", name, "the time of this step was over")
+            report.findings.add("skipped", name, "the time of this step was over", late=True)
             continue
         with report.findings.case(name) as result:
             ended = _run(report, name, metrics)

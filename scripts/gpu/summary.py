@@ -68,7 +68,11 @@ def _bad(findings: list[Finding]) -> list[str]:
         lines.append(f"- {place} / {names}: {status}: {text}")
     if len(alike) > _MOST_BAD:
         lines.append(f"- and {len(alike) - _MOST_BAD} more, in findings.jsonl")
-    return ["## What is wrong", "", *(lines or ["Nothing was found."]), ""]
+    return ["## What is wrong", "", *(lines or [f"Nothing, in {_count(findings)} cases that ended."]), ""]
+
+
+def _count(findings: list[Finding]) -> int:
+    return sum(found["status"] in FINAL and found["case"] != "step" for found in findings)
 
 
 def _times(findings: list[Finding]) -> list[str]:
