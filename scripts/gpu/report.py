@@ -140,7 +140,7 @@ class Report:
     def environment(self) -> dict[str, str]:
         """The variables by which a program finds its deadline and this checkout, which is not installed."""
         folders = [str(ROOT), str(ROOT / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])]
-        return {"PYTHONPATH": os.pathsep.join(folders), **self.deadline.environment()}
+        return {"PYTHONPATH": os.pathsep.join(folders), "PYTEST_ADDOPTS": "", **self.deadline.environment()}
 
     def run_cases(
         self,
