@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gpu.findings import BEGAN, FINAL, Finding, read
+from gpu.findings import FINAL, Finding, read, unfinished
 from gpu.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -211,14 +211,7 @@ def check_files(out: Path) -> None:
 
 def running(findings: list[Finding]) -> list[str]:
     """The cases that began and never ended."""
-    left: dict[str, str] = {}
-    for found in findings:
-        key = json.dumps([found.get(label) for label in ("run", "stage", "step", "part", "case")])
-        if found["status"] == BEGAN:
-            left[key] = f"{found.get('step')} / {found['case']}"
-        elif found["status"] in FINAL:
-            left.pop(key, None)
-    return list(left.values())
+    return [f"{found.get('step')} / {found['case']}" for found in unfinished(findings)]
 
 
 def expect(holds: bool, what: str) -> None:

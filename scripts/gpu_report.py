@@ -14,7 +14,8 @@ Needs cmake, nvcc and an environment with torch, pybind11 and pytest; downloads 
 is appended to OUT/findings.jsonl at once, a line each, so a kill at any moment loses nothing; --read makes report.md of
 it. OUT holds at most 8 files: findings.jsonl, report.md, ncu.csv and the logs build, run, tests and sanitizer.
 
-Exit status: 0 all is well; 1 something failed, crashed or hung; 2 wrong use; 3 no GPU; 4 the time was over.
+Exit status: 0 all is well; 1 something failed, crashed or hung; 2 wrong use, or --read finds no findings; 3 no GPU;
+4 what was run is well, but the time was over before the rest; 128 + N ended by signal N.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
 import multiprocessing
 import os
@@ -443,6 +445,41 @@ def test_sanitizer_verdicts(report, tmp_path, monkeypatch, mode, status, text):
     assert text in found.get("text", "")
 
 
+def test_a_machine_that_cannot_profile_is_asked_once(report, tmp_path, monkeypatch):
+    (tmp_path / "ncu").write_text(
+        "#!/bin/sh\necho '==ERROR== Failed to initialize the profiler: LibraryNotLoaded'\nexit 9\n"
+    )
+    (tmp_path / "ncu").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    report.step("ncu", 20, lambda step: ncu.profile(step, ncu.PROFILED))
+    found = [(f["case"], f["status"]) for f in report.findings.mine() if f["status"] != "began"]
+    assert found == [(ncu.PROFILED[0], "failed"), ("step", "skipped")]
+    assert "cannot profile on this machine: Failed to initialize" in report.findings.mine()[-1]["text"]
+
+
+# ---- variants -------------------------------------------------------------------------------------------------------
+
+
+def test_a_variant_that_does_not_compile_is_left_out(report, tmp_path, monkeypatch):
+    """Not compared by the build that its folder had of other flags; and a file's only if it is there."""
+    (tmp_path / "cmake").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "cmake").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(Report, "build_folder", tmp_path / "build")
+    stale, given = tmp_path / "build" / "ab" / "tile" / "_C.so", tmp_path / "given.so"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    given.touch()
+    variants = (f"gone={tmp_path / 'gone.so'}", "tile=-DTILE=8", f"given={given}")
+    builds: list[str] = []
+    options = dataclasses.replace(report.options, variants=variants)
+    module = importlib.import_module("gpu.stages.ab")
+    dataclasses.replace(report, options=options).step("build", 30, lambda step: module._build_all(step, builds))
+    assert builds == [f"given={given}"]
+    failed = [found["case"] for found in report.findings.mine() if found["status"] == "failed"]
+    assert failed == ["file gone", "configure", "compile", "step"]
+
+
 # ---- the plan -------------------------------------------------------------------------------------------------------
 
 
@@ -476,10 +513,12 @@ def test_summary_tells_what_is_wrong_and_how_fast(report):
     report.step("times", 10, measure)
     report.step("bits", 10, check)
     report.findings.labelled(step="ncu").add("began", "step")
+    report.findings.labelled(step="ncu").add("began", "nms n=10000")
     text = summary.markdown(read(report.findings.path))
     assert "| nms n=1000 | 31.25 | 40 | 60 | 0.5 | 16 | resolve 14, scan 2 |" in text
     assert "- first / bits / match: failed: AssertionError: other bits | than the CPU's" in text
     assert "| first | ncu | was running at the end |" in text
+    assert "- first / ncu / nms n=10000: began and has not ended" in text
     assert "## What is wrong\n\n- first" in text
     report.findings.add("failed", "a name", "a lone surrogate: \udc80")
     summary.write(report.out)

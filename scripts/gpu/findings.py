@@ -134,6 +134,18 @@ def read(path: Path) -> list[Finding]:
     return [finding for finding in found if isinstance(finding, dict) and {"case", "status"} <= finding.keys()]
 
 
+def unfinished(findings: list[Finding]) -> list[Finding]:
+    """Of the cases that began and never ended, the findings by which they began."""
+    left: dict[str, Finding] = {}
+    for found in findings:
+        key = json.dumps([found.get(label) for label in ("run", "stage", "step", "part", "case")])
+        if found["status"] == BEGAN:
+            left[key] = found
+        elif found["status"] in FINAL:
+            left.pop(key, None)
+    return list(left.values())
+
+
 def _append(path: Path, line: str) -> None:
     """By one write; on a line of its own, also where a writer was killed within its line.
 

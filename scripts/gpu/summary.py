@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gpu.findings import BEGAN, FINAL, Finding, read
+from gpu.findings import BEGAN, FINAL, Finding, read, unfinished
 
 BAD = ("failed", "crashed", "hung")
 _MOST_BAD = 60
@@ -68,6 +68,11 @@ def _bad(findings: list[Finding]) -> list[str]:
         lines.append(f"- {place} / {names}: {status}: {text}")
     if len(alike) > _MOST_BAD:
         lines.append(f"- and {len(alike) - _MOST_BAD} more, in findings.jsonl")
+    for found in unfinished(findings):
+        if found["case"] != "step":
+            lines.append(
+                f"- {found.get('stage', '')} / {found.get('step', '')} / {found['case']}: began and has not ended"
+            )
     return ["## What is wrong", "", *(lines or [f"Nothing, in {_count(findings)} cases that ended."]), ""]
 
 
