@@ -31,7 +31,8 @@ def _build_all(report: Report, builds: list[str]) -> None:
         built = _build(report, name, what)
         if built is not None:
             builds.append(f"{name}={built}")
-            _install_if_none_is(built)
+            if not report.options.rehearsal:
+                _install_if_none_is(built)
 
 
 def _alternate(report: Report, builds: list[str]) -> None:
