@@ -137,8 +137,8 @@ bench: build  ## every benchmark, with a report in OUT (build/bench)
 # Downloads nothing: uses the environment that `make venv` built, if it did, else the one at hand.
 gpu-report:  ## on a CUDA machine: what is right and what is slow, in STAGES (first); everything goes to OUT at once
 	@test -n "$(OUT)" || { echo "gpu-report: name a folder: make gpu-report OUT=DIR" >&2; exit 2; }
-	$(if $(wildcard $(INSTALLED)),$(PY),$(PYTHON)) scripts/gpu_report.py $(OUT) --stages $(or $(STAGES),first) \
-	  --deadline $(or $(DEADLINE),480) $(if $(RUNNERS),--runners $(RUNNERS)) $(if $(VARIANTS),--variants $(VARIANTS))
+	$(if $(wildcard $(INSTALLED)),$(PY),$(PYTHON)) scripts/gpu_report.py "$(OUT)" --stages $(or $(STAGES),first) \
+	  --deadline $(or $(DEADLINE),480) $(if $(RUNNERS),--runners "$(RUNNERS)") $(if $(VARIANTS),--variants $(VARIANTS))
 
 gpu-rehearsal: build build-tests  ## the same without a GPU: every stage, misbehaving tools, kills (minutes)
 	$(PY) scripts/gpu_rehearsal.py $(or $(OUT),build/gpu-rehearsal)

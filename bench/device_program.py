@@ -31,6 +31,8 @@ SECONDS_A_CASE = 3.0  # no case begins later than this before the deadline
 class PrintedFindings(Findings):
     """Of a program that no report started: each finding is a line of its output."""
 
+    restarts = True  # by hand
+
     def __init__(self) -> None:
         super().__init__(Path("/dev/stdout"))
 
@@ -73,14 +75,15 @@ def load_build(path: Path, rehearse: bool) -> Any:
 
 
 def measure_cases(cases: Iterable[Case], findings: Findings, measure: Callable[[Case, dict[str, Any]], None]) -> None:
-    """A finding for each case that has none yet, until the deadline is near."""
+    """A finding for each case that has none yet, until the deadline is near: then one for those that are left."""
     deadline = float(os.environ.get(DEADLINE, "inf"))
     done = findings.done()
     for case in cases:
         if case.name in done:
             continue
         if time.time() > deadline - SECONDS_A_CASE:
-            print(f"the deadline is near: stopped before {case.name}", flush=True)
+            text = f"the deadline is near: stopped before {case.name}"
+            findings.add("skipped", gpu_findings.REST, text, late=True)
             return
         with findings.case(case.name) as values:
             measure(case, values)

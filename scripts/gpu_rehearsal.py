@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gpu.findings import BEGAN, FINAL, Finding, read
+from gpu.findings import FINAL, Finding, read, unfinished
 from gpu.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -205,20 +205,13 @@ def check_files(out: Path) -> None:
     """As many files as a lent machine hands back, each line of the findings whole."""
     files = sorted(path.name for path in out.iterdir())
     expect(len(files) <= MOST_FILES, f"more than {MOST_FILES} files: {files}")
-    lines = (out / "findings.jsonl").read_text().splitlines()
+    lines = [line for line in (out / "findings.jsonl").read_text().splitlines() if line]
     expect(len(lines) - len(read(out / "findings.jsonl")) <= 1, "more than the last line is torn")
 
 
 def running(findings: list[Finding]) -> list[str]:
     """The cases that began and never ended."""
-    left: dict[str, str] = {}
-    for found in findings:
-        key = json.dumps([found.get(label) for label in ("run", "stage", "step", "part", "case")])
-        if found["status"] == BEGAN:
-            left[key] = f"{found.get('step')} / {found['case']}"
-        elif found["status"] in FINAL:
-            left.pop(key, None)
-    return list(left.values())
+    return [f"{found.get('step')} / {found['case']}" for found in unfinished(findings)]
 
 
 def expect(holds: bool, what: str) -> None:

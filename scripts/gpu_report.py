@@ -14,7 +14,8 @@ Needs cmake, nvcc and an environment with torch, pybind11 and pytest; downloads 
 is appended to OUT/findings.jsonl at once, a line each, so a kill at any moment loses nothing; --read makes report.md of
 it. OUT holds at most 8 files: findings.jsonl, report.md, ncu.csv and the logs build, run, tests and sanitizer.
 
-Exit status: 0 all is well; 1 something failed, crashed or hung; 2 wrong use; 3 no GPU; 4 the time was over.
+Exit status: 0 all is well; 1 something failed, crashed or hung; 2 wrong use, or --read finds no findings; 3 no GPU;
+4 what was run is well, but the time was over before the rest; 128 + N ended by signal N.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pathlib import Path
 from types import FrameType
 
 from gpu import machine, summary
-from gpu.findings import Findings, end_torn_line, read
+from gpu.findings import Findings, read
 from gpu.processes import close
 from gpu.report import Deadline, Options, Report
 from gpu.stages import STAGES
@@ -39,17 +40,17 @@ _SHOWN = 11_000  # characters of report.md: where commands run elsewhere, the en
 
 def main() -> int:
     options = parse_arguments()
+    deadline = Deadline.after(options.deadline)
     out = options.out.resolve()
     path = out / "findings.jsonl"
     if options.read:
-        if not path.exists():
+        if not read(path):
             print(f"gpu-report: no findings in {options.out}", file=sys.stderr)
             return 2
         summary.write(out)
-        print((out / "report.md").read_text())
+        print((out / "report.md").read_text("utf-8"))
         return 1 if summary.is_bad(read(path)) else 0
     out.mkdir(parents=True, exist_ok=True)
-    end_torn_line(path)
     machine.add_tool_folders()
     findings = Findings(path, run=time.strftime("%H%M%S"))
     if machine.gpu() is None:
@@ -59,7 +60,7 @@ def main() -> int:
     report = Report(
         out,
         findings,
-        Deadline.after(options.deadline),
+        deadline,
         Options(
             options.runners and options.runners.resolve(),
             tuple(options.variants),
@@ -71,15 +72,16 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
     try:
-        run_stages(report, options.stages)
+        run_stages(report, list(dict.fromkeys(options.stages)))
     finally:
         close()
         summary.write(out)
     found = findings.mine()
     bad = [finding for finding in found if finding["status"] in summary.BAD]
-    late = any(finding["status"] == "skipped" and finding["case"] in STAGES for finding in found)
+    late = any(finding.get("late") for finding in found)
     status = 1 if bad else 4 if late else 0
-    print((out / "report.md").read_text()[:_SHOWN])
+    if (out / "report.md").exists():  # unless the disk is full
+        print((out / "report.md").read_text("utf-8")[:_SHOWN])
     print(f"gpu-report: {len(found)} findings, {len(bad)} of them bad (exit status {status}): {out / 'report.md'}")
     return status
 
@@ -104,7 +106,7 @@ def run_stages(report: Report, names: list[str]) -> None:
         run, seconds = STAGES[name]
         stage = report.stage(name, seconds)
         if stage.over:
-            report.findings.add("skipped", name, "no time was left for this stage")
+            report.findings.add("skipped", name, "no time was left for this stage", late=True)
             continue
         print(f"= {name}: {stage.deadline.left:.0f} s", flush=True)
         run(stage)

@@ -227,9 +227,11 @@ def test_no_case_begins_near_the_deadline(program: Program) -> None:
     code = (
         "import sys, device_program, device_times; device_program.SECONDS_A_CASE = 1e6; sys.exit(device_times.main())"
     )
-    output = program.run("-c", code, SSD_FAST_DEADLINE=str(time.time() + 1000))
-    assert list(program.found()) == ["copy bandwidth"]
-    assert f"stopped before {device_cases.CASES[0].name}" in output
+    program.run("-c", code, SSD_FAST_DEADLINE=str(time.time() + 1000))
+    assert list(program.found()) == ["copy bandwidth", "the rest"]
+    rest = program.found()["the rest"]
+    assert (rest["status"], rest["late"]) == ("skipped", True)
+    assert rest["text"] == f"the deadline is near: stopped before {device_cases.CASES[0].name}"
 
 
 def test_without_a_report_findings_are_printed(program: Program) -> None:

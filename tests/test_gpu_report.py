@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import json
 import multiprocessing
 import os
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from gpu import ncu, processes, summary
-from gpu.findings import Findings, end_torn_line, lost_context, read
+from gpu.findings import Findings, lost_context, read
 from gpu.processes import TIMED_OUT, Log, execute
 from gpu.rehearsal import stand_in
 from gpu.report import CannotRunError, Deadline, Options, Report
@@ -65,8 +68,22 @@ def test_several_writers_tear_no_line(findings):
     for worker in workers:
         worker.join()
     found = read(findings.path)
-    assert len(found) == len(findings.path.read_text().splitlines()) == 4 * 300
+    assert len(found) == len([*filter(None, findings.path.read_text().splitlines())]) == 4 * 300
     assert {(f["writer"], f["case"]) for f in found} == {(str(w), str(i)) for w in range(4) for i in range(300)}
+
+
+def test_findings_that_cannot_be_written_are_printed(capfd):
+    Findings(Path("/dev/full"), run="1").add("failed", "nms", "other bits")
+    printed = capfd.readouterr().out
+    assert "No space left on device: {" in printed and '"other bits"' in printed
+
+
+def test_lines_that_are_no_findings_are_left_out(findings):
+    findings.add("passed", "first")
+    with findings.path.open("ab") as file:
+        file.write(b"\xff\x00garbage\n{}\n[1]\n" + b"[" * 100_000 + b"\n" + b'{"case": "no status"}\n')
+    findings.add("passed", "second")
+    assert [found["case"] for found in read(findings.path)] == ["first", "second"]
 
 
 def test_a_torn_line_costs_itself_alone(findings):
@@ -75,7 +92,6 @@ def test_a_torn_line_costs_itself_alone(findings):
     data = findings.path.read_bytes()
     findings.path.write_bytes(data[:-20])
     assert [found["case"] for found in read(findings.path)] == ["first"]
-    end_torn_line(findings.path)
     findings.add("passed", "third")
     assert [found["case"] for found in read(findings.path)] == ["first", "third"]
 
@@ -102,6 +118,7 @@ def test_cases_that_began_are_known(findings):
         ("RuntimeError: ssd_fast: match_kernel: misaligned address", True),
         ("torch.AcceleratorError: CUDA error: an illegal memory access was encountered", True),
         ("CUDA error: device-side assert triggered", True),
+        ("CUDA error: operation not supported on global/shared address space", True),
         ("RuntimeError: CUDA out of memory", False),
         ("ValueError: nms: boxes: expected shape [n, 4], got [3]", False),
     ],
@@ -170,6 +187,44 @@ def test_a_tool_is_asked_before_it_is_killed(tmp_path):
     ended = execute(python(code), Log(tmp_path / "run.log"), seconds=1.5, interrupt=True)
     assert ended.status == TIMED_OUT
     assert ended.output == "begun\nwhat I have"
+
+
+def test_children_in_groups_of_their_own_end_too(tmp_path):
+    """As the compilers that ninja starts."""
+    code = """
+        import subprocess, sys
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True)
+        print(child.pid, flush=True)
+        child.wait()
+        """
+    ended = execute(python(code), Log(tmp_path / "run.log"), seconds=1.5)
+    assert is_gone(int(ended.output))
+
+
+def test_a_program_whose_watcher_fails_is_ended(tmp_path):
+    pids = tmp_path / "pid"
+    code = f"import os, pathlib, time; pathlib.Path({str(pids)!r}).write_text(str(os.getpid())); time.sleep(1000)"
+
+    def stop() -> bool:
+        if pids.exists() and pids.read_text():
+            raise OSError("the findings cannot be read")
+        return False
+
+    with pytest.raises(OSError, match="cannot be read"):
+        execute(python(code), Log(tmp_path / "run.log"), seconds=20, stop=stop)
+    assert is_gone(int(pids.read_text()))
+
+
+def test_output_without_ends_of_lines_is_taken_in_pieces(tmp_path):
+    code = "import sys; sys.stdout.buffer.write(bytes(range(128, 256)) * 100_000)"
+    ended = execute(python(code), Log(tmp_path / "run.log", limit=1000), seconds=20)
+    assert ended.status == 0 and max(len(line) for line in ended.output.split("\n")) <= 1 << 16
+
+
+def test_a_full_disk_does_not_block_a_program(tmp_path):
+    (tmp_path / "run.log").symlink_to("/dev/full")
+    ended = execute(python("for i in range(30_000): print(i, 'x' * 20)"), Log(tmp_path / "run.log"), seconds=20)
+    assert (ended.status, ended.last_line) == (0, f"29999 {'x' * 20}")
 
 
 def test_signals_and_missing_programs_are_named(tmp_path):
@@ -256,6 +311,41 @@ def test_a_program_that_always_crashes_is_given_up(report):
     assert found == [*((name, "failed") for name in names[:6]), ("the rest", "failed"), ("step", "failed")]
 
 
+@pytest.mark.parametrize(
+    "code", ["import time; time.sleep(1000)", f"{textwrap.dedent(CASES)}\ntime.sleep(1000)"], ids=["before", "after"]
+)
+def test_a_program_that_hangs_outside_its_cases_is_ended(report, monkeypatch, code):
+    monkeypatch.setattr("gpu.report._IDLE_SECONDS", 3.0)
+    begin = time.monotonic()
+    command = [*python(code), "a"]
+    report.step("cases", 40, lambda step: step.run_cases(command, "run", part="p", case_seconds=2))
+    assert time.monotonic() - begin < 20
+    rest = report.findings.mine()[-2]
+    assert (rest["case"], rest["status"]) == ("the rest", "hung")
+    assert "none of its cases running" in rest["text"]
+
+
+def test_an_error_that_loses_the_context_of_a_program_does_not_end_the_report(report):
+    def look(step):
+        with step.findings.case("nms_cuda"):
+            raise RuntimeError("FAIL: CUDA error: an illegal memory access was encountered")
+        step.findings.add("passed", "match_cuda")
+
+    report.step("runners", 10, look)
+    assert [(f["case"], f["status"]) for f in report.findings.mine()][2:] == [
+        ("nms_cuda", "failed"),
+        ("match_cuda", "passed"),
+        ("step", "failed"),
+    ]
+
+
+def test_a_step_without_cases_has_not_passed(report):
+    report.step("none", 5, lambda step: None)
+    report.step("skipped", 5, lambda step: step.findings.add("skipped", "a", "needs two GPUs"))
+    ends = [(f["step"], f["status"], f["text"]) for f in report.findings.mine() if "seconds" in f]
+    assert ends == [("none", "failed", "no case was run"), ("skipped", "skipped", "1 cases, all of them skipped")]
+
+
 def test_a_step_has_its_own_time(report):
     begin = time.monotonic()
     command = [*python(CASES), "a", "hang", "b"]
@@ -263,7 +353,9 @@ def test_a_step_has_its_own_time(report):
     assert time.monotonic() - begin < 20
     found = [(f["case"], f["status"]) for f in report.findings.mine() if f["status"] != "began"]
     assert found == [("a", "passed"), ("the rest", "skipped"), ("step", "passed")]
-    assert report.findings.mine()[-2]["text"] == "the time of this step was over; hang was running"
+    text = "the time of this step was over; hang was running"
+    assert (report.findings.mine()[-2]["text"], report.findings.mine()[-2]["late"]) == (text, True)
+    assert report.findings.mine()[-1]["text"] == f"2 cases; not all: the rest: {text}"
     report.step("next", 5, lambda step: step.findings.add("passed", "x"))
     assert report.findings.mine()[-1]["status"] == "passed"
 
@@ -287,7 +379,25 @@ def test_a_step_that_fails_or_cannot_run_says_so(report):
 def test_nothing_starts_once_the_report_ends(report, monkeypatch):
     monkeypatch.setattr(processes, "_closed", type(processes._closed)())
     processes.close()
-    assert report.execute([sys.executable, "-c", "print(1)"], "run").output == "the report was ending"
+    with pytest.raises(processes.EndingError):
+        report.execute([sys.executable, "-c", "print(1)"], "run")
+
+
+def test_what_the_report_ends_has_not_failed(report, monkeypatch):
+    """Neither a case of the report's own nor one of a program's: both were running at the end."""
+    monkeypatch.setattr(processes, "_closed", type(processes._closed)())
+    monkeypatch.setattr(processes, "_running", set())
+    threading.Timer(2.0, processes.close).start()
+
+    def wait(step):
+        with step.findings.case("own"):
+            step.run_cases([*python(CASES), "a", "hang"], "run", part="p", case_seconds=30)
+
+    begin = time.monotonic()
+    with pytest.raises(processes.EndingError):
+        report.step("cases", 40, wait)
+    assert time.monotonic() - begin < 15
+    assert {f["status"] for f in report.findings.mine()} <= {"began", "passed"}
 
 
 # ---- what tools print -----------------------------------------------------------------------------------------------
@@ -335,6 +445,41 @@ def test_sanitizer_verdicts(report, tmp_path, monkeypatch, mode, status, text):
     assert text in found.get("text", "")
 
 
+def test_a_machine_that_cannot_profile_is_asked_once(report, tmp_path, monkeypatch):
+    (tmp_path / "ncu").write_text(
+        "#!/bin/sh\necho '==ERROR== Failed to initialize the profiler: LibraryNotLoaded'\nexit 9\n"
+    )
+    (tmp_path / "ncu").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    report.step("ncu", 20, lambda step: ncu.profile(step, ncu.PROFILED))
+    found = [(f["case"], f["status"]) for f in report.findings.mine() if f["status"] != "began"]
+    assert found == [(ncu.PROFILED[0], "failed"), ("step", "skipped")]
+    assert "cannot profile on this machine: Failed to initialize" in report.findings.mine()[-1]["text"]
+
+
+# ---- variants -------------------------------------------------------------------------------------------------------
+
+
+def test_a_variant_that_does_not_compile_is_left_out(report, tmp_path, monkeypatch):
+    """Not compared by the build that its folder had of other flags; and a file's only if it is there."""
+    (tmp_path / "cmake").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "cmake").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(Report, "build_folder", tmp_path / "build")
+    stale, given = tmp_path / "build" / "ab" / "tile" / "_C.so", tmp_path / "given.so"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    given.touch()
+    variants = (f"gone={tmp_path / 'gone.so'}", "tile=-DTILE=8", f"given={given}")
+    builds: list[str] = []
+    options = dataclasses.replace(report.options, variants=variants)
+    module = importlib.import_module("gpu.stages.ab")
+    dataclasses.replace(report, options=options).step("build", 30, lambda step: module._build_all(step, builds))
+    assert builds == [f"given={given}"]
+    failed = [found["case"] for found in report.findings.mine() if found["status"] == "failed"]
+    assert failed == ["file gone", "configure", "compile", "step"]
+
+
 # ---- the plan -------------------------------------------------------------------------------------------------------
 
 
@@ -368,8 +513,14 @@ def test_summary_tells_what_is_wrong_and_how_fast(report):
     report.step("times", 10, measure)
     report.step("bits", 10, check)
     report.findings.labelled(step="ncu").add("began", "step")
+    report.findings.labelled(step="ncu").add("began", "nms n=10000")
     text = summary.markdown(read(report.findings.path))
     assert "| nms n=1000 | 31.25 | 40 | 60 | 0.5 | 16 | resolve 14, scan 2 |" in text
     assert "- first / bits / match: failed: AssertionError: other bits | than the CPU's" in text
     assert "| first | ncu | was running at the end |" in text
+    assert "- first / ncu / nms n=10000: began and has not ended" in text
+    assert "## What is wrong\n\n- first" in text
+    report.findings.add("failed", "a name", "a lone surrogate: \udc80")
+    summary.write(report.out)
+    assert "\\udc80" in (report.out / "report.md").read_text()
     assert (report.out / "report.md").exists() and not (report.out / "report.md.new").exists()

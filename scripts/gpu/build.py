@@ -50,7 +50,7 @@ def compile_tree(report: Report, source: Path, folder: Path, targets: list[str],
     with report.findings.case("compile") as result:
         go_on = ["--", "-k0"] if shutil.which("ninja") else ["--", "-k"]
         command = ["cmake", "--build", folder, "--parallel", str(report.options.jobs), "--target", *targets, *go_on]
-        ended = report.execute(command, "build")
+        ended = report.execute(command, "build", interrupt=True)
         result["warnings"] = len(re.findall(r"\bwarning\b", ended.output, re.IGNORECASE))
         if ended.status:
             raise RuntimeError(f"the build {ended.verdict}: {ended.last_line}")

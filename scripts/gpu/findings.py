@@ -28,12 +28,13 @@ LABELS = "SSD_FAST_FINDINGS_LABELS"
 
 BEGAN = "began"
 FINAL = ("passed", "failed", "skipped", "crashed", "hung")
+REST = "the rest"  # the case that stands for those that a program has not begun
 RESTART = 75  # exit status of a program whose CUDA context is lost: start it again for the cases that are left
 
 # After these errors every later CUDA call of the process fails too.
 _LOST_CONTEXT = re.compile(
     r"illegal memory access|misaligned address|device-side assert|unspecified launch failure|illegal instruction"
-    r"|invalid program counter|hardware stack error|invalid address space|uncorrectable ECC|launch timed out"
+    r"|invalid program counter|hardware stack error|global/shared address space|uncorrectable ECC|launch timed out"
 )
 
 Finding = dict[str, Any]
@@ -42,13 +43,17 @@ Finding = dict[str, Any]
 class Findings:
     """A file of findings, and the labels that this writer puts on each of its own."""
 
+    restarts = False  # whether the process can be started again by whoever started it
+
     def __init__(self, path: Path, **labels: str) -> None:
         self.path = path
         self.labels = labels
 
     def labelled(self, **labels: str) -> Findings:
         """The same file, with more labels."""
-        return Findings(self.path, **{**self.labels, **labels})
+        found = Findings(self.path, **{**self.labels, **labels})
+        found.restarts = self.restarts
+        return found
 
     def environment(self) -> dict[str, str]:
         """The environment variables that from_environment reads in a program."""
@@ -60,18 +65,17 @@ class Findings:
         if text:
             finding["text"] = text
         line = json.dumps(finding | values, default=str) + "\n"
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(file, line.encode())
-        finally:
-            os.close(file)
+            _append(self.path, line)
+        except OSError as error:  # a full disk, say: the output is the other way by which findings leave a machine
+            print(f"{error}: {line}", end="", flush=True)
 
     @contextlib.contextmanager
     def case(self, name: str) -> Iterator[dict[str, Any]]:
         """Record that a case began, and how it ended, with what the body puts into the dict.
 
-        An exception is a finding, not the end of the program, unless it leaves CUDA unusable: then the program exits
-        with RESTART.
+        An exception is a finding, not the end of the program, unless it leaves CUDA unusable: then a program that a
+        report started exits with RESTART. The report itself uses no CUDA: there such an error is a program's.
         """
         self.add(BEGAN, name)
         values: dict[str, Any] = {}
@@ -81,7 +85,7 @@ class Findings:
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
             self.add("failed", name, text[:2000], seconds=round(time.monotonic() - begin, 2), **values)
-            if lost_context(text):
+            if self.restarts and lost_context(text):
                 sys.stdout.flush()
                 os._exit(RESTART)  # destructors would only meet the same error
         else:
@@ -116,20 +120,41 @@ def from_environment() -> Findings:
 
     Raises: KeyError: the report did not start it.
     """
-    return Findings(Path(os.environ[FILE]), **json.loads(os.environ[LABELS]))
+    found = Findings(Path(os.environ[FILE]), **json.loads(os.environ[LABELS]))
+    found.restarts = True
+    return found
 
 
 def read(path: Path) -> list[Finding]:
     """All findings of a file, without a line that was cut short."""
     found = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
-        with contextlib.suppress(json.JSONDecodeError):
+    for line in path.read_text("utf-8", "replace").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError, RecursionError):
             found.append(json.loads(line))
-    return [finding for finding in found if isinstance(finding, dict)]
+    return [finding for finding in found if isinstance(finding, dict) and {"case", "status"} <= finding.keys()]
 
 
-def end_torn_line(path: Path) -> None:
-    """Let the next finding start on a line of its own, where the last writer was killed within one."""
-    if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
-        with path.open("a") as file:
-            file.write("\n")
+def unfinished(findings: list[Finding]) -> list[Finding]:
+    """Of the cases that began and never ended, the findings by which they began."""
+    left: dict[str, Finding] = {}
+    for found in findings:
+        key = json.dumps([found.get(label) for label in ("run", "stage", "step", "part", "case")])
+        if found["status"] == BEGAN:
+            left[key] = found
+        elif found["status"] in FINAL:
+            left.pop(key, None)
+    return list(left.values())
+
+
+def _append(path: Path, line: str) -> None:
+    """By one write; on a line of its own, also where a writer was killed within its line.
+
+    One that is still writing looks the same, and an empty line comes of it.
+    """
+    file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(file).st_size
+        torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
+        os.write(file, (b"\n" if torn else b"") + line.encode())
+    finally:
+        os.close(file)

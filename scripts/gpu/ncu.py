@@ -46,6 +46,7 @@ METRICS = {
     "limit_blocks": "launch__occupancy_limit_blocks",
 }
 _SECONDS_A_CASE = 45
+_CANNOT_PROFILE = re.compile(r"==ERROR== (.*(?:Failed to initialize the profiler|ERR_NVGPUCTRPERM).*)")
 _UNKNOWN_METRIC = re.compile(r"Failed to find metric (\S+)")
 
 
@@ -59,13 +60,13 @@ def profile(report: Report, names: Sequence[str]) -> None:
     metrics = dict(METRICS)
     for name in names:
         if report.over:
-            report.findings.add("skipped", name, "the time of this step was over")
+            report.findings.add("skipped", name, "the time of this step was over", late=True)
             continue
         with report.findings.case(name) as result:
             ended = _run(report, name, metrics)
-            while (unknown := _UNKNOWN_METRIC.search(ended.output)) and unknown[1] in metrics.values():
-                metrics = {short: metric for short, metric in metrics.items() if metric != unknown[1]}
-                result.setdefault("unknown_metrics", []).append(unknown[1])
+            while unknown := set(_UNKNOWN_METRIC.findall(ended.output)) & set(metrics.values()):
+                metrics = {short: metric for short, metric in metrics.items() if metric not in unknown}
+                result.setdefault("unknown_metrics", []).extend(sorted(unknown))
                 ended = _run(report, name, metrics)
             table = [line for line in ended.output.splitlines() if line.startswith('"')]
             with (report.out / "ncu.csv").open("a") as file:
@@ -74,6 +75,8 @@ def profile(report: Report, names: Sequence[str]) -> None:
             # It ends with 0 if it has profiled nothing.
             if not table or ended.status:
                 raise RuntimeError(f"ncu profiled {len(result['kernels'])} kernels; it {ended.verdict}: {ended.tail}")
+        if not table and (reason := _CANNOT_PROFILE.search(ended.output)) is not None:
+            raise CannotRunError(f"ncu cannot profile on this machine: {reason[1]}")
 
 
 def _run(report: Report, name: str, metrics: dict[str, str]) -> Ended:

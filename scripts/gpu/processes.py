@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -20,6 +21,8 @@ TIMED_OUT = 124  # the exit status of a program that was killed at its limit, as
 _LOG_BYTES = 12 << 20  # of each log: what a machine hands back is limited
 _GRACE_SECONDS = 5.0
 _KEPT_LINES = 400  # of a program's output, for whoever started it
+_LONGEST_LINE = 1 << 16  # characters; the rest of it counts as another
+_DEATH_SECONDS = 10.0  # after SIGKILL: a driver may keep a process for longer, or for ever
 _running: set[subprocess.Popen[str]] = set()
 _closed = threading.Event()  # set when the report ends: nothing is started then
 
@@ -35,7 +38,7 @@ class Log:
     def write(self, line: str) -> None:
         """Append a line at once, without the checkout's path in it."""
         data = (line.rstrip("\n").replace(str(ROOT), ".") + "\n").encode(errors="replace")
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):  # a full disk: whoever reads the program's output must go on
             if self._left <= 0:
                 return
             self._left -= len(data)
@@ -75,6 +78,10 @@ class Ended:
         return f"ended with status {self.status}"
 
 
+class EndingError(BaseException):
+    """What ends a stage whose programs were killed because the report ends: none of them has crashed."""
+
+
 def execute(
     command: Sequence[str | Path],
     log: Log,
@@ -88,12 +95,14 @@ def execute(
     """Run a program in the checkout until it ends, its time is over, or stop(), asked often, says so.
 
     interrupt: ask it to end before it is killed, as ncu and compute-sanitizer, which then print what they have.
+
+    Raises: EndingError: the report ends, and the program with it.
     """
     words = [str(word) for word in command]
     log.write(f"{prefix}$ {' '.join(words)}")
     begin = time.monotonic()
     if _closed.is_set():
-        return Ended(TIMED_OUT, "the report was ending", 0.0)
+        raise EndingError
     try:
         process = subprocess.Popen(
             _with_our_death(words),
@@ -114,17 +123,21 @@ def execute(
     reader = threading.Thread(target=_read, args=(process, kept, log, prefix), daemon=True)
     reader.start()
     timed_out = False
-    while process.poll() is None:
-        timed_out = time.monotonic() - begin > seconds or (stop is not None and stop())
-        if timed_out:
-            if interrupt:
-                _interrupt(process)
-            break
-        time.sleep(0.05)
-    kill(process)  # what it may have started too
-    status = TIMED_OUT if timed_out else process.wait()
-    reader.join(timeout=2)  # a daemon of the program's may hold its end of the pipe
-    _running.discard(process)
+    try:
+        while process.poll() is None:
+            timed_out = _closed.is_set() or time.monotonic() - begin > seconds or (stop is not None and stop())
+            if timed_out:
+                if interrupt and not _closed.is_set():
+                    _interrupt(process)
+                break
+            time.sleep(0.05)
+    finally:
+        kill(process)  # what it may have started too
+        reader.join(timeout=2)  # a daemon of the program's may hold its end of the pipe
+        _running.discard(process)
+    if _closed.is_set():
+        raise EndingError
+    status = TIMED_OUT if timed_out or process.returncode is None else process.returncode
     ended = Ended(status, "\n".join(kept), time.monotonic() - begin)
     log.write(f"{prefix}[{ended.verdict}, {ended.seconds:.1f} s]")
     return ended
@@ -137,10 +150,27 @@ def _interrupt(process: subprocess.Popen[str]) -> None:
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """End a program and its group."""
+    """End a program, its group, and its descendants in other groups, as ninja's compilers are."""
+    others = _descendants(process.pid) if process.returncode is None else []
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    for pid in others:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_DEATH_SECONDS)
+
+
+def _descendants(pid: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            parent = int(path.read_text(errors="replace").rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(path.parent.name))
+    found = [pid]
+    for each in found:
+        found += children.get(each, [])
+    return found[1:]
 
 
 def close() -> None:
@@ -158,6 +188,7 @@ def _with_our_death(words: list[str]) -> list[str]:
 
 def _read(process: subprocess.Popen[str], kept: deque[str], log: Log, prefix: str) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        kept.append(line.rstrip("\n").replace(str(ROOT), "."))
-        log.write(prefix + line)
+    with process.stdout as output:
+        for line in iter(functools.partial(output.readline, _LONGEST_LINE), ""):
+            kept.append(line.rstrip("\n").replace(str(ROOT), "."))
+            log.write(prefix + line)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gpu import summary
-from gpu.findings import FINAL, RESTART, Findings
+from gpu.findings import FINAL, REST, RESTART, Findings
 from gpu.processes import TIMED_OUT, Ended, Log, execute
 
 T = TypeVar("T")
@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 _LEAST_SECONDS = 4.0  # of a step, at whatever pace
 _STARTS = 6  # of a program whose cases crash, at most
+_IDLE_SECONDS = 60.0  # before, between and after its cases, at least: imports on a cold machine take long
 
 
 @dataclass(frozen=True)
@@ -90,21 +91,28 @@ class Report:
         step.findings.add("began", "step")
         try:
             if step.over:
-                raise CannotRunError("no time was left")
+                raise LateError("no time was left")
             run(step)
         except CannotRunError as error:
-            step.end("skipped", str(error), begin)
+            step.end("skipped", str(error), begin, **({"late": True} if isinstance(error, LateError) else {}))
         except Exception as error:
             step.end("failed", f"{type(error).__name__}: {error}", begin)
         else:
             ended = [found for found in step.findings.mine() if found["status"] in FINAL]
             bad = [found for found in ended if found["status"] not in ("passed", "skipped")]
+            late = next((found for found in ended if found.get("late")), None)
             text = f"{len(ended)} cases" + (f", {len(bad)} of them bad: {bad[0]['case']}" if bad else "")
-            step.end("failed" if bad else "passed", text if ended else "", begin)
+            text += f"; not all: {late['case']}: {late.get('text', '')}" if late else ""
+            if not ended:
+                step.end("failed", "no case was run", begin)
+            elif all(found["status"] == "skipped" for found in ended):
+                step.end("skipped", f"{text}, all of them skipped", begin)
+            else:
+                step.end("failed" if bad else "passed", text, begin)
 
-    def end(self, status: str, text: str, begin: float) -> None:
+    def end(self, status: str, text: str, begin: float, **values: bool) -> None:
         """Record how a step ended."""
-        self.findings.add(status, "step", text, seconds=round(time.monotonic() - begin, 1))
+        self.findings.add(status, "step", text, seconds=round(time.monotonic() - begin, 1), **values)
         summary.write(self.out)
         print(f"== {self.findings.labels['step']}: {status}: {text}".rstrip(": "), flush=True)
 
@@ -132,7 +140,7 @@ class Report:
     def environment(self) -> dict[str, str]:
         """The variables by which a program finds its deadline and this checkout, which is not installed."""
         folders = [str(ROOT), str(ROOT / "scripts"), *filter(None, [os.environ.get("PYTHONPATH")])]
-        return {"PYTHONPATH": os.pathsep.join(folders), **self.deadline.environment()}
+        return {"PYTHONPATH": os.pathsep.join(folders), "PYTEST_ADDOPTS": "", **self.deadline.environment()}
 
     def run_cases(
         self,
@@ -166,30 +174,40 @@ class Report:
             running = findings.running()
             if ended.status == TIMED_OUT and not stuck.found:
                 rest = f"; {running['case']} was running" if running else ""
-                findings.add("skipped", "the rest", f"the time of this step was over{rest}")
+                findings.add("skipped", REST, f"the time of this step was over{rest}", late=True)
                 return
-            if running is not None:
+            if stuck.found and running is None:
+                findings.add("hung", REST, f"the program {ended.verdict}, none of its cases running: {ended.tail}")
+                return
+            if running is not None and stuck.found and running["case"] != stuck.case:
+                pass  # the case that lasted too long has ended after all, and another has begun: it begins again
+            elif running is not None:
                 how = "hung" if stuck.found else "crashed"
                 tail = "" if stuck.found else f": {ended.tail}"
                 findings.add(how, running["case"], f"the program {ended.verdict}{tail}")
             elif ended.status in good_statuses:
                 return
             elif ended.status != RESTART or findings.done() == done_before:
-                findings.add("failed", "the rest", f"the program {ended.verdict}: {ended.tail}")
+                findings.add("failed", REST, f"the program {ended.verdict}: {ended.tail}")
                 return
             if self.over:
-                findings.add("skipped", "the rest", "the time of this step was over")
+                findings.add("skipped", REST, "the time of this step was over", late=True)
                 return
-        findings.add("failed", "the rest", f"given up after {_STARTS} starts")
+        findings.add("failed", REST, f"given up after {_STARTS} starts")
 
 
 class Stuck:
-    """Whether the case that a program has begun lasts longer than it may: for `execute`'s stop."""
+    """Whether a program's case lasts longer than it may, or none has run for long: for `execute`'s stop.
+
+    case: the one that lasts too long.
+    """
 
     def __init__(self, findings: Findings, seconds: float) -> None:
         self.findings = findings
         self.seconds = seconds
+        self.idle_since = time.time()
         self.found = False
+        self.case: str | None = None
         self._next_look = time.monotonic() + min(1.0, seconds / 4)
 
     def __call__(self) -> bool:
@@ -198,12 +216,21 @@ class Stuck:
             return False
         self._next_look = now + min(1.0, self.seconds / 4)
         running = self.findings.running()
-        self.found = running is not None and time.time() - running["time"] > self.seconds
+        if running is None:
+            last = max((found["time"] for found in self.findings.mine()), default=0.0)
+            self.found = time.time() - max(last, self.idle_since) > max(self.seconds, _IDLE_SECONDS)
+        else:
+            self.found = time.time() - running["time"] > self.seconds
+            self.case = running["case"]
         return self.found
 
 
 class CannotRunError(Exception):
-    """What a step raises that cannot begin: no time is left, or a tool or file that it needs is missing."""
+    """What a step raises that cannot begin: a tool or file that it needs is missing."""
+
+
+class LateError(CannotRunError):
+    """What a step raises that has no time left."""
 
 
 @dataclass(frozen=True)

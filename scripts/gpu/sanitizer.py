@@ -30,7 +30,7 @@ def sanitize_runner(report: Report, tool: str, runners: list[Path]) -> None:
 def _sanitize(report: Report, tool: str, runner: Path) -> None:
     case = f"{tool} {runner.name}"
     if report.over:
-        report.findings.add("skipped", case, "the time of this step was over")
+        report.findings.add("skipped", case, "the time of this step was over", late=True)
         return
     with report.findings.case(case) as result:
         # One schedule of each case: a GPU has its own.

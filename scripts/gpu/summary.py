@@ -6,17 +6,20 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gpu.findings import BEGAN, FINAL, Finding, read
+from gpu.findings import BEGAN, FINAL, Finding, read, unfinished
 
 BAD = ("failed", "crashed", "hung")
 _MOST_BAD = 60
 
 
 def write(out: Path) -> None:
-    """Put report.md beside the findings, in the place of an older one at once."""
+    """Put report.md beside the findings, in the place of an older one at once. A disk that is full keeps the older."""
     draft = out / "report.md.new"
-    draft.write_text(markdown(read(out / "findings.jsonl")))
-    os.replace(draft, out / "report.md")
+    try:
+        draft.write_text(markdown(read(out / "findings.jsonl")), "utf-8", "backslashreplace")
+        os.replace(draft, out / "report.md")
+    except OSError as error:
+        print(f"report.md was not written: {error}", flush=True)
 
 
 def markdown(findings: list[Finding]) -> str:
@@ -65,7 +68,16 @@ def _bad(findings: list[Finding]) -> list[str]:
         lines.append(f"- {place} / {names}: {status}: {text}")
     if len(alike) > _MOST_BAD:
         lines.append(f"- and {len(alike) - _MOST_BAD} more, in findings.jsonl")
-    return ["## What is wrong", "", *(lines or ["Nothing was found."]), ""]
+    for found in unfinished(findings):
+        if found["case"] != "step":
+            lines.append(
+                f"- {found.get('stage', '')} / {found.get('step', '')} / {found['case']}: began and has not ended"
+            )
+    return ["## What is wrong", "", *(lines or [f"Nothing, in {_count(findings)} cases that ended."]), ""]
+
+
+def _count(findings: list[Finding]) -> int:
+    return sum(found["status"] in FINAL and found["case"] != "step" for found in findings)
 
 
 def _times(findings: list[Finding]) -> list[str]:

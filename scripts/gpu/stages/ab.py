@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sysconfig
 from pathlib import Path
 
 from gpu.build import compile_tree
@@ -26,7 +28,11 @@ def _build_all(report: Report, builds: list[str]) -> None:
         raise CannotRunError('two variants are needed, such as VARIANTS="base= fast=-DSSD_TILE=64"')
     for variant in report.options.variants:
         name, _, what = variant.partition("=")
-        builds.append(f"{name}={_build(report, name, what)}")
+        built = _build(report, name, what)
+        if built is not None:
+            builds.append(f"{name}={built}")
+            if not report.options.rehearsal:
+                _install_if_none_is(built)
 
 
 def _alternate(report: Report, builds: list[str]) -> None:
@@ -37,11 +43,22 @@ def _alternate(report: Report, builds: list[str]) -> None:
     report.run_cases(command, "run", part="ab", case_seconds=60)
 
 
-def _build(report: Report, name: str, what: str) -> Path:
-    """The extension of a variant."""
+def _install_if_none_is(built: Path) -> None:
+    """ssd_fast does not import without an extension, though the variants are loaded beside it."""
+    package = ROOT / "ssd_fast"
+    if not any(package.glob("_C*.so")):
+        shutil.copy(built, package / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}")
+
+
+def _build(report: Report, name: str, what: str) -> Path | None:
+    """The extension of a variant; None: it does not compile."""
     if what.endswith(".so"):
-        return Path(what).resolve()
+        with report.findings.case(f"file {name}"):
+            return Path(what).resolve(strict=True)
+        return None
     source, flags = (Path(what).resolve(), "") if what and not what.startswith("-") else (ROOT, what)
     folder = report.build_folder / "ab" / name
+    for older in folder.glob("_C*.so"):  # of other flags: it must not pass for this variant
+        older.unlink()
     compile_tree(report.labelled(variant=name), source, folder, ["_C"], flags)
-    return next(folder.glob("_C*.so"))
+    return next(folder.glob("_C*.so"), None)

@@ -47,7 +47,7 @@ def _files(report: Report) -> Sequence[str]:
 
 def _run(report: Report, file: str, compiled: str) -> None:
     if report.over:
-        report.findings.add("skipped", file, "the time of this step was over")
+        report.findings.add("skipped", file, "the time of this step was over", late=True)
         return
     names = ["-o", "python_files=bench_*.py", "-o", "python_functions=bench_*", "-p", "gpu.pytest_findings"]
     variables = {"SSD_FAST_BENCH_DEVICES": "cuda", "SSD_FAST_BENCH_RIVAL_SECONDS": "0.5"}

@@ -33,6 +33,8 @@ def run_test_files(report: Report, files: Sequence[str], *, case_seconds: float,
     """Run the `gpu` tests of the files, several files at a time, each test a case."""
     if not report.options.rehearsal:
         variables["SSD_FAST_REQUIRE_CUDA"] = "1"
+    at_once = max(1, min(_AT_ONCE, report.options.jobs // 2, len(files)))
+    variables["OMP_NUM_THREADS"] = str(max(1, report.options.jobs // at_once))  # else each takes all cores
 
     def run(file: str) -> None:
         command = python("-m", "pytest", "-m", "gpu", "-p", "gpu.pytest_findings", "-p", "no:cacheprovider", "-q", file)
@@ -46,7 +48,7 @@ def run_test_files(report: Report, files: Sequence[str], *, case_seconds: float,
             good_statuses=PYTEST_STATUSES,
         )
 
-    with ThreadPoolExecutor(max(1, min(_AT_ONCE, report.options.jobs // 2))) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         for _ in pool.map(run, files):
             pass
     if not report.findings.done():
