@@ -30,6 +30,9 @@ from timing import (
 )
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))  # for its comparators
+sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
+
+from gpu.findings import lost_context
 
 AVAILABLE = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 DEVICES = os.environ.get("SSD_FAST_BENCH_DEVICES", ",".join(AVAILABLE)).split(",")
@@ -156,6 +159,7 @@ def _start_rivals(
             rounds[rival.name] = rival_rounds(seconds)
             calls[rival.name] = call
         except (RuntimeError, ValueError, TypeError, MemoryError, ImportError) as error:
+            raise_if_lost(rival.name, error)
             failed[rival.name] = f"cannot run: {type(error).__name__}: {str(error).strip().splitlines()[0][:160]}"
     return calls, rounds, failed
 
@@ -178,6 +182,13 @@ def _time_graphs(
         try:
             times[rival.name].graph = time_graph(calls[rival.name], order, replays=ROUNDS)
         except RuntimeError as error:
+            raise_if_lost(rival.name, error)
             torch.cuda.synchronize()
             failed[f"{rival.name} in a graph"] = f"cannot be captured: {str(error).strip().splitlines()[0][:160]}"
     return failed
+
+
+def raise_if_lost(rival: str, error: Exception) -> None:
+    """Blame a rival that has left CUDA unusable; whatever ran next would be blamed otherwise."""
+    if lost_context(str(error)):
+        raise RuntimeError(f"the rival {rival} has failed: {error}") from error

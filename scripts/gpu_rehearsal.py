@@ -9,6 +9,7 @@ each rehearsal must find is known, so this is a test: exit status 1 means that a
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from gpu.findings import FINAL, Finding, read, unfinished
 from gpu.stages import STAGES
@@ -41,18 +43,28 @@ PLANTED = {
 DEADLINE = 7.0  # of the rehearsal that has too little time
 HASTE = 0.05  # the pace of rehearsals in which something hangs
 
-# A tool, how it misbehaves, the pace, and how the step that shows it must end.
+
+class Mishap(NamedTuple):
+    """A tool that misbehaves in stage `first`, and how the step that shows it must end."""
+
+    tool: str
+    how: str
+    step: str
+    ending: str = "failed"
+    pace: float = 1.0
+
+
 MISHAPS = (
-    ("compute-sanitizer", "hang", HASTE, ("memcheck", "failed")),
-    ("compute-sanitizer", "crash", 1.0, ("memcheck", "failed")),
-    ("compute-sanitizer", "errors", 1.0, ("memcheck", "failed")),
-    ("compute-sanitizer", "not_supported", 1.0, ("memcheck", "failed")),
-    ("ncu", "unknown_metric", 1.0, ("ncu", "passed")),
-    ("ncu", "hang", HASTE, ("ncu", "failed")),
-    ("ncu", "crash", 1.0, ("ncu", "failed")),
-    ("ncu", "fail", 1.0, ("ncu", "failed")),
-    ("cmake", "hang", HASTE, ("build", "failed")),
-    ("cmake", "fail", 1.0, ("build", "failed")),
+    Mishap("compute-sanitizer", "hang", "memcheck", pace=HASTE),
+    Mishap("compute-sanitizer", "crash", "memcheck"),
+    Mishap("compute-sanitizer", "errors", "memcheck"),
+    Mishap("compute-sanitizer", "not_supported", "memcheck"),
+    Mishap("ncu", "unknown_metric", "ncu", "passed"),
+    Mishap("ncu", "hang", "ncu", pace=HASTE),
+    Mishap("ncu", "crash", "ncu"),
+    Mishap("ncu", "fail", "ncu"),
+    Mishap("cmake", "hang", "build", pace=HASTE),
+    Mishap("cmake", "fail", "build"),
 )
 
 
@@ -85,14 +97,13 @@ def main() -> int:
 
 def rehearsals(short: bool) -> list[tuple[str, Callable[[Path], None]]]:
     """Their names, and functions of the folder for the report."""
-    found: list[tuple[str, Callable[[Path], None]]] = [
-        (stage, lambda out, s=stage: rehearse_stage(out, s)) for stage in STAGES
-    ]
-    mishaps = () if short else MISHAPS
-    for tool, how, pace, step in mishaps:
-        found.append((f"{tool}-{how}", lambda out, t=tool, h=how, p=pace, s=step: rehearse_mishap(out, t, h, p, *s)))
+    found: list[tuple[str, Callable[[Path], None]]] = []
+    for stage in STAGES:
+        found.append((stage, functools.partial(rehearse_stage, stage=stage)))
+    for mishap in () if short else MISHAPS:
+        found.append((f"{mishap.tool}-{mishap.how}", functools.partial(rehearse_mishap, mishap=mishap)))
     for seconds in (2.0, 6.0) if short else (0.5, 1.5, 3.0, 5.0, 8.0, 12.0, 20.0):
-        found.append((f"kill-after-{seconds}", lambda out, s=seconds: rehearse_kill(out, s)))
+        found.append((f"kill-after-{seconds}", functools.partial(rehearse_kill, seconds=seconds)))
     found.append(("deadline", rehearse_deadline))
     found.append(("no-gpu", rehearse_without_gpu))
     return found
@@ -130,15 +141,15 @@ def rehearse_stage(out: Path, stage: str) -> None:
         expect(status == 0, f"exit status {status}")
 
 
-def rehearse_mishap(out: Path, tool: str, how: str, pace: float, step: str, ending: str) -> None:
+def rehearse_mishap(out: Path, mishap: Mishap) -> None:
     """Stage `first` with a tool that misbehaves: its step says so, the others' cases are there all the same."""
-    status = start(out, "--stages", "first", "--pace", str(pace), mishaps={tool: how}).wait()
+    status = start(out, "--stages", "first", "--pace", str(mishap.pace), mishaps={mishap.tool: mishap.how}).wait()
     findings = read(out / "findings.jsonl")
     check_files(out)
     ended = {
         found["step"]: found["status"] for found in findings if found["case"] == "step" and found["status"] in FINAL
     }
-    expect(ended.get(step) == ending, f"step {step} ended so: {ended.get(step)}")
+    expect(ended.get(mishap.step) == mishap.ending, f"step {mishap.step} ended so: {ended.get(mishap.step)}")
     expect(
         list(ended) == ["machine", "build", "runners", "memcheck", "bits", "checks", "times", "ncu"], f"steps: {ended}"
     )

@@ -49,10 +49,10 @@ def main() -> int:
             return 2
         summary.write(out)
         print((out / "report.md").read_text("utf-8"))
-        return 1 if summary.is_bad(read(path)) else 0
+        return 1 if summary.is_bad(summary.latest(read(path))) else 0
     out.mkdir(parents=True, exist_ok=True)
     machine.add_tool_folders()
-    findings = Findings(path, run=time.strftime("%H%M%S"))
+    findings = Findings(path, run=f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
     if machine.gpu() is None:
         findings.add("skipped", "report", "no GPU: nvidia-smi is not there, or names none")
         print("gpu-report: no GPU on this machine (nvidia-smi names none)", file=sys.stderr)

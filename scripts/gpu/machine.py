@@ -62,8 +62,8 @@ def _query(fields: Sequence[str]) -> dict[str, str]:
 
 def architecture() -> str:
     """The CUDA architecture of the GPU at hand, as CMake wants it: "90"."""
-    found = gpu()
-    return found["compute_cap"].replace(".", "") if found else os.environ.get("CUDAARCHS", "90")
+    capability = (gpu() or {}).get("compute_cap", "").replace(".", "")
+    return capability if capability.isdigit() else os.environ.get("CUDAARCHS", "90")
 
 
 def software() -> dict[str, Any]:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
 
 _LEAST_SECONDS = 4.0  # of a step, at whatever pace
-_STARTS = 6  # of a program whose cases crash, at most
+_STARTS = 25  # of a program whose cases crash, at most
 _IDLE_SECONDS = 60.0  # before, between and after its cases, at least: imports on a cold machine take long
 
 

@@ -16,10 +16,16 @@ def write(out: Path) -> None:
     """Put report.md beside the findings, in the place of an older one at once. A disk that is full keeps the older."""
     draft = out / "report.md.new"
     try:
-        draft.write_text(markdown(read(out / "findings.jsonl")), "utf-8", "backslashreplace")
+        draft.write_text(markdown(latest(read(out / "findings.jsonl"))), "utf-8", "backslashreplace")
         os.replace(draft, out / "report.md")
     except OSError as error:
         print(f"report.md was not written: {error}", flush=True)
+
+
+def latest(findings: list[Finding]) -> list[Finding]:
+    """Of each stage that was run again, the findings of the last run."""
+    runs = {found.get("stage"): found.get("run") for found in findings}
+    return [found for found in findings if found.get("run") == runs[found.get("stage")]]
 
 
 def markdown(findings: list[Finding]) -> str:

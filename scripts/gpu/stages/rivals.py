@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from gpu.build import build
@@ -22,8 +21,8 @@ def rivals(report: Report) -> None:
     """Each case a finding with the times of all; ours and theirs alternate in one process."""
     report.step("build", 180, build)
     report.step("machine", 60, _describe)
-    report.step("rivals", 480, lambda step: _run_files(step, "0"))
-    report.step("rivals that compile", 480, lambda step: _run_files(step, "only"))
+    report.step("rivals", 480, lambda step: _run_benchmarks(step, "0"))
+    report.step("rivals that compile", 480, lambda step: _run_benchmarks(step, "only"))
 
 
 def _describe(report: Report) -> None:
@@ -33,32 +32,24 @@ def _describe(report: Report) -> None:
         result["environment"] = json.loads(ended.output.splitlines()[-1])
 
 
-def _run_files(report: Report, compiled: str) -> None:
-    for file in _files(report):
-        _run(report, file, compiled)
-
-
-def _files(report: Report) -> Sequence[str]:
-    if report.options.rehearsal:
-        return _REHEARSED
-    rest = [path.name for path in sorted((ROOT / "bench").glob("bench_*.py")) if path.name not in _FIRST]
-    return *_FIRST, *rest
-
-
-def _run(report: Report, file: str, compiled: str) -> None:
-    if report.over:
-        report.findings.add("skipped", file, "the time of this step was over", late=True)
-        return
-    names = ["-o", "python_files=bench_*.py", "-o", "python_functions=bench_*", "-p", "gpu.pytest_findings"]
+def _run_benchmarks(report: Report, compiled: str) -> None:
+    """All files in one process: importing torch and the rivals takes longer than many a case."""
+    options = ["-o", "python_files=bench_*.py", "-o", "python_functions=bench_*", "-p", "gpu.pytest_findings"]
     variables = {"SSD_FAST_BENCH_DEVICES": "cuda", "SSD_FAST_BENCH_RIVAL_SECONDS": "0.5"}
     if report.options.rehearsal:
         variables |= _QUICK
     report.run_cases(
-        python("-m", "pytest", f"bench/{file}", *names, "-p", "no:cacheprovider", "-q"),
+        python("-m", "pytest", *_files(report), *options, "-p", "no:cacheprovider", "-q"),
         "run",
-        part=file,
+        part="bench",
         case_seconds=90,
-        prefix=f"{Path(file).stem}: ",
+        prefix="rivals: ",
         variables=variables | {"SSD_FAST_BENCH_COMPILE": compiled},
         good_statuses=PYTEST_STATUSES,
     )
+
+
+def _files(report: Report) -> list[str]:
+    names = sorted(path.name for path in (ROOT / "bench").glob("bench_*.py"))
+    ordered = _REHEARSED if report.options.rehearsal else dict.fromkeys([*_FIRST, *names])
+    return [f"bench/{name}" for name in ordered]

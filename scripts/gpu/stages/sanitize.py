@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from gpu.build import build, find_runners
 from gpu.report import Report
 from gpu.sanitizer import sanitize_runner
@@ -15,8 +17,12 @@ def sanitize(report: Report) -> None:
     """Races, uninitialised reads and misused barriers: the tools watch the runners' memory; Python's is filled."""
     report.step("build", 180, build)
     for tool in ("synccheck", "initcheck", "racecheck"):  # the slowest last
-        report.step(tool, 120, lambda step, tool=tool: sanitize_runner(step, tool, find_runners(step)))
+        report.step(tool, 120, functools.partial(_run_tool, tool))
     report.step("filled memory", 150, _fill)
+
+
+def _run_tool(tool: str, report: Report) -> None:
+    sanitize_runner(report, tool, find_runners(report))
 
 
 def _fill(report: Report) -> None:
