@@ -1,21 +1,22 @@
-"""What a machine with a GPU says of this checkout, in stages that each fit the minutes that a GPU is lent for.
+"""Reports what is right and what is slow on a machine with a GPU, in stages of a few minutes each.
 
     python scripts/gpu_report.py OUT [--stages first tests ...] [--deadline 480]        (or: make gpu-report OUT=DIR)
     python scripts/gpu_report.py OUT --read
 
     first     what is right and what is slow: build, C++ runners, memcheck, the golden bits, fresh-process checks,
               the time of each op and kernel, and Nsight Compute on the kernels
-    tests     every test that uses a CUDA device, a process for each file
+    tests     every test that uses a CUDA device, one process per file
     sanitize  racecheck, initcheck and synccheck on the runners; the ops' tests on memory filled with 0xFF
-    rivals    the benchmarks on the GPU, against what others offer
+    rivals    the benchmarks on the GPU, against other libraries
     ab        variants of the kernels (--variants), alternating in one process
 
-Needs cmake, nvcc and an environment with torch, pybind11 and pytest; downloads and installs nothing. Everything found
-is appended to OUT/findings.jsonl at once, a line each, so a kill at any moment loses nothing; --read makes report.md of
-it. OUT holds at most 8 files: findings.jsonl, report.md, ncu.csv and the logs build, run, tests and sanitizer.
+Needs cmake, nvcc and Python 3.11 or later with torch, pybind11 and pytest; downloads and installs nothing. Each finding
+is appended to OUT/findings.jsonl at once, as one line, so a kill at any moment loses nothing; --read makes report.md
+from it. OUT holds at most 8 files: findings.jsonl, report.md, ncu.csv and the logs build, run, tests and sanitizer.
 
-Exit status: 0 all is well; 1 something failed, crashed or hung; 2 wrong use, or --read finds no findings; 3 no GPU;
-4 what was run is well, but the time was over before the rest; 128 + N ended by signal N.
+Exit status, which the last line repeats: 0 nothing went wrong in what was run; 1 something failed, crashed or hung;
+2 wrong use, or --read has no findings to read; 3 no GPU; 4 nothing went wrong, but the time was over before the rest;
+128 + N ended by signal N.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from gpu.processes import close
 from gpu.report import Deadline, Options, Report
 from gpu.stages import STAGES
 
-_SHOWN = 11_000  # characters of report.md: where commands run elsewhere, the end of their output comes back first
+_SHOWN = 11_000  # characters of the report that are printed, for readers who see only the end of the output
 
 
 def main() -> int:
@@ -45,7 +46,7 @@ def main() -> int:
     path = out / "findings.jsonl"
     if options.read:
         if not read(path):
-            print(f"gpu-report: no findings in {options.out}", file=sys.stderr)
+            print(f"gpu-report: there is no findings.jsonl with findings in {options.out}", file=sys.stderr)
             return 2
         summary.write(out)
         print((out / "report.md").read_text("utf-8"))
@@ -53,10 +54,13 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     machine.add_tool_folders()
     findings = Findings(path, run=f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
-    if machine.gpu() is None:
-        findings.add("skipped", "report", "no GPU: nvidia-smi is not there, or names none")
-        print("gpu-report: no GPU on this machine (nvidia-smi names none)", file=sys.stderr)
+    gpu = machine.gpu()
+    if gpu is None:
+        reason = "no GPU: nvidia-smi is missing, or lists none"
+        findings.add("skipped", "report", reason)
+        print(f"gpu-report: {reason} (exit status 3)", file=sys.stderr)
         return 3
+    findings.add("passed", "gpu", **gpu)
     report = Report(
         out,
         findings,
@@ -80,28 +84,49 @@ def main() -> int:
     bad = [finding for finding in found if finding["status"] in summary.BAD]
     late = any(finding.get("late") for finding in found)
     status = 1 if bad else 4 if late else 0
-    if (out / "report.md").exists():  # unless the disk is full
-        print((out / "report.md").read_text("utf-8")[:_SHOWN])
-    print(f"gpu-report: {len(found)} findings, {len(bad)} of them bad (exit status {status}): {out / 'report.md'}")
+    print(summary.shown(summary.latest(read(path)), _SHOWN).encode("utf-8", "backslashreplace").decode())
+    print(f"gpu-report: {summary.verdict(found)} Exit status {status}. {out / 'report.md'}")
     return status
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder for the report")
-    parser.add_argument("--stages", nargs="+", choices=STAGES, default=["first"], metavar="STAGE", help="(first)")
-    parser.add_argument("--deadline", type=float, default=480, help="seconds for all of it (480)")
-    parser.add_argument("--runners", type=Path, help="a folder of runners built elsewhere, which are not built then")
-    parser.add_argument("--variants", nargs="+", default=[], metavar="NAME=WHAT", help="for ab: flags, folder or file")
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes at a time (cores)")
-    parser.add_argument("--read", action="store_true", help="only make and print report.md of the findings in OUT")
-    parser.add_argument("--rehearsal", action="store_true", help=argparse.SUPPRESS)  # both by gpu_rehearsal.py
+    parser.add_argument(
+        "--stages", nargs="+", choices=STAGES, default=["first"], metavar="STAGE", help="what to run (default: first)"
+    )
+    parser.add_argument("--deadline", type=float, default=480, help="seconds for all stages together (default: 480)")
+    parser.add_argument("--runners", type=Path, help="use the C++ runners in this folder instead of building them")
+    parser.add_argument(
+        "--variants", nargs="+", default=[], metavar="NAME=WHAT", help="for ab: nvcc's flags, a checkout, or a _C*.so"
+    )
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--jobs", type=int, default=cores, help="processes at a time (default: one per core)")
+    parser.add_argument("--read", action="store_true", help="only write and print report.md, from the findings in OUT")
+    parser.add_argument("--rehearsal", action="store_true", help=argparse.SUPPRESS)  # gpu_rehearsal.py passes these two
     parser.add_argument("--pace", type=float, default=1.0, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if fault := find_fault(options):
+        parser.error(fault)
+    return options
+
+
+def find_fault(options: argparse.Namespace) -> str | None:
+    """What is wrong with the arguments, which must not look like a report in which nothing is wrong."""
+    if options.read:
+        return None
+    if options.out.exists() and not options.out.is_dir():
+        return f"out: {options.out} is not a folder"
+    if options.runners and not any(options.runners.glob("*_cuda")):
+        return f"--runners: {options.runners} has no runners (*_cuda), which `make gpu-runners` builds"
+    names = [variant.partition("=")[0] for variant in options.variants if "=" in variant]
+    if "ab" in options.stages and (len(options.variants) < 2 or len({*names}) < len(options.variants)):
+        return 'stage ab: expected two or more variants of different names, such as VARIANTS="base= fast=-DSSD_TILE=64"'
+    return None
 
 
 def run_stages(report: Report, names: list[str]) -> None:
-    """Run the stages one after another; report.md is up to date after each."""
+    """Run the stages one after another, with report.md up to date after each."""
     for name in names:
         run, seconds = STAGES[name]
         stage = report.stage(name, seconds)
@@ -114,7 +139,7 @@ def run_stages(report: Report, names: list[str]) -> None:
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """End like a program that a signal ended, after the children and with report.md written."""
+    """Kill the children and exit as a program that the signal ended; `main` then writes report.md."""
     with contextlib.suppress(Exception):
         close()
     raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""The builds: the extension and the C++ runners, by cmake alone, for the GPU at hand."""
+"""Builds the extension and the C++ runners for the GPU at hand, with cmake alone."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ RUNNERS = "cuda_runners"
 
 
 def build(report: Report) -> None:
-    """Build _C and, unless they were carried here, the runners; put _C into the package; import it."""
+    """Build _C and, unless --runners names a folder of them, the runners; install _C into the package; import it."""
     targets = ["_C", *([] if report.options.runners else [RUNNERS])]
     if not report.options.rehearsal:
-        for older in (ROOT / "ssd_fast").glob("_C*.so"):  # it must not be tested in the place of one that fails
+        for older in (ROOT / "ssd_fast").glob("_C*.so"):  # must not be tested in place of one that fails to build
             older.unlink()
     compile_tree(report, ROOT, report.build_folder, targets)
     with report.findings.case("install"):
-        # By itself: a runner that does not compile leaves _C to be judged.
+        # Built by itself, so that a runner that does not compile does not keep _C from being tested.
         folder = str(report.build_folder)
         for words in (["--build", folder, "--target", "_C"], ["--install", folder, "--prefix", str(ROOT)]):
             ended = report.execute(["cmake", *words], "build", interrupt=True)
@@ -34,15 +34,17 @@ def build(report: Report) -> None:
         code = "import json, ssd_fast; print(json.dumps([ssd_fast.build_info(), ssd_fast.cuda_status()]))"
         ended = report.execute(python("-c", code), "build")
         if ended.status:
-            raise RuntimeError(f"ssd_fast does not import: {ended.last_line}")
+            raise RuntimeError(f"importing ssd_fast {ended.verdict}: {ended.last_line}")
         result["found"] = ended.last_line
+        if not report.options.rehearsal and '"unavailable: ' in ended.last_line:
+            raise RuntimeError(f"ssd_fast cannot use the GPU: {ended.last_line}")
 
 
 def compile_tree(report: Report, source: Path, folder: Path, targets: list[str], cuda_flags: str = "") -> None:
-    """Configure a checkout and build targets of it. One that does not compile leaves the others built."""
+    """Configure a checkout and build some of its targets. If one does not compile, the others are still built."""
     options = [
         *(["-GNinja"] if shutil.which("ninja") else []),
-        "-DSSD_FAST_CUDA=ON",  # so that a build without CUDA fails here and not in each test
+        "-DSSD_FAST_CUDA=ON",  # so that a missing nvcc fails here and not in each test
         "-DSSD_FAST_TESTS=ON",
         f"-DCMAKE_CUDA_ARCHITECTURES={machine.architecture()}",
         f"-DCMAKE_CUDA_FLAGS={cuda_flags}",
@@ -63,13 +65,13 @@ def compile_tree(report: Report, source: Path, folder: Path, targets: list[str],
 
 
 def find_runners(report: Report) -> list[Path]:
-    """The runners for a GPU: those carried here, else those built.
+    """The runners for a GPU: those in the folder of --runners, else those built here.
 
     Raises: CannotRunError: there are none.
     """
     found = sorted((report.options.runners or report.build_folder / "runners").glob("*_cuda"))
     if not found:
-        raise CannotRunError("no runners are there: they did not compile, or --runners names another folder")
+        raise CannotRunError("there are no runners: they did not compile, or the folder of --runners has none")
     return found
 
 

@@ -1,12 +1,12 @@
-"""Findings: one line of JSON each, appended to a file by one write, which a kill at any moment leaves readable.
+"""Findings: lines of JSON, each appended to a file by one write, so that a kill at any moment leaves it readable.
 
-The report and the programs that it starts append to the same file. A program learns of the file, and of the labels of
-its findings, from its environment.
+The report and the programs that it starts append to the same file. A program gets the file's path and the labels of
+its findings from its environment.
 
     findings = from_environment()
     for name in names:
         if name in findings.done():
-            continue  # an earlier process of this program finished it, before one that crashed
+            continue  # finished by an earlier process of this program, which a later case ended
         with findings.case(name) as result:
             result["us"] = measure(name)
 """
@@ -28,8 +28,8 @@ LABELS = "SSD_FAST_FINDINGS_LABELS"
 
 BEGAN = "began"
 FINAL = ("passed", "failed", "skipped", "crashed", "hung")
-REST = "the rest"  # the case that stands for those that a program has not begun
-RESTART = 75  # exit status of a program whose CUDA context is lost: start it again for the cases that are left
+REST = "the rest"  # stands for all the cases that a program did not begin
+RESTART = 75  # exit status of a program that lost its CUDA context: start it again for the cases that are left
 
 # After these errors every later CUDA call of the process fails too.
 _LOST_CONTEXT = re.compile(
@@ -41,9 +41,9 @@ Finding = dict[str, Any]
 
 
 class Findings:
-    """A file of findings, and the labels that this writer puts on each of its own."""
+    """A file of findings, and the labels that this writer adds to its own."""
 
-    restarts = False  # whether the process can be started again by whoever started it
+    restarts = False  # whether the process that started this one starts it again after RESTART
 
     def __init__(self, path: Path, **labels: str) -> None:
         self.path = path
@@ -60,22 +60,22 @@ class Findings:
         return {FILE: str(self.path), LABELS: json.dumps(self.labels)}
 
     def add(self, status: str, case: str, text: str = "", **values: Any) -> None:
-        """Append one finding: a status, the case that it is of, and what was found."""
+        """Append one finding: a case, its status, and what was found."""
         finding = {"time": round(time.time(), 2), **self.labels, "case": case, "status": status}
         if text:
             finding["text"] = text
         line = json.dumps(finding | values, default=str) + "\n"
         try:
             _append(self.path, line)
-        except OSError as error:  # a full disk, say: the output is the other way by which findings leave a machine
+        except OSError as error:  # such as a full disk; standard output may still reach the reader
             print(f"{error}: {line}", end="", flush=True)
 
     @contextlib.contextmanager
     def case(self, name: str) -> Iterator[dict[str, Any]]:
-        """Record that a case began, and how it ended, with what the body puts into the dict.
+        """Record that a case began, how it ended, and what the body puts into the dict.
 
-        An exception is a finding, not the end of the program, unless it leaves CUDA unusable: then a program that a
-        report started exits with RESTART. The report itself uses no CUDA: there such an error is a program's.
+        An exception is recorded, and the program goes on, unless the exception leaves CUDA unusable: then a program
+        that the report started exits with RESTART. The report itself does not use CUDA, so it always goes on.
         """
         self.add(BEGAN, name)
         values: dict[str, Any] = {}
@@ -87,7 +87,7 @@ class Findings:
             self.add("failed", name, text[:2000], seconds=round(time.monotonic() - begin, 2), **values)
             if self.restarts and lost_context(text):
                 sys.stdout.flush()
-                os._exit(RESTART)  # destructors would only meet the same error
+                os._exit(RESTART)  # destructors would only raise the same error
         else:
             self.add("passed", name, seconds=round(time.monotonic() - begin, 2), **values)
 
@@ -100,7 +100,7 @@ class Findings:
         return {found["case"] for found in self.mine() if found["status"] in FINAL}
 
     def running(self) -> Finding | None:
-        """The finding by which the case that has begun and not ended announced itself."""
+        """The `began` finding of the case that is running, or None."""
         begun: dict[str, Finding] = {}
         for found in self.mine():
             if found["status"] == BEGAN:
@@ -111,14 +111,14 @@ class Findings:
 
 
 def lost_context(text: str) -> bool:
-    """Whether an error's message says that the process can use CUDA no longer."""
+    """Whether an error's message says that the process can no longer use CUDA."""
     return _LOST_CONTEXT.search(text) is not None
 
 
 def from_environment() -> Findings:
-    """The writer that the report gave to this program.
+    """The writer that the report set up for this program.
 
-    Raises: KeyError: the report did not start it.
+    Raises: KeyError: the report did not start this program.
     """
     found = Findings(Path(os.environ[FILE]), **json.loads(os.environ[LABELS]))
     found.restarts = True
@@ -135,7 +135,7 @@ def read(path: Path) -> list[Finding]:
 
 
 def unfinished(findings: list[Finding]) -> list[Finding]:
-    """Of the cases that began and never ended, the findings by which they began."""
+    """The `began` findings of the cases that never ended."""
     left: dict[str, Finding] = {}
     for found in findings:
         key = json.dumps([found.get(label) for label in ("run", "stage", "step", "part", "case")])
@@ -147,9 +147,9 @@ def unfinished(findings: list[Finding]) -> list[Finding]:
 
 
 def _append(path: Path, line: str) -> None:
-    """By one write; on a line of its own, also where a writer was killed within its line.
+    """Append a line with one write, on a line of its own even after a writer that was killed within its line.
 
-    One that is still writing looks the same, and an empty line comes of it.
+    A writer that is still writing looks the same; then the file gets an empty line.
     """
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:

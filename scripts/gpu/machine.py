@@ -1,4 +1,4 @@
-"""The machine: its tools, wherever they lie, and what it and its software are."""
+"""Finds the machine's tools, and describes the machine and its software."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ TOOL_FOLDERS = (
 )
 TOOLS = ("cmake", "ninja", "nvcc", "ncu", "compute-sanitizer", "nvidia-smi")
 
-# The card as it is found: its settings are never changed. What a driver does not know makes the whole query fail, so
-# the rest is asked for apart.
+# A field that the driver does not know makes the whole query fail, so the less common ones are queried separately. The
+# settings of the card are never changed.
 _GPU_FIELDS = ("name", "driver_version", "compute_cap")
 _MORE_GPU_FIELDS = (
     *("pstate", "clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem", "temperature.gpu", "power.draw"),
@@ -35,7 +35,7 @@ _MORE_GPU_FIELDS = (
 
 
 def add_tool_folders() -> None:
-    """Put the toolkit's folders at the end of this process's PATH, for itself and all it starts."""
+    """Append the toolkit's folders to the PATH of this process and of all that it starts."""
     known = os.environ.get("PATH", os.defpath).split(os.pathsep)
     found = [folder for pattern in TOOL_FOLDERS for folder in sorted(glob.glob(pattern), reverse=True)]
     added = [folder for folder in dict.fromkeys(found) if folder not in known and os.path.isdir(folder)]
@@ -43,12 +43,12 @@ def add_tool_folders() -> None:
 
 
 def missing_tools() -> list[str]:
-    """The tools that are nowhere."""
+    """The tools that are not on the PATH."""
     return [tool for tool in TOOLS if shutil.which(tool) is None]
 
 
 def gpu() -> dict[str, str] | None:
-    """The first GPU by nvidia-smi's names; None: there is none."""
+    """What nvidia-smi says of the first GPU, by its field names; None if there is no GPU."""
     found = _query(_GPU_FIELDS)
     return found | _query(_MORE_GPU_FIELDS) if found else None
 
@@ -61,13 +61,13 @@ def _query(fields: Sequence[str]) -> dict[str, str]:
 
 
 def architecture() -> str:
-    """The CUDA architecture of the GPU at hand, as CMake wants it: "90"."""
+    """The CUDA architecture of the GPU as CMake writes it, such as "90"."""
     capability = (gpu() or {}).get("compute_cap", "").replace(".", "")
     return capability if capability.isdigit() else os.environ.get("CUDAARCHS", "90")
 
 
 def software() -> dict[str, Any]:
-    """Versions of the tools and of what Python would import, without importing it."""
+    """Versions of the tools and of the Python packages, which are not imported."""
     from importlib import metadata
 
     packages = {}
@@ -86,7 +86,7 @@ def software() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The checkout's commit, and whether it was changed; where .git did not travel, "unknown"."""
+    """The checkout's commit and whether it has changes; "unknown" where there is no .git."""
     found = _output(["git", "rev-parse", "--short", "HEAD"]).strip()
     return (found + (" with changes" if _output(["git", "status", "--porcelain"]) else "")) if found else "unknown"
 

@@ -1,4 +1,4 @@
-"""Programs under a time limit, whose output goes to a log line by line as it comes."""
+"""Runs programs under a time limit, and logs their output line by line as it comes."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 TIMED_OUT = 124  # the exit status of a program that was killed at its limit, as timeout(1) gives it
 
-_LOG_BYTES = 12 << 20  # of each log: what a machine hands back is limited
+_LOG_BYTES = 12 << 20  # per log, so that it can be copied from any machine
 _GRACE_SECONDS = 5.0
 _KEPT_LINES = 400  # of a program's output, for whoever started it
-_LONGEST_LINE = 1 << 16  # characters; the rest of it counts as another
-_DEATH_SECONDS = 10.0  # after SIGKILL: a driver may keep a process for longer, or for ever
+_LONGEST_LINE = 1 << 16  # in characters; the rest counts as another line
+_DEATH_SECONDS = 10.0  # after SIGKILL; a driver may keep a process for longer, or forever
 _running: set[subprocess.Popen[str]] = set()
-_closed = threading.Event()  # set when the report ends: nothing is started then
+_closed = threading.Event()  # set when the report ends; nothing is started after that
 
 
 class Log:
-    """A file that several programs write whole lines to, up to a limit."""
+    """A file to which several programs write whole lines, up to a limit."""
 
     def __init__(self, path: Path, limit: int = _LOG_BYTES) -> None:
         self.path = path
@@ -38,7 +38,7 @@ class Log:
     def write(self, line: str) -> None:
         """Append a line at once, without the checkout's path in it."""
         data = (line.rstrip("\n").replace(str(ROOT), ".") + "\n").encode(errors="replace")
-        with self._lock, contextlib.suppress(OSError):  # a full disk: whoever reads the program's output must go on
+        with self._lock, contextlib.suppress(OSError):  # a full disk must not stop the reading of the program's output
             if self._left <= 0:
                 return
             self._left -= len(data)
@@ -64,8 +64,13 @@ class Ended:
 
     @property
     def tail(self) -> str:
-        """The end of its output, on one line."""
-        return " / ".join(line.strip() for line in self.output.splitlines()[-8:])[-1500:]
+        """The end of its output, on one line; of a Python program that crashed, where it was."""
+        lines = [line.strip() for line in self.output.splitlines()]
+        fatal = next((i for i, line in enumerate(lines) if line.startswith("Fatal Python error")), None)
+        if fatal is None:
+            return " / ".join(lines[-8:])[-1500:]
+        current = next((i for i, line in enumerate(lines) if i > fatal and line.startswith("Current thread")), fatal)
+        return " / ".join([lines[fatal], *lines[current + 1 : current + 7]])[:1500]
 
     @property
     def verdict(self) -> str:
@@ -79,7 +84,7 @@ class Ended:
 
 
 class EndingError(BaseException):
-    """What ends a stage whose programs were killed because the report ends: none of them has crashed."""
+    """Raised in a stage whose programs are killed because the report ends: they have not crashed."""
 
 
 def execute(
@@ -92,9 +97,9 @@ def execute(
     stop: Callable[[], bool] | None = None,
     interrupt: bool = False,
 ) -> Ended:
-    """Run a program in the checkout until it ends, its time is over, or stop(), asked often, says so.
+    """Run a program in the checkout until it ends, its time is over, or stop(), which is called often, returns True.
 
-    interrupt: ask it to end before it is killed, as ncu and compute-sanitizer, which then print what they have.
+    interrupt: send SIGINT before SIGKILL, for tools such as ncu and compute-sanitizer that then print what they have.
 
     Raises: EndingError: the report ends, and the program with it.
     """
@@ -113,7 +118,7 @@ def execute(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            process_group=0,  # never a session of its own: that could outlive the machine's command
+            process_group=0,  # not a new session, which could outlive this program
         )
     except OSError as error:
         log.write(f"{prefix}{error}")
@@ -132,8 +137,8 @@ def execute(
                 break
             time.sleep(0.05)
     finally:
-        kill(process)  # what it may have started too
-        reader.join(timeout=2)  # a daemon of the program's may hold its end of the pipe
+        kill(process)  # and what it started
+        reader.join(timeout=2)  # a daemon that it started may hold the pipe open
         _running.discard(process)
     if _closed.is_set():
         raise EndingError
@@ -150,7 +155,7 @@ def _interrupt(process: subprocess.Popen[str]) -> None:
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """End a program, its group, and its descendants in other groups, as ninja's compilers are."""
+    """Kill a program, its process group, and its descendants in other groups, such as ninja's compilers."""
     others = _descendants(process.pid) if process.returncode is None else []
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -174,14 +179,14 @@ def _descendants(pid: int) -> list[int]:
 
 
 def close() -> None:
-    """End every program that is running, and start none any more."""
+    """Kill every program that is running, and start no more."""
     _closed.set()
     for process in list(_running):
         kill(process)
 
 
 def _with_our_death(words: list[str]) -> list[str]:
-    """The command that also ends when this process is killed, where the system can do that."""
+    """The command, wrapped so that it is killed when this process dies, where setpriv is installed."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--", *words] if setpriv else words
 

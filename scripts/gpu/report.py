@@ -1,8 +1,9 @@
-"""What every stage is written with: its deadline, its steps, and programs that report case by case."""
+"""What every stage uses: deadlines, steps, and programs that record their own cases."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,39 +19,39 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_LEAST_SECONDS = 4.0  # of a step, at whatever pace
-_STARTS = 25  # of a program whose cases crash, at most
-_IDLE_SECONDS = 60.0  # before, between and after its cases, at least: imports on a cold machine take long
+_LEAST_SECONDS = 4.0  # for a step, at any pace
+_STARTS = 25  # at most, of a program whose cases crash
+_IDLE_SECONDS = 60.0  # a program may spend outside its cases at least: imports on a cold machine are slow
 
 
 @dataclass(frozen=True)
 class Deadline:
-    """A moment, by time.monotonic()."""
+    """A point in time, by time.monotonic()."""
 
     at: float
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """The moment so many seconds from now."""
+        """The deadline this many seconds from now."""
         return cls(time.monotonic() + seconds)
 
     def within(self, seconds: float) -> Deadline:
-        """This moment, or that so many seconds from now, whichever is earlier."""
+        """This deadline, or the one this many seconds from now, whichever is earlier."""
         return Deadline(min(self.at, time.monotonic() + seconds))
 
     @property
     def left(self) -> float:
-        """Seconds until then; never less than 0."""
+        """Seconds until the deadline, never less than 0."""
         return max(0.0, self.at - time.monotonic())
 
     def environment(self) -> dict[str, str]:
-        """For programs that stop by themselves: the moment in seconds since 1970."""
+        """The variable from which programs read the deadline, in seconds since 1970."""
         return {"SSD_FAST_DEADLINE": f"{time.time() + self.left:.1f}"}
 
 
 @dataclass(frozen=True)
 class Report:
-    """Where findings go, and how much time is left; each stage and step has one of its own."""
+    """Where findings go and how much time is left. Each stage and each step has its own."""
 
     out: Path
     findings: Findings
@@ -60,11 +61,11 @@ class Report:
 
     @property
     def build_folder(self) -> Path:
-        """Of the builds for a GPU; a rehearsal, which links what it finds, has its own."""
+        """The folder of the builds for a GPU. A rehearsal has its own, since it only links what was built before."""
         return ROOT / "build" / ("rehearsal" if self.options.rehearsal else "gpu")
 
     def stage(self, name: str, seconds: float) -> Report:
-        """The report of a stage with so much time, at most what is left of the whole."""
+        """The report of a stage that has this many seconds, but at most what is left of the whole."""
         return replace(self, findings=self.findings.labelled(stage=name), deadline=self.deadline.within(seconds))
 
     def labelled(self, **labels: str) -> Report:
@@ -72,17 +73,17 @@ class Report:
         return replace(self, findings=self.findings.labelled(**labels))
 
     def cut(self, items: Sequence[T]) -> Sequence[T]:
-        """All of them; in a rehearsal the first alone."""
+        """All items; in a rehearsal only the first."""
         return items[:1] if self.options.rehearsal else items
 
     def log(self, name: str) -> Log:
-        """The log of that name, which all its writers share."""
+        """The log of this name, which all its writers share."""
         return self.logs.setdefault(name, Log(self.out / f"{name}.log"))
 
     def step(self, name: str, seconds: float, run: Callable[[Report], None]) -> None:
-        """Do a part of the stage in so much time: run(the report of the step), recorded as the case "step".
+        """Call run(the report of the step) with a limit in seconds, and record it as the case "step".
 
-        An exception in it is its failure, and the stage goes on. It is skipped where no time is left.
+        If run raises an exception the step has failed, and the stage goes on. If no time is left the step is skipped.
         """
         limit = self.deadline.within(max(seconds * self.options.pace, _LEAST_SECONDS))
         step = replace(self, findings=self.findings.labelled(step=name), deadline=limit)
@@ -111,7 +112,7 @@ class Report:
                 step.end("failed" if bad else "passed", text, begin)
 
     def end(self, status: str, text: str, begin: float, **values: bool) -> None:
-        """Record how a step ended."""
+        """Record how the step ended."""
         self.findings.add(status, "step", text, seconds=round(time.monotonic() - begin, 1), **values)
         summary.write(self.out)
         print(f"== {self.findings.labels['step']}: {status}: {text}".rstrip(": "), flush=True)
@@ -130,7 +131,7 @@ class Report:
         prefix: str = "",
         interrupt: bool = False,
     ) -> Ended:
-        """Run a program with the environment of this project, within the deadline."""
+        """Run a program with this checkout on its path, within the deadline."""
         limit = self.deadline.left if seconds is None else min(seconds * self.options.pace, self.deadline.left)
         environment = self.environment()
         return execute(
@@ -153,10 +154,10 @@ class Report:
         variables: Mapping[str, str] | None = None,
         good_statuses: Sequence[int] = (0,),
     ) -> None:
-        """Run a program that records its cases by itself, again after each case that ends it, until all are done.
+        """Run a program that records its own cases. After a case that ends it, start it again, until all are done.
 
-        A case that crashes the program, or lasts too long, is recorded for it. What it does not get done, because its
-        time is over or its exit status is not a good one, is recorded as one case, "the rest".
+        A case that crashes the program or takes too long is recorded on its behalf. The cases that it does not reach,
+        because the time is over or because it exits with a bad status, are recorded as one case, "the rest".
         """
         findings = self.findings.labelled(part=part)
         environment = self.environment() | findings.environment() | dict(variables or {})
@@ -180,7 +181,7 @@ class Report:
                 findings.add("hung", REST, f"the program {ended.verdict}, none of its cases running: {ended.tail}")
                 return
             if running is not None and stuck.found and running["case"] != stuck.case:
-                pass  # the case that lasted too long has ended after all, and another has begun: it begins again
+                pass  # the slow case has ended after all, and the next one, which has begun, runs again
             elif running is not None:
                 how = "hung" if stuck.found else "crashed"
                 tail = "" if stuck.found else f": {ended.tail}"
@@ -197,9 +198,9 @@ class Report:
 
 
 class Stuck:
-    """Whether a program's case lasts longer than it may, or none has run for long: for `execute`'s stop.
+    """Tells `execute` when to stop a program: a case takes too long, or no case has run for too long.
 
-    case: the one that lasts too long.
+    case: the case that takes too long.
     """
 
     def __init__(self, findings: Findings, seconds: float) -> None:
@@ -226,24 +227,29 @@ class Stuck:
 
 
 class CannotRunError(Exception):
-    """What a step raises that cannot begin: a tool or file that it needs is missing."""
+    """Raised by a step that cannot begin, because a tool or file that it needs is missing."""
 
 
 class LateError(CannotRunError):
-    """What a step raises that has no time left."""
+    """Raised by a step that has no time left."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says."""
+    """The options of the command line."""
 
-    runners: Path | None = None  # a folder of runners that were built elsewhere
+    runners: Path | None = None  # a folder of runners built elsewhere
     variants: tuple[str, ...] = ()  # of stage `ab`
     rehearsal: bool = False
-    pace: float = 1.0  # a factor of every limit but the deadline: a rehearsal of hangs need not last as long
+    pace: float = 1.0  # multiplies every limit but the deadline, so that rehearsals of hangs are short
     jobs: int = os.cpu_count() or 1
 
 
 def python(*words: str | Path) -> list[str | Path]:
-    """A command of the interpreter that runs the report."""
+    """A command for the interpreter that runs the report."""
     return [sys.executable, *words]
+
+
+def in_words(command: Sequence[str | Path]) -> str:
+    """A command as typed in the checkout's root."""
+    return shlex.join(str(word).replace(f"{ROOT}/", "") for word in command)

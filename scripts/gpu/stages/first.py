@@ -1,4 +1,4 @@
-"""Stage `first`: in one command, what is right on this GPU, what is slow, and why."""
+"""Stage `first`: what is right on this GPU, what is slow, and why."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 from gpu import machine
 from gpu.build import build, find_runners
 from gpu.ncu import PROFILED, profile
-from gpu.report import LateError, Report, python
+from gpu.report import LateError, Report, in_words, python
 from gpu.sanitizer import sanitize_runner
 from gpu.stages.tests import run_test_files
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
 
-# What an emulator cannot see; each of their tests starts processes of its own.
+# These test what the emulator cannot show. Each of their tests starts its own processes.
 FRESH_PROCESS_TESTS = ("tests/test_launches.py", "tests/test_alignment.py")
 
 
 def first(report: Report) -> None:
-    """The steps in order of what they tell; each has a limit, so that none takes all of the stage."""
+    """Run the most telling steps first. Each has a limit, so that none takes the time of the whole stage."""
     report.step("machine", 20, _describe)
     report.step("build", 180, build)
     report.step("runners", 30, _run_runners)
@@ -41,19 +41,21 @@ def _describe(report: Report) -> None:
 
 
 def _run_runners(report: Report) -> None:
-    """Each kernel family against its host oracles, in a process of its own."""
+    """Check each kernel family against its oracles on the host, one process per family."""
     for runner in find_runners(report):
         if report.over:
             raise LateError("the time of this step was over")
         with report.findings.case(runner.name) as result:
-            ended = report.execute([runner, "--schedules", "1"], "run", seconds=20)
+            command = [runner, "--schedules", "1"]
+            result["again"] = in_words(command)
+            ended = report.execute(command, "run", seconds=20)
             result["found"] = ended.last_line
             if ended.status:
                 raise RuntimeError(f"{ended.last_line}; it {ended.verdict}; {_first_failure(ended.output)}")
 
 
 def _first_failure(output: str) -> str:
-    """The first case that failed, and the lines that say why."""
+    """The first case that failed, and the lines after it, which say why."""
     lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
     first = next((i for i, line in enumerate(lines) if line.startswith("FAIL")), len(lines))
     return " / ".join(lines[first : first + 4])
