@@ -141,7 +141,7 @@ bench: build  ## every benchmark, with a report in OUT (build/bench)
 	$(PY) bench/report.py $(or $(OUT),build/bench)
 
 # Downloads nothing: uses the environment that `make venv` built, if it did, else the one at hand.
-gpu-report:  ## on a CUDA machine: what is right and what is slow, in STAGES (first); everything goes to OUT at once
+gpu-report:  ## on a machine with a GPU: what is right and what is slow, in STAGES (first); the report is OUT/report.md
 	@test -n "$(OUT)" || { echo "gpu-report: name a folder: make gpu-report OUT=DIR" >&2; exit 2; }
 	$(if $(wildcard $(INSTALLED)),$(PY),$(PYTHON)) scripts/gpu_report.py "$(OUT)" --stages $(or $(STAGES),first) \
 	  --deadline $(or $(DEADLINE),480) $(if $(RUNNERS),--runners "$(RUNNERS)") $(if $(VARIANTS),--variants $(VARIANTS))

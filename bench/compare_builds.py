@@ -1,10 +1,10 @@
-"""Times several builds of the extension against each other in one process: a finding a case.
+"""Times several builds of the extension against each other in one process: one finding per case.
 
     python bench/compare_builds.py NAME=PATH NAME=PATH ... [--only PART ...] [--rehearse]
 
-All builds must give the same bits as the first, called and in a graph, or the case fails. Their graphs are replayed in
-turn, so that whatever else happens to the GPU happens to all. Values: builds, for each its us (the median of a call),
-quartiles_us and ratio to the first build's.
+A case fails unless every build gives the bits of the first, both called directly and in a graph. Graphs are replayed in
+turn, so that whatever else happens on the GPU affects all builds. Values: builds, which has for each build us (the
+median per call), quartiles_us, and ratio to the first build's us.
 """
 
 from __future__ import annotations
@@ -38,12 +38,15 @@ def using(build: Any) -> Iterator[None]:
 
 
 def compare(prepared: Prepared, builds: Builds, seconds: float, values: dict[str, Any]) -> None:
-    """Raises: AssertionError: a build gives other bits than the first; its times are in the values all the same."""
+    """Compare the results and times of the builds.
+
+    Raises: AssertionError: a build gives other bits than the first; the values still have its times.
+    """
     returned, graphs, slowest = {}, {}, 0.0
     for name, build in builds.items():
         with using(build):
             prepared.call(*prepared.inputs)  # loads the kernels
-            # All results stay, so that none can lie in another's memory and pass for it.
+            # All results are kept, so that no build can reuse the memory of another's result and pass for it.
             returned[name] = [prepared.call(*prepared.inputs)]
             slowest = max(slowest, time_events(lambda: prepared.call(*prepared.inputs)))
     calls = calls_in_graph(seconds, slowest)
@@ -66,7 +69,7 @@ def compare(prepared: Prepared, builds: Builds, seconds: float, values: dict[str
 
 
 def replay_in_turn(graphs: Mapping[str, Any], seconds: float) -> dict[str, list[float]]:
-    """Seconds of the replays of each, in rounds whose order changes."""
+    """The seconds of each graph's replays, in rounds whose order changes."""
     names = list(graphs)
     times: dict[str, list[float]] = {name: [] for name in names}
     one_round = sum(time_events(graphs[name].replay) for name in names)
@@ -78,7 +81,7 @@ def replay_in_turn(graphs: Mapping[str, Any], seconds: float) -> dict[str, list[
 
 
 def different_bits(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> str | None:
-    """Where the tensors differ, or None."""
+    """Where the tensors differ, or None if they do not."""
     for index, (a, b) in enumerate(zip(expected, found, strict=True)):
         if a.shape != b.shape or a.dtype != b.dtype:
             return f"output {index} is {b.dtype} {list(b.shape)}, not {a.dtype} {list(a.shape)}"
@@ -91,8 +94,8 @@ def different_bits(expected: Sequence[torch.Tensor], found: Sequence[torch.Tenso
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = device_program.parser(__doc__)
-    parser.add_argument("builds", nargs="+", metavar="NAME=PATH", help="the builds, the first to compare with")
-    parser.add_argument("--only", nargs="+", default=[], help="cases whose names have one of these in them")
+    parser.add_argument("builds", nargs="+", metavar="NAME=PATH", help="builds; the others are compared with the first")
+    parser.add_argument("--only", nargs="+", default=[], help="only cases whose names contain one of these")
     options = parser.parse_args(arguments)
     device = device_program.use_device(options.rehearse)
     paths = dict(given.split("=", 1) for given in options.builds if "=" in given)

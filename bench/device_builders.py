@@ -1,4 +1,4 @@
-"""Builds what is timed on a GPU: a call of an op, and its inputs on the device."""
+"""Builds what is timed on a GPU: calls of the ops, and their inputs on the device."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import ssd_fast
 from ssd_fast import _backend
 
 IOU = 0.5
-WINDOW = (300, 300)  # of the images
+WINDOW = (300, 300)  # size of the images
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A case on a device: call(*inputs) is what is timed.
 
-    result makes of what call returned the tensors that a user gets: without what lies behind a count.
+    result turns what call returned into the tensors that a user gets, without the elements past a count.
     """
 
     inputs: tuple[Any, ...]
@@ -32,7 +32,7 @@ class Prepared:
     result: Callable[[Any], Any] = lambda returned: returned
 
     def bytes_moved(self, returned: Any) -> int:
-        """The least that any implementation must read and write."""
+        """The bytes that any implementation must read and write at least."""
         return size_of(self.inputs) + size_of(self.result(returned))
 
 
@@ -45,7 +45,7 @@ def postprocess(
     layout: torch.memory_format | None = None,
     maps: int = 6,
 ) -> Prepared:
-    """layout: of raw head maps; None: rows [N, P, C]."""
+    """layout: the memory format of raw head maps; None for rows [N, P, C]."""
     preset = workloads.preset(maps)
     *rows, default_boxes = workloads.head_outputs(heads, images, columns, device, maps=maps)
     logits, deltas = (x.to(dtype) for x in rows)
@@ -66,7 +66,7 @@ def batched_nms(device: torch.device, n: int, classes: int) -> Prepared:
 
 
 def _padded(op: str, inputs: tuple[Tensor, ...]) -> Prepared:
-    """The extension's own form of nms, which does not wait for the GPU: all indices, of which count are valid."""
+    """The extension's own nms, which does not wait for the GPU: it returns all indices, and how many are valid."""
 
     def run(boxes: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
         workspace = boxes.new_empty(_backend.C.nms_workspace(boxes), dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""What is timed on a GPU, the most telling first: ops at the sizes of an SSD300 with 21 or 91 columns."""
+"""The cases that are timed on a GPU, the most telling first: ops at the sizes of an SSD300 with 21 or 91 columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from device_builders import Prepared
 
 @dataclass(frozen=True)
 class Case:
-    """sizes are the arguments of build; small replaces some of them where the case only has to run."""
+    """sizes: the arguments of build; small: replaces some of them where the case only has to run."""
 
     name: str
     op: str
@@ -102,10 +102,13 @@ CASES = (
 
 
 def chosen(parts: Sequence[str] = ()) -> Iterator[Case]:
-    """The cases whose name has one of the parts in it, or all."""
+    """The cases whose names contain one of the parts; all cases if there are no parts."""
     return (case for case in CASES if not parts or any(part in case.name for part in parts))
 
 
 def named(name: str) -> Case:
-    """Raises: KeyError: there is no such case."""
+    """The case of this name.
+
+    Raises: KeyError: there is no such case.
+    """
     return {case.name: case for case in CASES}[name]

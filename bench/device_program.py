@@ -1,4 +1,4 @@
-"""What the programs that measure on a GPU share: arguments, where their findings go, the deadline, the rehearsal."""
+"""What the programs that measure on a GPU share: arguments, findings, the deadline, and the rehearsal."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from gpu.findings import Findings
 from gpu.rehearsal import torch_cuda
 
 DEADLINE = "SSD_FAST_DEADLINE"  # environment variable: seconds since the epoch
-SECONDS_A_CASE = 3.0  # no case begins later than this before the deadline
+SECONDS_PER_CASE = 3.0  # no case begins with less time than this left
 
 
 class PrintedFindings(Findings):
-    """Of a program that no report started: each finding is a line of its output."""
+    """Findings of a program that was started by hand: each is a line of its output."""
 
-    restarts = True  # by hand
+    restarts = True  # a lost CUDA context ends the program; it can be started again by hand
 
     def __init__(self) -> None:
         super().__init__(Path("/dev/stdout"))
@@ -45,14 +45,16 @@ def find_findings() -> Findings:
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """With the option that all of the programs have."""
+    """A parser with the option that all the programs have."""
     found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    found.add_argument("--rehearse", action="store_true", help="small cases, without a GPU, by the emulated extension")
+    found.add_argument(
+        "--rehearse", action="store_true", help="run small cases on the emulated extension, without a GPU"
+    )
     return found
 
 
 def use_device(rehearse: bool) -> torch.device:
-    """The GPU, or in a rehearsal the CPU, with all that it takes.
+    """The GPU; in a rehearsal the CPU, with the emulated extension and stand-ins for torch.cuda.
 
     Raises: RuntimeError: the emulated extension is not built.
     """
@@ -75,13 +77,13 @@ def load_build(path: Path, rehearse: bool) -> Any:
 
 
 def measure_cases(cases: Iterable[Case], findings: Findings, measure: Callable[[Case, dict[str, Any]], None]) -> None:
-    """A finding for each case that has none yet, until the deadline is near: then one for those that are left."""
+    """Measure each case that has no finding yet; if the deadline is near, add one finding for the cases left."""
     deadline = float(os.environ.get(DEADLINE, "inf"))
     done = findings.done()
     for case in cases:
         if case.name in done:
             continue
-        if time.time() > deadline - SECONDS_A_CASE:
+        if time.time() > deadline - SECONDS_PER_CASE:
             text = f"the deadline is near: stopped before {case.name}"
             findings.add("skipped", gpu_findings.REST, text, late=True)
             return

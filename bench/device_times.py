@@ -1,10 +1,10 @@
-"""Times every case on a GPU, the most telling first, without rivals: a finding a case.
+"""Times every case on a GPU, the most telling first, without rivals: one finding per case.
 
     python bench/device_times.py [--only PART ...] [--rehearse]
 
-Values, in microseconds of a call: graph_us in a replayed graph of ten calls, cold_us in one that rotates copies of the
-inputs past the cache, eager_us called from Python, kernels of each kernel by the profiler, limit_us the bytes at the
-speed of a copy. Started again with the same file of findings, it goes on where it stopped.
+Values, in microseconds per call: graph_us, in a replayed graph of ten calls; cold_us, in a graph that rotates copies of
+the inputs past the cache; eager_us, called from Python; kernels, each kernel by the profiler; limit_us, the inputs and
+outputs at the speed of a copy. Started again with the same file of findings, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from device_program import Findings
 from device_timing import measure, profile_kernels
 from timing import copied_a_second, time_events
 
-BANDWIDTH = "copy bandwidth"  # the case; its value
+BANDWIDTH = "copy bandwidth"  # the name of the case, and below of its value
 SPEED = "bytes_a_second"
 
 
 def find_bandwidth(findings: Findings, device: torch.device, size: int) -> float | None:
-    """Bytes a second of a copy of so many bytes, measured now or by an earlier start; None: it failed."""
+    """Bytes per second of a copy of this size, measured now or by an earlier start; None if that failed."""
     if BANDWIDTH not in findings.done():
         with findings.case(BANDWIDTH) as values:
             values[SPEED] = copied_a_second(size, device, time_events)
-            with contextlib.suppress(RuntimeError):  # the profiler's first use starts it, and may miss kernels
+            with contextlib.suppress(RuntimeError):  # the first use starts the profiler, and may miss kernels
                 profile_kernels(lambda: torch.zeros(1, device=device), 1)
             return float(values[SPEED])
     return next((float(found[SPEED]) for found in findings.mine() if SPEED in found), None)
@@ -38,7 +38,7 @@ def find_bandwidth(findings: Findings, device: torch.device, size: int) -> float
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = device_program.parser(__doc__)
-    parser.add_argument("--only", nargs="+", default=[], help="cases whose names have one of these in them")
+    parser.add_argument("--only", nargs="+", default=[], help="only cases whose names contain one of these")
     options = parser.parse_args(arguments)
     device = device_program.use_device(options.rehearse)
     findings = device_program.find_findings()

@@ -1,4 +1,4 @@
-"""The times of one case on a GPU: in a graph, past the cache, called from Python, and of each of its kernels."""
+"""Times one case on a GPU: in a graph, past the cache, called from Python, and each of its kernels."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from timing import capture, clone, number_of_copies, size_of, spread, time_event
 from torch.autograd import DeviceType
 
 CALLS = 10  # in a graph
-MOST_COLD_COPIES = 256  # and so calls in the graph that rotates through them
+MOST_COLD_COPIES = 256  # and calls in the graph that rotates through them
 PROFILED_CALLS = 3
-FEWEST, MOST = 5, 50  # repetitions of what is timed
-LONGEST_ARGUMENTS = 24  # characters of template arguments that a kernel's short name keeps
+FEWEST, MOST = 5, 50  # repetitions
+LONGEST_ARGUMENTS = 24  # in characters, of the template arguments that a kernel's short name keeps
 
 Values = dict[str, Any]
 
 
 def measure(prepared: Prepared, device: torch.device, bandwidth: float | None, seconds: float, values: Values) -> None:
-    """Fill values; what cannot be measured leaves its error there, and the others are measured still.
+    """Fill values. If one part cannot be measured, its error goes into values, and the others are still measured.
 
-    seconds: what each of the parts may take, roughly. bandwidth: of a copy, in bytes a second.
+    seconds: what each part may take, roughly. bandwidth: of a copy, in bytes per second.
     """
 
     def call(_: int) -> Any:
@@ -57,16 +57,16 @@ def measure(prepared: Prepared, device: torch.device, bandwidth: float | None, s
 
 
 def calls_in_graph(seconds: float, once: float) -> int:
-    """Ten, or fewer of long calls, which need no others to hide the time between replays."""
+    """Ten, or fewer if calls are long, so that the time between replays hardly counts."""
     return max(1, min(CALLS, int(seconds / FEWEST / max(once, 1e-9))))
 
 
 def cold(prepared: Prepared, device: torch.device, seconds: float) -> Values:
-    """Times of calls that find none of their inputs in the cache, since the copies in turn exceed it."""
+    """Times of calls that do not find their inputs in the cache, since together the copies exceed it."""
     cache = torch.cuda.get_device_properties(device).L2_cache_size
     copies, past_cache = number_of_copies(size_of(prepared.inputs), cache)
     if not past_cache or copies > MOST_COLD_COPIES:
-        return {"cold_left_out": "so small are the inputs that too many copies would be needed"}
+        return {"cold_left_out": "the inputs are so small that too many copies would be needed"}
     sets = [prepared.inputs, *(clone(prepared.inputs) for _ in range(copies - 1))]
     once = time_events(lambda: prepared.call(*sets[0]))
     if FEWEST * copies * once > 4 * seconds:
@@ -76,22 +76,22 @@ def cold(prepared: Prepared, device: torch.device, seconds: float) -> Values:
 
 
 def repeat(work: Callable[[], Any], seconds: float) -> list[float]:
-    """Seconds of each of a number of repetitions that take about so long together."""
+    """The seconds of each repetition; together they take about `seconds`."""
     return [time_events(work) for _ in range(repetitions(seconds, time_events(work)))]
 
 
 def repetitions(seconds: float, once: float) -> int:
-    """How many fit, within limits."""
+    """How many repetitions of `once` fit into `seconds`, from FEWEST to MOST."""
     return max(FEWEST, min(MOST, int(seconds / max(once, 1e-9))))
 
 
 def quartiles(name: str, times: list[float], calls: int) -> Values:
-    """As `summary`, with a name before the keys."""
+    """The values of `summary`, with a name before each key."""
     return {f"{name}_{key}": value for key, value in summary(times, calls).items()}
 
 
 def summary(times: list[float], calls: int) -> Values:
-    """Median and quartiles of a call in microseconds, where each of the times is of several calls."""
+    """Median and quartiles in microseconds per call, where each time is that of `calls` calls."""
     found = spread([seconds / calls * 1e6 for seconds in times])
     assert found is not None
     return {"us": round(found["median"], 3), "quartiles_us": [round(found["q1"], 3), round(found["q3"], 3)]}
@@ -99,7 +99,7 @@ def summary(times: list[float], calls: int) -> Values:
 
 @contextlib.contextmanager
 def error_in(values: Values, name: str) -> Iterator[None]:
-    """Keep an error of the body, unless it has left CUDA unusable."""
+    """Put an error of the body into values, unless it leaves CUDA unusable."""
     try:
         yield
     except Exception as error:
@@ -114,9 +114,9 @@ def error_in(values: Values, name: str) -> Iterator[None]:
 
 
 def profile_kernels(work: Callable[[], Any], calls: int) -> list[Values]:
-    """Of each kernel, memset and memcpy, in the order of first launch: microseconds and launches in a call.
+    """Microseconds and launches per call of each kernel, memset and memcpy, in the order of first launch.
 
-    Raises: RuntimeError: the profiler has seen none.
+    Raises: RuntimeError: the profiler saw none.
     """
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profiler:
@@ -162,7 +162,7 @@ def short_name(name: str) -> str:
             break
         else:
             head += character
-            arguments = "" if character == ":" else arguments  # they were a namespace's
+            arguments = "" if character == ":" else arguments  # they belonged to a namespace or class
         depth -= character == ">"
     arguments = re.sub(r"\b\w+::", "", arguments)
     return head.rpartition("::")[2] + (arguments if len(arguments) <= LONGEST_ARGUMENTS else "<...>")

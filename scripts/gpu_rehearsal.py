@@ -2,8 +2,8 @@
 
     python scripts/gpu_rehearsal.py OUT [--short]        (or: make gpu-rehearsal)
 
-The emulated builds (make build-tests) stand for those of nvcc, scripts/gpu/rehearsal/stand_in.py for the tools. What
-each rehearsal must find is known, so this is a test: exit status 1 means that a report would have lost something.
+The emulated builds (make build-tests) stand in for those of nvcc, scripts/gpu/rehearsal/stand_in.py for the tools. What
+each rehearsal must find is known, so this is a test: exit status 1 means that a report found something else.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ PLANTED = {
     "hangs": "hung",
     "passes_at_last": "passed",
 }
-DEADLINE = 7.0  # of the rehearsal that has too little time
-HASTE = 0.05  # the pace of rehearsals in which something hangs
+DEADLINE = 7.0  # in seconds, for the rehearsal that has too little time
+HASTE = 0.05  # the --pace of rehearsals in which something hangs
 
 
 class Mishap(NamedTuple):
@@ -69,13 +69,15 @@ MISHAPS = (
 
 
 class RehearsalError(Exception):
-    """What a rehearsal did not find as it must be."""
+    """Raised where a rehearsal did not go as it must."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder for the reports")
-    parser.add_argument("--short", action="store_true", help="the stages and two kills alone: the form that CI runs")
+    parser.add_argument(
+        "--short", action="store_true", help="leave out the misbehaving tools and most kills, as CI does"
+    )
     options = parser.parse_args()
     if not list((ROOT / "build" / "tests").glob("_C_emulated*.so")):
         print("gpu-rehearsal: the emulated builds are missing: make build-tests", file=sys.stderr)
@@ -96,7 +98,7 @@ def main() -> int:
 
 
 def rehearsals(short: bool) -> list[tuple[str, Callable[[Path], None]]]:
-    """Their names, and functions of the folder for the report."""
+    """The names of the rehearsals, and functions of the folder for the report that run them."""
     found: list[tuple[str, Callable[[Path], None]]] = []
     for stage in STAGES:
         found.append((stage, functools.partial(rehearse_stage, stage=stage)))
@@ -110,12 +112,12 @@ def rehearsals(short: bool) -> list[tuple[str, Callable[[Path], None]]]:
 
 
 def rehearse_stage(out: Path, stage: str) -> None:
-    """A stage alone: every step inside its time, every case ended, and as it must."""
+    """Run one stage: it stays within its time, and every case ends as it must."""
     variants = []
     if stage == "ab":
         (extension,) = (ROOT / "build" / "tests").glob("_C_emulated*.so")
         variants = ["--variants", f"old={extension}", "new=-DSSD_PLANTED=1"]
-    # The planted test that hangs is killed after 3 seconds; elsewhere nothing hangs.
+    # The planted test that hangs is killed after 3 seconds. Nothing hangs in the other stages.
     pace = HASTE if stage == "tests" else 1.0
     begin = time.monotonic()
     status = start(out, "--stages", stage, "--pace", str(pace), *variants).wait()
@@ -142,7 +144,7 @@ def rehearse_stage(out: Path, stage: str) -> None:
 
 
 def rehearse_mishap(out: Path, mishap: Mishap) -> None:
-    """Stage `first` with a tool that misbehaves: its step says so, the others' cases are there all the same."""
+    """Run stage `first` with a tool that misbehaves: its step says so, and all other steps run."""
     status = start(out, "--stages", "first", "--pace", str(mishap.pace), mishaps={mishap.tool: mishap.how}).wait()
     findings = read(out / "findings.jsonl")
     check_files(out)
@@ -157,7 +159,7 @@ def rehearse_mishap(out: Path, mishap: Mishap) -> None:
 
 
 def rehearse_kill(out: Path, seconds: float) -> None:
-    """SIGKILL at any moment: what was found is readable, by --read too, and nothing runs on."""
+    """Kill a report with SIGKILL: its findings are readable, also by --read, and no program of it goes on running."""
     process = start(out, "--stages", "first", "tests")
     time.sleep(seconds)
     process.kill()
@@ -174,7 +176,7 @@ def rehearse_kill(out: Path, seconds: float) -> None:
 
 
 def rehearse_deadline(out: Path) -> None:
-    """Less time than the stages want: what is left is said to be skipped, and the report ends in time."""
+    """Give the stages too little time: the rest is recorded as skipped, and the report ends in time."""
     begin = time.monotonic()
     status = start(out, "--stages", "first", "tests", "--deadline", str(DEADLINE)).wait()
     expect(time.monotonic() - begin < DEADLINE + 5, f"it took {time.monotonic() - begin:.1f} s")
@@ -185,7 +187,7 @@ def rehearse_deadline(out: Path) -> None:
 
 
 def rehearse_without_gpu(out: Path) -> None:
-    """Where nvidia-smi fails there is no GPU: exit status 3, at once."""
+    """Let nvidia-smi fail, as without a GPU: the report exits at once with status 3."""
     begin = time.monotonic()
     status = start(out, mishaps={"nvidia-smi": "fail"}).wait()
     expect(status == 3, f"exit status {status}")
@@ -213,7 +215,7 @@ def command(out: Path, *words: str) -> list[str]:
 
 
 def check_files(out: Path) -> None:
-    """As many files as a lent machine hands back, each line of the findings whole."""
+    """Check that the report has few files, and that at most the last line of the findings is torn."""
     files = sorted(path.name for path in out.iterdir())
     expect(len(files) <= MOST_FILES, f"more than {MOST_FILES} files: {files}")
     lines = [line for line in (out / "findings.jsonl").read_text().splitlines() if line]
@@ -221,7 +223,7 @@ def check_files(out: Path) -> None:
 
 
 def running(findings: list[Finding]) -> list[str]:
-    """The cases that began and never ended."""
+    """The steps and names of the cases that began and never ended."""
     return [f"{found.get('step')} / {found['case']}" for found in unfinished(findings)]
 
 

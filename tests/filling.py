@@ -1,4 +1,4 @@
-"""Fresh memory that starts as one repeated byte, so that reading what was never written shows in the result."""
+"""Fills new memory with one repeated byte, so that reading what was never written changes the result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ssd_fast import arrays
 
 @contextlib.contextmanager
 def filled(byte: int) -> Iterator[None]:
-    """Let `arrays.empty`, which allocates all outputs and workspaces, give arrays of this byte."""
+    """Let `arrays.empty`, which allocates all outputs and workspaces, fill its arrays with this byte."""
     allocate = arrays.empty
 
     def empty(*args: Any, **options: Any) -> Any:

@@ -2,8 +2,8 @@
 
     python first_calls.py emulated|cuda CASE...
 
-A CASE is one of CASES, named as in op_calls.py. What the captured call leaves must equal the result of an eager call
-afterwards. Prints each case that did.
+A CASE is one of CASES, named as in op_calls.py. The replayed capture must give the result of a later eager call. Prints
+the name of each case that does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ssd_fast import _backend, arrays
 DEFAULT_BOXES = ssd_fast.preset("torchvision_ssd300_vgg16").default_boxes
 CASES = (*make_cases(), "default_boxes")
 
-Capture = contextlib.AbstractContextManager[Callable[[], None]]  # gives what runs the captured work
+Capture = contextlib.AbstractContextManager[Callable[[], None]]  # yields a function that runs the captured work
 
 
 @contextlib.contextmanager
@@ -35,14 +35,14 @@ def captured_by_cuda() -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def captured_by_the_emulator() -> Iterator[Callable[[], None]]:
-    """What is forbidden in a capture is forbidden, but kernels run at once."""
+    """Forbid what a capture forbids; kernels still run at once."""
     _backend.C.emulator.set_capturing(True)
     yield lambda: None
     _backend.C.emulator.set_capturing(False)
 
 
 def use_torch(device: str) -> None:
-    """What the cases need of torch runs before, so that only our kernels meet a capture with their first call."""
+    """Run the torch kernels that the cases need, so that only ours are called for the first time within a capture."""
     for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.int64):
         torch.ones(2, 2, dtype=dtype, device=device).t().contiguous()
     values = [torch.ones((), device=device, requires_grad=True) for _ in range(2)]
@@ -50,7 +50,7 @@ def use_torch(device: str) -> None:
 
 
 def cases(device: str) -> dict[str, Case]:
-    """As make_cases, and `default_boxes`, which has no array arguments."""
+    """The cases of make_cases, and `default_boxes`, which has no array arguments."""
     torch.manual_seed(0)
     return make_cases() | {"default_boxes": (lambda: ssd_fast.default_boxes(DEFAULT_BOXES, device=device), {})}
 
@@ -58,7 +58,7 @@ def cases(device: str) -> dict[str, Case]:
 def run(name: str, call: Callable[..., Any], tensors: list[torch.Tensor], capture: Capture) -> None:
     counts: list[torch.Tensor] = []
     trim = arrays.trim
-    arrays.trim = lambda array, count: (counts.append(count), array)[1]  # the only thing in nms that waits
+    arrays.trim = lambda array, count: (counts.append(count), array)[1]  # the only part of nms that waits for the GPU
     with capture as replay:
         result = call(*tensors)
     arrays.trim = trim

@@ -225,7 +225,7 @@ def test_a_lost_context_ends_the_program_and_the_next_start_does_the_rest(progra
 
 def test_no_case_begins_near_the_deadline(program: Program) -> None:
     code = (
-        "import sys, device_program, device_times; device_program.SECONDS_A_CASE = 1e6; sys.exit(device_times.main())"
+        "import sys, device_program, device_times; device_program.SECONDS_PER_CASE = 1e6; sys.exit(device_times.main())"
     )
     program.run("-c", code, SSD_FAST_DEADLINE=str(time.time() + 1000))
     assert list(program.found()) == ["copy bandwidth", "the rest"]

@@ -1,4 +1,4 @@
-"""Which GPU and which stream an op runs on: those of its arrays, whatever is current; and that stays current."""
+"""An op runs on the GPU and the stream of its arrays, whatever is current, and leaves the current ones unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unaligned_calls import as_bytes
 import ssd_fast
 from ssd_fast import BoxCoderSpec, PostprocessSpec, _backend
 
-CASES = tuple(name for name in make_cases() if "bfloat16" not in name)  # which NumPy does not have
+CASES = tuple(name for name in make_cases() if "bfloat16" not in name)  # NumPy has no bfloat16
 BOXES = torch.tensor([[0.0, 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30], [0, 0, 9, 9]])
 SCORES = torch.tensor([0.9, 0.8, 0.7, 0.6])
 KEPT = [[0, 2, -1, -1]]
@@ -23,7 +23,7 @@ KEPT = [[0, 2, -1, -1]]
 
 @pytest.fixture
 def emulator(emulated, monkeypatch):
-    """That of the emulated extension, with two GPUs."""
+    """The emulator of the emulated extension, with two GPUs."""
     monkeypatch.setattr(_backend, "C", emulated)
     emulated.emulator.reset()
     emulated.emulator.set_devices(2)
@@ -59,7 +59,7 @@ def test_arrays_without_a_device_run_where_their_memory_is(emulator, numba, name
 
 
 def test_memory_decides_not_the_context_in_which_it_was_wrapped(emulator, numba):
-    """As in numba.cuda.as_cuda_array of memory of GPU 1, while GPU 0 is current."""
+    """As with numba.cuda.as_cuda_array of memory on GPU 1, while GPU 0 is current."""
     with numba.gpus[1]:
         boxes = numba.to_device(BOXES.numpy())
     wrapped = fake_numba.Array(boxes.memory, 0, gpu=1, named=0)
@@ -68,7 +68,7 @@ def test_memory_decides_not_the_context_in_which_it_was_wrapped(emulator, numba)
 
 
 def test_empty_arrays_are_where_their_library_says(numba):
-    """They have no memory that CUDA could be asked about."""
+    """They have no memory whose GPU CUDA could tell."""
     with numba.gpus[1]:
         boxes, others = numba.to_device(np.empty((0, 4), np.float32)), numba.to_device(BOXES.numpy())
         scores = numba.to_device(np.empty(0, np.float32))
@@ -103,7 +103,7 @@ def test_arrays_of_two_gpus_are_refused(numba):
 
 
 def test_memory_that_no_gpu_reads_is_refused(emulator):
-    """An array that claims to be on a GPU, and is not: a kernel would end the process's use of CUDA."""
+    """An array claims to be on a GPU, but is not: a kernel that read it would make CUDA unusable in this process."""
     memory = fake_numba.Array(BOXES.numpy(), 0, gpu=0, named=0)
     out = fake_numba.Array(np.empty((4, 4), np.float32), 0, gpu=0, named=0)
     _backend.C.box_iou(memory, memory, out)
@@ -120,7 +120,7 @@ def second_gpu(cuda) -> torch.device:
 
 
 def test_tensors_on_a_second_gpu(cuda, second_gpu):
-    """Forward and backward, with the first one current."""
+    """Forward and backward, while the first GPU is current."""
     for name, (call, named) in make_cases().items():
         expected = as_bytes(call(*named.values()))
         assert as_bytes(call(*(tensor.to(second_gpu) for tensor in named.values()))) == expected, name
@@ -143,7 +143,7 @@ def test_other_libraries_on_a_second_gpu(cuda, second_gpu, library):
 
 
 class Foreign:
-    """A tensor as a library shows it that is not torch, with a stream to work on."""
+    """A tensor as another library would present it, with a stream."""
 
     def __init__(self, tensor: torch.Tensor, stream: int | None) -> None:
         self.tensor = tensor
@@ -152,11 +152,11 @@ class Foreign:
 
 @pytest.mark.parametrize("blocking", [False, True])
 def test_the_stream_that_an_array_names(cuda, blocking):
-    """Its value is written there after a while, so that work on another stream would come too early."""
+    """The input is written on that stream after a delay, so work on another stream would read it too early."""
     boxes, later, out = BOXES.to(cuda), torch.zeros(4, 4, device=cuda), torch.zeros(4, 4, device=cuda)
     torch.cuda.synchronize()
     stream = torch.cuda.default_stream() if blocking else torch.cuda.Stream()
-    name = 1 if blocking else stream.cuda_stream  # CUDA's number of the default stream
+    name = 1 if blocking else stream.cuda_stream  # CUDA's number for the default stream
     with torch.cuda.stream(stream):
         torch.cuda._sleep(20_000_000)
         later.copy_(boxes)
@@ -167,7 +167,7 @@ def test_the_stream_that_an_array_names(cuda, blocking):
 
 @pytest.mark.parametrize("library", ["cupy", "numba"])
 def test_other_libraries_on_a_stream(cuda, library):
-    """As above; CuPy's is non-blocking and current, Numba's belongs to the array."""
+    """As above, with CuPy's current, non-blocking stream and the stream of Numba's array."""
     module = pytest.importorskip("cupy" if library == "cupy" else "numba.cuda", reason=f"{library} is not installed")
     if library == "cupy":
         stream = module.cuda.Stream(non_blocking=True)
@@ -193,7 +193,7 @@ def test_other_libraries_on_a_stream(cuda, library):
 
 
 def test_two_streams_of_two_threads(cuda):
-    """Each thread's work waits on its own stream for inputs that it has just written there."""
+    """Each thread's inputs are written on its own stream after a delay, so work elsewhere would be too early."""
     wrong: dict[int, int] = {}
 
     def work(seed: int) -> None:

@@ -1,4 +1,4 @@
-"""How kernels are started: once prepared, whichever thread comes first and within captures; waited for if asked."""
+"""How kernels are started: prepared once, in any thread and within captures, and waited for with SSD_FAST_SYNC=1."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TESTS = Path(__file__).parent
 
 
 def start(arguments: Sequence[str | Path], **environment: str) -> subprocess.CompletedProcess[str]:
-    """A process of its own, in which no kernel has run."""
+    """Run Python in a new process, in which no kernel has run."""
     path = os.pathsep.join((str(TESTS), *sys.path))
     inherited = {name: value for name, value in os.environ.items() if name != "SSD_FAST_SYNC"}
     settings = inherited | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | environment
@@ -30,7 +30,7 @@ def start(arguments: Sequence[str | Path], **environment: str) -> subprocess.Com
 
 
 def test_first_calls_in_an_emulated_capture(emulated):
-    """Loading a kernel in a capture is an error of the emulator's too, unless the thread is relaxed about it."""
+    """The emulator too forbids loading a kernel in a capture, unless the thread's capture mode is relaxed."""
     done = start([TESTS / "first_calls.py", "emulated", *CASES])
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.splitlines() == list(CASES)
@@ -38,7 +38,7 @@ def test_first_calls_in_an_emulated_capture(emulated):
 
 @pytest.mark.parametrize("loading", ["LAZY", "EAGER"])
 def test_first_calls_in_a_capture(cuda, loading):
-    """Each in a process of its own, several at a time."""
+    """Each op is called in its own process, several at a time."""
 
     def first_call(name: str) -> str:
         done = start([TESTS / "first_calls.py", "cuda", name], CUDA_MODULE_LOADING=loading)
@@ -50,7 +50,7 @@ def test_first_calls_in_a_capture(cuda, loading):
 
 
 def test_threads_with_different_needs_of_shared_memory(cuda):
-    """91 classes need 46,592 bytes a block, 81 classes 41,472: neither call may change what the other has."""
+    """91 classes need 46,592 bytes per block, 81 classes 41,472: neither call may change the other's limit."""
     default_boxes = inputs.boxes(1, 300).to(cuda)
     call = {"spec": PostprocessSpec(), "coder": BoxCoderSpec()}
     wrong: dict[int, torch.Tensor] = {}
@@ -96,7 +96,7 @@ print(emulator.calls().get("cudaStreamSynchronize", 0) - calls.get("cudaStreamSy
 
 @pytest.mark.parametrize("setting", [None, "0", "1"])
 def test_launches_are_waited_for_if_asked(emulated, setting):
-    """Neither a launch nor a memset is waited for otherwise, and nothing within a capture."""
+    """Without SSD_FAST_SYNC=1 no launch or memset is waited for, and within a capture nothing is."""
     environment = {} if setting is None else {"SSD_FAST_SYNC": setting}
     done = start(["-c", COUNT_WAITS], **environment)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -11,7 +11,7 @@ CudaFacts cuda_facts() {
     facts.message = cudaGetErrorString(status);
   }
   if (cudaDriverGetVersion(&facts.driver) != cudaSuccess) facts.driver = 0;
-  cudaGetLastError();  // leave nothing for the next CUDA call to find
+  cudaGetLastError();  // clear the error, so that the next CUDA call does not report it
   return facts;
 }
 

@@ -1,4 +1,4 @@
-// The parts of launch.cuh that are the same for every kernel.
+// The parts of launch.cuh that do not depend on the kernel.
 #include <cxxabi.h>
 
 #include <cstdlib>
@@ -13,7 +13,7 @@ void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   std::string message = std::string("ssd_fast: ") + what + ": " + cudaGetErrorString(status);
   if (status == cudaErrorInsufficientDriver) message += " (ssd_fast.cuda_status() says more, and what to do)";
-  cudaGetLastError();  // reported here, so leave nothing for the caller's next CUDA call to find
+  cudaGetLastError();  // clear the error, which is reported here and not by the caller's next CUDA call
   throw std::runtime_error(message);
 }
 

@@ -1,5 +1,5 @@
-// launch.cuh: how the host starts kernels and clears memory, on the device and in the order of a stream. Kernels get it
-// by cuda.cuh.
+// launch.cuh: how the host starts kernels and clears memory, on a stream and its device. Kernels include it through
+// cuda.cuh.
 #pragma once
 
 #include <cstddef>
@@ -14,18 +14,18 @@ namespace ssd {
 // Throws std::runtime_error "ssd_fast: <what>: <CUDA's message>" unless status is cudaSuccess.
 void check(cudaError_t status, const char* what);
 
-// As the source spells it, for messages; "kernel" where CUDA is too old to tell.
+// The kernel's name in the source, for messages; "kernel" where CUDA is too old to give it.
 std::string kernel_name(const void* kernel);
 
-// Whether the environment has SSD_FAST_SYNC=1: then whatever goes to a stream is waited for, so that an error is blamed
-// on what made it. Read once per process.
+// Whether SSD_FAST_SYNC=1 is set: then the host waits for each kernel and memset, so that an error is raised by the call
+// that caused it. Read once per process.
 bool waits_for_launches();
 
-// Waits for the stream, unless it is being captured, and throws if what it has run failed.
+// Waits for the stream, unless it is being captured, and throws if its work failed.
 void wait_for(Stream stream, const char* what);
 
-// Starts kernel(args...) on the stream, whose device must be current (DeviceGuard). Throws if it cannot be started; if
-// launches are waited for, or with the emulator, which runs the kernel to its end, also if the kernel itself failed.
+// Starts kernel(args...) on the stream, whose device must be current (DeviceGuard). Throws if it cannot be started. Also
+// throws if the kernel fails, where waits_for_launches() or the emulator runs it, which returns when the kernel ends.
 template <class... Params, class... Args>
 void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, Stream stream, Args&&... args) {
   const void* function = reinterpret_cast<const void*>(kernel);
@@ -44,7 +44,7 @@ void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_byte
   if (waits_for_launches()) wait_for(stream, kernel_name(function).c_str());
 }
 
-// Makes the stream's device current, and the former one again at the end of the scope. Nothing to do for host memory.
+// Makes the stream's device current until the end of the scope. Does nothing for host memory.
 class DeviceGuard {
  public:
   explicit DeviceGuard(Stream stream);
@@ -56,7 +56,7 @@ class DeviceGuard {
   int former_ = -1;
 };
 
-// Sets bytes to 0 in the stream's order. The stream's device must be current.
+// Sets the bytes to 0, in stream order. The stream's device must be current.
 void zero_async(void* data, size_t bytes, Stream stream);
 
 }  // namespace ssd

@@ -1,4 +1,4 @@
-// The register of what is prepared. Entries are added under a lock and never removed; looking one up takes no lock.
+// The table of what has been prepared. Entries are added under a lock and never removed; lookups take no lock.
 #include <array>
 #include <atomic>
 #include <cstdint>

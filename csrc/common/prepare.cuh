@@ -1,23 +1,23 @@
-// prepare.cuh: what must happen once for each kernel on each device before its first launch there, whichever thread makes
-// it and even while a stream is being captured.
+// prepare.cuh: what must happen once per kernel and device before the first launch there, in any thread and even while a
+// stream is being captured.
 //
 // The kernel is loaded, and its limit of dynamic shared memory is raised to all that the device has besides the
-// kernel's static part. A limit that followed each launch's need could be lowered by another thread between setting and
-// launching. Nothing is remembered of an attempt that failed.
+// kernel's static part. If each launch set the limit that it needs, another thread could lower it before the launch. A
+// failed attempt is not remembered.
 #pragma once
 
 #include "common/stream.h"
 
 namespace ssd {
 
-// The stream's device, or the current one for a stream that names none, must be current. Throws if CUDA refuses.
+// The stream's device must be current; a stream without a device means the current one. Throws if CUDA fails.
 void prepare_kernel(const void* kernel, Stream stream);
 
-// The same for what needs no kernel of ours: sets up the runtime's state on the device.
+// The same for work without a kernel, such as a memset: initialises the runtime on the device.
 void prepare_device(Stream stream);
 
-// Allows this thread what capturing in the global mode forbids, until the end of the scope: loading code and setting up
-// a device. These leave no trace in the graph that is captured.
+// Until the end of the scope, allows this thread what a capture in global mode forbids: loading code and initialising a
+// device. Neither adds anything to the captured graph.
 class RelaxedCapture {
  public:
   RelaxedCapture() { exchange(); }
@@ -26,10 +26,10 @@ class RelaxedCapture {
   RelaxedCapture& operator=(const RelaxedCapture&) = delete;
 
  private:
-  // Where this fails, so does the call for whose sake it is made.
+  // If this fails, so does the call that it is made for.
   void exchange() { cudaThreadExchangeStreamCaptureMode(&mode_); }
 
-  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;  // then that which the thread had
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;  // after an exchange, the thread's former mode
 };
 
 }  // namespace ssd

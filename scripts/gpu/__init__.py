@@ -1,1 +1,1 @@
-"""The parts of gpu_report.py: stages, the programs that they start, and what both write findings with."""
+"""The parts of gpu_report.py: the stages, the programs that they start, and the findings that both write."""

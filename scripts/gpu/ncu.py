@@ -1,4 +1,4 @@
-"""Nsight Compute on each kernel of a case: what it took, and what kept it from taking less."""
+"""Runs Nsight Compute on each kernel of a case: how long it takes, and what limits it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROFILED = (
     "nms_padded N=8 C=90 n=400",
 )
 
-# By the names that a finding gives them.
+# Keys are the names in findings.
 METRICS = {
     "us": "gpu__time_duration.sum",
     "dram_read_bytes": "dram__bytes_read.sum",
@@ -45,18 +45,18 @@ METRICS = {
     "limit_warps": "launch__occupancy_limit_warps",
     "limit_blocks": "launch__occupancy_limit_blocks",
 }
-_SECONDS_A_CASE = 45
+_SECONDS_PER_CASE = 45
 _CANNOT_PROFILE = re.compile(r"==ERROR== (.*(?:Failed to initialize the profiler|ERR_NVGPUCTRPERM).*)")
 _UNKNOWN_METRIC = re.compile(r"Failed to find metric (\S+)")
 
 
 def profile(report: Report, names: Sequence[str]) -> None:
-    """Profile one call of each case. Each case is a finding with its kernels; ncu's own table goes to ncu.csv.
+    """Profile one call of each case: one finding per case, with its kernels. ncu's own table goes to ncu.csv.
 
-    A metric that this ncu does not know, for which it would end the program, is left out.
+    A metric that this ncu does not know would make it exit, so it is left out.
     """
     if shutil.which("ncu") is None:
-        raise CannotRunError("ncu is nowhere on this machine")
+        raise CannotRunError("ncu was not found")
     metrics = dict(METRICS)
     for name in names:
         if report.over:
@@ -72,7 +72,7 @@ def profile(report: Report, names: Sequence[str]) -> None:
             with (report.out / "ncu.csv").open("a") as file:
                 file.write(f"# {name}\n" + "".join(f"{line}\n" for line in table))
             result["kernels"] = parse(table)
-            # It ends with 0 if it has profiled nothing.
+            # ncu exits with 0 even if it profiled nothing.
             if not table or ended.status:
                 raise RuntimeError(f"ncu profiled {len(result['kernels'])} kernels; it {ended.verdict}: {ended.tail}")
         if not table and (reason := _CANNOT_PROFILE.search(ended.output)) is not None:
@@ -82,19 +82,19 @@ def profile(report: Report, names: Sequence[str]) -> None:
 def _run(report: Report, name: str, metrics: dict[str, str]) -> Ended:
     rehearse = ["--rehearse"] if report.options.rehearsal else []
     command = [
-        *("env", "LC_ALL=C"),  # which decides how numbers are written
+        *("env", "LC_ALL=C"),  # for the format of numbers
         *("ncu", "--clock-control", "none"),  # the card's settings stay as they are
         *("--profile-from-start", "off", "--print-kernel-base", "function"),
         *("--csv", "--page", "raw", "--print-units", "base", "--metrics", ",".join(metrics.values())),
         *python("bench/profile_case.py", name, *rehearse),
     ]
-    return report.execute(command, "run", seconds=_SECONDS_A_CASE, prefix="ncu: ", interrupt=True)
+    return report.execute(command, "run", seconds=_SECONDS_PER_CASE, prefix="ncu: ", interrupt=True)
 
 
 def parse(table: Sequence[str]) -> list[dict[str, Any]]:
-    """The kernels of ncu's raw page: a row of names, a row of units, a row for each launch.
+    """The kernels in ncu's raw page, which has a row of names, a row of units, and one row per launch.
 
-    Times come in ns and are given in us. A value that ncu could not collect is left out.
+    ncu gives times in ns, the findings have us. A value that ncu could not collect is left out.
     """
     rows = list(csv.DictReader(table))[1:]
     kernels = []

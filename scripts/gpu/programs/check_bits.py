@@ -1,8 +1,8 @@
-"""Whether the GPU gives the bits that tests/golden/bits.json holds, op by op: a case for each.
+"""Checks that the GPU gives the bits in tests/golden/bits.json, with one case per op.
 
     python scripts/gpu/programs/check_bits.py [--rehearse]
 
---rehearse: the emulated kernels, and the small cases alone.
+--rehearse: run only the small cases, on the emulated kernels.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What stands in for a GPU machine when the report is rehearsed without one."""
+"""Stand-ins for a machine with a GPU, for rehearsals of the report."""

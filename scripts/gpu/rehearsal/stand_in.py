@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Stands in for cmake, nvcc, ncu, compute-sanitizer and nvidia-smi: the name that it is called by says for which.
+"""Stands in for cmake, nvcc, ncu, compute-sanitizer or nvidia-smi, whichever name it is called by.
 
-SSD_FAST_STAND_INS, a JSON object, makes a tool misbehave: {"ncu": "hang"}. It may hang, crash or fail (a message and
-exit status 1); compute-sanitizer may find "errors" or answer "not_supported", and ncu "unknown_metric".
+The JSON object in SSD_FAST_STAND_INS makes tools misbehave, such as {"ncu": "hang"}. Any tool can "hang", "crash" or
+"fail" (a message and exit status 1); compute-sanitizer can find "errors" or print "not_supported", and ncu can print
+"unknown_metric".
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def main() -> int:
 
 
 def cmake(words: list[str], mode: str) -> int:
-    """Check what a build must say; "compile" by linking what was built for the emulator."""
+    """Check the options of a build, and "compile" by linking what was built for the emulator."""
     if "--install" in words:
         return 0 if Path(words[words.index("--install") + 1]).is_dir() else 1
     if "--build" in words:
@@ -89,7 +90,7 @@ def link(source: Path, target: Path) -> None:
 
 
 def ncu(words: list[str], mode: str) -> int:
-    """Run the program that would be profiled, and replay a profile."""
+    """Run the program that would be profiled, and print a recorded profile."""
     if mode == "unknown_metric" and "smsp__inst_executed.sum" in words[words.index("--metrics") + 1]:
         print((RECORDED / "ncu_unknown_metric.txt").read_text(), end="")
         return 9
@@ -100,7 +101,7 @@ def ncu(words: list[str], mode: str) -> int:
 
 
 def sanitizer(words: list[str], mode: str) -> int:
-    """Replay a run without errors, or one with errors, or one that the tool refuses."""
+    """Print a recorded run: without errors, with errors, or refused by the tool."""
     tool = next(word.partition("=")[2] for word in words if word.startswith("--tool="))
     print((RECORDED / f"{tool}_{'clean' if mode == 'ok' else mode}.txt").read_text(), end="")
     return 0 if mode == "ok" else 9

@@ -1,4 +1,4 @@
-"""Stand-ins for what programs use of torch.cuda and torch.profiler, so that each of their lines runs without a GPU.
+"""Stand-ins for parts of torch.cuda and torch.profiler, so that every line of the GPU programs runs without a GPU.
 
 A call of the extension stands for a kernel: graphs replay these calls, and the profiler lists them. Tensors stay on the
 CPU, so the extension is the emulated one.
@@ -22,12 +22,12 @@ PROPERTIES = types.SimpleNamespace(name="none, a rehearsal", L2_cache_size=1 << 
 FREE_MEMORY = 1 << 32
 FORBIDDEN = "CUDA error: operation not permitted when stream is capturing"
 
-_graph: CUDAGraph | None = None  # that is being captured
-_launches: list[tuple[str, float, float]] | None = None  # that a profiler sees: names, begins and ends in us
+_graph: CUDAGraph | None = None  # the one being captured
+_launches: list[tuple[str, float, float]] | None = None  # what a profiler sees: name, begin and end in us
 
 
 def install() -> None:
-    """Put the stand-ins in place, for the rest of the process."""
+    """Install the stand-ins for the rest of the process."""
     stand_ins: dict[Any, dict[str, Any]] = {
         torch.cuda: {
             "CUDAGraph": CUDAGraph,
@@ -45,12 +45,12 @@ def install() -> None:
     }
     for module, names in stand_ins.items():
         for name, stand_in in names.items():
-            getattr(module, name)  # what is replaced exists
+            getattr(module, name)  # raises if torch no longer has it
             setattr(module, name, stand_in)
 
 
 class Recorded:
-    """A build of the extension whose calls graphs and profilers see."""
+    """A build of the extension whose calls are seen by graphs and profilers."""
 
     def __init__(self, extension: Any) -> None:
         self._extension = extension
@@ -91,7 +91,7 @@ class Event:
         synchronize()
 
     def elapsed_time(self, end: Event) -> float:
-        """Milliseconds."""
+        """Milliseconds, as in torch."""
         if not (self._is_timed and end._is_timed) or self._time is None or end._time is None:
             raise ValueError("both events must be recorded, with enable_timing=True")
         return (end._time - self._time) * 1e3
@@ -101,7 +101,7 @@ class Stream:
     cuda_stream = 0
 
     def wait_stream(self, stream: Stream) -> None:
-        """Nothing to wait for: the CPU does one thing after another."""
+        """Do nothing: the CPU runs everything in order."""
 
     def synchronize(self) -> None:
         synchronize()
@@ -119,7 +119,7 @@ class CUDAGraph:
             call()
 
 
-# What waits for the GPU, since it reads a tensor's values on the host.
+# Methods that read a tensor's values on the host, and so wait for the GPU.
 READS = ("item", "tolist", "cpu", "numpy", "nonzero", "__int__", "__index__", "__bool__", "__float__")
 
 
@@ -129,7 +129,7 @@ def _refuse(*_: Any) -> None:
 
 @contextlib.contextmanager
 def capturing(graph: CUDAGraph) -> Iterator[None]:
-    """Calls are made as well as recorded, so that those that read their results go on."""
+    """Record the calls, and make them too, so that code that uses their results works."""
     global _graph
     refusals: dict[str, Any] = dict.fromkeys(READS, _refuse)
     synchronize()
@@ -150,7 +150,7 @@ def start_range() -> None:
 
 
 def stop_range() -> None:
-    """Tell what a profiler of the range would have seen."""
+    """Print what a profiler of the range would have seen."""
     global _launches
     assert _launches is not None, "stopped before it was started"
     print(f"profiled: {' '.join(name for name, *_ in _launches)}", flush=True)
@@ -158,7 +158,7 @@ def stop_range() -> None:
 
 
 class Profile:
-    """torch.profiler.profile: each launch is a call on the host, a memset, and a kernel with a name as CUDA has it."""
+    """torch.profiler.profile, where each launch is a call on the host, a memset, and a kernel with a C++ name."""
 
     def __init__(self, activities: Sequence[torch.profiler.ProfilerActivity]) -> None:
         assert torch.profiler.ProfilerActivity.CUDA in activities

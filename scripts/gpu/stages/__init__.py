@@ -1,4 +1,4 @@
-"""The stages of the report, each a function of a Report, by the names that the command line knows."""
+"""The stages of the report by their names on the command line; each is a function of a Report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpu.stages.rivals import rivals
 from gpu.stages.sanitize import sanitize
 from gpu.stages.tests import tests
 
-# Each with its seconds. The first is planned for less than 300 on 16 cores; its steps have limits of their own.
+# Functions and limits in seconds. `first` is planned to take less than 300 on 16 cores.
 STAGES: dict[str, tuple[Callable[[Report], None], float]] = {
     "first": (first, 480),
     "tests": (tests, 480),

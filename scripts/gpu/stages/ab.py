@@ -13,10 +13,10 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def ab(report: Report) -> None:
-    """Build each variant of --variants, and let their replayed graphs alternate: a case for each op and size.
+    """Build each variant of --variants, and replay their graphs in turn: one case per op and size.
 
-    A variant is name=FLAGS, this checkout compiled with more flags of nvcc, such as fast=-DSSD_TILE=64; name=FOLDER,
-    another checkout; or name=FILE, a build of the extension.
+    A variant is NAME=FLAGS: this checkout, compiled with additional flags of nvcc, such as fast=-DSSD_TILE=64;
+    NAME=FOLDER: another checkout; or NAME=FILE: a build of the extension.
     """
     builds: list[str] = []
     report.step("build", 240, lambda step: _build_all(step, builds))
@@ -44,21 +44,21 @@ def _alternate(report: Report, builds: list[str]) -> None:
 
 
 def _install_if_none_is(built: Path) -> None:
-    """ssd_fast does not import without an extension, though the variants are loaded beside it."""
+    """Install a variant if there is no extension: without one ssd_fast, which loads the variants, does not import."""
     package = ROOT / "ssd_fast"
     if not any(package.glob("_C*.so")):
         shutil.copy(built, package / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}")
 
 
 def _build(report: Report, name: str, what: str) -> Path | None:
-    """The extension of a variant; None: it does not compile."""
+    """Build the extension of a variant; None if it does not compile."""
     if what.endswith(".so"):
         with report.findings.case(f"file {name}"):
             return Path(what).resolve(strict=True)
         return None
     source, flags = (Path(what).resolve(), "") if what and not what.startswith("-") else (ROOT, what)
     folder = report.build_folder / "ab" / name
-    for older in folder.glob("_C*.so"):  # of other flags: it must not pass for this variant
+    for older in folder.glob("_C*.so"):  # built with other flags, so it must not stand in for this variant
         older.unlink()
     compile_tree(report.labelled(variant=name), source, folder, ["_C"], flags)
     return next(folder.glob("_C*.so"), None)

@@ -11,14 +11,14 @@ from gpu.stages.tests import PYTEST_STATUSES
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# What people come for first; the others follow by name.
+# The most used ops come first, the others follow by name.
 _FIRST = ("bench_postprocess.py", "bench_nms.py", "bench_multibox_loss.py", "bench_match.py")
 _REHEARSED = ("bench_default_boxes.py",)  # the quickest
 _QUICK = {"SSD_FAST_BENCH_DEVICES": "cpu", "SSD_FAST_BENCH_QUICK": "1"}
 
 
 def rivals(report: Report) -> None:
-    """Each case a finding with the times of all; ours and theirs alternate in one process."""
+    """Run the benchmarks, ours and the rivals alternating in one process: one finding per case, with all times."""
     report.step("build", 180, build)
     report.step("machine", 60, _describe)
     report.step("rivals", 480, lambda step: _run_benchmarks(step, "0"))
@@ -26,14 +26,14 @@ def rivals(report: Report) -> None:
 
 
 def _describe(report: Report) -> None:
-    """What bench/report.py puts above the table that it makes of these findings."""
+    """Record what bench/report.py puts above the table that it makes from these findings."""
     with report.findings.case("environment") as result:
         ended = report.execute(python("bench/machine.py"), "run")
         result["environment"] = json.loads(ended.output.splitlines()[-1])
 
 
 def _run_benchmarks(report: Report, compiled: str) -> None:
-    """All files in one process: importing torch and the rivals takes longer than many a case."""
+    """Run all files in one process, since importing torch and the rivals takes longer than many cases."""
     options = ["-o", "python_files=bench_*.py", "-o", "python_functions=bench_*", "-p", "gpu.pytest_findings"]
     variables = {"SSD_FAST_BENCH_DEVICES": "cuda", "SSD_FAST_BENCH_RIVAL_SECONDS": "0.5"}
     if report.options.rehearsal:

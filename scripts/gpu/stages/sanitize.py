@@ -1,4 +1,4 @@
-"""Stage `sanitize`: compute-sanitizer's other tools, and the ops on memory that was filled with 0xFF."""
+"""Stage `sanitize`: compute-sanitizer's other tools, and the ops' tests on memory filled with 0xFF."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from gpu.report import Report
 from gpu.sanitizer import sanitize_runner
 from gpu.stages.tests import run_test_files
 
-# The families' own tests: in these an output or a workspace that was never written shows.
+# The tests of each family, which fail if an output or workspace that was never written is read.
 _FAMILIES = ("box_coder", "box_iou", "default_boxes", "match", "multibox_loss", "nms", "postprocess", "bits")
 
 
 def sanitize(report: Report) -> None:
-    """Races, uninitialised reads and misused barriers: the tools watch the runners' memory; Python's is filled."""
+    """Look for races, uninitialised reads and misused barriers: by tools in the runners, by a fill in Python."""
     report.step("build", 180, build)
     for tool in ("synccheck", "initcheck", "racecheck"):  # the slowest last
         report.step(tool, 120, functools.partial(_run_tool, tool))

@@ -1,4 +1,4 @@
-"""Stage `tests`: every test that uses a CUDA device, a process for each file."""
+"""Stage `tests`: every test that uses a CUDA device, one process per file."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from gpu.report import Report, python
 
 ROOT = Path(__file__).resolve().parents[3]
 _USES_A_DEVICE = re.compile(r"\b(backend|cuda)\b")  # the fixtures through which a test gets one
-PYTEST_STATUSES = 0, 1, 5  # all passed, some failed (which their findings say), no test
+PYTEST_STATUSES = 0, 1, 5  # all passed, some failed (their findings say which), no tests
 _AT_ONCE = 8
 
 
 def tests(report: Report) -> None:
-    """`pytest -m gpu`, so that what one file does to its process reddens no other file."""
+    """Run `pytest -m gpu` on each file by itself, so that a file that ruins its process fails no other file."""
     report.step("build", 180, build)
     report.step("tests", 450, lambda step: run_test_files(step, gpu_test_files(step), case_seconds=60))
 
 
 def gpu_test_files(report: Report) -> list[str]:
-    """The files that have tests of a CUDA device, by what stands in them: collecting all would take longer."""
+    """The files with tests that use a CUDA device, found by a text search, which is faster than collecting them."""
     folder = ROOT / ("scripts/gpu/rehearsal/planted" if report.options.rehearsal else "tests")
     found = [path for path in sorted(folder.glob("test_*.py")) if _USES_A_DEVICE.search(path.read_text())]
     return [str(path.relative_to(ROOT)) for path in found]
 
 
 def run_test_files(report: Report, files: Sequence[str], *, case_seconds: float, **variables: str) -> None:
-    """Run the `gpu` tests of the files, several files at a time, each test a case."""
+    """Run the `gpu` tests of the files, several files at a time; each test is a case."""
     if not report.options.rehearsal:
         variables["SSD_FAST_REQUIRE_CUDA"] = "1"
     at_once = max(1, min(_AT_ONCE, report.options.jobs // 2, len(files)))
