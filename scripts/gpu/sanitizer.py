@@ -35,7 +35,7 @@ def _sanitize(report: Report, tool: str, runner: Path) -> None:
     with report.findings.case(case) as result:
         # The seeded schedules vary only the emulator, so one is enough on a GPU.
         options = [f"--tool={tool}", f"--error-exitcode={_ERRORS_STATUS}", "--print-limit=20"]
-        command = ["compute-sanitizer", *options, runner, "--schedules", "1"]
+        command: list[str | Path] = ["compute-sanitizer", *options, runner, "--schedules", "1"]
         result["again"] = in_words(command)
         ended = report.execute(
             command,

@@ -46,7 +46,7 @@ def _run_runners(report: Report) -> None:
         if report.over:
             raise LateError("the time of this step was over")
         with report.findings.case(runner.name) as result:
-            command = [runner, "--schedules", "1"]
+            command: list[str | Path] = [runner, "--schedules", "1"]
             result["again"] = in_words(command)
             ended = report.execute(command, "run", seconds=20)
             result["found"] = ended.last_line
