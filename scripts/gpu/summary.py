@@ -6,9 +6,10 @@ import contextlib
 import os
 import shlex
 from pathlib import Path
-from typing import Any
 
+from gpu import tables
 from gpu.findings import BEGAN, FINAL, REST, Finding, read, unfinished
+from gpu.tables import short, table
 
 BAD = ("failed", "crashed", "hung")
 _MOST_SKIPPED = 12  # reasons
@@ -57,8 +58,9 @@ def markdown(findings: list[Finding], most: tuple[int, int] = _FULL) -> str:
     most: how many failures are listed, and how many characters of each message.
     """
     parts = ["# GPU report of ssd_fast", "", verdict(findings), "", *_card(findings)]
-    parts += [*_bad(findings, *most), *_skipped(findings), *_steps(findings), *_times(findings), *_builds(findings)]
-    parts += [*_rivals(findings), *_kernels(findings), *_software(findings)]
+    parts += [*_bad(findings, *most), *_skipped(findings), *_steps(findings), *tables.times(findings)]
+    for write_table in (tables.builds, tables.rivals, tables.kernels, tables.software):
+        parts += write_table(findings)
     return "\n".join(parts) + "\n"
 
 
@@ -110,19 +112,6 @@ def _describe_gpu(found: Finding) -> str:
     return "; ".join(words)
 
 
-def _software(findings: list[Finding]) -> list[str]:
-    lines = []
-    for found in findings:
-        if found["case"] == "software" and found["status"] == "passed":
-            packages = found.get("packages", {}) | found.get("tools", {})
-            versions = [v if v.startswith(name) else f"{name} {v}" for name, v in packages.items() if v]
-            missing = [name for name, version in packages.items() if not version]
-            lines += [f"- commit {found.get('commit')}; Python {found.get('python')}; {found.get('cores')} cores"]
-            lines += [f"- {found.get('system')}", f"- {'; '.join(versions)}"]
-            lines += [f"- not installed: {', '.join(missing)}"] if missing else []
-    return ["## Software", "", *dict.fromkeys(lines), ""] if lines else []
-
-
 def _steps(findings: list[Finding]) -> list[str]:
     steps: dict[tuple[str, str], Finding] = {}
     for found in findings:
@@ -131,9 +120,9 @@ def _steps(findings: list[Finding]) -> list[str]:
     rows = []
     for (stage, step), found in steps.items():
         status = "not ended" if found["status"] == BEGAN else found["status"]
-        rows.append([stage, step, status, found.get("seconds", ""), _short(found.get("text", ""), 300)])
+        rows.append([stage, step, status, found.get("seconds", ""), short(found.get("text", ""), 300)])
     names = ["stage", "step", "status", "seconds", "what was found"]
-    return ["## Steps", "", *_table(names, rows)] if rows else []
+    return ["## Steps", "", *table(names, rows)] if rows else []
 
 
 def _bad(findings: list[Finding], most: int, length: int) -> list[str]:
@@ -141,7 +130,7 @@ def _bad(findings: list[Finding], most: int, length: int) -> list[str]:
     alike: dict[tuple[str, str, str], list[Finding]] = {}
     for found in findings:
         if found["status"] in BAD and found["case"] != "step":
-            alike.setdefault((_place(found), found["status"], _short(found.get("text", ""), length)), []).append(found)
+            alike.setdefault((_place(found), found["status"], short(found.get("text", ""), length)), []).append(found)
     lines = []
     for (place, status, text), group in list(alike.items())[:most]:
         lines.append(f"- {place} / {_names(group)}: {status}: {text}")
@@ -152,7 +141,7 @@ def _bad(findings: list[Finding], most: int, length: int) -> list[str]:
     for found in findings:  # a step that failed outside its cases
         has_bad_case = any(other.startswith(_place(found)) for other, *_ in alike)
         if found["case"] == "step" and found["status"] in BAD and not has_bad_case:
-            lines.append(f"- {_place(found)}: {found['status']}: {_short(found.get('text', ''), length)}")
+            lines.append(f"- {_place(found)}: {found['status']}: {short(found.get('text', ''), length)}")
     for found in unfinished(findings):
         if found["case"] != "step":
             lines.append(f"- {_place(found)} / {found['case']}: began and has not ended")
@@ -169,7 +158,7 @@ def _skipped(findings: list[Finding]) -> list[str]:
     alike: dict[tuple[str, str], list[Finding]] = {}
     for found in findings:
         if found["status"] == "skipped":
-            alike.setdefault((_place(found), _short(found.get("text", ""), 200)), []).append(found)
+            alike.setdefault((_place(found), short(found.get("text", ""), 200)), []).append(found)
     for place, _ in [*alike]:  # a step all of whose cases were skipped says nothing new
         steps = [key for key, group in alike.items() if key[0] == place and group[0]["case"] == "step"]
         if len([key for key in alike if key[0] == place]) > len(steps):
@@ -212,93 +201,3 @@ def _again(found: Finding) -> str | None:
     if step == "ncu":
         return f"ncu --profile-from-start off python bench/profile_case.py {name}"
     return None
-
-
-def _times(findings: list[Finding]) -> list[str]:
-    rows, errors = [], []
-    for found in findings:
-        if found.get("step") != "times":
-            continue
-        errors += [
-            f"- {found['case']}: {key.removesuffix('_error')}: {_short(str(value), 200)}"
-            for key, value in found.items()
-            if key.endswith("_error")
-        ]
-        if "limit_us" in found:
-            kernels = found.get("kernels") or []
-            slowest = sorted(kernels, key=lambda kernel: -kernel["us"])[:4]
-            share = found.get("share_of_limit")
-            rows.append(
-                [found["case"], _figure(found.get("graph_us")), "" if share is None else f"{share:.1%}"]
-                + [_figure(found.get(key)) for key in ("limit_us", "cold_us", "eager_us")]
-                + [found.get("launches", ""), ", ".join(f"{k['name']} {_figure(k['us'])}" for k in slowest)]
-            )
-    if not rows and not errors:
-        return []
-    names = ["case", "graph", "share", "byte limit", "cold", "eager", "launches", "slowest kernels"]
-    key = (
-        "Medians in microseconds per call. graph: in a replayed CUDA graph. byte limit: the inputs and outputs at the"
-        " speed of a copy; share: byte limit / graph, low where there is much to gain. cold: in a graph that rotates"
-        " copies of the inputs past the L2 cache; blank where they would be too many. eager: called from Python."
-    )
-    failed = ["Not measured, because of an error:", "", *errors, ""] if errors else []
-    return ["## Times", "", key, "", *failed, *_table(names, rows)]
-
-
-def _kernels(findings: list[Finding]) -> list[str]:
-    columns = ["us", "sectors_a_load", "sectors_a_store", "bank_conflicts", "instructions", "issue_percent"]
-    columns += ["occupancy_percent", "stall_long_scoreboard", "stall_barrier", "registers"]
-    rows = [
-        [found["case"], kernel["name"], *(_figure(kernel.get(column)) for column in columns)]
-        for found in findings
-        if found.get("step") == "ncu" and found["status"] in FINAL
-        for kernel in found.get("kernels", [])
-    ]
-    key = (
-        "us without locked clocks; 32-byte sectors per load and store request (4 is best for 4-byte values); stalls in"
-        " cycles per issued instruction; registers per thread. findings.jsonl has all metrics."
-    )
-    return ["## Kernels, by Nsight Compute", "", key, "", *_table(["case", "kernel", *columns], rows)] if rows else []
-
-
-def _builds(findings: list[Finding]) -> list[str]:
-    rows = [
-        [found["case"], *(f"{_figure(build['us'])} ({build['ratio']:.3f})" for build in found["builds"].values())]
-        for found in findings
-        if found.get("stage") == "ab" and "builds" in found
-    ]
-    names = next((list(found["builds"]) for found in findings if "builds" in found), [])
-    key = "Median in microseconds per call, in a replayed CUDA graph, and in brackets its ratio to the first variant's."
-    return ["## Variants", "", key, "", *_table(["case", *names], rows)] if rows else []
-
-
-def _rivals(findings: list[Finding]) -> list[str]:
-    rows = []
-    for found in findings:
-        measured = found.get("measured")
-        if found.get("stage") == "rivals" and measured:
-            ours = (measured["ours"]["call"] or {}).get("median")
-            theirs = {name: (times["call"] or {}).get("median") for name, times in measured["rivals"].items()}
-            ratios = ", ".join(f"{name} {theirs[name] / ours:.1f}x" for name in theirs if theirs[name] and ours)
-            case = ", ".join(f"{key} {value}" for key, value in measured["parameters"].items())
-            rows.append([measured["op"], case, measured["memory"], _figure(ours and ours * 1e6), ratios])
-    names = ["op", "case", "memory", "our call, us", "their time / our time"]
-    key = "Medians of calls from Python. A ratio below 1 is a case that we lose."
-    return ["## Rivals", "", key, "", *_table(names, rows)] if rows else []
-
-
-def _short(text: str, length: int) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1] + "…"
-
-
-def _figure(value: Any) -> str:
-    if isinstance(value, float | int):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-    return "" if value is None else str(value)
-
-
-def _table(names: list[str], rows: list[list[Any]]) -> list[str]:
-    escaped = [[str(value).replace("|", "/").replace("\n", " ") for value in row] for row in rows]
-    lines = [f"| {' | '.join(row)} |" for row in [names, ["---"] * len(names), *escaped]]
-    return [*lines, ""]

@@ -7,6 +7,7 @@ import sysconfig
 from pathlib import Path
 
 from gpu.build import compile_tree
+from gpu.cases import run_cases
 from gpu.report import CannotRunError, Report, python
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -40,7 +41,7 @@ def _alternate(report: Report, builds: list[str]) -> None:
         raise CannotRunError("fewer than two variants are built")
     rehearse = ["--rehearse"] if report.options.rehearsal else []
     command = python("bench/compare_builds.py", *builds, *rehearse)
-    report.run_cases(command, "run", part="ab", case_seconds=60)
+    run_cases(report, command, "run", part="ab", case_seconds=60)
 
 
 def _install_if_none_is(built: Path) -> None:

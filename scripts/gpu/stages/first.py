@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gpu import machine
 from gpu.build import build, find_runners
+from gpu.cases import run_cases
 from gpu.ncu import PROFILED, profile
 from gpu.report import LateError, Report, in_words, python
 from gpu.sanitizer import sanitize_runner
@@ -63,12 +64,12 @@ def _first_failure(output: str) -> str:
 
 def _check_bits(report: Report) -> None:
     command = python(PROGRAMS / "check_bits.py", *_rehearse(report))
-    report.run_cases(command, "run", part="bits", case_seconds=30)
+    run_cases(report, command, "run", part="bits", case_seconds=30)
 
 
 def _time(report: Report) -> None:
     command = python("bench/device_times.py", *_rehearse(report))
-    report.run_cases(command, "run", part="times", case_seconds=30)
+    run_cases(report, command, "run", part="times", case_seconds=30)
     if any(found["status"] == "passed" for found in report.findings.mine()):
         report.findings.add("passed", "gpu just after", **(machine.gpu() or {}))
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from gpu.build import build
+from gpu.cases import run_cases
 from gpu.report import Report, python
 from gpu.stages.tests import PYTEST_STATUSES
 
@@ -38,7 +39,8 @@ def _run_benchmarks(report: Report, compiled: str) -> None:
     variables = {"SSD_FAST_BENCH_DEVICES": "cuda", "SSD_FAST_BENCH_RIVAL_SECONDS": "0.5"}
     if report.options.rehearsal:
         variables |= _QUICK
-    report.run_cases(
+    run_cases(
+        report,
         python("-m", "pytest", *_files(report), *options, "-p", "no:cacheprovider", "-q"),
         "run",
         part="bench",

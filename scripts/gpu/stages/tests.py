@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gpu.build import build
+from gpu.cases import run_cases
 from gpu.report import Report, python
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -38,7 +39,8 @@ def run_test_files(report: Report, files: Sequence[str], *, case_seconds: float,
 
     def run(file: str) -> None:
         command = python("-m", "pytest", "-m", "gpu", "-p", "gpu.pytest_findings", "-p", "no:cacheprovider", "-q", file)
-        report.run_cases(
+        run_cases(
+            report,
             command,
             "tests",
             part=file,
