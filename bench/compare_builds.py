@@ -95,7 +95,7 @@ def different_bits(expected: Sequence[torch.Tensor], found: Sequence[torch.Tenso
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = device_program.parser(__doc__)
     parser.add_argument("builds", nargs="+", metavar="NAME=PATH", help="builds; the others are compared with the first")
-    parser.add_argument("--only", nargs="+", default=[], help="only cases whose names contain one of these")
+    parser.add_argument("--only", nargs="+", default=[], help="only cases of these names, or with these in their names")
     options = parser.parse_args(arguments)
     device = device_program.use_device(options.rehearse)
     paths = dict(given.split("=", 1) for given in options.builds if "=" in given)

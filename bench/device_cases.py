@@ -102,8 +102,13 @@ CASES = (
 
 
 def chosen(parts: Sequence[str] = ()) -> Iterator[Case]:
-    """The cases whose names contain one of the parts; all cases if there are no parts."""
-    return (case for case in CASES if not parts or any(part in case.name for part in parts))
+    """The cases with one of these names, or whose names contain one that is not a name; without parts all cases."""
+    names = {case.name for case in CASES}
+    return (
+        case
+        for case in CASES
+        if not parts or any(part == case.name if part in names else part in case.name for part in parts)
+    )
 
 
 def named(name: str) -> Case:

@@ -140,7 +140,8 @@ def rehearse_stage(out: Path, stage: str) -> None:
             if found["status"] in ("failed", "crashed", "hung")
         ]
         expect(not bad, f"not well: {bad[:5]}")
-        expect(status == 0, f"exit status {status}")
+        # Without a GPU the tests of these two stages are skipped, and the report says that not all was run.
+        expect(status == (4 if stage in ("first", "sanitize") else 0), f"exit status {status}")
 
 
 def rehearse_mishap(out: Path, mishap: Mishap) -> None:
@@ -155,7 +156,7 @@ def rehearse_mishap(out: Path, mishap: Mishap) -> None:
     expect(
         list(ended) == ["machine", "build", "runners", "memcheck", "bits", "checks", "times", "ncu"], f"steps: {ended}"
     )
-    expect(status == (1 if "failed" in ended.values() else 0), f"exit status {status}")
+    expect(status == (1 if "failed" in ended.values() else 4), f"exit status {status}")
 
 
 def rehearse_kill(out: Path, seconds: float) -> None:

@@ -15,8 +15,8 @@ is appended to OUT/findings.jsonl at once, as one line, so a kill at any moment 
 from it. OUT holds at most 8 files: findings.jsonl, report.md, ncu.csv and the logs build, run, tests and sanitizer.
 
 Exit status, which the last line repeats: 0 nothing went wrong in what was run; 1 something failed, crashed or hung;
-2 wrong use, or --read has no findings to read; 3 no GPU; 4 nothing went wrong, but the time was over before the rest;
-128 + N ended by signal N.
+2 wrong use, or --read has no findings to read; 3 no GPU; 4 nothing went wrong, but the time was over before the rest,
+or a step was skipped, such as one whose tool is missing; 128 + N ended by signal N.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pathlib import Path
 from types import FrameType
 
 from gpu import machine, summary
-from gpu.findings import Findings, read
+from gpu.findings import Finding, Findings, read
 from gpu.processes import close
 from gpu.report import Deadline, Options, Report
 from gpu.stages import STAGES
@@ -82,11 +82,15 @@ def main() -> int:
         summary.write(out)
     found = findings.mine()
     bad = [finding for finding in found if finding["status"] in summary.BAD]
-    late = any(finding.get("late") for finding in found)
-    status = 1 if bad else 4 if late else 0
+    partial = any(finding.get("late") or is_skipped_step(finding) for finding in found)
+    status = 1 if bad else 4 if partial else 0
     print(summary.shown(summary.latest(read(path)), _SHOWN).encode("utf-8", "backslashreplace").decode())
     print(f"gpu-report: {summary.verdict(found)} Exit status {status}. {out / 'report.md'}")
     return status
+
+
+def is_skipped_step(finding: Finding) -> bool:
+    return finding["case"] == "step" and finding["status"] == "skipped"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -146,4 +150,6 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
+    if sys.version_info < (3, 11):
+        sys.exit("gpu-report: Python 3.11 or later is needed")
     sys.exit(main())

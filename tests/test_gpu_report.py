@@ -520,7 +520,7 @@ def test_summary_tells_what_is_wrong_and_how_fast(report):
     report.findings.labelled(step="ncu").add("began", "step")
     report.findings.labelled(step="ncu").add("began", "nms n=10000")
     text = summary.markdown(read(report.findings.path))
-    assert "| nms n=1000 | 31.25 | 1.6% | 0.5 | 40 | 1,234 | 16 | resolve 14, scan 2 |" in text
+    assert "| nms n=1000 | 31.25 | 1.6% | 0.5 | 40 | 1,234 | 16 | 15.25 | resolve 14, scan 2 |" in text
     assert "- match N=32: graph: RuntimeError: not permitted" in text
     assert "Cases: 2 passed, 1 failed, 1 not ended." in text
     assert "- first / bits / match: failed: AssertionError: other bits | than the CPU's" in text

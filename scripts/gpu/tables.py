@@ -20,19 +20,25 @@ def times(findings: list[Finding]) -> list[str]:
         if "limit_us" in found:
             kernels = found.get("kernels") or []
             slowest = sorted(kernels, key=lambda kernel: -kernel["us"])[:4]
+            gaps = found["graph_us"] - sum(k["us"] for k in kernels) if kernels and "graph_us" in found else None
             share = found.get("share_of_limit")
             rows.append(
                 [found["case"], figure(found.get("graph_us")), "" if share is None else f"{share:.1%}"]
                 + [figure(found.get(key)) for key in ("limit_us", "cold_us", "eager_us")]
-                + [found.get("launches", ""), ", ".join(f"{k['name']} {figure(k['us'])}" for k in slowest)]
+                + [
+                    found.get("launches", ""),
+                    figure(gaps),
+                    ", ".join(f"{k['name']} {figure(k['us'])}" for k in slowest),
+                ]
             )
     if not rows and not errors:
         return []
-    names = ["case", "graph", "share", "byte limit", "cold", "eager", "launches", "slowest kernels"]
+    names = ["case", "graph", "share", "byte limit", "cold", "eager", "launches", "gaps", "slowest kernels"]
     key = (
         "Medians in microseconds per call. graph: in a replayed CUDA graph. byte limit: the inputs and outputs at the"
         " speed of a copy; share: byte limit / graph, low where there is much to gain. cold: in a graph that rotates"
         " copies of the inputs past the L2 cache; blank where they would be too many. eager: called from Python."
+        " gaps: graph less all kernels, which overlap where it is negative."
     )
     failed = ["Not measured, because of an error:", "", *errors, ""] if errors else []
     return ["## Times", "", key, "", *failed, *table(names, rows)]
