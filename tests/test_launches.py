@@ -96,13 +96,13 @@ print(emulator.calls().get("cudaStreamSynchronize", 0) - calls.get("cudaStreamSy
 
 @pytest.mark.parametrize("setting", [None, "0", "1"])
 def test_launches_are_waited_for_if_asked(emulated, setting):
-    """Neither a launch nor a memset is waited for otherwise, and nothing within a capture."""
+    """Neither a launch nor a memset is waited for otherwise, nor what is captured; beside a capture it can be."""
     environment = {} if setting is None else {"SSD_FAST_SYNC": setting}
     done = start(["-c", COUNT_WAITS], **environment)
     assert done.returncode == 0, done.stderr[-2000:]
-    started, waits, waits_in_capture = map(int, done.stdout.split())
+    started, waits, waits_in_capture, waits_beside_capture = map(int, done.stdout.split())
     assert started >= 3
-    assert waits == (started if setting == "1" else 0) and waits_in_capture == 0
+    assert waits == waits_beside_capture == (started if setting == "1" else 0) and waits_in_capture == 0
 
 
 READ_OUT_OF_BOUNDS = """
@@ -120,6 +120,9 @@ torch.cuda.synchronize()
 try:
     _backend.C.box_iou(Pretender(boxes, (n, 4)), Pretender(boxes, (1, 4)), Pretender(out, (n, 1)))
 except RuntimeError as error:
+emulator.set_capturing(True, stream=1)  # another one than that of the tensors
+call(*named.values())
+print(emulator.calls().get("cudaStreamSynchronize", 0) - calls.get("cudaStreamSynchronize", 0))
     print(error, flush=True)
 """
 

@@ -3,7 +3,8 @@
 //
 // The kernel is loaded, and its limit of dynamic shared memory is raised to all that the device has besides the
 // kernel's static part. A limit that followed each launch's need could be lowered by another thread between setting and
-// launching. Nothing is remembered of an attempt that failed.
+// launching. Threads that come first together each do all of it, to the same effect. Nothing is remembered of an attempt
+// that failed.
 #pragma once
 
 #include "common/stream.h"
@@ -16,20 +17,18 @@ void prepare_kernel(const void* kernel, Stream stream);
 // The same for what needs no kernel of ours: sets up the runtime's state on the device.
 void prepare_device(Stream stream);
 
-// Allows this thread what capturing in the global mode forbids, until the end of the scope: loading code and setting up
-// a device. These leave no trace in the graph that is captured.
+// Allows this thread what capturing in the global mode forbids, until the end of the scope: loading code, setting up a
+// device, and waiting for a stream that is not captured. These leave no trace in the graph that is captured.
 class RelaxedCapture {
  public:
-  RelaxedCapture() { exchange(); }
-  ~RelaxedCapture() { exchange(); }
+  RelaxedCapture();
+  ~RelaxedCapture();
   RelaxedCapture(const RelaxedCapture&) = delete;
   RelaxedCapture& operator=(const RelaxedCapture&) = delete;
 
  private:
-  // Where this fails, so does the call for whose sake it is made.
-  void exchange() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;  // then that which the thread had
+  const bool relaxed_;  // if not, the call for whose sake it should be fails where there is a capture
 };
 
 }  // namespace ssd
