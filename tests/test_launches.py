@@ -75,7 +75,11 @@ def test_first_calls_in_a_capture(cuda, loading):
 
 
 def test_threads_with_different_needs_of_shared_memory(cuda):
-    """91 classes need 46,592 bytes a block, 81 classes 41,472: neither call may change what the other has."""
+    """Neither call may change what the other has.
+
+    95 classes need 48,640 bytes a block besides the kernel's own 1,024, more than a kernel gets that does not ask; 81
+    classes need 41,472.
+    """
     default_boxes = inputs.boxes(1, 300).to(cuda)
     call = {"spec": PostprocessSpec(), "coder": BoxCoderSpec()}
     wrong: dict[int, torch.Tensor] = {}
@@ -94,12 +98,12 @@ def test_threads_with_different_needs_of_shared_memory(cuda):
             wrong[classes] = differing.cpu()
 
     torch.cuda.synchronize()
-    threads = [threading.Thread(target=work, args=(classes,)) for classes in (91, 81)]
+    threads = [threading.Thread(target=work, args=(classes,)) for classes in (95, 81)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {classes: int(count) for classes, count in wrong.items()} == {91: 0, 81: 0}
+    assert {classes: int(count) for classes, count in wrong.items()} == {95: 0, 81: 0}
 
 
 COUNT_WAITS = """
@@ -114,6 +118,9 @@ call(*named.values())
 calls = emulator.calls()
 print(calls["launch on device 0"] + calls["cudaMemsetAsync"], calls.get("cudaStreamSynchronize", 0))
 emulator.set_capturing(True)
+call(*named.values())
+print(emulator.calls().get("cudaStreamSynchronize", 0) - calls.get("cudaStreamSynchronize", 0))
+emulator.set_capturing(True, stream=1)  # another one than that of the tensors
 call(*named.values())
 print(emulator.calls().get("cudaStreamSynchronize", 0) - calls.get("cudaStreamSynchronize", 0))
 """
@@ -145,9 +152,6 @@ torch.cuda.synchronize()
 try:
     _backend.C.box_iou(Pretender(boxes, (n, 4)), Pretender(boxes, (1, 4)), Pretender(out, (n, 1)))
 except RuntimeError as error:
-emulator.set_capturing(True, stream=1)  # another one than that of the tensors
-call(*named.values())
-print(emulator.calls().get("cudaStreamSynchronize", 0) - calls.get("cudaStreamSynchronize", 0))
     print(error, flush=True)
 """
 
