@@ -40,15 +40,19 @@ def _status(facts: Any, built: str) -> str:
     if facts.gpus > 0:
         return f"available: {facts.gpus} GPU{'s' if facts.gpus > 1 else ''}, kernels built with CUDA {built}"
     reason = f"{facts.error}: {facts.message}" if facts.error else "the machine has no GPU"
-    if facts.error == "cudaErrorInsufficientDriver":
+    if facts.error == "cudaErrorInsufficientDriver" and facts.driver // 1000 < _major(built):
         reason = _driver_fault(facts.driver, built)
     return f"unavailable: CUDA kernels are built ({built}), but {reason}"
+
+
+def _major(built: str) -> int:
+    return int(built.partition(".")[0])
 
 
 def _driver_fault(driver: int, built: str) -> str:
     if driver == 0:
         return "there is no NVIDIA driver (in a container: it was started without the GPU)"
-    needed, supported = int(built.partition(".")[0]), driver // 1000
+    needed, supported = _major(built), driver // 1000
     least = f" to {_LEAST_DRIVER[needed]} or later" if needed in _LEAST_DRIVER else ""
     ways = f"update the driver{least}"
     if 12 <= supported < needed:

@@ -121,10 +121,16 @@ def test_other_libraries_on_a_gpu(cuda, library):
 
 def test_the_current_stream_is_used(cuda):
     boxes, scores = BOXES.to(cuda), SCORES.to(cuda)
+
+    def work() -> tuple[torch.Tensor, torch.Tensor]:
+        later = boxes + 0
+        return ssd_fast.nms_padded(later[None], scores[None], 0.5, 4)
+
+    work()  # kernels are loaded at their first launch, which may wait for what runs
+    torch.cuda.synchronize()
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         torch.cuda._sleep(20_000_000)  # work of another stream would overtake this
-        later = boxes + 0
-        kept, counts = ssd_fast.nms_padded(later[None], scores[None], 0.5, 4)
+        kept, counts = work()
     stream.synchronize()
     assert counts.tolist() == [2] and kept.tolist() == [[0, 2, -1, -1]]

@@ -48,6 +48,12 @@ INSUFFICIENT = {
         ),
         (
             "13.0.88",
+            INSUFFICIENT | {"driver": 13000},  # such as one that lacks functions
+            "unavailable: CUDA kernels are built (13.0.88), but cudaErrorInsufficientDriver: "
+            + INSUFFICIENT["message"],
+        ),
+        (
+            "13.0.88",
             {"driver": 13000, "error": "cudaErrorNoDevice", "message": "no CUDA-capable device is detected"},
             "unavailable: CUDA kernels are built (13.0.88), but cudaErrorNoDevice: no CUDA-capable device is detected",
         ),

@@ -152,8 +152,12 @@ class Foreign:
 
 @pytest.mark.parametrize("blocking", [False, True])
 def test_the_stream_that_an_array_names(cuda, blocking):
-    """The input is written on that stream after a delay, so work on another stream would read it too early."""
+    """The input is written on that stream after a delay, so work on another stream would read it too early.
+
+    Until then the host must not wait for the GPU, as loading a kernel and copying from pageable memory may.
+    """
     boxes, later, out = BOXES.to(cuda), torch.zeros(4, 4, device=cuda), torch.zeros(4, 4, device=cuda)
+    ssd_fast.box_iou(boxes, boxes)
     torch.cuda.synchronize()
     stream = torch.cuda.default_stream() if blocking else torch.cuda.Stream()
     name = 1 if blocking else stream.cuda_stream  # CUDA's number for the default stream
@@ -176,10 +180,12 @@ def test_other_libraries_on_a_stream(cuda, library):
         stream = module.stream()
         boxes, scores = (module.to_device(x, stream=stream) for x in (np.zeros((1, 4, 4), "f4"), SCORES.numpy()[None]))
         handle = int(boxes.__cuda_array_interface__["stream"])
+    late = BOXES.to(cuda)[None]
+    ssd_fast.nms_padded(boxes, scores, 0.5, 4)
     torch.cuda.synchronize()
     with torch.cuda.stream(torch.cuda.ExternalStream(handle)):
         torch.cuda._sleep(20_000_000)
-        torch.as_tensor(boxes, device=cuda).copy_(BOXES.to(cuda)[None])
+        torch.as_tensor(boxes, device=cuda).copy_(late)
     if library == "cupy":
         with stream:
             kept, counts = ssd_fast.nms_padded(boxes, scores, 0.5, 4)

@@ -199,14 +199,16 @@ def test_several_architectures_reach_the_compiler_whole(tmp_path: Path) -> None:
     assert kernels and all("code=[sm_80]" in command and "compute_90" in command for command in kernels)
 
 
-# The compute capabilities of NVIDIA's GPUs, and one to come: 8.7 and 11.0 are those of Orin and Thor.
-CAPABILITIES = (75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121, 130)
+# The compute capabilities of NVIDIA's GPUs, and one to come. Orin and Thor run no binary but their own.
+TEGRA = 87, 101, 110
+CAPABILITIES = (75, 80, 86, 87, 88, 89, 90, 100, 101, 103, 110, 120, 121, 130)
 
 
 def runs_on(architecture: str, capability: int) -> bool:
     """Whether what CMake makes of an entry runs there: a binary within its major version, PTX on all that is newer."""
     number, _, kind = architecture.partition("-")
-    binary = kind in ("", "real") and int(number) // 10 == capability // 10
+    same = int(number) == capability if capability in TEGRA else int(number) // 10 == capability // 10
+    binary = kind in ("", "real") and same
     return (binary or kind in ("", "virtual")) and int(number) <= capability
 
 
@@ -220,6 +222,6 @@ def test_every_gpu_has_a_binary_or_ptx() -> None:
     assert cmake.index("VERSION_LESS 12.8") < cmake.index(before) < cmake.index(after)
     assert not_covered(before.split()) == not_covered(after.split()) == []
     assert all(int(one.partition("-")[0]) < 100 for one in before.split())  # nvcc before 12.8 knows no others
-    assert not_covered(["75-real", "80-real", "86-real", "89-real", "90-real", "100-real", "120"]) == [110]
+    assert not_covered(["75-real", "80-real", "86-real", "89-real", "90-real", "100-real", "120"]) == [87, 101, 110]
     assert not_covered(["80", "90-virtual"]) == [75]
-    assert not_covered(["75-real", "86-real"]) == [80, 90, 100, 103, 110, 120, 121, 130]
+    assert not_covered(["75-real", "86-real"]) == [80, 87, 90, 100, 101, 103, 110, 120, 121, 130]

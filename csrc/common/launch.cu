@@ -43,7 +43,9 @@ void wait_for(Stream stream, const char* what) {
   const cudaStream_t handle = static_cast<cudaStream_t>(stream.handle);
   cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
   check(cudaStreamIsCapturing(handle, &capture), what);
-  if (capture == cudaStreamCaptureStatusNone) check(cudaStreamSynchronize(handle), what);
+  if (capture != cudaStreamCaptureStatusNone) return;
+  const RelaxedCapture relaxed;  // of another stream
+  check(cudaStreamSynchronize(handle), what);
 }
 
 DeviceGuard::DeviceGuard(Stream stream) {

@@ -30,6 +30,8 @@ template <class... Params, class... Args>
 void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes, Stream stream, Args&&... args) {
   const void* function = reinterpret_cast<const void*>(kernel);
   prepare_kernel(function, stream);
+  const bool waits = waits_for_launches();
+  const std::string name = waits ? kernel_name(function) : std::string();  // once it has failed, CUDA may not tell
 #ifdef __CUDACC__
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
@@ -41,7 +43,7 @@ void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_byte
   const cudaError_t status = emu::launch(kernel, grid, block, shared_bytes, std::forward<Args>(args)...);
 #endif
   if (status != cudaSuccess) check(status, kernel_name(function).c_str());
-  if (waits_for_launches()) wait_for(stream, kernel_name(function).c_str());
+  if (waits) wait_for(stream, name.c_str());
 }
 
 // Makes the stream's device current until the end of the scope. Does nothing for host memory.

@@ -1,8 +1,10 @@
-// The table of what has been prepared. Entries are added under a lock and never removed; lookups take no lock.
+// The table of what has been prepared. Entries are added and never removed. There is no lock: CUDA may wait for the
+// device before it loads a kernel, and a thread that held a lock meanwhile could block one that the device waits for.
+#include <cudaTypedefs.h>
+
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <mutex>
 
 #include "common/cuda.cuh"
 
@@ -17,7 +19,6 @@ struct Entry {
 
 constexpr size_t kBuckets = 256;  // a few times the number of kernels
 std::array<std::atomic<const Entry*>, kBuckets> buckets{};
-std::mutex preparing;
 
 std::atomic<const Entry*>& bucket_of(const void* kernel, int device) {
   const auto key = (reinterpret_cast<uintptr_t>(kernel) >> 4) + static_cast<uintptr_t>(device);
@@ -49,26 +50,57 @@ cudaError_t load(const void* kernel, int device) {
                               most - static_cast<int>(attributes.sharedSizeBytes));
 }
 
+// The driver's own function, or null where there is none. The runtime's sets up the device before it exchanges modes,
+// which loads all code if CUDA_MODULE_LOADING=EAGER: too early, where the mode must be relaxed for that.
+PFN_cuThreadExchangeStreamCaptureMode_v10010 find_exchange() {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found{};
+  const char* name = "cuThreadExchangeStreamCaptureMode";
+#if CUDART_VERSION >= 12050
+  const cudaError_t status = cudaGetDriverEntryPointByVersion(name, &function, 10010, cudaEnableDefault, &found);
+#else
+  const cudaError_t status = cudaGetDriverEntryPoint(name, &function, cudaEnableDefault, &found);
+#endif
+  const bool usable = status == cudaSuccess && found == cudaDriverEntryPointSuccess;
+  return usable ? reinterpret_cast<PFN_cuThreadExchangeStreamCaptureMode_v10010>(function) : nullptr;
+}
+
+// Whether the thread has the mode now, and `mode` is that which it had.
+bool exchange(cudaStreamCaptureMode& mode) {
+  static const PFN_cuThreadExchangeStreamCaptureMode_v10010 by_driver = find_exchange();
+  if (by_driver == nullptr) return cudaThreadExchangeStreamCaptureMode(&mode) == cudaSuccess;
+  auto value = static_cast<CUstreamCaptureMode>(mode);  // the same numbers
+  const bool done = by_driver(&value) == CUDA_SUCCESS;
+  mode = static_cast<cudaStreamCaptureMode>(value);
+  return done;
+}
+
 template <class Work, class Name>
-void once(const void* kernel, Stream stream, Work work, Name name) {
+void prepare(const void* kernel, Stream stream, Work work, Name name) {
   const int device = device_of(stream);
-  if (is_prepared(kernel, device)) return;
-  const std::lock_guard<std::mutex> lock(preparing);
   if (is_prepared(kernel, device)) return;
   const RelaxedCapture relaxed;
   if (const cudaError_t status = work(device); status != cudaSuccess) check(status, name().c_str());
   std::atomic<const Entry*>& bucket = bucket_of(kernel, device);
-  bucket.store(new Entry{kernel, device, bucket.load(std::memory_order_relaxed)}, std::memory_order_release);
+  auto* entry = new Entry{kernel, device, bucket.load(std::memory_order_relaxed)};
+  while (!bucket.compare_exchange_strong(entry->next, entry, std::memory_order_release, std::memory_order_relaxed)) {
+  }
 }
 
 }  // namespace
 
+RelaxedCapture::RelaxedCapture() : relaxed_(exchange(mode_)) {}
+
+RelaxedCapture::~RelaxedCapture() {
+  if (relaxed_) exchange(mode_);
+}
+
 void prepare_kernel(const void* kernel, Stream stream) {
-  once(kernel, stream, [&](int device) { return load(kernel, device); }, [&] { return kernel_name(kernel); });
+  prepare(kernel, stream, [&](int device) { return load(kernel, device); }, [&] { return kernel_name(kernel); });
 }
 
 void prepare_device(Stream stream) {
-  once(nullptr, stream, [](int) { return cudaFree(nullptr); }, [] { return std::string("cudaFree"); });
+  prepare(nullptr, stream, [](int) { return cudaFree(nullptr); }, [] { return std::string("cudaFree"); });
 }
 
 }  // namespace ssd

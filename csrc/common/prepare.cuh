@@ -2,8 +2,8 @@
 // stream is being captured.
 //
 // The kernel is loaded, and its limit of dynamic shared memory is raised to all that the device has besides the
-// kernel's static part. If each launch set the limit that it needs, another thread could lower it before the launch. A
-// failed attempt is not remembered.
+// kernel's static part. If each launch set the limit that it needs, another thread could lower it before the launch.
+// Threads that come first at the same time each do all of it, to the same effect. A failed attempt is not remembered.
 #pragma once
 
 #include "common/stream.h"
@@ -16,20 +16,18 @@ void prepare_kernel(const void* kernel, Stream stream);
 // The same for work without a kernel, such as a memset: initialises the runtime on the device.
 void prepare_device(Stream stream);
 
-// Until the end of the scope, allows this thread what a capture in global mode forbids: loading code and initialising a
-// device. Neither adds anything to the captured graph.
+// Until the end of the scope, allows this thread what a capture in global mode forbids: loading code, initialising a
+// device, and waiting for a stream that is not captured. None of these adds anything to the captured graph.
 class RelaxedCapture {
  public:
-  RelaxedCapture() { exchange(); }
-  ~RelaxedCapture() { exchange(); }
+  RelaxedCapture();
+  ~RelaxedCapture();
   RelaxedCapture(const RelaxedCapture&) = delete;
   RelaxedCapture& operator=(const RelaxedCapture&) = delete;
 
  private:
-  // If this fails, so does the call that it is made for.
-  void exchange() { cudaThreadExchangeStreamCaptureMode(&mode_); }
-
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;  // after an exchange, the thread's former mode
+  const bool relaxed_;  // if false, the call that it is made for fails within a capture
 };
 
 }  // namespace ssd

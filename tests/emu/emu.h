@@ -40,7 +40,8 @@ struct Host {
   int devices = 1;
   bool reads_host_memory = true;                // whether a device reads what is not CUDA's
   std::map<const void*, int> device_of_memory;  // of the addresses that a test has placed; others are not CUDA's
-  bool capturing = false;            // some stream is, in the global mode: loading a kernel is an error, unless relaxed
+  bool capturing = false;            // `captured` is, in the global mode; loading, setting up a device and waiting are
+  const void* captured = nullptr;    // then errors unless the thread is relaxed. A stream.
   std::string next_failure;          // the function whose next call fails
   std::map<std::string, int> calls;  // by function, of some; and "launch on device N"
 };

@@ -1,5 +1,7 @@
 // host_api.cpp: the functions of the CUDA runtime that the project calls from the host. One device, number 0, unless a
 // test wants more. Everything is done when the call returns, so streams order nothing.
+#include <cuda.h>
+
 #include <cstring>
 #include <mutex>
 #include <unordered_map>
@@ -17,6 +19,7 @@ std::unordered_set<const void*> loaded;
 std::unordered_map<void*, std::size_t> allocations;
 cudaError_t last_error = cudaSuccess;
 thread_local int device_in_use = 0;
+bool is_set_up = false;  // the device, by the first call that needs it
 thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 
 // Counts a call. False: it is to fail.
@@ -27,12 +30,25 @@ bool begin_call(const char* function) {
   return false;
 }
 
+bool allows_what_is_unsafe() { return !emu::host.capturing || capture_mode == cudaStreamCaptureModeRelaxed; }
+
+// Setting up a device loads all code if CUDA_MODULE_LOADING=EAGER: it must not come within a capture.
+bool set_up() { return is_set_up = is_set_up || allows_what_is_unsafe(); }
+
 // What is loaded lazily, as CUDA does it: at the first need, which must not come within a capture.
 bool load(const void* function) {
+  if (!set_up()) return false;
   if (loaded.count(function) > 0) return true;
-  if (emu::host.capturing && capture_mode != cudaStreamCaptureModeRelaxed) return false;
+  if (!allows_what_is_unsafe()) return false;
   loaded.insert(function);
   return true;
+}
+
+CUresult exchange_by_driver(CUstreamCaptureMode* mode) {
+  const CUstreamCaptureMode former = static_cast<CUstreamCaptureMode>(capture_mode);
+  capture_mode = static_cast<cudaStreamCaptureMode>(*mode);
+  *mode = former;
+  return CUDA_SUCCESS;
 }
 
 }  // namespace
@@ -74,6 +90,7 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
 }
 
 cudaError_t cudaFree(void* memory) {
+  if (!set_up()) return emu::remember_error(cudaErrorStreamCaptureUnsupported);
   if (memory == nullptr) return cudaSuccess;
   const auto found = allocations.find(memory);
   if (found == allocations.end()) return emu::remember_error(cudaErrorInvalidValue);
@@ -101,6 +118,7 @@ cudaError_t cudaMemset(void* memory, int value, size_t bytes) {
 cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
   const std::lock_guard<std::mutex> lock(kernels);
   if (!begin_call(__func__)) return emu::remember_error(cudaErrorInvalidValue);
+  if (!set_up()) return emu::remember_error(cudaErrorStreamCaptureUnsupported);
   return cudaMemset(memory, value, bytes);
 }
 
@@ -149,16 +167,34 @@ const char* cudaGetErrorName(cudaError_t error) { return cudaGetErrorString(erro
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
   const std::lock_guard<std::mutex> lock(kernels);
   if (!begin_call(__func__)) return emu::remember_error(cudaErrorLaunchFailure);
+  if (!allows_what_is_unsafe()) return emu::remember_error(cudaErrorStreamCaptureUnsupported);
   return last_error;
 }
 
-cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
-  *status = emu::host.capturing ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status) {
+  const bool captured = emu::host.capturing && emu::host.captured == stream;
+  *status = captured ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
   return cudaSuccess;
 }
 
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  if (!set_up()) return emu::remember_error(cudaErrorStreamCaptureUnsupported);
   std::swap(*mode, capture_mode);
+  return cudaSuccess;
+}
+
+#if CUDART_VERSION >= 12050
+cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned, unsigned long long,
+                                             cudaDriverEntryPointQueryResult* found) {
+#else
+cudaError_t cudaGetDriverEntryPoint(const char* name, void** function, unsigned long long,
+                                    cudaDriverEntryPointQueryResult* found) {
+#endif
+  const std::lock_guard<std::mutex> lock(kernels);
+  if (!begin_call(__func__)) return emu::remember_error(cudaErrorInvalidValue);
+  const bool known = std::strcmp(name, "cuThreadExchangeStreamCaptureMode") == 0;
+  *function = known ? reinterpret_cast<void*>(exchange_by_driver) : nullptr;
+  *found = known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
   return cudaSuccess;
 }
 

@@ -14,7 +14,13 @@ namespace emu {
 inline void add_to(pybind11::module_& module) {
   auto emulator = module.def_submodule("emulator", "What the emulated CUDA runtime is told, and what it counts.");
   emulator.def("calls", [] { return host.calls; });
-  emulator.def("set_capturing", [](bool capturing) { host.capturing = capturing; });
+  emulator.def(
+      "set_capturing",
+      [](bool capturing, uintptr_t stream) {
+        host.capturing = capturing;
+        host.captured = reinterpret_cast<const void*>(stream);
+      },
+      pybind11::arg("capturing"), pybind11::arg("stream") = 0);
   emulator.def("set_devices", [](int devices) { host.devices = devices; });
   emulator.def("set_reads_host_memory", [](bool reads) { host.reads_host_memory = reads; });
   emulator.def("reset", [] { host = Host(); });
