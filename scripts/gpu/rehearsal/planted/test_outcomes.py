@@ -1,4 +1,4 @@
-"""Tests that end in every way: how the report takes each is known (gpu_rehearsal.py)."""
+"""Tests that end in every way: how the report takes each is known (rehearsals.py)."""
 
 from __future__ import annotations
 
