@@ -9,9 +9,8 @@ median per call), quartiles_us, and ratio to the first build's us.
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,11 @@ import torch
 from device_builders import Prepared
 from device_cases import Case, chosen
 from device_timing import calls_in_graph, repetitions, summary
+from extensions import using_extension
 from timing import capture, time_events
 from torch.utils._pytree import tree_leaves
 
-from ssd_fast import _backend
-
 Builds = Mapping[str, Any]
-
-
-@contextlib.contextmanager
-def using(build: Any) -> Iterator[None]:
-    before, _backend.C = _backend.C, build
-    try:
-        yield
-    finally:
-        _backend.C = before
 
 
 def compare(prepared: Prepared, builds: Builds, seconds: float, values: dict[str, Any]) -> None:
@@ -44,14 +33,14 @@ def compare(prepared: Prepared, builds: Builds, seconds: float, values: dict[str
     """
     returned, graphs, slowest = {}, {}, 0.0
     for name, build in builds.items():
-        with using(build):
+        with using_extension(build):
             prepared.call(*prepared.inputs)  # loads the kernels
             # All results are kept, so that no build can reuse the memory of another's result and pass for it.
             returned[name] = [prepared.call(*prepared.inputs)]
             slowest = max(slowest, time_events(lambda: prepared.call(*prepared.inputs)))
     calls = calls_in_graph(seconds, slowest)
     for name, build in builds.items():
-        with using(build):
+        with using_extension(build):
             graphs[name], result = capture(lambda _: prepared.call(*prepared.inputs), [0] * calls)
             returned[name].append(result)
     values["graph_calls"] = calls
@@ -105,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seconds = 0.01 if options.rehearse else 0.25
 
     def compare_case(case: Case, values: dict[str, Any]) -> None:
-        with using(next(iter(builds.values()))):
+        with using_extension(next(iter(builds.values()))):
             prepared = case.prepare(device, small=options.rehearse)
         compare(prepared, builds, seconds, values)
 

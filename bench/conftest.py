@@ -79,7 +79,7 @@ def _run(
     assert ours.run is not None
     rivals = choose(rivals, free_memory(device))
     if COMPILE == "only" and all(rival.absent for rival in rivals):
-        pytest.skip("torch.compile is no rival here")
+        pytest.skip("torch.compile is not a rival in this case")
     with torch.inference_mode():
         result = ours.run(*ours.prepare(*inputs))
         verify(result)

@@ -114,6 +114,6 @@ def chosen(parts: Sequence[str] = ()) -> Iterator[Case]:
 def named(name: str) -> Case:
     """The case of this name.
 
-    Raises: KeyError: there is no such case.
+    Raises: KeyError: no case has this name.
     """
     return {case.name: case for case in CASES}[name]

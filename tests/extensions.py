@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+from ssd_fast import _backend
 
 EMULATED_BUILD = Path(__file__).resolve().parents[1] / "build" / "tests"
 
@@ -23,3 +28,13 @@ def load_extension(path: Path) -> ModuleType:
 def find_emulated() -> Path | None:
     """The test-only build of the extension, which runs the source of the CUDA kernels on CPU arrays."""
     return min(EMULATED_BUILD.glob("_C_emulated*.so"), default=None)
+
+
+@contextlib.contextmanager
+def using_extension(extension: Any) -> Iterator[None]:
+    """Let the ops run the kernels of this build."""
+    before, _backend.C = _backend.C, extension
+    try:
+        yield
+    finally:
+        _backend.C = before

@@ -12,7 +12,7 @@ struct CudaFacts {
   int gpus = 0;
   std::string error;    // such as "cudaErrorInsufficientDriver", if the GPUs cannot be counted
   std::string message;  // CUDA's message for that error
-  int driver = 0;       // the newest CUDA that the driver supports; 0 if there is no driver
+  int driver = 0;       // the newest CUDA that the driver supports; 0 without a driver
 };
 CudaFacts cuda_facts();
 

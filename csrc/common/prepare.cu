@@ -1,5 +1,5 @@
-// The table of what has been prepared. Entries are added and never removed. There is no lock: CUDA may wait for the
-// device before it loads a kernel, and a thread that held a lock meanwhile could block one that the device waits for.
+// The table of what has been prepared. Entries are added and never removed. Threads take no lock: CUDA may wait
+// for the device before it loads a kernel, and a lock held meanwhile could block a thread that the device waits for.
 #include <cudaTypedefs.h>
 
 #include <array>

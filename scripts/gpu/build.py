@@ -67,7 +67,7 @@ def compile_tree(report: Report, source: Path, folder: Path, targets: list[str],
 def find_runners(report: Report) -> list[Path]:
     """The runners for a GPU: those in the folder of --runners, else those built here.
 
-    Raises: CannotRunError: there are none.
+    Raises: CannotRunError: none was built or carried here.
     """
     found = sorted((report.options.runners or report.build_folder / "runners").glob("*_cuda"))
     if not found:

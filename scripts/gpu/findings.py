@@ -101,13 +101,7 @@ class Findings:
 
     def running(self) -> Finding | None:
         """The `began` finding of the case that is running, or None."""
-        begun: dict[str, Finding] = {}
-        for found in self.mine():
-            if found["status"] == BEGAN:
-                begun[found["case"]] = found
-            elif found["status"] in FINAL:
-                begun.pop(found["case"], None)
-        return next(reversed(begun.values()), None)
+        return next(reversed(unfinished(self.mine())), None)
 
 
 def lost_context(text: str) -> bool:
@@ -136,9 +130,9 @@ def read(path: Path) -> list[Finding]:
 
 def unfinished(findings: list[Finding]) -> list[Finding]:
     """The `began` findings of the cases that never ended."""
-    left: dict[str, Finding] = {}
+    left: dict[tuple[str, ...], Finding] = {}
     for found in findings:
-        key = json.dumps([found.get(label) for label in ("run", "stage", "step", "part", "case")])
+        key = tuple(str(found.get(label)) for label in ("run", "stage", "step", "part", "case"))
         if found["status"] == BEGAN:
             left[key] = found
         elif found["status"] in FINAL:

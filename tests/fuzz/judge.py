@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from checks import assert_same_bits, canonical_bytes
+from extensions import using_extension
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 import ssd_fast
-from ssd_fast import _backend
 
 from . import layouts, specified
 from .calls import Call, is_array
@@ -49,7 +49,7 @@ def judge(call: Call, number: int, backends: Backends) -> Verdict:
     """Makes the call, and the same one on plain copies of its arrays."""
     before = [_bytes(leaf) for leaf in _arrays(call.arguments)]
     try:
-        with warnings.catch_warnings(), _extension(backends.tried):
+        with warnings.catch_warnings(), using_extension(backends.tried):
             warnings.simplefilter("ignore")
             arguments = call.built()
             outputs, grads = _run(call, arguments)
@@ -92,7 +92,7 @@ def _compare(call: Call, number: int, backends: Backends, arguments: dict[str, A
     outputs, grads = tree_map(_as_tensor, (outputs, grads))
     copies = {name: _plain(value) for name, value in arguments.items()}
     if call.oddities or backends.tried is not backends.plain or not isinstance(next(_arrays(arguments), 0), Tensor):
-        with _extension(backends.plain):
+        with using_extension(backends.plain):
             plain_outputs, plain_grads = _run(call, copies)
         assert_same_bits(_tensors((outputs, grads)), _tensors((plain_outputs, plain_grads)))
     if specified.can_specify(call, copies, number):
@@ -100,15 +100,6 @@ def _compare(call: Call, number: int, backends: Backends, arguments: dict[str, A
 
 
 # ---- calls ----------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _extension(extension: Any) -> Iterator[None]:
-    before, _backend.C = _backend.C, extension
-    try:
-        yield
-    finally:
-        _backend.C = before
 
 
 def _run(call: Call, arguments: dict[str, Any]) -> tuple[Any, Any]:

@@ -18,18 +18,14 @@ sys.path.append(str(ROOT / "tests"))
 
 import bits  # noqa: E402
 from torch.utils._pytree import tree_map_only  # noqa: E402
+from unaligned_calls import use_backend  # noqa: E402
 
 SMALL = ("default_boxes", "box_iou_strange", "match_rules", "nms_padded", "batched_nms")
 
 
 def main() -> None:
     rehearse = "--rehearse" in sys.argv[1:]
-    if rehearse:
-        from conftest import emulated_extension
-
-        from ssd_fast import _backend
-
-        _backend.C = emulated_extension()
+    use_backend("emulated" if rehearse else "cuda")
     findings, expected = from_environment(), bits.read()
     done = findings.done()
     for name in SMALL if rehearse else bits.CASES:
