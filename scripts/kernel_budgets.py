@@ -1,0 +1,52 @@
+"""What every kernel costs, counted without a GPU: registers, shared memory, spills, and the instructions, loads and
+divisions of its loops. Prints the table, updates or checks it.
+
+    python scripts/kernel_budgets.py             print the table
+    python scripts/kernel_budgets.py --update    write it to tests/golden/kernel_budgets.json
+    python scripts/kernel_budgets.py --check     fail if a kernel spills, or is worse than the file says
+
+Needs nvcc, and for the counts nvdisasm. Sources and flags are those of CMakeLists.txt; kernels are known by file and
+name, loops by their source line. docs/kernel_budgets.md says what the counts mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from budgets import compile as cuda
+from budgets import table, tools
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--update", action="store_true", help="write the table, for all architectures")
+    parser.add_argument("--check", action="store_true", help="compare with the written table")
+    parser.add_argument("--arch", nargs="+", default=cuda.ARCHITECTURES, help="such as sm_90")
+    options = parser.parse_args()
+    if missing := tools.missing():
+        print(f"kernel_budgets: {missing}", file=sys.stderr)
+        if options.update or cuda.nvcc() is None:
+            return 2
+    rows = {
+        section.key: section.measure(cuda.ARCHITECTURES if options.update else options.arch)
+        for section in table.SECTIONS
+    }
+    if options.update:
+        table.write(rows)
+    failed = False
+    for section in table.SECTIONS:
+        print("\n".join(section.lines(rows[section.key])))
+        golden = table.read() if options.check or options.update else {}
+        found, unchecked = table.check(section, rows[section.key], golden)
+        if options.check and unchecked:
+            print(f"{section.key}: growth was not checked: {unchecked}")
+        print("".join(f"{problem}\n" for problem in found), end="", file=sys.stderr)
+        failed = failed or bool(found)
+    if failed and options.check:
+        print(table.ACCEPT, file=sys.stderr)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
