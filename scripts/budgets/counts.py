@@ -7,20 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from budgets.compile import ROOT
 from budgets.loops import Flow, Loop
 from budgets.sass import Code, Instruction
 
-Counts = dict[str, int]
+Counts = dict[str, float]  # whole numbers, but for round_trips
 WHOLE = "no loop: the kernel, once"
-ROUNDS = 8  # after which a loop that keeps several stages of copies in flight repeats itself
+ROUNDS = 24  # after which a loop that keeps several stages of copies in flight repeats itself, and again as many
 
 
 def kernel_counts(code: Code) -> Counts:
     """Of the whole kernel, without what follows where a warp's threads have parted. loads_16: how many instructions
     load 16 bytes a thread from global memory."""
     instructions = Flow(code).whole().body()
-    counts = {"instructions": len(instructions)}
+    counts: Counts = {"instructions": len(instructions)}
     for what, of_global in (("loads", Instruction.loads), ("stores", Instruction.stores)):
         widths = Counter(x.width for x in instructions if of_global(x, "global"))
         counts.update({f"{what}_{width}": widths[width] for width in sorted(widths)})
@@ -48,7 +47,8 @@ def loop_counts(loop: Loop) -> Counts:
 
     The loads are those of global memory, or, in a loop without them, of shared memory (`shared` is 1), or, without
     any, the stores to global memory (`stored` is 1). in_flight: how many loads are on their way at once, at most.
-    round_trips: how often an iteration waits for a load that was issued after the last such wait.
+    round_trips: how often an iteration waits for a load that was issued after the last such wait; on average, where
+    copies stay on their way for several iterations.
     """
     path, body = loop.longest(), loop.body()
     memory = "global" if any(x.loads("global") for x in body) else "shared"
@@ -76,7 +76,7 @@ class Load:
     issued: int
 
 
-def flight(path: Sequence[Instruction], memory: str) -> tuple[int, int]:
+def flight(path: Sequence[Instruction], memory: str) -> tuple[int, float]:
     """(the most loads outstanding at once, round trips an iteration) of a loop that takes this path again and again.
 
     A load is outstanding until an instruction mentions a register that it fills; then all loads before it have come
@@ -84,18 +84,18 @@ def flight(path: Sequence[Instruction], memory: str) -> tuple[int, int]:
     """
     outstanding: deque[Load] = deque()
     most = trips = trips_before = group = clock = last_wait = 0
-    for _ in range(ROUNDS):
-        trips_before = trips
+    for i in range(2 * ROUNDS):
+        trips_before = trips if i == ROUNDS else trips_before
         for x in path:
             clock += 1
             if x.name == "LDGDEPBAR":
                 group += 1
             if x.name == "DEPBAR" or (x.name == "SYNCS" and "TRYWAIT" in x.opcode):
                 left = _groups_left(x)
-                came = [i for i, load in enumerate(outstanding) if not load.fills and load.group < group - left]
+                came = [n for n, load in enumerate(outstanding) if not load.fills and load.group < group - left]
             else:
                 mentioned = x.registers() if outstanding else set()
-                came = [i for i, load in enumerate(outstanding) if load.fills & mentioned]
+                came = [n for n, load in enumerate(outstanding) if load.fills & mentioned]
             if came:
                 arrived = [outstanding.popleft() for _ in range(came[-1] + 1)]
                 if arrived[-1].issued > last_wait:  # else it was on its way during an earlier wait
@@ -103,7 +103,8 @@ def flight(path: Sequence[Instruction], memory: str) -> tuple[int, int]:
             if x.loads(memory):
                 outstanding.append(Load(x.written_by_load(), group, clock))
                 most = max(most, len(outstanding))
-    return most, trips - trips_before
+    average = (trips - trips_before) / ROUNDS
+    return most, int(average) if average.is_integer() else round(average, 2)
 
 
 def _groups_left(wait: Instruction) -> int:
@@ -116,8 +117,8 @@ def kernel_loops(code: Code) -> dict[str, Counts]:
     """The counts of the loops that move data, or of a kernel without one, as if it were one.
 
     A loop is known by the text of its source line, which outlives changes above it. Several from one line (the compiler
-    unrolls, and copies) are numbered, those of global memory and with the most bytes
-    first; equal ones are one, which has `copies`.
+    unrolls, and copies) are numbered, those of global memory and with the most bytes first; equal ones are one, which
+    has `copies`.
     """
     flow = Flow(code)
     by_text: dict[str, list[Counts]] = {}
@@ -132,7 +133,7 @@ def kernel_loops(code: Code) -> dict[str, Counts]:
     return rows or {WHOLE: loop_counts(flow.whole())}
 
 
-def _size(row: Counts) -> tuple[int, int, int, int]:
+def _size(row: Counts) -> tuple[float, float, float, float]:
     """Sorts loops of one source line: global memory first, then the most bytes."""
     return row["shared"], row["stored"], -row["bytes"], -row["instructions"]
 
@@ -143,5 +144,4 @@ def source_text(file: str, line: int) -> str:
         text = path.read_text().splitlines()[line - 1].split("//")[0].strip().removesuffix("{").strip()
     except (OSError, IndexError):
         return f"{path.name}:{line}"
-    inside = path.is_relative_to(ROOT / "csrc") and path.suffix == ".cuh"
-    return f"{path.name}: {text}" if inside else text
+    return text if path.suffix == ".cu" else f"{path.name}: {text}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypedDict
 
@@ -22,11 +22,11 @@ MAIN_LOOPS = {
     "segment_nms_kernel": "greedy.cuh: for (int bit = 0;",
 }
 
-Row = dict[str, int]  # without what is 0
+Row = dict[str, float]  # without what is 0
 
 
 class Kernel(TypedDict, total=False):
-    resources: dict[str, Row]  # by architecture: registers, shared, spills, threads
+    resources: dict[str, dict[str, int]]  # by architecture: registers, shared, spills, threads
     counts: Row  # of the whole kernel
     loops: dict[str, Row]  # by label; the main one has "main": 1
 
@@ -88,7 +88,7 @@ def _main_label(name: str, loops: dict[str, Row]) -> str:
     return named[0] if named else max(loops, key=lambda label: _weight(loops[label]))
 
 
-def _weight(row: Row) -> tuple[int, int, int]:
+def _weight(row: Row) -> tuple[float, float, float]:
     return -row.get("stored", 0), -row.get("shared", 0), row["instructions"]
 
 
@@ -101,12 +101,12 @@ def lines(table: Kernels) -> list[str]:
     text = []
     for name, kernel in table.items():
         text.append(name)
-        for architecture, row in kernel["resources"].items():
-            line = f"  {architecture}: {row['registers']} registers, {row['shared']} bytes shared"
-            if threads := row.get("threads"):
-                fit = resident(architecture, row["registers"], threads, row["shared"])
+        for architecture, needs in kernel["resources"].items():
+            line = f"  {architecture}: {needs['registers']} registers, {needs['shared']} bytes shared"
+            if threads := needs.get("threads"):
+                fit = resident(architecture, needs["registers"], threads, needs["shared"])
                 line += f"; {fit.blocks} blocks of {threads} threads fit ({fit.limit}) without dynamic shared memory"
-            text.append(line + (f"; {row['spills']} bytes SPILLED" if row["spills"] else ""))
+            text.append(line + (f"; {needs['spills']} bytes SPILLED" if needs["spills"] else ""))
         if "counts" in kernel:
             text.append("  all: " + _words(kernel["counts"]))
             for label, row in kernel["loops"].items():
@@ -142,12 +142,12 @@ def _worse(name: str, kernel: Kernel, golden: Kernel | None) -> list[str]:
     if golden is None:
         return [f"{name}: not in the table"]
     found = []
-    for architecture, row in kernel["resources"].items():
-        allowed = golden["resources"].get(architecture)
-        if allowed is None:
-            found.append(f"{name} [{architecture}]: not in the table")
+    for architecture, needs in kernel["resources"].items():
+        if architecture in golden["resources"]:
+            before = golden["resources"][architecture]
+            found += _grown(f"{name} [{architecture}]", needs, before, ("registers", "shared"))
         else:
-            found += _grown(f"{name} [{architecture}]", row, allowed, ("registers", "shared"))
+            found.append(f"{name} [{architecture}]: not in the table")
     if "counts" not in kernel:
         return found
     counted, allowed = _with_sums(kernel["counts"]), _with_sums(golden["counts"])
@@ -182,7 +182,7 @@ def loop_problems(what: str, row: Row, allowed: Row) -> list[str]:
     return found
 
 
-def _grown(where: str, row: Row, allowed: Row, keys: Sequence[str]) -> list[str]:
+def _grown(where: str, row: Mapping[str, float], allowed: Mapping[str, float], keys: Sequence[str]) -> list[str]:
     return [
         f"{where}: {key} grew from {allowed.get(key, 0)} to {row.get(key, 0)}"
         for key in keys
