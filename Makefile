@@ -51,8 +51,8 @@ PARALLEL = $$($(PY) -c 'import xdist' 2>/dev/null && \
 
 CPP_FILES := find csrc tests -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu'
 
-.PHONY: help venv build build-tests test lint format demo mutate fuzz fuzz-asan kill-test sweep bench gpu-report \
-  gpu-rehearsal gpu-runners wheel clean
+.PHONY: help venv build build-tests test lint format demo mutate fuzz fuzz-asan kill-test sweep bench budgets \
+  gpu-report gpu-rehearsal gpu-runners wheel clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -139,6 +139,9 @@ sweep: venv  ## the largest error of exp, log and log1p, over every float (minut
 
 bench: build  ## every benchmark, with a report in OUT (build/bench)
 	$(PY) bench/report.py $(or $(OUT),build/bench)
+
+budgets: venv  ## registers, shared memory, and the instructions and loads of every kernel's loops (needs nvcc)
+	$(PY) scripts/kernel_budgets.py
 
 # Downloads nothing: uses the environment that `make venv` built, if it did, else the one at hand.
 gpu-report:  ## on a machine with a GPU: what is right and what is slow, in STAGES (first); the report is OUT/report.md

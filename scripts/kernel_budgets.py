@@ -23,19 +23,19 @@ def main() -> int:
     parser.add_argument("--update", action="store_true", help="write the table, for all architectures")
     parser.add_argument("--check", action="store_true", help="compare with the written table")
     parser.add_argument("--arch", nargs="+", default=cuda.ARCHITECTURES, help="such as sm_90")
+    parser.add_argument("--only", choices=[section.key for section in table.SECTIONS], help="one section of the table")
     options = parser.parse_args()
     if missing := tools.missing():
         print(f"kernel_budgets: {missing}", file=sys.stderr)
         if options.update or cuda.nvcc() is None:
             return 2
-    rows = {
-        section.key: section.measure(cuda.ARCHITECTURES if options.update else options.arch)
-        for section in table.SECTIONS
-    }
+    sections = [section for section in table.SECTIONS if options.only in (None, section.key)]
+    architectures = cuda.ARCHITECTURES if options.update else options.arch
+    rows = {section.key: section.measure(architectures) for section in sections}
     if options.update:
         table.write(rows)
     failed = False
-    for section in table.SECTIONS:
+    for section in sections:
         print("\n".join(section.lines(rows[section.key])))
         golden = table.read() if options.check or options.update else {}
         found, unchecked = table.check(section, rows[section.key], golden)

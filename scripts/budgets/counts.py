@@ -12,7 +12,8 @@ from budgets.sass import Code, Instruction
 
 Counts = dict[str, float]  # whole numbers, but for round_trips
 WHOLE = "no loop: the kernel, once"
-ROUNDS = 24  # after which a loop that keeps several stages of copies in flight repeats itself, and again as many
+# Rounds after which a loop repeats itself: with several stages of copies in flight, and without.
+ROUNDS_AHEAD, ROUNDS = 24, 2
 
 
 def kernel_counts(code: Code) -> Counts:
@@ -84,8 +85,9 @@ def flight(path: Sequence[Instruction], memory: str) -> tuple[int, float]:
     """
     outstanding: deque[Load] = deque()
     most = trips = trips_before = group = clock = last_wait = 0
-    for i in range(2 * ROUNDS):
-        trips_before = trips if i == ROUNDS else trips_before
+    rounds = ROUNDS_AHEAD if any(x.name in ("LDGDEPBAR", "SYNCS") for x in path) else ROUNDS
+    for i in range(2 * rounds):
+        trips_before = trips if i == rounds else trips_before
         for x in path:
             clock += 1
             if x.name == "LDGDEPBAR":
@@ -103,7 +105,7 @@ def flight(path: Sequence[Instruction], memory: str) -> tuple[int, float]:
             if x.loads(memory):
                 outstanding.append(Load(x.written_by_load(), group, clock))
                 most = max(most, len(outstanding))
-    average = (trips - trips_before) / ROUNDS
+    average = (trips - trips_before) / rounds
     return most, int(average) if average.is_integer() else round(average, 2)
 
 

@@ -18,7 +18,7 @@ ACCEPT = "python scripts/kernel_budgets.py --update accepts it"
 @dataclass(frozen=True)
 class Section:
     """A part of the table: its key, how its rows are measured (for these architectures), printed, and compared with
-    the written ones (None: those hold for another nvcc)."""
+    the written ones (None: there are none that hold)."""
 
     key: str
     measure: Callable[[Sequence[str]], dict[str, Any]]
@@ -64,4 +64,4 @@ def check(section: Section, rows: Any, golden: Mapping[str, Any] | None = None) 
     """(problems, why growth was not checked)."""
     golden = read() if golden is None else golden
     why = unchecked(golden) if section.of_nvcc else None
-    return section.problems(rows, None if why else golden.get(section.key, {})), why
+    return section.problems(rows, None if why or not golden else golden.get(section.key, {})), why

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sysconfig
 from pathlib import Path
@@ -38,5 +39,10 @@ def missing() -> str | None:
 
 
 def disassemble(cubin: Path) -> str:
-    """The machine code with labels, and the source line of each instruction."""
-    return cuda.run([str(disassembler()), "-c", "-g", str(cubin)]).stdout
+    """The machine code with labels, and the source line of each instruction. Kept beside the cubin, if newer."""
+    listing = cubin.with_suffix(".sass")
+    if not listing.exists() or listing.stat().st_mtime_ns < cubin.stat().st_mtime_ns:
+        part = listing.with_name(f"{listing.name}.{os.getpid()}")
+        part.write_text(cuda.run([str(disassembler()), "-c", "-g", str(cubin)]).stdout)
+        part.replace(listing)  # two processes may be here
+    return listing.read_text()
