@@ -13,19 +13,19 @@ void record_return();
 
 }  // namespace emu
 
-#define EMU_HOOK(name, bytes, use)                                                           \
-  extern "C" void name(void* address) {                                                      \
-    if (!emu::in_kernel) return;                                                             \
-    const emu::OutsideKernel outside;                                                        \
-    emu::record(address, bytes, emu::Use::use, __builtin_return_address(0));                 \
+#define EMU_HOOK(name, bytes, use)                                           \
+  extern "C" void name(void* address) {                                      \
+    if (!emu::in_kernel) return;                                             \
+    const emu::OutsideKernel outside;                                        \
+    emu::record(address, bytes, emu::Use::use, __builtin_return_address(0)); \
   }
 
-#define EMU_HOOKS(bytes)                               \
-  EMU_HOOK(__tsan_read##bytes, bytes, kLoad)           \
-  EMU_HOOK(__tsan_write##bytes, bytes, kStore)         \
-  EMU_HOOK(__tsan_unaligned_read##bytes, bytes, kLoad) \
+#define EMU_HOOKS(bytes)                                 \
+  EMU_HOOK(__tsan_read##bytes, bytes, kLoad)             \
+  EMU_HOOK(__tsan_write##bytes, bytes, kStore)           \
+  EMU_HOOK(__tsan_unaligned_read##bytes, bytes, kLoad)   \
   EMU_HOOK(__tsan_unaligned_write##bytes, bytes, kStore) \
-  EMU_HOOK(__tsan_volatile_read##bytes, bytes, kLoad)  \
+  EMU_HOOK(__tsan_volatile_read##bytes, bytes, kLoad)    \
   EMU_HOOK(__tsan_volatile_write##bytes, bytes, kStore)
 
 EMU_HOOKS(1)

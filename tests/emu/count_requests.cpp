@@ -106,7 +106,8 @@ void count_sectors(LaunchCounts& launch, SiteCounts& site, const Request& reques
   for_each_lane(request, [&](unsigned lane) {
     const std::uintptr_t address = number(request.addresses[lane]);
     starts.push_back(address);
-    for (std::uintptr_t s = address / kSectorBytes; s <= (address + bytes - 1) / kSectorBytes; ++s) sectors.push_back(s);
+    for (std::uintptr_t s = address / kSectorBytes; s <= (address + bytes - 1) / kSectorBytes; ++s)
+      sectors.push_back(s);
     touch(launch, address, bytes, request.first.use);
   });
   site.sectors += distinct(sectors);
@@ -232,7 +233,8 @@ void* allocate(std::size_t bytes, std::size_t alignment, Memory kind) {
     reusable.pop_back();
   } else {
     if (shared_arena == nullptr) {
-      void* arena = mmap(nullptr, kSharedArena, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      void* arena =
+          mmap(nullptr, kSharedArena, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
       if (arena == MAP_FAILED) throw std::bad_alloc();
       shared_arena = shared_unused = static_cast<char*>(arena);
     }

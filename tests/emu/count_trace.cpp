@@ -23,21 +23,25 @@ std::vector<const char*> places(const Event& event) {
   return found;
 }
 
-constexpr int kLookAhead = 24;  // events in which the other elements of a struct are looked for
+constexpr std::size_t kLookAhead = 48;  // events in which the other elements of a struct are looked for
 
-// The indices of the accesses to the three elements after this one, in the same basic block.
+// The indices of the accesses to the three elements after this one, on the thread's way forward through the code.
 bool find_others(const std::vector<Event>& events, std::size_t i, std::size_t (&others)[3]) {
   const Event& first = events[i];
+  const std::size_t end = std::min(events.size(), i + 1 + kLookAhead);
+  const char* last = first.code;
   int found = 0;
-  for (std::size_t j = i + 1; j < events.size() && j <= i + kLookAhead && found < 3; ++j) {
+  for (std::size_t j = i + 1; j < end && found < 3; ++j) {
     const Event& event = events[j];
-    if (event.address == nullptr) return false;
-    if (event.use != first.use || event.bytes != first.bytes) continue;
+    if (event.path == first.path && event.code <= last) return false;  // the next round of a loop
+    if (event.path == first.path) last = event.code;
+    if (event.address == nullptr || event.use != first.use || event.bytes != first.bytes) continue;
     const auto distance = event.address - first.address;
     if (distance <= 0 || distance > 3 * first.bytes || distance % first.bytes != 0) continue;
     std::size_t& other = others[distance / first.bytes - 1];
-    if (other == 0) found += 1;
-    other = other == 0 ? j : other;
+    if (other != 0) continue;
+    other = j;
+    found += 1;
   }
   return found == 3;
 }

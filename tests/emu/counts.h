@@ -26,11 +26,11 @@ enum class Use : uint8_t { kLoad, kStore, kAtomic };
 
 // The accesses by one instruction, as near as the host's compiler tells.
 struct SiteCounts {
-  int bytes = 0;           // per lane
-  uint64_t lanes = 0;      // accesses, per thread
-  uint64_t requests = 0;   // per warp
-  uint64_t sectors = 0;    // of 32 bytes, in global memory
-  uint64_t least = 0;      // sectors that so many bytes would fill if they lay side by side
+  int bytes = 0;            // per lane
+  uint64_t lanes = 0;       // accesses, per thread
+  uint64_t requests = 0;    // per warp
+  uint64_t sectors = 0;     // of 32 bytes, in global memory
+  uint64_t least = 0;       // sectors that so many bytes would fill if they lay side by side
   uint64_t wavefronts = 0;  // passes over the banks, in shared memory
   uint64_t conflicts = 0;   // wavefronts more than accesses of this width need
 };
@@ -38,10 +38,10 @@ struct SiteCounts {
 struct LaunchCounts {
   std::string kernel;
   std::array<unsigned, 3> grid{}, block{};
-  std::size_t dynamic_shared = 0, static_shared = 0;  // bytes of a block
+  std::size_t dynamic_shared = 0, static_shared = 0;                          // bytes of a block
   std::map<std::pair<const void*, std::pair<Space, Use>>, SiteCounts> sites;  // by return address
-  uint64_t bytes_read = 0, bytes_written = 0;  // of global memory, each byte once
-  uint64_t barriers = 0;      // __syncthreads on the longest path of a block
+  uint64_t bytes_read = 0, bytes_written = 0;                                 // of global memory, each byte once
+  uint64_t barriers = 0;  // __syncthreads on the longest path of a block
   // Requests on the longest path of a warp: they wait for each other, unless several are under way at a time.
   uint64_t longest_loads = 0, longest_shared = 0, longest_atomics = 0;
 };
