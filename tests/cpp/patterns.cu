@@ -82,6 +82,19 @@ __global__ void turns_kernel(const float* __restrict__ from, float* __restrict__
   to[warp() * kWarpSize + lane()] = sum;
 }
 
+__device__ __attribute__((noinline)) float load_twice(const float* from, int i) { return from[i] + from[i + 512]; }
+
+// The same, by a function that is called.
+__global__ void called_kernel(const float* __restrict__ from, float* __restrict__ to) {
+  float sum = 0.0f;
+#pragma unroll 1
+  for (int round = 0; round < 4; ++round) {
+    if ((lane() / 16 + round) % 2 == 0) sum += load_twice(from, 1024 + lane());
+    sum += from[round * kWarpSize + lane()];
+  }
+  to[warp() * kWarpSize + lane()] = sum;
+}
+
 template <class T, int kStride, int kOffset>
 void load(const float* from, float* to, Stream stream) {
   launch(load_kernel<T, kStride, kOffset>, dim3(2), dim3(kThreads), 0, stream, reinterpret_cast<const T*>(from), to);
@@ -129,6 +142,13 @@ const std::vector<Pattern>& all() {
        {},
        {}},
       {"load 4 bytes, in turns", plain<turns_kernel>, 4, {8 * kWarps, (4 * 2 + 4 * 4) * kWarps, 0}, one, {}, {}},
+      {"load 4 bytes, in turns, by a function",
+       plain<called_kernel>,
+       4,
+       {12 * kWarps, (4 * 2 * 2 + 4 * 4) * kWarps, 0},
+       one,
+       {},
+       {}},
       {"store 4 bytes, stride 2", store<2, 0>, 4, {}, {kWarps, 8 * kWarps, 0}, {}, {}},
       {"store 4 bytes, stride 32", store<32, 0>, 4, {}, {kWarps, 32 * kWarps, 0}, {}, {}},
       {"store 4 bytes, misaligned by 4", store<1, 1>, 4, {}, {kWarps, 5 * kWarps, 0}, {}, {}},
