@@ -126,9 +126,13 @@ def size_of(inputs: Any) -> int:
 
 
 def clone(inputs: Any) -> Any:
-    """Nested lists and tuples with copies of their tensors, memory format and all."""
+    """Nested lists and tuples with copies of their tensors, memory format and all.
+
+    A copy requires grad where its original does, and is a leaf: a backward pass that went on into the copying would run
+    on the stream of that, not on the one that a CUDA graph captures.
+    """
     if isinstance(inputs, torch.Tensor):
-        return inputs.clone()
+        return inputs.detach().clone().requires_grad_(inputs.requires_grad)
     return type(inputs)(map(clone, inputs)) if isinstance(inputs, (list, tuple)) else inputs
 
 
