@@ -9,7 +9,13 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
 
-from timing import clone
+from timing import clone, in_turns
+
+
+def test_each_benchmark_has_a_case_before_any_has_a_second() -> None:
+    cases = ["nms[1]", "nms[2]", "nms[3]", "iou[1]", "match[1]", "match[2]"]
+    found = in_turns(cases, lambda case: case.partition("[")[0])
+    assert found == ["nms[1]", "iou[1]", "match[1]", "nms[2]", "match[2]", "nms[3]"]
 
 
 def test_copies_are_leaves_of_the_same_layout() -> None:
