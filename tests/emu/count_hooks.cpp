@@ -1,17 +1,8 @@
 // count_hooks.cpp: what code compiled with -fsanitize=thread -fsanitize-coverage=trace-pc calls, in the count flavour.
 // There is no libtsan in the program. The names and meanings are those of GCC's gcc/sanitizer.def.
-#include <cstddef>
+#include "emu/count_hooks.h"
 
-#include "emu/count_trace.h"
-
-namespace emu {
-
-void record(const void* address, std::size_t bytes, Use use, const void* code);
-void record_basic_block(const void* code);
-void record_call(const void* call_site);
-void record_return();
-
-}  // namespace emu
+#include "emu/scheduler.h"
 
 #define EMU_HOOK(name, bytes, use)                                           \
   extern "C" void name(void* address) {                                      \

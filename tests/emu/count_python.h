@@ -25,8 +25,7 @@ inline pybind11::dict as_dict(const LaunchCounts& launch) {
                         "dynamic_shared"_a = launch.dynamic_shared, "static_shared"_a = launch.static_shared,
                         "bytes_read"_a = launch.bytes_read, "bytes_written"_a = launch.bytes_written,
                         "barriers"_a = launch.barriers, "longest_loads"_a = launch.longest_loads,
-                        "longest_shared"_a = launch.longest_shared, "longest_atomics"_a = launch.longest_atomics,
-                        "sites"_a = sites);
+                        "longest_shared"_a = launch.longest_shared, "sites"_a = sites);
 }
 
 inline void add_counts_to(pybind11::module_& emulator) {

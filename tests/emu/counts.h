@@ -43,7 +43,7 @@ struct LaunchCounts {
   uint64_t bytes_read = 0, bytes_written = 0;                                 // of global memory, each byte once
   uint64_t barriers = 0;  // __syncthreads on the longest path of a block
   // Requests on the longest path of a warp: they wait for each other, unless several are under way at a time.
-  uint64_t longest_loads = 0, longest_shared = 0, longest_atomics = 0;
+  uint64_t longest_loads = 0, longest_shared = 0;
 };
 
 struct Counts {
