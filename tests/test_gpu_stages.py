@@ -68,6 +68,19 @@ def test_sanitizer_verdicts(report, tmp_path, monkeypatch, mode, status, text):
     assert text in found.get("text", "")
 
 
+def test_only_memcheck_is_told_to_leave_out_failing_calls(report, tmp_path, monkeypatch):
+    """The runner of the demonstration makes one; the other tools do not report them, and need not know the option."""
+    from gpu.sanitizer import sanitize_runner
+
+    (tmp_path / "compute-sanitizer").symlink_to(stand_in.__file__)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
+        sanitize_runner(report, tool, [Path("demo_cuda")])
+    commands = [found["again"] for found in report.findings.mine() if found["status"] == "passed"]
+    assert len(commands) == 4 and "--report-api-errors=no" in commands[0]
+    assert not any("--report-api-errors" in command for command in commands[1:])
+
+
 def test_a_machine_that_cannot_profile_is_asked_once(report, tmp_path, monkeypatch):
     (tmp_path / "ncu").write_text(
         "#!/bin/sh\necho '==ERROR== Failed to initialize the profiler: LibraryNotLoaded'\nexit 9\n"

@@ -223,6 +223,17 @@ void host_wrote(const void* memory, std::size_t bytes) {
   }
 }
 
+// As initcheck does on a GPU.
+void host_reads(const void* memory, std::size_t bytes) {
+  if (!in_arena(memory)) return;
+  for (std::size_t i = 0; i < bytes; ++i) {
+    const char* byte = static_cast<const char*>(memory) + i;
+    if ((cell_of(byte).written >> (byte - arena) % kCellBytes & 1) != 0) continue;
+    report(format("uninitialised: a copy of %zu bytes at %p to the host reads byte %zu", bytes, memory, i));
+    return;
+  }
+}
+
 void checker_restart() { reported.clear(); }
 
 bool check_access(const void* address, int bytes, AccessKind kind, const void* caller) {

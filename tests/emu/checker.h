@@ -3,9 +3,9 @@
 //
 // In the check flavour the compiler's -fsanitize=thread reports every memory access of a kernel to hooks of our own
 // (there is no libtsan). Every 4 bytes of device memory have a shadow that knows what is allocated, what was written,
-// and who accessed it last. An access is an error if it is out of bounds, or reads what was never written, or races:
-// another thread accessed the same bytes, one of the two wrote, not both were atomic, and no rule orders them. The
-// rules:
+// and who accessed it last. An access is an error if it is out of bounds, or reads what was never written (as a copy to
+// the host may too), or races: another thread accessed the same bytes, one of the two wrote, not both were atomic, and
+// no rule orders them. The rules:
 //   - a kernel's end orders everything;
 //   - __syncthreads orders the block;
 //   - __syncwarp(mask) orders the lanes in its mask; shuffles and votes order nothing;
@@ -23,6 +23,7 @@ enum class Memory { kGlobal, kShared };
 void* allocate(std::size_t bytes, std::size_t alignment, Memory kind);
 void release(void* memory, std::size_t bytes, Memory kind);
 void host_wrote(const void* memory, std::size_t bytes);
+void host_reads(const void* memory, std::size_t bytes);
 
 void checker_restart();
 void order_begin_block(Block& block);

@@ -99,7 +99,8 @@ cudaError_t cudaFree(void* memory) {
   return cudaSuccess;
 }
 
-cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  if (kind == cudaMemcpyDeviceToHost) emu::host_reads(from, bytes);
   std::memmove(to, from, bytes);
   emu::host_wrote(to, bytes);
   return cudaSuccess;
