@@ -84,6 +84,36 @@ __global__ void three_stages(float* y, const float4* x, int n) {
   y[threadIdx.x] = sum;
 }
 
+__global__ void bulk_copies(float* y, const float4* x, int n) {
+  __shared__ alignas(128) float4 tile[256];
+  __shared__ uint64_t arrived;
+  const unsigned barrier = static_cast<unsigned>(__cvta_generic_to_shared(&arrived));
+  const unsigned goal = static_cast<unsigned>(__cvta_generic_to_shared(tile));
+  if (threadIdx.x == 0) asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(barrier));
+  __syncthreads();
+  float sum = 0;
+#pragma unroll 1
+  for (int i = 0; i < n; ++i) {
+    if (threadIdx.x == 0) {
+      asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], 4096;" ::"r"(barrier));
+      asm volatile(
+          "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], 4096, [%2];" ::"r"(goal),
+          "l"(x + i * 256), "r"(barrier)
+          : "memory");
+    }
+    unsigned done;
+    do {
+      asm volatile("{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+                   : "=r"(done)
+                   : "r"(barrier), "r"(i & 1)
+                   : "memory");
+    } while (!done);
+    sum += tile[threadIdx.x].x;
+    __syncthreads();
+  }
+  y[threadIdx.x] = sum;
+}
+
 __global__ void shared_loads(float* y, int n) {
   __shared__ float tile[1024];
   float sum = 0;

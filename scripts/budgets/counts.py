@@ -81,7 +81,8 @@ def flight(path: Sequence[Instruction], memory: str) -> tuple[int, float]:
     """(the most loads outstanding at once, round trips an iteration) of a loop that takes this path again and again.
 
     A load is outstanding until an instruction mentions a register that it fills; then all loads before it have come
-    as well, near enough. Copies to shared memory are outstanding until a wait for their group.
+    as well, near enough. Copies to shared memory are outstanding until a wait for their group; bulk copies, of which
+    nothing says which ones a wait is for, until the next wait.
     """
     outstanding: deque[Load] = deque()
     most = trips = trips_before = group = clock = last_wait = 0
@@ -92,9 +93,9 @@ def flight(path: Sequence[Instruction], memory: str) -> tuple[int, float]:
             clock += 1
             if x.name == "LDGDEPBAR":
                 group += 1
-            if x.name == "DEPBAR" or (x.name == "SYNCS" and "TRYWAIT" in x.opcode):
-                left = _groups_left(x)
-                came = [n for n, load in enumerate(outstanding) if not load.fills and load.group < group - left]
+            if x.name == "DEPBAR" or (x.name == "SYNCS" and "TRYWAIT" in x.modifiers):
+                last_group = group - _groups_left(x) if x.name == "DEPBAR" else clock
+                came = [n for n, load in enumerate(outstanding) if not load.fills and load.group < last_group]
             else:
                 mentioned = x.registers() if outstanding else set()
                 came = [n for n, load in enumerate(outstanding) if load.fills & mentioned]
@@ -110,9 +111,9 @@ def flight(path: Sequence[Instruction], memory: str) -> tuple[int, float]:
 
 
 def _groups_left(wait: Instruction) -> int:
-    """How many groups of copies may still be on their way: DEPBAR.LE SB0, 0x2 says two. A bulk copy's none."""
+    """How many groups of copies may still be on their way: DEPBAR.LE SB0, 0x2 says two."""
     last = wait.operands.split(",")[-1].strip()
-    return int(last, 16) if wait.name == "DEPBAR" and last.startswith("0x") else 0
+    return int(last, 16) if last.startswith("0x") else 0
 
 
 def kernel_loops(code: Code) -> dict[str, Counts]:

@@ -100,8 +100,9 @@ class Loop:
 
     @property
     def moves(self) -> bool:
-        if any(x.atomic and "SPIN" in x.modifiers for tail in self.tails for x in self.flow.block(tail)):
-            return False  # an atomic operation that is tried until nobody comes in between
+        for x in (x for tail in self.tails for x in self.flow.block(tail)):
+            if (x.atomic and "SPIN" in x.modifiers) or x.opcode == "BRA.U.ANY":
+                return False  # an atomic operation, tried until nobody comes in between; or threads that take turns
         body = self.body()
         return any(x.loads("global") or x.loads("shared") or x.stores("global") for x in body)
 
