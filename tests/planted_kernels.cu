@@ -84,6 +84,15 @@ __global__ void three_stages(float* y, const float4* x, int n) {
   y[threadIdx.x] = sum;
 }
 
+__global__ void copies_waited_for_later(float* y, const float4* x, int n) {
+  __shared__ float4 tile[1024];
+#pragma unroll 1
+  for (int i = threadIdx.x; i < n; i += 256) __pipeline_memcpy_async(&tile[i], &x[i], 16);
+  __pipeline_commit();
+  __pipeline_wait_prior(0);
+  y[threadIdx.x] = tile[threadIdx.x].x;
+}
+
 __global__ void bulk_copies(float* y, const float4* x, int n) {
   __shared__ alignas(128) float4 tile[256];
   __shared__ uint64_t arrived;

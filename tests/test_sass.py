@@ -124,6 +124,7 @@ def _worse(found: list[str]) -> str:
         ("eight_loads", {"moves": 8, "bytes": 32, "in_flight": 8, "round_trips": 1}),
         ("dependent_loads", {"moves": 2, "bytes": 8, "in_flight": 1, "round_trips": 2}),
         ("three_stages", {"moves": 1, "bytes": 16, "width": 16, "in_flight": 3, "round_trips": 0.33}),
+        ("copies_waited_for_later", {"moves": 1, "bytes": 16, "in_flight": 1, "round_trips": 0}),
         ("bulk_copies", {"moves": 1, "bytes": 0, "in_flight": 1, "round_trips": 1, "barriers": 1}),  # size unknown
         ("shared_loads", {"shared": 1, "moves": 1, "bytes": 4, "in_flight": 1}),
         ("shared_maximum", {"shared": 0, "moves": 1, "bytes": 4, "atomics": 1}),  # the loop that retries is no loop

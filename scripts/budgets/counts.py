@@ -82,7 +82,7 @@ def flight(path: Sequence[Instruction], memory: str) -> tuple[int, float]:
 
     A load is outstanding until an instruction mentions a register that it fills; then all loads before it have come
     as well, near enough. Copies to shared memory are outstanding until a wait for their group; bulk copies, of which
-    nothing says which ones a wait is for, until the next wait.
+    nothing says which ones a wait is for, until the next wait. A loop that waits for nothing has an iteration's.
     """
     outstanding: deque[Load] = deque()
     most = trips = trips_before = group = clock = last_wait = 0
@@ -106,6 +106,8 @@ def flight(path: Sequence[Instruction], memory: str) -> tuple[int, float]:
             if x.loads(memory):
                 outstanding.append(Load(x.written_by_load(), group, clock))
                 most = max(most, len(outstanding))
+    if not last_wait:
+        return sum(x.loads(memory) for x in path), 0
     average = (trips - trips_before) / rounds
     return most, int(average) if average.is_integer() else round(average, 2)
 
