@@ -1,21 +1,24 @@
-"""What every kernel costs, counted without a GPU: registers, shared memory, spills, and the instructions, loads and
-divisions of its loops. Prints the table, updates or checks it.
+"""What the kernels cost, counted without a GPU. Prints the table, updates or checks it.
 
-    python scripts/kernel_budgets.py             print the table
-    python scripts/kernel_budgets.py --update    write it to tests/golden/kernel_budgets.json
-    python scripts/kernel_budgets.py --check     fail if a kernel spills, or is worse than the file says
+    python scripts/kernel_budgets.py              print the table
+    python scripts/kernel_budgets.py --update     write it to tests/golden/kernel_budgets.json
+    python scripts/kernel_budgets.py --check      fail if a kernel spills, or is worse than the file says
+    python scripts/kernel_budgets.py --page FILE  write the file's calls, with predicted times, to docs/benchmarks.md
 
-Needs nvcc, and for the counts nvdisasm. Sources and flags are those of CMakeLists.txt; kernels are known by file and
-name, loops by their source line. docs/kernel_budgets.md says what the counts mean.
+The section "kernels" is of the machine code: registers, shared memory and spills, and the instructions, loads and
+divisions of the loops. It needs nvcc, and nvdisasm for the counts. The section "calls" is of each op's calls: launches,
+requests to memory, sectors and bank conflicts. It needs what `make build-tests` builds. Sources and flags are those of
+CMakeLists.txt; kernels are known by file and name, loops by their source line. docs/kernel_budgets.md says more.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from budgets import compile as cuda
-from budgets import table, tools
+from budgets import page, table, tools
 
 
 def main() -> int:
@@ -24,7 +27,13 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare with the written table")
     parser.add_argument("--arch", nargs="+", default=cuda.ARCHITECTURES, help="such as sm_90")
     parser.add_argument("--only", choices=[section.key for section in table.SECTIONS], help="one section of the table")
+    parser.add_argument("--page", type=Path, help="the page whose table of calls is to be written anew")
     options = parser.parse_args()
+    if options.page:
+        golden = table.read()
+        lines = page.tables(golden["calls"], golden["kernels"], page.measured_times(page.MEASURED))
+        options.page.write_text(page.put(options.page.read_text("utf-8"), lines), "utf-8")
+        return 0
     if missing := tools.missing():
         print(f"kernel_budgets: {missing}", file=sys.stderr)
         if options.update or cuda.nvcc() is None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from budgets import calls, kernels
 from budgets import compile as cuda
-from budgets import kernels
 
 GOLDEN = cuda.ROOT / "tests" / "golden" / "kernel_budgets.json"
 ACCEPT = "python scripts/kernel_budgets.py --update accepts it"
@@ -27,7 +27,10 @@ class Section:
     of_nvcc: bool  # whether another nvcc gives other rows
 
 
-SECTIONS = [Section("kernels", kernels.measure, kernels.lines, kernels.problems, of_nvcc=True)]
+SECTIONS = [
+    Section("kernels", kernels.measure, kernels.lines, kernels.problems, of_nvcc=True),
+    Section("calls", calls.measure, calls.lines, calls.problems, of_nvcc=False),
+]
 
 
 def read(path: Path = GOLDEN) -> dict[str, Any]:

@@ -14,17 +14,18 @@ from typing import Any
 
 import torch
 
+from budgets.calls import CALL, Row
 from budgets.cases import ROOT, Case
 from ssd_fast import _backend
 
-Row = dict[str, Any]  # of one kernel in a case; or of all, under "call"
-CALL = "call"
 COUNTED_BUILD = ROOT / "build" / "tests" / "counted"
 
 # Sums over the launches of a kernel in a call, or the largest of them.
-_SUMS = ("launches", "blocks", "loads", "load_sectors", "stores", "store_sectors", "atomics", "shared", "conflicts")
+_SUMS = (
+    *("launches", "blocks", "loads", "load_sectors", "stores", "store_sectors", "least_sectors", "atomics", "shared"),
+    *("conflicts", "bytes_read", "bytes_written"),
+)
 _LARGEST = ("threads", "shared_bytes", "barriers", "longest_loads", "longest_shared")
-GROWS_WORSE = (*_SUMS, "least_sectors", "bytes", "barriers", "longest_loads", "longest_shared", "shared_bytes")
 
 
 def find_counted() -> Path | None:
@@ -70,7 +71,7 @@ def count(case: Case, extension: Any) -> dict[str, Row]:
     for launch in counts["launches"]:
         name = short_name(launch["kernel"])
         rows[name] = added(rows[name], row_of(launch)) if name in rows else row_of(launch)
-    rows[CALL]["bytes"] = sum(row["bytes"] for name, row in rows.items() if name != CALL)
+    rows[CALL]["bytes"] = sum(row.get("bytes_read", 0) + row.get("bytes_written", 0) for row in rows.values())
     return rows
 
 
@@ -92,7 +93,8 @@ def row_of(launch: dict[str, Any]) -> Row:
         "atomics": total(select(sites, "global", "atomic"), "requests"),
         "shared": total([site for site in sites if site["space"] == "shared"], "requests"),
         "conflicts": total(sites, "conflicts"),
-        "bytes": launch["bytes_read"] + launch["bytes_written"],
+        "bytes_read": launch["bytes_read"],
+        "bytes_written": launch["bytes_written"],
         "barriers": launch["barriers"],
         "longest_loads": launch["longest_loads"],
         "longest_shared": launch["longest_shared"],
@@ -106,7 +108,7 @@ def row_of(launch: dict[str, Any]) -> Row:
 
 def added(row: Row, other: Row) -> Row:
     """Two launches of a kernel as one row."""
-    sums = {key: row[key] + other[key] for key in (*_SUMS, "least_sectors", "bytes")}
+    sums = {key: row[key] + other[key] for key in _SUMS}
     widths = {key: max(row.get(key, 0), other.get(key, 0)) for key in ("load_width", "store_width")}
     return row | sums | {key: max(row[key], other[key]) for key in _LARGEST} | {k: w for k, w in widths.items() if w}
 
