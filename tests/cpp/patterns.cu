@@ -3,6 +3,13 @@
 #include "patterns.h"
 
 namespace ssd::patterns {
+
+// A template of external linkage, because the host's linker puts it behind the kernel, where order by address alone fails.
+template <int kDistance>
+__device__ __attribute__((noinline)) float load_twice(const float* from, int i) {
+  return from[i] + from[i + kDistance];
+}
+
 namespace {
 
 constexpr int kThreads = 64;
@@ -82,14 +89,12 @@ __global__ void turns_kernel(const float* __restrict__ from, float* __restrict__
   to[warp() * kWarpSize + lane()] = sum;
 }
 
-__device__ __attribute__((noinline)) float load_twice(const float* from, int i) { return from[i] + from[i + 512]; }
-
 // The same, by a function that is called.
 __global__ void called_kernel(const float* __restrict__ from, float* __restrict__ to) {
   float sum = 0.0f;
 #pragma unroll 1
   for (int round = 0; round < 4; ++round) {
-    if ((lane() / 16 + round) % 2 == 0) sum += load_twice(from, 1024 + lane());
+    if ((lane() / 16 + round) % 2 == 0) sum += load_twice<512>(from, 1024 + lane());
     sum += from[round * kWarpSize + lane()];
   }
   to[warp() * kWarpSize + lane()] = sum;
