@@ -1,5 +1,5 @@
 // checker.h: what the scheduler tells the checker. check_*.cpp implement it by CUDA's rules for the check flavour;
-// unchecked.cpp, for the other flavours, only allocates.
+// count_blocks.cpp counts, for the count flavour; unchecked.cpp, for the others, only allocates.
 //
 // In the check flavour the compiler's -fsanitize=thread reports every memory access of a kernel to hooks of our own
 // (there is no libtsan). Every 4 bytes of device memory have a shadow that knows what is allocated, what was written,
