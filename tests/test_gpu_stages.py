@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
-from gpu import ncu
+from gpu import ncu, patterns
 from gpu.findings import Findings
 from gpu.rehearsal import stand_in
 from gpu.report import Deadline, Options, Report
@@ -93,6 +93,37 @@ def test_a_machine_that_cannot_profile_is_asked_once(report, tmp_path, monkeypat
     assert "cannot profile on this machine: Failed to initialize" in report.findings.mine()[-1]["text"]
 
 
+PATTERN = {"loads": [4, 16, 0], "stores": [4, 32, 0], "shared_loads": [4, 0, 124], "shared_stores": [0, 0, 0]}
+
+
+def profiled_pattern(sectors: int) -> str:
+    """A shell script that stands for ncu: one pattern with its counts, and what it "measured"."""
+    values = (4, sectors, 4, 32, 4, 124, 0, 0)
+    head = ",".join(f'"{name}"' for name in ("Kernel Name", *patterns.METRICS.values()))
+    row = ",".join(f'"{value}"' for value in ("load_kernel(const float *)", *values))
+    pattern = json.dumps({"pattern": "load 4 bytes", **PATTERN})
+    return f"#!/bin/sh\ncat <<'END'\n{pattern}\n{head}\n" + '"",""\n' + f"{row}\nEND\n"
+
+
+@pytest.mark.parametrize(("sectors", "status"), [(16, "passed"), (20, "failed")])
+def test_patterns_are_compared_with_the_profiler(report, tmp_path, monkeypatch, sectors, status):
+    (tmp_path / "ncu").write_text(profiled_pattern(sectors))
+    (tmp_path / "ncu").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    patterns.check_patterns(report, [Path("nms_cuda"), Path("patterns_cuda")])
+    found = report.findings.mine()[-1]
+    assert (found["case"], found["status"]) == ("load 4 bytes", status)
+    assert (status == "passed") or found["text"].endswith("load_sectors: expected 16, got 20.0")
+
+
+def test_patterns_without_their_runner_are_skipped(report, tmp_path, monkeypatch):
+    (tmp_path / "ncu").write_text("#!/bin/sh\n")
+    (tmp_path / "ncu").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    report.step("patterns", 20, lambda step: patterns.check_patterns(step, [Path("nms_cuda")]))
+    assert report.findings.mine()[-1]["status"] == "skipped"
+
+
 def test_a_variant_that_does_not_compile_is_left_out(report, tmp_path, monkeypatch):
     """Not compared by the build that its folder had of other flags; and a file's only if it is there."""
     (tmp_path / "cmake").write_text("#!/bin/sh\nexit 1\n")
@@ -123,5 +154,5 @@ def test_gpu_tests_are_found_by_their_text(request):
 
 
 def test_stages_fit_a_command():
-    assert list(STAGES) == ["first", "tests", "sanitize", "rivals", "ab"]
+    assert list(STAGES) == ["first", "tests", "sanitize", "rivals", "counts", "ab"]
     assert all(seconds <= 540 for _, seconds in STAGES.values())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from gpu.report import Report
 from gpu.stages.ab import ab
+from gpu.stages.counts import counts
 from gpu.stages.first import first
 from gpu.stages.rivals import rivals
 from gpu.stages.sanitize import sanitize
@@ -17,5 +18,6 @@ STAGES: dict[str, tuple[Callable[[Report], None], float]] = {
     "tests": (tests, 480),
     "sanitize": (sanitize, 480),
     "rivals": (rivals, 540),
+    "counts": (counts, 400),
     "ab": (ab, 300),
 }
