@@ -31,7 +31,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.page:
         golden = table.read()
-        lines = page.tables(golden["calls"], golden["kernels"], page.measured_times(page.MEASURED))
+        lines = page.tables(golden["calls"], golden["kernels"])
         options.page.write_text(page.put(options.page.read_text("utf-8"), lines), "utf-8")
         return 0
     if missing := tools.missing():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ BEGIN, END = "<!-- counts: begin -->", "<!-- counts: end -->"
 Kernels = Mapping[str, Any]  # of budgets.kernels
 
 
-def tables(rows: Rows, kernels: Kernels, measured: Mapping[str, float]) -> list[str]:
-    """The lines of both tables. measured: microseconds in a replayed graph, by case."""
+def tables(rows: Rows, kernels: Kernels, findings: Path = MEASURED) -> list[str]:
+    """The lines of all tables. findings: of the GPU report that they are compared with."""
+    measured, profiles = measured_times(findings), profiled_kernels(findings)
     by_name = {name.rpartition(": ")[2]: kernel for name, kernel in kernels.items()}
     calls = [call_cells(case, row, kernels, measured.get(case)) for case, row in rows.items()]
     parts = [
@@ -27,7 +28,12 @@ def tables(rows: Rows, kernels: Kernels, measured: Mapping[str, float]) -> list[
         for name, row in of_case.items()
         if name != CALL
     ]
-    return [*table(CALL_COLUMNS, calls), "", *table(KERNEL_COLUMNS, parts)]
+    compared = [cells for case, profile in profiles.items() for cells in profile_cells(case, rows[case], profile)]
+    return [
+        *table(CALL_COLUMNS, calls),
+        *("", *table(KERNEL_COLUMNS, parts)),
+        *("", *table(PROFILE_COLUMNS, compared)),
+    ]
 
 
 CALL_COLUMNS = ("call", "launches", "memsets", "KB at least", "KB in sectors", "predicted us", "measured us")
@@ -76,6 +82,22 @@ def kernel_cells(case: str, name: str, row: Row, kernel: Any) -> tuple[str, ...]
     )
 
 
+PROFILE_COLUMNS = ("call", "kernel", "load requests", "sectors", "store requests", "sectors", "bank conflicts")
+PROFILED = (
+    *(("loads", "load_requests"), ("load_sectors", "load_sectors"), ("stores", "store_requests")),
+    *(("store_sectors", "store_sectors"), ("conflicts", "bank_conflicts")),
+)
+
+
+def profile_cells(case: str, rows: Mapping[str, Row], profile: Mapping[str, Row]) -> Iterator[tuple[str, ...]]:
+    """Of each kernel what was counted, and behind a slash what the profiler counted, unless it is the same."""
+    for name, row in rows.items():
+        found = profile.get(name.partition("<")[0])
+        if found is not None:
+            pairs = [(row[counted], round(found[profiled])) for counted, profiled in PROFILED]
+            yield case, f"`{name}`", *(f"{a:,}" if a == b else f"{a:,} / {b:,}" for a, b in pairs)
+
+
 def load_width(row: Row, kernel: Any) -> str:
     """Bytes per lane of the loads that move most; beside it those of the machine code, if it has none of this width."""
     if "load_width" not in row:
@@ -103,6 +125,21 @@ def measured_times(findings: Path) -> dict[str, float]:
     """The graph's microseconds by case, of the findings of a GPU report."""
     lines = [json.loads(line) for line in findings.read_text("utf-8").splitlines()]
     return {line["case"]: line["graph_us"] for line in lines if line.get("step") == "times" and "graph_us" in line}
+
+
+def profiled_kernels(findings: Path) -> dict[str, dict[str, Row]]:
+    """Nsight Compute's counts by case and kernel, all launches together."""
+    cases: dict[str, dict[str, Row]] = {}
+    for line in findings.read_text("utf-8").splitlines():
+        finding = json.loads(line)
+        if (finding.get("stage"), finding.get("step")) != ("counts", "calls") or "kernels" not in finding:
+            continue
+        kernels = cases.setdefault(finding["case"], {})
+        for launch in finding["kernels"]:
+            kernel = kernels.setdefault(launch["name"], dict.fromkeys((key for _, key in PROFILED), 0))
+            for key in kernel:
+                kernel[key] += launch.get(key, 0)
+    return cases
 
 
 def put(text: str, lines: Iterable[str]) -> str:
