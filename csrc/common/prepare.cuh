@@ -10,8 +10,9 @@
 
 namespace ssd {
 
-// The stream's device must be current; a stream without a device means the current one. Throws if CUDA fails.
-void prepare_kernel(const void* kernel, Stream stream);
+// The stream's device must be current; a stream without a device means the current one. Throws if CUDA fails. Returns
+// the architecture that the kernel's code for the device was compiled for, 90 for sm_90: the device's own or an older one.
+int prepare_kernel(const void* kernel, Stream stream);
 
 // The same for work without a kernel, such as a memset: initialises the runtime on the device.
 void prepare_device(Stream stream);
