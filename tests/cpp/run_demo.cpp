@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "demo_launch.h"
+#include "run_demo_grids.h"
 #include "runner.h"
 
 #ifdef SSD_EMULATED
@@ -382,6 +383,8 @@ void add_faults(Runner& runner) {
 int main(int argc, char** argv) {
   Runner runner("demo", argc, argv);
   add_good(runner);
+  ssd::test::add_good_grids(runner);
   add_faults(runner);
+  ssd::test::add_faulty_grids(runner);
   return runner.finish();
 }

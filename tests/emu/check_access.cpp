@@ -118,7 +118,8 @@ struct Check {
   // False if the rest of the access is not worth looking at.
   bool look_at(Cell& cell, unsigned mask) const {
     if ((cell.allocated & mask) != mask) {
-      report_fault("out of bounds");
+      const bool alone = running.config.cluster_size == 1;
+      report_fault(alone ? "out of bounds" : "out of bounds, or shared memory of a block that has exited");
       return false;
     }
     if (!is_write(kind) && (cell.written & mask) != mask) {

@@ -225,8 +225,14 @@ void wait_until_ready() {
   begin_or_resume(me.fiber, *next);
 }
 
+// Behind all others, in whichever order they run: who spins must not keep them from running.
 void yield() {
-  make_ready(*current);
+  current->state = State::kReady;
+  if (options.order == Order::kReverse) {
+    running.ready.push_front(current);
+  } else {
+    running.ready.push_back(current);
+  }
   wait_until_ready();
 }
 
