@@ -169,11 +169,18 @@ def test_mutate_finds_statements() -> None:
         "if (last) __syncwarp(mask_of(x));  // mutate: harmless because it is an example\n"
         "if (__syncthreads_or(found)) return;  // __syncthreads();\n"
         "  __threadfence();\n"
+        "grid_barrier();\n"
+        "if (thread == 0) wait_for_predecessor();\n"
+        "void cluster_barrier() { this_cluster().sync(); }\n"
+        "  __pipeline_wait_prior(stages - 1);\n"
     )
     sites = list(mutate.find_sites(Path("kernel.cu"), source))
     assert [(site.line, source[site.begin : site.end], site.harmless) for site in sites] == [
         (1, "__syncthreads()", False),
         (2, "__syncwarp(mask_of(x))", True),
         (4, "__threadfence()", False),
+        (5, "grid_barrier()", False),
+        (6, "wait_for_predecessor()", False),
+        (8, "__pipeline_wait_prior(stages - 1)", False),
     ]
     assert mutate.without(sites[1], source).splitlines()[1].startswith("if (last) ((void)0);")
