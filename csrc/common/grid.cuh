@@ -12,6 +12,10 @@
 //   shared_of_block(p, r)   where block r of the cluster has what *p is in this block's shared memory. That block must have
 //                           started, and must not have exited: a cluster_barrier stands before the first access and
 //                           after the last. GPUs below 9.0 have no clusters: each block is one of its own.
+//
+// What changes while a kernel runs - by its own blocks before a barrier, or by its predecessor - must not be read through
+// __ldg or a pointer that is both const and __restrict__: the compiler takes such memory to be constant, and the cache
+// that it reads it from is not coherent.
 #pragma once
 
 #include "common/cuda.cuh"

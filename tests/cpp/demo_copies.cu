@@ -40,8 +40,12 @@ __global__ void sum_tiles_kernel(int4* x, int n, int* sums, Fault fault) {
     } else {
       __pipeline_wait_prior(1);
     }
-    if (fault != Fault::kCopyBarrierMissing) __syncthreads();
-    const int4 numbers = tiles[k % 2][kTile - 1 - thread];
+    if (fault == Fault::kCopyShuffled) {
+      __shfl_xor_sync(kFullWarp, 0, 1);
+    } else if (fault != Fault::kCopyBarrierMissing) {
+      __syncthreads();
+    }
+    const int4 numbers = tiles[k % 2][fault == Fault::kCopyShuffled ? thread ^ 1 : kTile - 1 - thread];
     sum += numbers.x + numbers.y + numbers.z + numbers.w;
     __syncthreads();  // the tile has been read: the round after the next copies into it
   }

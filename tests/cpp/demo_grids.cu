@@ -64,6 +64,12 @@ __global__ void overwrite_kernel(int* values, int n, const int* sums, const int*
   values[i] = -1;
 }
 
+// Does not wait: right only where it is not launched as programmatic, which is so for code of an architecture below 90.
+__global__ void copy_early_kernel(const int* values, int n, int* copies) {
+  const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (i < n) copies[i] = values[i];
+}
+
 // ---- clusters -------------------------------------------------------------------------------------------------------
 
 constexpr unsigned kClusterSize = 4;
@@ -120,6 +126,11 @@ void zero_behind_a_chain(const int* x, int n, int* values, int* count, int* sums
 
 void double_numbers(const int* x, int n, int* values, int* count, Stream stream) {
   launch(double_and_count_kernel, dim3(blocks_for(n)), dim3(64), 0, stream, x, n, values, count, Fault::kNone);
+}
+
+bool copy_early(const int* values, int n, int* copies, Stream stream) {
+  launch(copy_early_kernel, kProgrammatic, dim3(blocks_for(n)), dim3(64), 0, stream, values, n, copies);
+  return has_clusters(copy_early_kernel, stream);
 }
 
 bool can_pass_on() { return has_clusters(pass_on_kernel, Stream{}); }

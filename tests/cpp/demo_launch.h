@@ -44,6 +44,7 @@ enum class Fault {
   kCopyNotCommitted,         // it belongs to no batch, so that waiting for batches does not wait for it
   kCopyNotAwaited,           // its thread waits for the batches before it
   kCopyBarrierMissing,       // its thread waits, and others read without a barrier
+  kCopyShuffled,             // a shuffle, which orders nothing, in its place
   kNarrowRelease,            // a fence of the block where another block reads
   kNarrowAcquire,            // a fence of the block where another block wrote
   kNarrowAtomic,             // an atomic of the block on what another block reads
@@ -124,6 +125,9 @@ void add_doubled_neighbours(const int* x, int n, int* values, int* count, int* s
 void zero_behind_a_chain(const int* x, int n, int* values, int* count, int* sums, Stream stream);
 // values = 2 x, and count grows by the positive ones.
 void double_numbers(const int* x, int n, int* values, int* count, Stream stream);
+
+// copies = values, by a programmatic launch that does not wait. Returns whether that kernel could be launched in clusters.
+bool copy_early(const int* values, int n, int* copies, Stream stream);
 
 // In clusters of 4 blocks of 64 threads: out[block of the cluster b][t] = 100 ((b + 2) % 4) + t. out [clusters * 256].
 bool can_pass_on();

@@ -7,6 +7,10 @@
 
 #include "demo_launch.h"
 
+#ifdef SSD_EMULATED
+#include "emu/emu.h"
+#endif
+
 namespace {
 
 using ssd::Stream;
@@ -83,6 +87,27 @@ void programmatic_chain(Case& one, Fault fault) {
   one.equal(chain.result.host(), want, "result");
   one.equal(chain.values.host(), std::vector<int>(kSize, -1), "values");
 }
+
+#ifdef SSD_EMULATED
+struct OlderGpu {
+  OlderGpu() { emu::host.architecture = 80; }
+  ~OlderGpu() { emu::host.architecture = 90; }
+};
+
+// What a kernel was compiled for is asked at its first launch: here, for a GPU that has no programmatic launches.
+void programmatic_below_90(Case& one) {
+  const std::vector<int> x = random_numbers(100);
+  DeviceArray<int> input(x);
+  DeviceArray<int> doubled(100);
+  DeviceArray<int> count = DeviceArray<int>::zeros(1);
+  DeviceArray<int> copies(100);
+  ssd::demo::double_numbers(input.data(), 100, doubled.data(), count.data(), kStream);
+  const OlderGpu gpu;
+  const bool clusters = ssd::demo::copy_early(doubled.data(), 100, copies.data(), kStream);
+  one.expect(!clusters, "no clusters");
+  one.equal(copies.host(), doubled.host(), "copies");
+}
+#endif
 
 class StreamOfItsOwn {
  public:
@@ -176,6 +201,9 @@ void add_good_grids(Runner& runner) {
   runner.good("cooperative-sum", [](Case& one) { cooperative_sum(one, Fault::kNone); });
   runner.good("cooperative-sum-too-large", cooperative_sum_too_large);
   runner.good("programmatic-chain", [](Case& one) { programmatic_chain(one, Fault::kNone); });
+#ifdef SSD_EMULATED
+  runner.good("programmatic-below-90", programmatic_below_90);
+#endif
   runner.good("two-streams", [](Case& one) { two_streams(one, true, true); });
   runner.good("cluster", [](Case& one) { pass_on(one, Fault::kNone); });
   for (const int n : {1, 63, 64, 65, 300}) {
@@ -238,6 +266,7 @@ void add_faulty_grids(Runner& runner) {
   copies("fault-copy-not-committed", "is not ordered with the write in flight", Fault::kCopyNotCommitted);
   copies("fault-copy-not-awaited", "is not ordered with the write in flight", Fault::kCopyNotAwaited);
   copies("fault-copy-barrier", "data race: read", Fault::kCopyBarrierMissing);
+  copies("fault-copy-shuffled", "is not ordered with the write by block", Fault::kCopyShuffled);
   runner.fault("fault-copy-abandoned", "was never waited for", [](Case&) {
     DeviceArray<Quadruple> from(std::vector<Quadruple>(1));
     ssd::demo::abandon_copy(from.data(), kStream);

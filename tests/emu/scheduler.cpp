@@ -242,38 +242,6 @@ void abandon_launch() {
   std::abort();  // never resumed
 }
 
-void let_others_run() {
-  constexpr unsigned kUsualInterval = 64;
-  constexpr unsigned kLivelock = 100 * 1000;
-  OutsideKernel outside;
-  const bool due = ++running.chances_to_yield % kUsualInterval == 0;
-  const bool preempted = options.preempt > 0 && random_below(options.preempt) == 0;
-  if (!due && !preempted) return;
-  if (due && ++running.yields_without_progress > kLivelock) {
-    report("livelock: threads spin on atomics that change nothing, and none exits or reaches a barrier");
-    abandon_launch();
-  }
-  yield();
-}
-
-void before_atomic(void* address, int bytes, Scope scope, void* caller) {
-  OutsideKernel outside;
-  order_atomic(address, bytes, scope, caller);
-}
-
-void after_atomic(bool changed_memory) {
-  if (changed_memory) running.yields_without_progress = 0;
-  let_others_run();
-}
-
-void fence(Scope scope) {
-  {
-    OutsideKernel outside;
-    order_fence(scope);
-  }
-  let_others_run();
-}
-
 cudaError_t run(const Kernel& kernel, const LaunchConfig& config) {
   static std::mutex one_launch_at_a_time;
   const std::lock_guard<std::mutex> lock(one_launch_at_a_time);
