@@ -9,14 +9,15 @@
 #include <map>
 
 namespace emu {
-namespace {
-
-constexpr std::size_t kArenaBytes = std::size_t(4) << 30;  // of address space
-constexpr std::size_t kRedZoneBytes = 64;                  // never allocated, between allocations
 
 char* arena;
-char* arena_unused;  // everything from here on was never allocated
 Cell* shadow;
+
+namespace {
+
+constexpr std::size_t kRedZoneBytes = 64;  // never allocated, between allocations
+
+char* arena_unused;                                     // everything from here on was never allocated
 std::map<std::size_t, std::vector<char*>> free_shared;  // by size; shared memory is used again, device memory never
 void* reserve(std::size_t bytes) {
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -54,14 +55,6 @@ char* take_from_arena(std::size_t bytes, std::size_t alignment) {
 }
 
 }  // namespace
-
-bool in_arena(const void* address) { return address >= arena && address < arena + kArenaBytes; }
-
-unsigned offset_in_cell(const void* address) {
-  return static_cast<unsigned>((static_cast<const char*>(address) - arena) % kCellBytes);
-}
-
-Cell& cell_of(const void* address) { return shadow[(static_cast<const char*>(address) - arena) / kCellBytes]; }
 
 void forget(char* memory, std::size_t bytes) { clear(&cell_of(memory), &cell_of(memory + bytes + kCellBytes - 1)); }
 

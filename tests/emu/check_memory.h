@@ -24,9 +24,17 @@ struct alignas(64) Cell {
 };
 static_assert(sizeof(Cell) == 64, "a cell is a cache line");
 
-bool in_arena(const void* address);
-unsigned offset_in_cell(const void* address);
-Cell& cell_of(const void* address);
+constexpr std::size_t kArenaBytes = std::size_t(4) << 30;  // of address space
+
+extern char* arena;
+extern Cell* shadow;
+
+inline bool in_arena(const void* address) { return address >= arena && address < arena + kArenaBytes; }
+inline std::size_t offset_in_arena(const void* address) {
+  return static_cast<std::size_t>(static_cast<const char*>(address) - arena);
+}
+inline Cell& cell_of(const void* address) { return shadow[offset_in_arena(address) / kCellBytes]; }
+
 void forget(char* memory, std::size_t bytes);  // that it was allocated, and all else
 
 // Calls function(cell, mask of its bytes) for each cell of memory in the arena, until it returns false.
@@ -35,7 +43,7 @@ void for_each_cell(const void* memory, std::size_t bytes, Function function) {
   const char* byte = static_cast<const char*>(memory);
   const char* end = byte + bytes;
   while (byte < end) {
-    const unsigned offset = offset_in_cell(byte);
+    const auto offset = static_cast<unsigned>(offset_in_arena(byte) % kCellBytes);
     const auto count = static_cast<unsigned>(std::min<std::ptrdiff_t>(kCellBytes - offset, end - byte));
     if (!function(cell_of(byte), ((1u << count) - 1) << offset)) return;
     byte += count;

@@ -168,12 +168,10 @@ void release_and_acquire(void* address, Scope scope) {
   join(released.to_all, order.released[kDevice]);
 }
 
-uint32_t clock_of(const Thread& thread) { return order_of(thread).clock; }
-
 bool happened_before(const Access& access, const Thread& now) {
-  const Known& known = order_of(now).known;
   if (access.serial != short_serial(running.serial)) {
     if (comes_after(access.serial)) return true;
+    const Known& known = order_of(now).known;
     return comes_after_by_waiting(access.serial) && known != nullptr && knows(known, kPredecessor, 0);
   }
   if (access.in_flight) return false;
@@ -184,6 +182,7 @@ bool happened_before(const Access& access, const Thread& now) {
     if (same_warp && access.clock < block.order->warps[now.warp()][now.lane()][access.thread % kWarpSize]) return true;
   }
   if (!grid_epochs.empty() && access.epoch < grid_epochs[access.block]) return true;
+  const Known& known = order_of(now).known;
   if (known == nullptr) return false;
   return knows(known, block_key(access.block), access.epoch) ||
          knows(known, thread_key(access.block, access.thread), access.clock);

@@ -43,13 +43,19 @@ struct Access {
 
 inline uint32_t short_serial(uint32_t serial) { return serial & 0x1fffffu; }
 
-uint32_t clock_of(const Thread& thread);
+inline uint32_t clock_of(const Thread& thread) { return thread.block->order->threads[thread.number].clock; }
 bool happened_before(const Access& access, const Thread& now);
 void release_and_acquire(void* address, Scope scope);
 
 // Of a work other than the present one: whether the present one comes after it from its first moment, or at least where it
 // has waited for its predecessor (check_streams.cpp).
-bool comes_after(uint32_t short_serial);
+extern uint32_t comes_after_all_below;  // the most usual answer, from whole serials
+bool comes_after_one(uint32_t serial);
+inline uint32_t whole_serial(uint32_t short_one) { return running.serial - short_serial(running.serial - short_one); }
+inline bool comes_after(uint32_t short_one) {
+  const uint32_t serial = whole_serial(short_one);
+  return serial < comes_after_all_below || comes_after_one(serial);
+}
 bool comes_after_by_waiting(uint32_t short_serial);
 void work_has_waited();
 

@@ -6,12 +6,17 @@
 #include "emu/check_order.h"
 
 namespace emu {
+
+uint32_t comes_after_all_below = 0;
+
 namespace {
 
 // A set of works, by serial number.
 class Works {
  public:
   bool has(uint32_t serial) const { return serial < all_below_ || others_.count(serial) > 0; }
+
+  uint32_t all_below() const { return all_below_; }
 
   void add(uint32_t serial) {
     if (serial >= all_below_) others_.insert(serial);
@@ -77,8 +82,6 @@ Works of_other_streams(cudaStream_t stream) {
   return works;
 }
 
-uint32_t whole_serial(uint32_t short_one) { return running.serial - short_serial(running.serial - short_one); }
-
 }  // namespace
 
 void order_begin_work(cudaStream_t stream, bool programmatic) {
@@ -91,10 +94,12 @@ void order_begin_work(cudaStream_t stream, bool programmatic) {
   when_waited.add(known_to_host);
   first = when_waited;
   has_waited = !programmatic;
-  if (!programmatic) return;
-  first = order.first;
-  first.add(others);
-  first.add(known_to_host);
+  if (programmatic) {
+    first = order.first;
+    first.add(others);
+    first.add(known_to_host);
+  }
+  comes_after_all_below = first.all_below();
 }
 
 void order_end_work() {
@@ -108,7 +113,7 @@ void order_end_work() {
 
 void work_has_waited() { has_waited = true; }
 
-bool comes_after(uint32_t short_one) { return first.has(whole_serial(short_one)); }
+bool comes_after_one(uint32_t serial) { return first.has(serial); }
 bool comes_after_by_waiting(uint32_t short_one) { return when_waited.has(whole_serial(short_one)); }
 
 void order_new_stream(cudaStream_t stream, bool blocking) {

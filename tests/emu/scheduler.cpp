@@ -259,7 +259,6 @@ cudaError_t run(const Kernel& kernel, const LaunchConfig& config) {
   running.config = config;
   running.dynamic_bytes = config.dynamic_shared_bytes;
   running.shared_limit = opt_in > 0 ? kSharedBytesLimit : kSharedBytesWithoutOptIn;
-  running.serial += 1;
   running.failed = false;
   running.host = caller_fiber();
   running.next_block = 0;
