@@ -51,6 +51,7 @@ FAULTS = (
     "fault-overwrites-too-early",
     "fault-memset-too-early",
     "fault-two-streams",
+    "fault-input-not-awaited",
     "fault-host-reads-too-early",
     "fault-cluster-not-started",
     "fault-cluster-barrier",

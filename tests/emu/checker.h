@@ -25,7 +25,7 @@
 //     predecessor. trigger_dependents changes nothing.
 //   - What comes after a programmatic launch comes after its predecessor only if at least one of its threads has waited.
 //     CUDA promises less of a chain of launches than a stream does, and this is all that holds in a captured graph too.
-//     What the host waits for is the whole stream.
+//     What the host waits for is the whole stream. cudaMemcpy waits where it copies to the host, and not to a device.
 // Not seen: memcpy and memset calls inside a kernel, which the compiler does not report.
 #pragma once
 
