@@ -1,21 +1,22 @@
-// grid.cuh: what blocks of one grid, and grids that follow each other, wait for. Kernels that need it include it besides
-// cuda.cuh; how to launch them is in launch.cuh. A misuse is found by the emulator's checker (tests/emu/checker.h).
+// grid.cuh: what blocks of one grid, and grids that follow each other, wait for. Kernels that need it include it
+// besides cuda.cuh; how to launch them is in launch.cuh. A misuse is found by the emulator's checker
+// (tests/emu/checker.h).
 //
 //   grid_barrier()          in a cooperative launch: every thread of the grid has come, and what any of them accessed
 //                           before happened before what any of them accesses after. No thread may exit before it.
-//   wait_for_predecessor()  in a programmatic launch: what the stream's previous work wrote can be read, and what it read
-//                           can be overwritten, after this and not before. A block may let one thread wait, and then
-//                           meet at a barrier. Elsewhere, and on GPUs below 9.0, nothing is left to wait for.
+//   wait_for_predecessor()  in a programmatic launch: what the stream's previous work wrote can be read, and what it
+//                           read can be overwritten, after this and not before. A block may let one thread wait, and
+//                           then meet at a barrier. Elsewhere, and on GPUs below 9.0, nothing is left to wait for.
 //   trigger_dependents()    lets the next kernel start, if it was launched as programmatic, once all blocks have called
 //                           this or exited. It makes nothing visible to that kernel: only the end of this one does.
 //   cluster_barrier()       the same as grid_barrier for the threads of a cluster, except that some may have exited
-//   shared_of_block(p, r)   where block r of the cluster has what *p is in this block's shared memory. That block must have
-//                           started, and must not have exited: a cluster_barrier stands before the first access and
-//                           after the last. GPUs below 9.0 have no clusters: each block is one of its own.
+//   shared_of_block(p, r)   where block r of the cluster has what *p is in this block's shared memory. That block must
+//                           have started, and must not have exited: a cluster_barrier stands before the first access
+//                           and after the last. GPUs below 9.0 have no clusters: each block is one of its own.
 //
-// What changes while a kernel runs - by its own blocks before a barrier, or by its predecessor - must not be read through
-// __ldg or a pointer that is both const and __restrict__: the compiler takes such memory to be constant, and the cache
-// that it reads it from is not coherent.
+// What changes while a kernel runs - by its own blocks before a barrier, or by its predecessor - must not be read
+// through __ldg or a pointer that is both const and __restrict__: the compiler takes such memory to be constant, and
+// the cache that it reads it from is not coherent.
 #pragma once
 
 #include "common/cuda.cuh"

@@ -17,8 +17,8 @@ void check(cudaError_t status, const char* what);
 // The kernel's name in the source, for messages; "kernel" where CUDA is too old to give it.
 std::string kernel_name(const void* kernel);
 
-// Whether SSD_FAST_SYNC=1 is set: then the host waits for each kernel and memset, so that an error is raised by the call
-// that caused it. Read once per process.
+// Whether SSD_FAST_SYNC=1 is set: then the host waits for each kernel and memset, so that an error is raised by the
+// call that caused it. Read once per process.
 bool waits_for_launches();
 
 // Waits for the stream, unless it is being captured, and throws if its work failed.
@@ -28,8 +28,7 @@ void wait_for(Stream stream, const char* what);
 struct LaunchAttributes {
   bool cooperative = false;   // all blocks run at once, for grid_barrier; at most most_cooperative_blocks()
   bool programmatic = false;  // may start before the stream's previous work has ended, for wait_for_predecessor
-  unsigned cluster_size =
-      1;  // so many blocks, neighbours in x, are a cluster; it must divide the grid's x. See has_clusters
+  unsigned cluster_size = 1;  // so many neighbours in x are a cluster (has_clusters); divides the grid's x
 };
 
 inline constexpr LaunchAttributes kPlain{};
@@ -48,8 +47,9 @@ struct AttributeList {
 AttributeList attribute_list(LaunchAttributes wanted, int architecture);
 #endif
 
-// Starts kernel(args...) on the stream, whose device must be current (DeviceGuard). Throws if it cannot be started. Also
-// throws if the kernel fails, where waits_for_launches() or the emulator runs it, which returns when the kernel ends.
+// Starts kernel(args...) on the stream, whose device must be current (DeviceGuard). Throws if it cannot be started.
+// Also throws if the kernel fails, where waits_for_launches() or the emulator runs it, which returns when the kernel
+// ends.
 template <class... Params, class... Args>
 void launch(void (*kernel)(Params...), LaunchAttributes attributes, dim3 grid, dim3 block, size_t shared_bytes,
             Stream stream, Args&&... args) {
@@ -87,8 +87,8 @@ void launch(void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_byte
   launch(kernel, kPlain, grid, block, shared_bytes, stream, std::forward<Args>(args)...);
 }
 
-// The most blocks that a cooperative launch of the kernel can have on the stream's device, which must be current; 0 if not
-// even one block fits. Other work that runs there at the same time does not count.
+// The most blocks that a cooperative launch of the kernel can have on the stream's device, which must be current; 0 if
+// not even one block fits. Other work that runs there at the same time does not count.
 unsigned most_cooperative_blocks(const void* kernel, unsigned threads, size_t shared_bytes, Stream stream);
 
 template <class... Params>

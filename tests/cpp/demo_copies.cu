@@ -1,5 +1,5 @@
-// demo_copies.cu: kernels with asynchronous copies, and with fences and atomics that hold within a block only. Each can be
-// run with a planted fault.
+// demo_copies.cu: kernels with asynchronous copies, and with fences and atomics that hold within a block only. Each can
+// be run with a planted fault.
 #include "common/async_copy.cuh"
 #include "common/cuda.cuh"
 #include "demo_launch.h"

@@ -121,12 +121,14 @@ void sum_by_all_blocks(const int* x, int n, int blocks, int* partial, int* total
 // values[i + 1], result = sums + count, values = -1. x [n]; count [1]; the others [n].
 void add_doubled_neighbours(const int* x, int n, int* values, int* count, int* sums, int* result, Stream stream,
                             Fault fault = Fault::kNone);
-// Nothing but wrong: a memset of values, before which only a launch comes that has not waited for the one that writes them.
+// Nothing but wrong: a memset of values, before which only a launch comes that has not waited for the one that writes
+// them.
 void zero_behind_a_chain(const int* x, int n, int* values, int* count, int* sums, Stream stream);
 // values = 2 x, and count grows by the positive ones.
 void double_numbers(const int* x, int n, int* values, int* count, Stream stream);
 
-// copies = values, by a programmatic launch that does not wait. Returns whether that kernel could be launched in clusters.
+// copies = values, by a programmatic launch that does not wait. Returns whether that kernel could be launched in
+// clusters.
 bool copy_early(const int* values, int n, int* copies, Stream stream);
 
 // In clusters of 4 blocks of 64 threads: out[block of the cluster b][t] = 100 ((b + 2) % 4) + t. out [clusters * 256].

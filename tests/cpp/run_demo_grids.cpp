@@ -125,8 +125,8 @@ class StreamOfItsOwn {
 
 enum class Missing { kNothing, kWaitForInput, kEvent, kWaitForResult };
 
-// One stream doubles, the other doubles again; then the host reads. The host's copy to the device may still be under way
-// when it returns, and these streams do not wait for the default one.
+// One stream doubles, the other doubles again; then the host reads. The host's copy to the device may still be under
+// way when it returns, and these streams do not wait for the default one.
 void two_streams(Case& one, Missing missing) {
   const int n = 100;
   const std::vector<int> x = random_numbers(n);

@@ -89,8 +89,8 @@ struct Check {
     }
   }
 
-  // Takes the place of a read that tells no more than this one, or an empty place, or none: then a copy takes any, as its
-  // thread waits for it to be sure of.
+  // Takes the place of a read that tells no more than this one, or an empty place, or none. A copy always takes one: what
+  // its thread's wait does not find cannot be found in flight either.
   void remember_read(Cell& cell, unsigned mask) const {
     int place = kind == AccessKind::kCopyRead ? 0 : -1;
     for (int i = 0; i < 2; ++i) {

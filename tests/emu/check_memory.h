@@ -1,5 +1,5 @@
-// check_memory.h: the shadow of device memory, and the check of an access against it, which the compiler's hooks and the
-// atomics ask for.
+// check_memory.h: the shadow of device memory, and the check of an access against it, which the compiler's hooks and
+// the atomics ask for.
 #pragma once
 
 #include <algorithm>

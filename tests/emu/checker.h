@@ -14,18 +14,19 @@
 //   - grid_barrier orders the grid; it needs a cooperative launch, and every thread of the grid;
 //   - cluster_barrier orders the cluster. Another block's shared memory may be accessed after the first such barrier,
 //     and every access must be ordered before that block's end;
-//   - an asynchronous copy reads and writes at any moment until its thread's __pipeline_wait_prior: till then, nothing is
-//     ordered with it that comes after its start, not even the thread's own accesses. From then on it counts as that
+//   - an asynchronous copy reads and writes at any moment until its thread's __pipeline_wait_prior: till then, nothing
+//     is ordered with it that comes after its start, not even the thread's own accesses. From then on it counts as that
 //     thread's access at its wait. To exit without having waited for a copy is an error.
 // Between launches, memsets and copies by the host ("works"):
 //   - a work comes after the one before it in its stream, after all that this one comes after, and after what the host
 //     and the stream (by an event) have waited for. The default stream and blocking streams come after one another.
-//   - A programmatic launch, at first, comes after no more than what its predecessor came after at first. In threads that
-//     have called wait_for_predecessor, and in those that barriers or fences order after them, it also comes after the
-//     predecessor. trigger_dependents changes nothing.
-//   - What comes after a programmatic launch comes after its predecessor only if at least one of its threads has waited.
-//     CUDA promises less of a chain of launches than a stream does, and this is all that holds in a captured graph too.
-//     What the host waits for is the whole stream. cudaMemcpy waits where it copies to the host, and not to a device.
+//   - A programmatic launch, at first, comes after no more than what its predecessor came after at first. In threads
+//     that have called wait_for_predecessor, and in those that barriers or fences order after them, it also comes after
+//     the predecessor. trigger_dependents changes nothing.
+//   - What comes after a programmatic launch comes after its predecessor only if at least one of its threads has
+//     waited. CUDA promises less of a chain of launches than a stream does, and this is all that holds in a captured
+//     graph too. What the host waits for is the whole stream. cudaMemcpy waits where it copies to the host, and not to
+//     a device.
 // Not seen: memcpy and memset calls inside a kernel, which the compiler does not report.
 #pragma once
 

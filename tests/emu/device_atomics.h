@@ -1,5 +1,6 @@
-// device_atomics.h: atomics and fences, as kernels call them; names that end with _block hold within a block. Only one fiber runs at a time, so a plain update is
-// atomic; what is left to do is to tell the checker and to let other threads run.
+// device_atomics.h: atomics and fences, as kernels call them; names that end with _block hold within a block. Only one
+// fiber runs at a time, so a plain update is atomic; what is left to do is to tell the checker and to let other threads
+// run.
 #pragma once
 
 #include <type_traits>

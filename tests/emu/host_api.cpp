@@ -114,7 +114,8 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   return cudaSuccess;
 }
 
-// Returns, where it copies to a device, perhaps before it has arrived: it may have gone no further than to a buffer of CUDA.
+// Returns, where it copies to a device, perhaps before it has arrived: it may have gone no further than to a buffer of
+// CUDA.
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   cudaMemcpyAsync(to, from, bytes, kind, nullptr);
   const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
