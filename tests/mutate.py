@@ -1,12 +1,13 @@
-"""Deletes each barrier and fence of the kernels in turn, and expects the checker to notice.
+"""Deletes each barrier, fence and wait of the kernels in turn, and expects the checker to notice.
 
-For each __syncthreads, __syncwarp and __threadfence statement, the runners that include its file are rebuilt without
-it, in the check flavour, and their good cases are run. A deletion that every runner survives means that no case needs
-the statement, or that the checker is blind to it: exit status 1. One that is truly harmless says so on its line:
+The statements: __syncthreads, __syncwarp, grid_barrier, cluster_barrier; __threadfence; wait_for_predecessor,
+__pipeline_wait_prior, __pipeline_commit. For each, the runners that include its file are rebuilt without it, in the
+check flavour, and their good cases are run. A deletion that every runner survives means that no case needs the
+statement, or that the checker is blind to it: exit status 1. One that is truly harmless says so on its line:
 
     __syncwarp();  // mutate: harmless because the lanes meet again before ...
 
-Usage: mutate.py [FILE...]   (every .cu and .cuh under csrc; try tests/cpp/demo.cu)
+Usage: mutate.py [FILE...]   (every .cu and .cuh under csrc; try tests/cpp/demo*.cu)
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-STATEMENT = re.compile(r"\b__(syncthreads|syncwarp|threadfence(_block|_system)?)\s*\(")
+STATEMENT = re.compile(
+    r"\b(__(syncthreads|syncwarp|threadfence(_block|_system)?|pipeline_(wait_prior|commit))"
+    r"|(grid|cluster)_barrier|wait_for_predecessor)\s*\("
+)
 HARMLESS = re.compile(r"//\s*mutate: harmless because \S")
 COPIED = ("csrc", "tests/cpp", "tests/emu")
 RUN_LIMIT_S = 300
@@ -160,7 +164,9 @@ class Workplace:
             return "it does not end"
         if run.returncode == 0:
             return ""
-        found = re.search(r"data race|uninitialised|out of bounds|deadlock|divergence|livelock", run.stdout)
+        found = re.search(
+            r"data race|uninitialised|out of bounds|never waited for|deadlock|divergence|livelock", run.stdout
+        )
         return found[0] if found else "wrong results" if "FAIL" in run.stdout else f"exit status {run.returncode}"
 
 

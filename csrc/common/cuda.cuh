@@ -1,4 +1,4 @@
-// cuda.cuh: the only header that kernels include.
+// cuda.cuh: the header that every kernel includes. grid.cuh and async_copy.cuh are for those that need them.
 //
 // Under nvcc this is CUDA. Under a host compiler the same kernel source is built against tests/emu, which runs it on
 // the CPU and checks it. What that asks of kernels:

@@ -48,6 +48,44 @@ void wait_for(Stream stream, const char* what) {
   check(cudaStreamSynchronize(handle), what);
 }
 
+#ifdef __CUDACC__
+AttributeList attribute_list(LaunchAttributes wanted, int architecture) {
+  AttributeList list{};
+  if (wanted.cooperative) {
+    cudaLaunchAttribute& attribute = list.attributes[list.count++];
+    attribute.id = cudaLaunchAttributeCooperative;
+    attribute.val.cooperative = 1;
+  }
+  if (wanted.programmatic && architecture >= 90) {
+    cudaLaunchAttribute& attribute = list.attributes[list.count++];
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (wanted.cluster_size > 1) {
+    cudaLaunchAttribute& attribute = list.attributes[list.count++];
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = wanted.cluster_size;
+    attribute.val.clusterDim.y = 1;
+    attribute.val.clusterDim.z = 1;
+  }
+  return list;
+}
+#endif
+
+unsigned most_cooperative_blocks(const void* kernel, unsigned threads, size_t shared_bytes, Stream stream) {
+  prepare_kernel(kernel, stream);
+  int device = stream.device;
+  if (device < 0) check(cudaGetDevice(&device), "cudaGetDevice");
+  int multiprocessors = 0;
+  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
+  int blocks = 0;
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, static_cast<int>(threads), shared_bytes),
+        kernel_name(kernel).c_str());
+  return static_cast<unsigned>(blocks) * static_cast<unsigned>(multiprocessors);
+}
+
+bool has_clusters(const void* kernel, Stream stream) { return prepare_kernel(kernel, stream) >= 90; }
+
 DeviceGuard::DeviceGuard(Stream stream) {
   if (stream.device < 0) return;
   int current = 0;

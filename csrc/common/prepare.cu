@@ -14,6 +14,7 @@ namespace {
 struct Entry {
   const void* kernel;  // nullptr: the device itself
   int device;
+  int architecture;  // of the kernel's code there: __CUDA_ARCH__ / 10
   const Entry* next;
 };
 
@@ -25,10 +26,11 @@ std::atomic<const Entry*>& bucket_of(const void* kernel, int device) {
   return buckets[key * 0x9e3779b97f4a7c15ull >> 56];
 }
 
-bool is_prepared(const void* kernel, int device) {
+// nullptr: not prepared.
+const Entry* find(const void* kernel, int device) {
   const Entry* entry = bucket_of(kernel, device).load(std::memory_order_acquire);
   while (entry != nullptr && (entry->kernel != kernel || entry->device != device)) entry = entry->next;
-  return entry != nullptr;
+  return entry;
 }
 
 int device_of(Stream stream) {
@@ -38,7 +40,7 @@ int device_of(Stream stream) {
   return device;
 }
 
-cudaError_t load(const void* kernel, int device) {
+cudaError_t load(const void* kernel, int device, int& architecture) {
   cudaFuncAttributes attributes{};
   int most = 0;
   cudaError_t status = cudaFuncGetAttributes(&attributes, kernel);
@@ -46,6 +48,7 @@ cudaError_t load(const void* kernel, int device) {
     status = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
   }
   if (status != cudaSuccess) return status;
+  architecture = attributes.ptxVersion;
   return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                               most - static_cast<int>(attributes.sharedSizeBytes));
 }
@@ -76,15 +79,17 @@ bool exchange(cudaStreamCaptureMode& mode) {
 }
 
 template <class Work, class Name>
-void prepare(const void* kernel, Stream stream, Work work, Name name) {
+int prepare(const void* kernel, Stream stream, Work work, Name name) {
   const int device = device_of(stream);
-  if (is_prepared(kernel, device)) return;
+  if (const Entry* entry = find(kernel, device)) return entry->architecture;
   const RelaxedCapture relaxed;
-  if (const cudaError_t status = work(device); status != cudaSuccess) check(status, name().c_str());
+  int architecture = 0;
+  if (const cudaError_t status = work(device, architecture); status != cudaSuccess) check(status, name().c_str());
   std::atomic<const Entry*>& bucket = bucket_of(kernel, device);
-  auto* entry = new Entry{kernel, device, bucket.load(std::memory_order_relaxed)};
+  auto* entry = new Entry{kernel, device, architecture, bucket.load(std::memory_order_relaxed)};
   while (!bucket.compare_exchange_strong(entry->next, entry, std::memory_order_release, std::memory_order_relaxed)) {
   }
+  return architecture;
 }
 
 }  // namespace
@@ -95,12 +100,13 @@ RelaxedCapture::~RelaxedCapture() {
   if (relaxed_) exchange(mode_);
 }
 
-void prepare_kernel(const void* kernel, Stream stream) {
-  prepare(kernel, stream, [&](int device) { return load(kernel, device); }, [&] { return kernel_name(kernel); });
+int prepare_kernel(const void* kernel, Stream stream) {
+  const auto work = [&](int device, int& architecture) { return load(kernel, device, architecture); };
+  return prepare(kernel, stream, work, [&] { return kernel_name(kernel); });
 }
 
 void prepare_device(Stream stream) {
-  prepare(nullptr, stream, [](int) { return cudaFree(nullptr); }, [] { return std::string("cudaFree"); });
+  prepare(nullptr, stream, [](int, int&) { return cudaFree(nullptr); }, [] { return std::string("cudaFree"); });
 }
 
 }  // namespace ssd

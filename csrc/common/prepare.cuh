@@ -1,5 +1,5 @@
-// prepare.cuh: what must happen once per kernel and device before the first launch there, in any thread and even while a
-// stream is being captured.
+// prepare.cuh: what must happen once per kernel and device before the first launch there, in any thread and even while
+// a stream is being captured.
 //
 // The kernel is loaded, and its limit of dynamic shared memory is raised to all that the device has besides the
 // kernel's static part. If each launch set the limit that it needs, another thread could lower it before the launch.
@@ -10,8 +10,10 @@
 
 namespace ssd {
 
-// The stream's device must be current; a stream without a device means the current one. Throws if CUDA fails.
-void prepare_kernel(const void* kernel, Stream stream);
+// The stream's device must be current; a stream without a device means the current one. Throws if CUDA fails. Returns
+// the architecture that the kernel's code for the device was compiled for, 90 for sm_90: the device's own or an older
+// one.
+int prepare_kernel(const void* kernel, Stream stream);
 
 // The same for work without a kernel, such as a memset: initialises the runtime on the device.
 void prepare_device(Stream stream);

@@ -1,5 +1,7 @@
 // demo_faults.cu: kernels that are nothing but wrong, to test that the emulator or its checker says so.
+#include "common/async_copy.cuh"
 #include "common/cuda.cuh"
+#include "common/grid.cuh"
 #include "demo_launch.h"
 
 namespace ssd::demo {
@@ -54,6 +56,29 @@ __global__ void use_dynamic_shared_kernel(int* out) {
   out[threadIdx.x] = values[threadIdx.x];
 }
 
+__global__ void meet_kernel(int* out) {
+  grid_barrier();
+  if (threadIdx.x == 0) out[blockIdx.x] = 1;
+}
+
+// The first block meets the second twice, which leaves after the first time. Late: so late it asks where its memory is.
+__global__ void take_from_exited_kernel(int* out, bool late) {
+  SSD_SHARED(number, int);
+  number = 1;
+  const int* other = late ? nullptr : shared_of_block(&number, 1);
+  cluster_barrier();
+  if (cluster_rank() == 1) return;
+  cluster_barrier();
+  if (late) other = shared_of_block(&number, 1);
+  out[0] = *other;
+}
+
+__global__ void abandon_copy_kernel(const int4* from) {
+  SSD_SHARED(to, int4);
+  __pipeline_memcpy_async(&to, from, sizeof(int4));
+  __pipeline_commit();
+}
+
 }  // namespace
 
 void write_twice(int* out, Stream stream) { launch(write_twice_kernel, dim3(1), dim3(64), 0, stream, out); }
@@ -84,6 +109,16 @@ void use_after_free(const int* freed, int* out, Stream stream) {
 
 void ask_for_no_shared_memory(int* out, Stream stream) {
   launch(use_dynamic_shared_kernel, dim3(1), dim3(32), 0, stream, out);
+}
+
+void meet_without_attribute(int* out, Stream stream) { launch(meet_kernel, dim3(2), dim3(32), 0, stream, out); }
+
+void take_from_exited(int* out, bool late, Stream stream) {
+  launch(take_from_exited_kernel, in_clusters_of(2), dim3(2), dim3(1), 0, stream, out, late);
+}
+
+void abandon_copy(const Quadruple* from, Stream stream) {
+  launch(abandon_copy_kernel, dim3(1), dim3(1), 0, stream, reinterpret_cast<const int4*>(from));
 }
 
 }  // namespace ssd::demo

@@ -29,6 +29,25 @@ enum class Fault {
   kLastBlockUnacquired,      // and none after it
   kFlagTooEarly,             // the flag is raised before the value is written
   kHistogramBarrierMissing,  // between counting by atomics and reading the counts
+  kGridBarrierMissing,       // between writing the blocks' sums and reading them
+  kGridBlockMissing,         // one block does not come to the barrier
+  kMemsetNotAwaited,         // a programmatic launch adds to what the memset before it zeroes
+  kLaunchNotAwaited,         // one reads what the launch before it writes
+  kLaunchAwaitedAlone,       // one thread waits, and no barrier makes the others wait for it
+  kNobodyWaits,              // a launch waits for the one before it, which has not waited for the one before that
+  kOverwritesTooEarly,       // one overwrites what the launch before it reads
+  kClusterNotStarted,        // reads a neighbour's shared memory before that may have begun
+  kClusterBarrierMissing,    // between reading it and another's writing it
+  kClusterEndsTooEarly,      // a block may exit before its neighbour has written to it
+  kCopySourceWritten,        // an asynchronous copy's source is overwritten before its thread waits for it
+  kCopyDestinationWritten,   // its destination
+  kCopyNotCommitted,         // it belongs to no batch, so that waiting for batches does not wait for it
+  kCopyNotAwaited,           // its thread waits for the batches before it
+  kCopyBarrierMissing,       // its thread waits, and others read without a barrier
+  kCopyShuffled,             // a shuffle, which orders nothing, in its place
+  kNarrowRelease,            // a fence of the block where another block reads
+  kNarrowAcquire,            // a fence of the block where another block wrote
+  kNarrowAtomic,             // an atomic of the block on what another block reads
 };
 
 struct alignas(16) Box {
@@ -91,7 +110,49 @@ void wait_for_flag(int* flags, int* out, Stream stream, Fault fault = Fault::kNo
 // out[i] = i for i < n, through n ints of dynamic shared memory. Each variant (0 to 2) is a kernel of its own.
 void count_in_shared_memory(int variant, int n, int* out, Stream stream);
 
-// Kernels that are nothing but wrong (demo_faults.cu).
+// ---- demo_grids.cu --------------------------------------------------------------------------------------------------
+
+// totals[block] = sum of x[n] for every block of a cooperative grid. partial [blocks] is workspace.
+int most_blocks_that_sum();
+void sum_by_all_blocks(const int* x, int n, int blocks, int* partial, int* totals, Stream stream,
+                       Fault fault = Fault::kNone);
+
+// A memset and three programmatic launches: values = 2 x, count = how many of them are positive, sums[i] = values[i] +
+// values[i + 1], result = sums + count, values = -1. x [n]; count [1]; the others [n].
+void add_doubled_neighbours(const int* x, int n, int* values, int* count, int* sums, int* result, Stream stream,
+                            Fault fault = Fault::kNone);
+// Nothing but wrong: a memset of values, before which only a launch comes that has not waited for the one that writes
+// them.
+void zero_behind_a_chain(const int* x, int n, int* values, int* count, int* sums, Stream stream);
+// values = 2 x, and count grows by the positive ones.
+void double_numbers(const int* x, int n, int* values, int* count, Stream stream);
+
+// copies = values, by a programmatic launch that does not wait. Returns whether that kernel could be launched in
+// clusters.
+bool copy_early(const int* values, int n, int* copies, Stream stream);
+
+// In clusters of 4 blocks of 64 threads: out[block of the cluster b][t] = 100 ((b + 2) % 4) + t. out [clusters * 256].
+bool can_pass_on();
+void pass_on(int clusters, int* out, Stream stream, Fault fault = Fault::kNone);
+
+// ---- demo_copies.cu -------------------------------------------------------------------------------------------------
+
+struct alignas(16) Quadruple {
+  int numbers[4];
+};
+
+// sums[t] = sum of the numbers of x[63 - t], x[127 - t], ... x [n], sums [64].
+void sum_tiles(Quadruple* x, int n, int* sums, Stream stream, Fault fault = Fault::kNone);
+
+// out[0] = the first int of so many bytes.
+void copy_one(const char* from, int bytes, int* out, Stream stream);
+
+// out[0] = 42, out[1] = 43, written by threads of one block or two. flag [1] starts as 0.
+void wait_within_block(int* out, Stream stream);
+void wait_across_blocks(int* flag, int* out, Stream stream, Fault fault = Fault::kNone);
+
+// ---- demo_faults.cu: kernels that are nothing but wrong -------------------------------------------------------------
+
 void write_twice(int* out, Stream stream);
 void read_beside_atomic(int* value, int* out, Stream stream);  // value starts as 0
 void synchronise_halves(int* out, Stream stream);
@@ -101,5 +162,8 @@ void spin_for_ever(int* flag, Stream stream);
 void read_host_memory(const int* host, int* out, Stream stream);
 void use_after_free(const int* freed, int* out, Stream stream);
 void ask_for_no_shared_memory(int* out, Stream stream);
+void meet_without_attribute(int* out, Stream stream);  // out [2]
+void take_from_exited(int* out, bool late, Stream stream);
+void abandon_copy(const Quadruple* from, Stream stream);
 
 }  // namespace ssd::demo

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "demo_launch.h"
+#include "run_demo_grids.h"
 #include "runner.h"
 
 #ifdef SSD_EMULATED
@@ -357,7 +358,7 @@ void add_faults(Runner& runner) {
     DeviceArray<int> flag = DeviceArray<int>::zeros(1);
     ssd::demo::spin_for_ever(flag.data(), kStream);
   });
-  runner.fault("fault-copy-uninitialised", "uninitialised: a copy of 8 bytes", [](Case& one) {
+  runner.fault("fault-copy-uninitialised", "uninitialised: cudaMemcpy reads 8 bytes", [](Case& one) {
     DeviceArray<int> out(2);
     ssd::test::require(cudaMemset(out.data(), 0, sizeof(int)));
     one.equal(out.first(1), {0}, "what was written");
@@ -384,6 +385,8 @@ void add_faults(Runner& runner) {
 int main(int argc, char** argv) {
   Runner runner("demo", argc, argv);
   add_good(runner);
+  ssd::test::add_good_grids(runner);
   add_faults(runner);
+  ssd::test::add_faulty_grids(runner);
   return runner.finish();
 }

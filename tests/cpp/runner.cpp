@@ -30,6 +30,7 @@ void begin_schedule(int seed) {
   options.order = seed == 0 ? emu::Order::kInOrder : seed == 1 ? emu::Order::kReverse : emu::Order::kRandom;
   options.preempt = seed < 2 || seed % 3 == 0 ? 0 : seed % 3 == 1 ? 4 : 64;
   options.resident_blocks = 4 + static_cast<unsigned>(seed) % 4;
+  options.blocks_per_multiprocessor = 1 + static_cast<unsigned>(seed) % 3;
   emu::restart(options);
 #else
   (void)seed;

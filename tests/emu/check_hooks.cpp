@@ -18,15 +18,6 @@ void on_access(const void* address, int bytes, emu::AccessKind kind, const void*
 
 }  // namespace
 
-namespace emu {
-
-void order_atomic(void* address, int bytes, void* caller) {
-  check_access(address, bytes, AccessKind::kAtomic, caller);
-  release_and_acquire(address);
-}
-
-}  // namespace emu
-
 #define EMU_HOOK(name, bytes, kind) \
   extern "C" void name(void* address) { on_access(address, bytes, emu::AccessKind::kind, __builtin_return_address(0)); }
 

@@ -3,7 +3,7 @@
 // Within a block, barriers count epochs and each warp keeps vector clocks of its lanes. Across blocks, and between
 // warps that talk through atomics, a thread carries Knowledge: of other threads, up to which clock it may rely on their
 // accesses. A fence makes a thread's knowledge ready to be released by its later atomics, and turns what its earlier
-// atomics have read into knowledge.
+// atomics have read into knowledge. A barrier of the whole grid is remembered once for all threads.
 #include "emu/check_order.h"
 
 #include <algorithm>
@@ -13,9 +13,19 @@
 namespace emu {
 namespace {
 
-// Released by the atomics on an address, in the launch of that serial number.
-std::unordered_map<void*, Known> released_at;
-uint32_t released_serial;
+// Released by the atomics on an address in this launch: to all, and to threads of the same block.
+struct Released {
+  Known to_all;
+  std::map<uint32_t, Known> to_block;
+};
+
+std::unordered_map<void*, Released> released_at;
+
+std::vector<uint32_t> grid_epochs;  // by block: what it did before that epoch, a grid barrier has made known to all
+
+constexpr uint64_t kPredecessor = ~uint64_t(0);  // the key of the knowledge that it has ended
+constexpr auto kBlock = static_cast<std::size_t>(Scope::kBlock);
+constexpr auto kDevice = static_cast<std::size_t>(Scope::kDevice);
 
 uint64_t block_key(uint32_t block) { return uint64_t(block) << 16; }
 uint64_t thread_key(uint32_t block, unsigned thread) { return block_key(block) | (thread + 1); }
@@ -43,6 +53,11 @@ bool knows(const Known& known, uint64_t key, uint32_t clock) {
 
 }  // namespace
 
+void order_begin_grid(std::size_t blocks) {
+  grid_epochs.assign(running.config.cooperative ? blocks : 0, 0);
+  released_at.clear();
+}
+
 void order_begin_block(Block& block) {
   block.order = std::make_shared<BlockOrder>();
   block.order->threads.resize(block.threads.size());
@@ -58,6 +73,43 @@ void order_block_barrier(Block& block) {
     if (thread.state == State::kAtBlockBarrier) order_of(thread).known = joined;
   }
   block.order->epoch += 1;
+}
+
+void order_cluster_barrier(const std::vector<Block*>& blocks) {
+  const auto joined = std::make_shared<Knowledge>();
+  Known known = joined;
+  for (Block* block : blocks) {
+    block->order->epoch += 1;
+    (*joined)[block_key(block->number)] = block->order->epoch;
+  }
+  const auto for_each_waiting = [&](auto function) {
+    for (Block* block : blocks) {
+      for (const Thread& thread : block->threads) {
+        if (thread.state == State::kAtClusterBarrier) function(order_of(thread));
+      }
+    }
+  };
+  for_each_waiting([&](const ThreadOrder& order) { join(known, order.known); });
+  for_each_waiting([&](ThreadOrder& order) { order.known = known; });
+}
+
+void order_grid_barrier() {
+  Known known;
+  for (const auto& block : running.resident) {
+    block->order->epoch += 1;
+    grid_epochs[block->number] = block->order->epoch;
+    for (const ThreadOrder& order : block->order->threads) join(known, order.known);
+  }
+  for (const auto& block : running.resident) {
+    for (ThreadOrder& order : block->order->threads) order.known = known;
+  }
+}
+
+void order_wait_for_predecessor() {
+  static const Known ended = std::make_shared<const Knowledge>(Knowledge{{kPredecessor, 1}});
+  if (!running.config.programmatic) return;
+  join(order_of(*current).known, ended);
+  work_has_waited();
 }
 
 void order_warp(Block& block, unsigned warp, unsigned lanes) {
@@ -82,12 +134,15 @@ void order_warp(Block& block, unsigned warp, unsigned lanes) {
   }
 }
 
-void order_fence() {
+void order_fence(Scope scope) {
   const Thread& me = *current;
   const Block& block = *me.block;
   ThreadOrder& order = order_of(me);
-  join(order.known, order.acquired);
-  order.acquired = nullptr;
+  const std::size_t reaches = static_cast<std::size_t>(scope);
+  for (std::size_t i = 0; i <= reaches; ++i) {
+    join(order.known, order.acquired[i]);
+    order.acquired[i] = nullptr;
+  }
 
   auto released = order.known != nullptr ? std::make_shared<Knowledge>(*order.known) : std::make_shared<Knowledge>();
   (*released)[block_key(block.number)] = block.order->epoch;
@@ -97,30 +152,36 @@ void order_fence() {
   }
   order.clock += 1;
   (*released)[thread_key(block.number, me.number)] = order.clock;
-  order.released = released;
+  for (std::size_t i = 0; i <= reaches; ++i) order.released[i] = released;
 }
 
-void release_and_acquire(void* address) {
-  if (released_serial != running.serial) {
-    released_at.clear();
-    released_serial = running.serial;
-  }
-  Known& released = released_at[address];
+// What a fence of the device has released reaches the thread's own block too.
+void release_and_acquire(void* address, Scope scope) {
+  const uint32_t block = current->block->number;
   ThreadOrder& order = order_of(*current);
-  join(order.acquired, released);
-  join(released, order.released);
+  Released& released = released_at[address];
+  const auto found = released.to_block.find(block);
+  if (found != released.to_block.end()) join(order.acquired[kBlock], found->second);
+  if (order.released[kBlock] != nullptr) join(released.to_block[block], order.released[kBlock]);
+  if (scope == Scope::kBlock) return;
+  join(order.acquired[kDevice], released.to_all);
+  join(released.to_all, order.released[kDevice]);
 }
-
-uint32_t clock_of(const Thread& thread) { return order_of(thread).clock; }
 
 bool happened_before(const Access& access, const Thread& now) {
-  if (access.serial != short_serial(running.serial)) return true;
+  if (access.serial != short_serial(running.serial)) {
+    if (comes_after(access.serial)) return true;
+    const Known& known = order_of(now).known;
+    return comes_after_by_waiting(access.serial) && known != nullptr && knows(known, kPredecessor, 0);
+  }
+  if (access.in_flight) return false;
   const Block& block = *now.block;
   if (access.block == block.number) {
     if (access.thread == now.number || access.epoch < block.order->epoch) return true;
     const bool same_warp = access.thread / kWarpSize == now.warp();
     if (same_warp && access.clock < block.order->warps[now.warp()][now.lane()][access.thread % kWarpSize]) return true;
   }
+  if (!grid_epochs.empty() && access.epoch < grid_epochs[access.block]) return true;
   const Known& known = order_of(now).known;
   if (known == nullptr) return false;
   return knows(known, block_key(access.block), access.epoch) ||

@@ -8,6 +8,8 @@
 
 namespace emu {
 
+constexpr std::size_t kScopes = 2;
+
 using LaneClocks = std::array<uint32_t, kWarpSize>;
 using WarpClocks = std::array<LaneClocks, kWarpSize>;  // [lane][other lane]: accesses before this clock are known
 
@@ -18,8 +20,8 @@ using Known = std::shared_ptr<const Knowledge>;
 struct ThreadOrder {
   uint32_t clock = 1;
   Known known;
-  Known released;  // by its latest fence, for its atomics to pass on
-  Known acquired;  // by its atomics, until its next fence
+  std::array<Known, kScopes> released;  // by its latest fence of at least the scope, for its atomics to pass on
+  std::array<Known, kScopes> acquired;  // by its atomics, until its next fence of at least the scope
 };
 
 struct BlockOrder {
@@ -33,15 +35,28 @@ struct Access {
   uint32_t block;
   uint32_t epoch;
   uint32_t clock;
-  uint32_t code;  // its return address, from the start of the program
+  uint32_t code;  // its return address, from the start of the program; 0: the host's
   uint32_t thread : 10;
-  uint32_t serial : 22;  // of its launch
+  uint32_t in_flight : 1;  // by an asynchronous copy that its thread has not waited for
+  uint32_t serial : 21;    // of its launch, or of the host's work
 };
 
-inline uint32_t short_serial(uint32_t serial) { return serial & 0x3fffffu; }
+inline uint32_t short_serial(uint32_t serial) { return serial & 0x1fffffu; }
 
-uint32_t clock_of(const Thread& thread);
+inline uint32_t clock_of(const Thread& thread) { return thread.block->order->threads[thread.number].clock; }
 bool happened_before(const Access& access, const Thread& now);
-void release_and_acquire(void* address);
+void release_and_acquire(void* address, Scope scope);
+
+// Of a work other than the present one: whether the present one comes after it from its first moment, or at least where
+// it has waited for its predecessor (check_streams.cpp).
+extern uint32_t comes_after_all_below;  // the most usual answer, from whole serials
+bool comes_after_one(uint32_t serial);
+inline uint32_t whole_serial(uint32_t short_one) { return running.serial - short_serial(running.serial - short_one); }
+inline bool comes_after(uint32_t short_one) {
+  const uint32_t serial = whole_serial(short_one);
+  return serial < comes_after_all_below || comes_after_one(serial);
+}
+bool comes_after_by_waiting(uint32_t short_serial);
+void work_has_waited();
 
 }  // namespace emu

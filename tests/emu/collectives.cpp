@@ -127,26 +127,17 @@ const char* name(WarpOp op) {
   }
 }
 
-// True, and reported, if the block's threads wait at barriers on different source lines.
 bool diverged(const Block& block) {
   const Thread* first = nullptr;
   for (const Thread& thread : block.threads) {
-    if (thread.state == State::kExited) continue;
-    if (first == nullptr) first = &thread;
-    if (thread.site.line == first->site.line && std::strcmp(thread.site.file, first->site.file) == 0) continue;
-    report(format("barrier divergence: threads of one block meet at different barriers: %s:%d and %s:%d",
-                  first->site.file, first->site.line, thread.site.file, thread.site.line));
-    return true;
+    if (thread.state != State::kExited && !met_at_one_line(first, thread)) return true;
   }
   return false;
 }
 
 void try_to_complete_barrier(Block& block) {
   if (block.alive == 0 || block.at_barrier < block.alive) return;
-  if (diverged(block)) {
-    running.failed = true;
-    return;
-  }
+  if (diverged(block)) return;
   order_block_barrier(block);
   running.yields_without_progress = 0;
   block.at_barrier = 0;
@@ -158,6 +149,15 @@ void try_to_complete_barrier(Block& block) {
 }
 
 }  // namespace
+
+bool met_at_one_line(const Thread*& first, const Thread& other) {
+  if (first == nullptr) first = &other;
+  if (other.site.line == first->site.line && std::strcmp(other.site.file, first->site.file) == 0) return true;
+  report(format("barrier divergence: threads that wait for one another meet at different barriers: %s:%d and %s:%d",
+                first->site.file, first->site.line, other.site.file, other.site.line));
+  running.failed = true;
+  return false;
+}
 
 int lane_id() { return static_cast<int>(current->lane()); }
 
@@ -204,6 +204,7 @@ void thread_exited(Thread& thread) {
     if (other.state == State::kAtWarpFunction && (other.call.mask >> thread.lane() & 1)) try_to_complete(other);
   }
   try_to_complete_barrier(block);
+  if (running.config.cluster_size > 1) try_to_complete_cluster_barrier(cluster_of(block));
 }
 
 }  // namespace emu

@@ -22,8 +22,6 @@ namespace emu {
 struct BlockOrder {
   explicit BlockOrder(const Block& of)
       : block(of), traces(of.threads.size()), paths((of.threads.size() + kWarpSize - 1) / kWarpSize) {}
-  ~BlockOrder();
-
   struct LongestPath {
     uint64_t loads = 0, shared = 0;
   };
@@ -74,17 +72,6 @@ bool is_private(const char* byte) {
 }
 
 }  // namespace
-
-BlockOrder::~BlockOrder() {
-  merge_block(*this);
-  LaunchCounts& launch = launch_in_progress();
-  launch.barriers = std::max(launch.barriers, barriers);
-  launch.static_shared = std::max(launch.static_shared, block.static_bytes);
-  for (const LongestPath& path : paths) {
-    launch.longest_loads = std::max(launch.longest_loads, path.loads);
-    launch.longest_shared = std::max(launch.longest_shared, path.shared);
-  }
-}
 
 void record(const void* address, std::size_t bytes, Use use, const void* code) {
   const char* byte = static_cast<const char*>(address);
@@ -141,13 +128,33 @@ void release(void* memory, std::size_t bytes, Memory kind) {
   }
 }
 
-void host_wrote(const void*, std::size_t bytes) { count_memset(bytes); }  // the ops copy nothing
-void host_reads(const void*, std::size_t) {}
 void checker_restart() {}
+void order_begin_work(cudaStream_t, bool) {}
+void order_end_work() {}
+void order_host_access(const void*, std::size_t bytes, bool, const char* function) {
+  if (std::strcmp(function, "cudaMemset") == 0) count_memset(bytes);
+}
+void order_new_stream(cudaStream_t, bool) {}
+void order_record(cudaEvent_t, cudaStream_t) {}
+void order_stream_waits(cudaStream_t, cudaEvent_t) {}
+void order_host_waits(cudaEvent_t) {}
+void order_host_waits(cudaStream_t) {}
+void order_host_waits_for_all() {}
 
-void order_begin_block(Block& block) {
-  launch_in_progress();
-  block.order = std::make_shared<BlockOrder>(block);
+void order_begin_grid(std::size_t) { launch_in_progress(); }
+
+void order_begin_block(Block& block) { block.order = std::make_shared<BlockOrder>(block); }
+
+void order_end_block(Block& block) {
+  BlockOrder& order = *block.order;
+  merge_block(order);
+  LaunchCounts& launch = launch_in_progress();
+  launch.barriers = std::max(launch.barriers, order.barriers);
+  launch.static_shared = std::max(launch.static_shared, block.static_bytes);
+  for (const BlockOrder::LongestPath& path : order.paths) {
+    launch.longest_loads = std::max(launch.longest_loads, path.loads);
+    launch.longest_shared = std::max(launch.longest_shared, path.shared);
+  }
 }
 
 void order_block_barrier(Block& block) {
@@ -155,12 +162,28 @@ void order_block_barrier(Block& block) {
   block.order->barriers += 1;
 }
 
+void order_cluster_barrier(const std::vector<Block*>& blocks) {
+  for (Block* block : blocks) order_block_barrier(*block);
+}
+
+void order_grid_barrier() {
+  for (const auto& block : running.resident) order_block_barrier(*block);
+}
+
 void order_warp(Block& block, unsigned warp, unsigned lanes) { merge_warp(*block.order, warp, lanes); }
 
-void order_atomic(void* address, int bytes, void* caller) {
+void order_atomic(void* address, int bytes, Scope, void* caller) {
   record(address, static_cast<std::size_t>(bytes), Use::kAtomic, caller);
 }
 
-void order_fence() {}
+void order_fence(Scope) {}
+void order_wait_for_predecessor() {}
+
+void order_begin_copy(const Copy& copy) {
+  record(copy.from, copy.bytes - copy.zeros, Use::kLoad, copy.caller);
+  record(copy.to, copy.bytes, Use::kStore, copy.caller);
+}
+
+void order_end_copy(const Copy&) {}
 
 }  // namespace emu

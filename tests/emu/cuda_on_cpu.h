@@ -41,10 +41,20 @@ struct Kernel {
   std::size_t argument_bytes;
 };
 
-cudaError_t run(const Kernel& kernel, dim3 grid, dim3 block, std::size_t dynamic_shared_bytes);
+struct LaunchConfig {
+  dim3 grid;
+  dim3 block;
+  std::size_t dynamic_shared_bytes = 0;
+  cudaStream_t stream = nullptr;
+  bool cooperative = false;
+  bool programmatic = false;
+  unsigned cluster_size = 1;
+};
+
+cudaError_t run(const Kernel& kernel, const LaunchConfig& config);
 
 template <class... Params, class... Args>
-cudaError_t launch(void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t dynamic_shared_bytes, Args&&... args) {
+cudaError_t launch(void (*kernel)(Params...), const LaunchConfig& config, Args&&... args) {
   struct Call {
     void (*kernel)(Params...);
     std::tuple<Params...> arguments;
@@ -54,8 +64,7 @@ cudaError_t launch(void (*kernel)(Params...), dim3 grid, dim3 block, std::size_t
     const Call* call = static_cast<const Call*>(data);
     std::apply(call->kernel, call->arguments);
   };
-  return run({reinterpret_cast<const void*>(kernel), run_one_thread, &call, sizeof call}, grid, block,
-             dynamic_shared_bytes);
+  return run({reinterpret_cast<const void*>(kernel), run_one_thread, &call, sizeof call}, config);
 }
 
 // Static shared memory: every SSD_SHARED in the program has a number, every block an array of memory by that number.

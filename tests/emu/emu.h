@@ -20,10 +20,12 @@ enum class Order { kInOrder, kReverse, kRandom };
 
 // Read at each launch. Everything random follows from the seed and the number of launches since restart().
 struct Options {
-  uint64_t seed = 1;             // odd and even seeds also poison fresh memory differently
-  Order order = Order::kRandom;  // of blocks, and of the threads that could run
-  unsigned resident_blocks = 4;  // how many blocks are interleaved
-  unsigned preempt = 0;          // n: switch threads at every n-th atomic or checked access, on average; 0: hardly ever
+  uint64_t seed = 1;                       // odd and even seeds also poison fresh memory differently
+  Order order = Order::kRandom;            // of blocks, and of the threads that could run
+  unsigned resident_blocks = 4;            // how many blocks are interleaved
+  unsigned multiprocessors = 4;            // few, so that persistent kernels loop
+  unsigned blocks_per_multiprocessor = 2;  // at most; a large block's threads and shared memory leave room for fewer
+  unsigned preempt = 0;  // n: switch threads at every n-th atomic or checked access, on average; 0: hardly ever
 };
 
 extern Options options;
@@ -39,6 +41,7 @@ const std::vector<std::string>& findings();  // what, where in the source, which
 // The host's side of CUDA: what a test sets up, and what it counts.
 struct Host {
   int devices = 1;
+  int architecture = 90;                        // that kernels are compiled for, 90 for sm_90
   bool reads_host_memory = true;                // whether a device reads what is not CUDA's
   std::map<const void*, int> device_of_memory;  // of the addresses that a test has placed; others are not CUDA's
   bool capturing = false;            // `captured` is, in the global mode; loading, setting up a device and waiting are

@@ -60,6 +60,10 @@ std::string waiting_for(const Thread& thread) {
       return "have exited";
     case State::kAtBlockBarrier:
       return format("wait in __syncthreads at %s:%d", thread.site.file, thread.site.line);
+    case State::kAtClusterBarrier:
+      return format("wait in cluster_barrier at %s:%d", thread.site.file, thread.site.line);
+    case State::kAtGridBarrier:
+      return format("wait in grid_barrier at %s:%d", thread.site.file, thread.site.line);
     case State::kAtWarpFunction:
       return format("wait in a warp function with mask %08x at %s:%d", thread.call.mask, thread.site.file,
                     thread.site.line);

@@ -11,8 +11,6 @@
 
 namespace {
 
-constexpr int kMultiprocessors = 4;  // few, so that persistent kernels loop
-
 std::mutex kernels;                                     // of the two tables of kernels, and of emu::host.calls
 std::unordered_map<const void*, std::size_t> opted_in;  // kernel -> dynamic shared bytes
 std::unordered_set<const void*> loaded;
@@ -42,6 +40,13 @@ bool load(const void* function) {
   if (!allows_what_is_unsafe()) return false;
   loaded.insert(function);
   return true;
+}
+
+void fill(void* memory, int value, size_t bytes, cudaStream_t stream) {
+  emu::order_begin_work(stream, false);
+  emu::order_host_access(memory, bytes, true, "cudaMemset");
+  emu::order_end_work();
+  std::memset(memory, value, bytes);
 }
 
 CUresult exchange_by_driver(CUstreamCaptureMode* mode) {
@@ -94,33 +99,41 @@ cudaError_t cudaFree(void* memory) {
   if (memory == nullptr) return cudaSuccess;
   const auto found = allocations.find(memory);
   if (found == allocations.end()) return emu::remember_error(cudaErrorInvalidValue);
+  emu::order_host_waits_for_all();
   emu::release(memory, found->second, emu::Memory::kGlobal);
   allocations.erase(found);
   return cudaSuccess;
 }
 
-cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
-  if (kind == cudaMemcpyDeviceToHost) emu::host_reads(from, bytes);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  emu::order_begin_work(stream, false);
+  emu::order_host_access(from, bytes, false, "cudaMemcpy");
+  emu::order_host_access(to, bytes, true, "cudaMemcpy");
+  emu::order_end_work();
   std::memmove(to, from, bytes);
-  emu::host_wrote(to, bytes);
   return cudaSuccess;
 }
 
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
-  return cudaMemcpy(to, from, bytes, kind);
+// Returns, where it copies to a device, perhaps before it has arrived: it may have gone no further than to a buffer of
+// CUDA.
+cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  cudaMemcpyAsync(to, from, bytes, kind, nullptr);
+  const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+  if (!to_device) emu::order_host_waits(cudaStream_t(nullptr));
+  return cudaSuccess;
 }
 
 cudaError_t cudaMemset(void* memory, int value, size_t bytes) {
-  std::memset(memory, value, bytes);
-  emu::host_wrote(memory, bytes);
+  fill(memory, value, bytes, nullptr);
   return cudaSuccess;
 }
 
-cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
+cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t stream) {
   const std::lock_guard<std::mutex> lock(kernels);
   if (!begin_call(__func__)) return emu::remember_error(cudaErrorInvalidValue);
   if (!set_up()) return emu::remember_error(cudaErrorStreamCaptureUnsupported);
-  return cudaMemset(memory, value, bytes);
+  fill(memory, value, bytes, stream);
+  return cudaSuccess;
 }
 
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* memory) {
@@ -142,33 +155,11 @@ cudaError_t cudaGetLastError() {
   return error;
 }
 
-const char* cudaGetErrorString(cudaError_t error) {
-  switch (error) {
-    case cudaSuccess:
-      return "no error";
-    case cudaErrorLaunchFailure:
-      return emu::findings().empty() ? "launch failure" : emu::findings().back().c_str();
-    case cudaErrorInvalidConfiguration:
-      return "invalid configuration argument";
-    case cudaErrorInvalidValue:
-      return "invalid argument";
-    case cudaErrorInvalidDevice:
-      return "invalid device ordinal";
-    case cudaErrorMemoryAllocation:
-      return "out of memory";
-    case cudaErrorStreamCaptureUnsupported:
-      return "operation not permitted when stream is capturing";
-    default:
-      return "CUDA error";
-  }
-}
-
-const char* cudaGetErrorName(cudaError_t error) { return cudaGetErrorString(error); }
-
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const std::lock_guard<std::mutex> lock(kernels);
   if (!begin_call(__func__)) return emu::remember_error(cudaErrorLaunchFailure);
   if (!allows_what_is_unsafe()) return emu::remember_error(cudaErrorStreamCaptureUnsupported);
+  emu::order_host_waits(stream);
   return last_error;
 }
 
@@ -199,7 +190,10 @@ cudaError_t cudaGetDriverEntryPoint(const char* name, void** function, unsigned 
   return cudaSuccess;
 }
 
-cudaError_t cudaDeviceSynchronize() { return last_error; }
+cudaError_t cudaDeviceSynchronize() {
+  emu::order_host_waits_for_all();
+  return last_error;
+}
 
 // ---- devices and kernels -------------------------------------------------------------------------------------------
 
@@ -227,7 +221,7 @@ cudaError_t cudaSetDevice(int device) {
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
     case cudaDevAttrMultiProcessorCount:
-      *value = kMultiprocessors;
+      *value = static_cast<int>(emu::options.multiprocessors);
       return cudaSuccess;
     case cudaDevAttrWarpSize:
       *value = emu::kWarpSize;
@@ -245,10 +239,10 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
       *value = emu::host.reads_host_memory;
       return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor:
-      *value = 9;
+      *value = emu::host.architecture / 10;
       return cudaSuccess;
     case cudaDevAttrComputeCapabilityMinor:
-      *value = 0;
+      *value = emu::host.architecture % 10;
       return cudaSuccess;
     default:
       return emu::remember_error(cudaErrorInvalidValue);
@@ -259,12 +253,13 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   if (device != 0) return emu::remember_error(cudaErrorInvalidDevice);
   std::memset(properties, 0, sizeof *properties);
   std::strcpy(properties->name, "CUDA on the CPU");
-  properties->multiProcessorCount = kMultiprocessors;
+  properties->multiProcessorCount = static_cast<int>(emu::options.multiprocessors);
   properties->warpSize = emu::kWarpSize;
   properties->maxThreadsPerBlock = 1024;
   properties->sharedMemPerBlock = emu::kSharedBytesWithoutOptIn;
   properties->sharedMemPerBlockOptin = emu::kSharedBytesLimit;
-  properties->major = 9;
+  properties->major = emu::host.architecture / 10;
+  properties->minor = emu::host.architecture % 10;
   return cudaSuccess;
 }
 
@@ -274,6 +269,16 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* fu
   if (!load(function)) return emu::remember_error(cudaErrorStreamCaptureUnsupported);
   *attributes = {};  // the static shared memory, which only the compiler knows, counts where it is taken
   attributes->maxThreadsPerBlock = 1024;
+  attributes->ptxVersion = emu::host.architecture;
+  attributes->binaryVersion = emu::host.architecture;
+  return cudaSuccess;
+}
+
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, const void* function, int threads,
+                                                          size_t dynamic_shared_bytes) {
+  const std::lock_guard<std::mutex> lock(kernels);
+  if (!load(function)) return emu::remember_error(cudaErrorStreamCaptureUnsupported);
+  *blocks = static_cast<int>(emu::blocks_of_multiprocessor(static_cast<unsigned>(threads), dynamic_shared_bytes));
   return cudaSuccess;
 }
 

@@ -35,7 +35,6 @@ uint3 unflatten(unsigned number, dim3 extent) {
 }
 
 void admit_block() {
-  if (running.next_block >= running.block_order.size()) return;
   auto block = std::make_unique<Block>();
   block->number = running.block_order[running.next_block++];
   block->index = unflatten(block->number, gridDim);
@@ -54,12 +53,43 @@ void admit_block() {
   running.resident.push_back(std::move(block));
 }
 
-void retire_block(Block& block) {
-  release_shared_memory(block);
+// A cluster's blocks come together, and a cooperative grid's.
+void admit_blocks() {
+  const std::size_t blocks = running.block_order.size();
+  const std::size_t cluster = running.config.cluster_size;
+  const std::size_t wanted = running.config.cooperative ? blocks : std::max(1u, options.resident_blocks);
+  const std::size_t limit = std::max(wanted, cluster);
+  while (running.next_block < blocks && running.resident.size() + cluster <= limit) {
+    for (std::size_t i = 0; i < cluster; ++i) admit_block();
+  }
+}
+
+std::unique_ptr<Block> take_from_residents(const Block& block) {
   const auto mine = [&](const std::unique_ptr<Block>& other) { return other.get() == &block; };
   const auto found = std::find_if(running.resident.begin(), running.resident.end(), mine);
-  running.retired = std::move(*found);
+  std::unique_ptr<Block> taken = std::move(*found);
   running.resident.erase(found);
+  return taken;
+}
+
+// Shared memory is used again only when no block of the cluster can come back to it.
+void retire_block(Block& block) {
+  order_end_block(block);
+  running.retired = take_from_residents(block);
+  if (running.config.cluster_size == 1) return release_shared_memory(block);
+  const uint32_t cluster = cluster_of(block);
+  running.waiting_for_cluster.push_back(std::move(running.retired));
+  if (!resident_blocks_of_cluster(cluster).empty()) return;
+  auto& waiting = running.waiting_for_cluster;
+  for (std::size_t i = 0; i < waiting.size();) {
+    if (cluster_of(*waiting[i]) != cluster) {
+      ++i;
+      continue;
+    }
+    release_shared_memory(*waiting[i]);
+    if (waiting[i].get() == &block) running.retired = std::move(waiting[i]);
+    waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(i));
+  }
 }
 
 // The thread to run next, no longer among the ready ones; nullptr when the launch is over, or cannot go on.
@@ -91,7 +121,7 @@ void exit_thread(Thread& thread) {
   thread_exited(thread);
   if (block.alive > 0) return;
   retire_block(block);
-  admit_block();
+  admit_blocks();
 }
 
 void fiber_main() {
@@ -100,6 +130,7 @@ void fiber_main() {
     in_kernel = true;
     running.kernel.call(running.kernel.arguments);
     in_kernel = false;
+    thread_leaves_copies(*current);
     Fiber mine = current->fiber;
     current->fiber = Fiber();
     exit_thread(*current);
@@ -128,13 +159,17 @@ bool valid_configuration(dim3 grid, dim3 block) {
   return grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.x <= 0x7fffffffu && grid.y <= 65535 && grid.z <= 65535;
 }
 
+// Clusters are put in order, and the blocks of each stay together.
 void order_blocks(std::size_t count) {
-  std::vector<uint32_t>& order = running.block_order;
-  order.resize(count);
-  for (std::size_t i = 0; i < count; ++i) order[i] = static_cast<uint32_t>(i);
+  const std::size_t cluster = running.config.cluster_size;
+  std::vector<uint32_t> order(count / cluster);
+  for (std::size_t i = 0; i < order.size(); ++i) order[i] = static_cast<uint32_t>(i);
   if (options.order == Order::kReverse) std::reverse(order.begin(), order.end());
-  if (options.order != Order::kRandom) return;
-  for (std::size_t i = count - 1; i > 0; --i) std::swap(order[i], order[random_below(i + 1)]);
+  if (options.order == Order::kRandom) {
+    for (std::size_t i = order.size() - 1; i > 0; --i) std::swap(order[i], order[random_below(i + 1)]);
+  }
+  running.block_order.resize(count);
+  for (std::size_t i = 0; i < count; ++i) running.block_order[i] = order[i / cluster] * cluster + i % cluster;
 }
 
 // The stacks and the shared memory of threads that will never finish.
@@ -144,13 +179,15 @@ void abandon_blocks() {
       if (thread.fiber.stack != nullptr) release_stack(thread.fiber);
     }
   }
-  while (!running.resident.empty()) retire_block(*running.resident.back());
+  for (auto* blocks : {&running.resident, &running.waiting_for_cluster}) {
+    for (auto& block : *blocks) release_shared_memory(*block);
+    blocks->clear();
+  }
   running.ready.clear();
 }
 
 void run_all_blocks() {
-  const std::size_t resident = std::max(1u, options.resident_blocks);
-  while (running.resident.size() < resident && running.next_block < running.block_order.size()) admit_block();
+  admit_blocks();
   if (Thread* first = pick()) begin_or_resume(running.host, *first);
   current = nullptr;
   if (!running.failed && !running.resident.empty()) report_deadlock();
@@ -181,14 +218,21 @@ void make_ready(Thread& thread) {
 
 void wait_until_ready() {
   Thread& me = *current;
+  if (!me.copies.empty()) deliver_some_copies(me);
   Thread* next = pick();
   if (next == &me) return make_current(me);
   if (next == nullptr) return switch_fiber(me.fiber, running.host);  // for good, unless the launch goes on
   begin_or_resume(me.fiber, *next);
 }
 
+// Behind all others, in whichever order they run: who spins must not keep them from running.
 void yield() {
-  make_ready(*current);
+  current->state = State::kReady;
+  if (options.order == Order::kReverse) {
+    running.ready.push_front(current);
+  } else {
+    running.ready.push_back(current);
+  }
   wait_until_ready();
 }
 
@@ -198,63 +242,40 @@ void abandon_launch() {
   std::abort();  // never resumed
 }
 
-void let_others_run() {
-  constexpr unsigned kUsualInterval = 64;
-  constexpr unsigned kLivelock = 100 * 1000;
-  OutsideKernel outside;
-  const bool due = ++running.chances_to_yield % kUsualInterval == 0;
-  const bool preempted = options.preempt > 0 && random_below(options.preempt) == 0;
-  if (!due && !preempted) return;
-  if (due && ++running.yields_without_progress > kLivelock) {
-    report("livelock: threads spin on atomics that change nothing, and none exits or reaches a barrier");
-    abandon_launch();
-  }
-  yield();
-}
-
-void before_atomic(void* address, int bytes, void* caller) {
-  in_kernel = false;  // until after_atomic: the update itself is the emulator's
-  order_atomic(address, bytes, caller);
-}
-
-void after_atomic(bool changed_memory) {
-  if (changed_memory) running.yields_without_progress = 0;
-  let_others_run();
-}
-
-void fence() {
-  {
-    OutsideKernel outside;
-    order_fence();
-  }
-  let_others_run();
-}
-
-cudaError_t run(const Kernel& kernel, dim3 grid, dim3 block, std::size_t dynamic_shared_bytes) {
+cudaError_t run(const Kernel& kernel, const LaunchConfig& config) {
   static std::mutex one_launch_at_a_time;
   const std::lock_guard<std::mutex> lock(one_launch_at_a_time);
-  if (!valid_configuration(grid, block)) return remember_error(cudaErrorInvalidConfiguration);
+  if (!valid_configuration(config.grid, config.block)) return remember_error(cudaErrorInvalidConfiguration);
   if (const cudaError_t status = begin_launch(kernel.function); status != cudaSuccess) return status;
   const std::size_t opt_in = dynamic_shared_opt_in(kernel.function);
-  if (dynamic_shared_bytes > std::max(kSharedBytesWithoutOptIn, opt_in)) return remember_error(cudaErrorInvalidValue);
+  if (config.dynamic_shared_bytes > std::max(kSharedBytesWithoutOptIn, opt_in)) {
+    return remember_error(cudaErrorInvalidValue);
+  }
+  if (const cudaError_t status = check_attributes(config); status != cudaSuccess) return remember_error(status);
 
-  gridDim = grid;
-  blockDim = block;
+  gridDim = config.grid;
+  blockDim = config.block;
   running.kernel = kernel;
-  running.dynamic_bytes = dynamic_shared_bytes;
+  running.config = config;
+  running.dynamic_bytes = config.dynamic_shared_bytes;
   running.shared_limit = opt_in > 0 ? kSharedBytesLimit : kSharedBytesWithoutOptIn;
-  running.serial += 1;
   running.failed = false;
   running.host = caller_fiber();
   running.next_block = 0;
+  running.at_grid_barrier = 0;
   running.chances_to_yield = 0;
   running.yields_without_progress = 0;
   launches_since_restart += 1;
   seed_random();
-  order_blocks(std::size_t(grid.x) * grid.y * grid.z);
+  const std::size_t blocks = std::size_t(gridDim.x) * gridDim.y * gridDim.z;
+  order_blocks(blocks);
+  order_begin_work(config.stream, config.programmatic);
+  order_begin_grid(blocks);
 
   const int findings_before = finding_count();
   run_all_blocks();
+  order_end_work();
+  running.kernel = Kernel{};
   return finding_count() == findings_before ? cudaSuccess : remember_error(cudaErrorLaunchFailure);
 }
 

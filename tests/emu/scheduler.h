@@ -15,8 +15,11 @@ namespace emu {
 constexpr unsigned kWarpSize = 32;
 constexpr std::size_t kSharedBytesWithoutOptIn = 48 * 1024;
 constexpr std::size_t kSharedBytesLimit = 227 * 1024;
+constexpr std::size_t kSharedBytesOfMultiprocessor = 228 * 1024;
+constexpr std::size_t kSharedBytesReserved = 1024;  // of each block
+constexpr unsigned kThreadsOfMultiprocessor = 2048;
 
-enum class State : uint8_t { kReady, kAtWarpFunction, kAtBlockBarrier, kExited };
+enum class State : uint8_t { kReady, kAtWarpFunction, kAtBlockBarrier, kAtClusterBarrier, kAtGridBarrier, kExited };
 
 struct Block;
 struct BlockOrder;  // the checker's: what happened before what
@@ -31,6 +34,17 @@ struct WarpCall {
   alignas(16) unsigned char result[16];
 };
 
+// An asynchronous copy that its thread has not waited for.
+struct Copy {
+  char* to;
+  const char* from;
+  unsigned bytes;
+  unsigned zeros;  // the last so many of them
+  uint32_t batch;
+  bool delivered;
+  const void* caller;  // the return address in the kernel's code
+};
+
 struct Thread {
   Block* block = nullptr;
   uint3 index{};
@@ -40,6 +54,8 @@ struct Thread {
   Site site{};  // of the barrier or warp function it waits in
   WarpCall call;
   int barrier_result = 0;
+  std::vector<Copy> copies;
+  uint32_t batches = 0;  // of copies, committed
 
   unsigned lane() const { return number % kWarpSize; }
   unsigned warp() const { return number / kWarpSize; }
@@ -51,7 +67,9 @@ struct Block {
   std::vector<Thread> threads;
   unsigned alive = 0;  // threads that have not exited
   unsigned at_barrier = 0;
-  int predicate_count = 0;  // of those at the barrier
+  unsigned at_cluster_barrier = 0;
+  unsigned cluster_barriers = 0;  // passed
+  int predicate_count = 0;        // of those at the barrier
   void* dynamic_shared = nullptr;
   std::vector<void*> static_shared;  // by the variable's number; nullptr until it is first used
   std::size_t static_bytes = 0;
@@ -60,14 +78,17 @@ struct Block {
 
 struct Launch {
   Kernel kernel{};
+  LaunchConfig config;
   std::size_t dynamic_bytes = 0;
   std::size_t shared_limit = 0;
-  uint32_t serial = 0;  // never repeats
+  uint32_t serial = 0;  // never repeats; what the host does to device memory has serials too
   bool failed = false;  // nothing more can be learnt from it: every thread is abandoned
   Fiber host;           // the caller of run
   std::deque<Thread*> ready;
   std::vector<std::unique_ptr<Block>> resident;
   std::unique_ptr<Block> retired;  // the latest to finish: its last thread may still be on its way out
+  std::vector<std::unique_ptr<Block>> waiting_for_cluster;  // have finished, when others of their cluster have not
+  unsigned at_grid_barrier = 0;
   std::vector<uint32_t> block_order;
   std::size_t next_block = 0;
   unsigned chances_to_yield = 0;
@@ -93,8 +114,23 @@ void yield();
 [[noreturn]] void abandon_launch();  // after a finding that leaves the current thread nothing to go on with
 void thread_exited(Thread& thread);  // lets go those who waited for it
 
+// Whether threads that wait for one another wait at different source lines. Reported, and the launch has failed.
+bool met_at_one_line(const Thread*& first, const Thread& other);
+
+inline uint32_t cluster_of(const Block& block) { return block.number / running.config.cluster_size; }
+std::vector<Block*> resident_blocks_of_cluster(uint32_t cluster);
+void try_to_complete_cluster_barrier(uint32_t cluster);
+cudaError_t check_attributes(const LaunchConfig& config);
+unsigned blocks_of_multiprocessor(unsigned threads, std::size_t dynamic_shared_bytes);
+
+void deliver_some_copies(Thread& thread);   // it is about to wait
+void thread_leaves_copies(Thread& thread);  // it has exited: reported if it has not waited for all
+
 void take_shared_memory(Block& block);
 void release_shared_memory(Block& block);
+void* shared_variable_of(Block& block, int number);
+std::vector<std::pair<char*, std::size_t>> shared_memory_of(const Block& block);  // all that it has taken
+bool is_shared_memory_of(const Block& block, const void* address);
 
 // What a kernel has opted in to with cudaFuncSetAttribute.
 std::size_t dynamic_shared_opt_in(const void* function);

@@ -32,16 +32,34 @@ void take_shared_memory(Block& block) {
 }
 
 void release_shared_memory(Block& block) {
-  if (block.dynamic_shared != nullptr) release(block.dynamic_shared, running.dynamic_bytes, Memory::kShared);
+  for (const auto& [memory, bytes] : shared_memory_of(block)) release(memory, bytes, Memory::kShared);
+}
+
+std::vector<std::pair<char*, std::size_t>> shared_memory_of(const Block& block) {
+  std::vector<std::pair<char*, std::size_t>> taken;
+  const auto add = [&](void* memory, std::size_t bytes) {
+    if (memory != nullptr) taken.emplace_back(static_cast<char*>(memory), bytes);
+  };
+  add(block.dynamic_shared, running.dynamic_bytes);
+  for (std::size_t i = 0; i < block.static_shared.size(); ++i) add(block.static_shared[i], variables()[i].bytes);
+  return taken;
+}
+
+bool is_shared_memory_of(const Block& block, const void* address) {
+  const char* byte = static_cast<const char*>(address);
+  const auto in = [byte](const void* memory, std::size_t bytes) {
+    const char* begin = static_cast<const char*>(memory);
+    return begin != nullptr && byte >= begin && byte < begin + bytes;
+  };
+  if (in(block.dynamic_shared, running.dynamic_bytes)) return true;
   for (std::size_t i = 0; i < block.static_shared.size(); ++i) {
-    if (block.static_shared[i] != nullptr) release(block.static_shared[i], variables()[i].bytes, Memory::kShared);
+    if (in(block.static_shared[i], variables()[i].bytes)) return true;
   }
+  return false;
 }
 
 // Static shared memory is taken when it is first used: which variables a kernel has is known to the compiler only.
-void* shared_variable(int number) {
-  OutsideKernel outside;
-  Block& block = *current->block;
+void* shared_variable_of(Block& block, int number) {
   void*& memory = block.static_shared[number];
   if (memory != nullptr) return memory;
   const Variable& variable = variables()[number];
@@ -53,6 +71,11 @@ void* shared_variable(int number) {
                   running.dynamic_bytes, running.shared_limit));
   }
   return memory;
+}
+
+void* shared_variable(int number) {
+  OutsideKernel outside;
+  return shared_variable_of(*current->block, number);
 }
 
 void* dynamic_shared_memory() {

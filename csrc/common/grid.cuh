@@ -1,0 +1,78 @@
+// grid.cuh: what blocks of one grid, and grids that follow each other, wait for. Kernels that need it include it
+// besides cuda.cuh; how to launch them is in launch.cuh. A misuse is found by the emulator's checker
+// (tests/emu/checker.h).
+//
+//   grid_barrier()          in a cooperative launch: every thread of the grid has come, and what any of them accessed
+//                           before happened before what any of them accesses after. No thread may exit before it.
+//   wait_for_predecessor()  in a programmatic launch: what the stream's previous work wrote can be read, and what it
+//                           read can be overwritten, after this and not before. A block may let one thread wait, and
+//                           then meet at a barrier. Elsewhere, and on GPUs below 9.0, nothing is left to wait for.
+//   trigger_dependents()    lets the next kernel start, if it was launched as programmatic, once all blocks have called
+//                           this or exited. It makes nothing visible to that kernel: only the end of this one does.
+//   cluster_barrier()       the same as grid_barrier for the threads of a cluster, except that some may have exited
+//   shared_of_block(p, r)   where block r of the cluster has what *p is in this block's shared memory. That block must
+//                           have started, and must not have exited: a cluster_barrier stands before the first access
+//                           and after the last. GPUs below 9.0 have no clusters: each block is one of its own.
+//
+// What changes while a kernel runs - by its own blocks before a barrier, or by its predecessor - must not be read
+// through __ldg or a pointer that is both const and __restrict__: the compiler takes such memory to be constant, and
+// the cache that it reads it from is not coherent.
+#pragma once
+
+#include "common/cuda.cuh"
+
+#ifdef __CUDACC__
+
+#include <cooperative_groups.h>
+
+namespace ssd {
+
+inline __device__ void grid_barrier() { cooperative_groups::this_grid().sync(); }
+
+#if __CUDA_ARCH__ >= 900
+
+inline __device__ void wait_for_predecessor() { cudaGridDependencySynchronize(); }
+inline __device__ void trigger_dependents() { cudaTriggerProgrammaticLaunchCompletion(); }
+
+inline __device__ void cluster_barrier() { cooperative_groups::this_cluster().sync(); }
+inline __device__ unsigned cluster_rank() { return cooperative_groups::this_cluster().block_rank(); }
+inline __device__ unsigned cluster_size() { return cooperative_groups::this_cluster().num_blocks(); }
+
+template <class T>
+__device__ T* shared_of_block(T* mine, unsigned rank) {
+  return cooperative_groups::this_cluster().map_shared_rank(mine, rank);
+}
+
+#else
+
+inline __device__ void wait_for_predecessor() {}
+inline __device__ void trigger_dependents() {}
+
+inline __device__ void cluster_barrier() { cooperative_groups::this_thread_block().sync(); }
+inline __device__ unsigned cluster_rank() { return 0; }
+inline __device__ unsigned cluster_size() { return 1; }
+
+template <class T>
+__device__ T* shared_of_block(T* mine, unsigned) {
+  return mine;
+}
+
+#endif
+
+}  // namespace ssd
+
+#else
+
+#include "emu/device_grid.h"
+
+namespace ssd {
+using emu::cluster_barrier;
+using emu::cluster_rank;
+using emu::cluster_size;
+using emu::grid_barrier;
+using emu::shared_of_block;
+using emu::trigger_dependents;
+using emu::wait_for_predecessor;
+}  // namespace ssd
+
+#endif
