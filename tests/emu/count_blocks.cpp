@@ -141,14 +141,14 @@ void order_host_waits(cudaEvent_t) {}
 void order_host_waits(cudaStream_t) {}
 void order_host_waits_for_all() {}
 
-void order_begin_grid(std::size_t) { launch_in_progress(); }
+void order_begin_grid(std::size_t) { begin_launch(); }
 
 void order_begin_block(Block& block) { block.order = std::make_shared<BlockOrder>(block); }
 
 void order_end_block(Block& block) {
   BlockOrder& order = *block.order;
   merge_block(order);
-  LaunchCounts& launch = launch_in_progress();
+  LaunchCounts& launch = last_launch();
   launch.barriers = std::max(launch.barriers, order.barriers);
   launch.static_shared = std::max(launch.static_shared, block.static_bytes);
   for (const BlockOrder::LongestPath& path : order.paths) {

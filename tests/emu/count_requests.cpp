@@ -12,7 +12,6 @@ constexpr unsigned kBanks = 32;
 constexpr std::size_t kBankBytes = 4;
 
 Counts all;
-uint32_t serial_of_last;  // the launch that all.launches ends with
 
 struct Touched {
   uint32_t read = 0, written = 0;  // a bit for each byte of a sector
@@ -94,20 +93,19 @@ void count_wavefronts(SiteCounts& site, const Request& request) {
 
 }  // namespace
 
-LaunchCounts& launch_in_progress() {
-  if (serial_of_last == running.serial && !all.launches.empty()) return all.launches.back();
+LaunchCounts& last_launch() { return all.launches.back(); }
+
+void begin_launch() {
   touched.clear();
-  serial_of_last = running.serial;
   LaunchCounts& launch = all.launches.emplace_back();
   launch.kernel = function_name(running.kernel.function);
   launch.grid = {gridDim.x, gridDim.y, gridDim.z};
   launch.block = {blockDim.x, blockDim.y, blockDim.z};
   launch.dynamic_shared = running.dynamic_bytes;
-  return launch;
 }
 
 void count(const Request& request) {
-  LaunchCounts& launch = launch_in_progress();
+  LaunchCounts& launch = last_launch();
   const Event& event = request.first;
   SiteCounts& site = launch.sites[{event.code, {event.space, event.use}}];
   site.bytes = std::max<int>(site.bytes, event.bytes);

@@ -6,7 +6,8 @@
 
 namespace emu {
 
-LaunchCounts& launch_in_progress();
+void begin_launch();
+LaunchCounts& last_launch();
 void count(const Request& request);
 void count_memset(std::size_t bytes);
 
