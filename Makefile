@@ -51,8 +51,8 @@ PARALLEL = $$($(PY) -c 'import xdist' 2>/dev/null && \
 
 CPP_FILES := find csrc tests -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu'
 
-.PHONY: help venv build build-tests test lint format demo mutate fuzz fuzz-asan kill-test sweep bench gpu-report \
-  gpu-rehearsal gpu-runners wheel clean
+.PHONY: help venv build build-tests test lint format demo mutate fuzz fuzz-asan kill-test sweep bench budgets \
+  gpu-report gpu-rehearsal gpu-runners wheel clean
 
 help:  ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -81,7 +81,7 @@ ifeq ($(NVCC),)
 	@echo "build-tests: no CUDA toolkit (nvcc) on the PATH: the tests of the CUDA kernels' source will be skipped"
 else
 	$(CONFIGURE_TESTS)
-	cmake --build build/tests --parallel --target _C_emulated runners
+	cmake --build build/tests --parallel --target _C_emulated _C_counted patterns_count runners
 endif
 
 test: lint build build-tests  ## all checks and tests
@@ -139,6 +139,12 @@ sweep: venv  ## the largest error of exp, log and log1p, over every float (minut
 
 bench: build  ## every benchmark, with a report in OUT (build/bench)
 	$(PY) bench/report.py $(or $(OUT),build/bench)
+
+# BUDGETS="--only calls", "--check", "--update", "--page docs/benchmarks.md"
+budgets: build  ## what the kernels cost, counted: machine code, launches, requests to memory (needs nvcc, no GPU)
+	$(CONFIGURE_TESTS)
+	cmake --build build/tests --parallel --target _C_counted
+	$(PY) scripts/kernel_budgets.py $(BUDGETS)
 
 # Downloads nothing: uses the environment that `make venv` built, if it did, else the one at hand.
 gpu-report:  ## on a machine with a GPU: what is right and what is slow, in STAGES (first); the report is OUT/report.md

@@ -16,7 +16,7 @@ def median(times: dict[str, Any], kind: str) -> float | None:
 
 def markdown(report: dict[str, Any]) -> str:
     facts, rows = report["environment"], report["rows"]
-    gpu = f", {facts['gpu']['name']}" if facts["gpu"] else ", no GPU"
+    gpu = f", {_gpu(facts['gpu'])}" if facts["gpu"] else ", no GPU"
     lines = [
         f"Measured on {facts['date']}, commit {facts['commit']}: {facts['cpu']}, {facts['cores']} cores{gpu}; torch "
         f"{facts['torch']}, torchvision {facts['torchvision'] or 'absent'}, Python {facts['python']}; load average "
@@ -49,6 +49,11 @@ def markdown(report: dict[str, Any]) -> str:
     if report["failed"]:
         lines += ["### Failed", "", *(f"- {name}" for name in report["failed"]), ""]
     return "\n".join(lines)
+
+
+def _gpu(facts: dict[str, Any]) -> str:
+    driver = str(facts.get("driver, largest clocks, power limit", "")).partition(",")[0]
+    return facts["name"] + (f" (driver {driver})" if driver else "")
 
 
 def table(rows: list[Row]) -> list[str]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,6 +21,7 @@ RIVAL_ROUNDS = 2 if QUICK else 4  # at least, unless a call takes longer than al
 RIVAL_SECONDS = float(os.environ.get("SSD_FAST_BENCH_RIVAL_SECONDS", 0.2 if QUICK else 2.0))  # a rival's, in all
 MOST_COPIES, MOST_BYTES = 1024, 4 << 30  # of the rotated inputs
 
+Item = TypeVar("Item")
 Call = Callable[[int], Any]  # runs an implementation on a copy of the inputs, by its number
 
 
@@ -126,9 +127,13 @@ def size_of(inputs: Any) -> int:
 
 
 def clone(inputs: Any) -> Any:
-    """Nested lists and tuples with copies of their tensors, memory format and all."""
+    """Nested lists and tuples with copies of their tensors, memory format and all.
+
+    A copy requires grad where its original does, and is a leaf: a backward pass that went on into the copying would run
+    on the stream of that, not on the one that a CUDA graph captures.
+    """
     if isinstance(inputs, torch.Tensor):
-        return inputs.clone()
+        return inputs.detach().clone().requires_grad_(inputs.requires_grad)
     return type(inputs)(map(clone, inputs)) if isinstance(inputs, (list, tuple)) else inputs
 
 
@@ -163,6 +168,15 @@ def copied_a_second(size: int, device: torch.device, time_work: Callable[[Callab
     target = torch.empty_like(source)
     times = [time_work(lambda: target.copy_(source)) for _ in range(12)]
     return 2 * size / min(times[2:])
+
+
+def in_turns(items: Sequence[Item], group: Callable[[Item], Any]) -> list[Item]:
+    """Each group's first item, then each one's second, and so on."""
+    groups: dict[Any, list[Item]] = {}
+    for item in items:
+        groups.setdefault(group(item), []).append(item)
+    turns = itertools.zip_longest(*groups.values(), fillvalue=None)
+    return [item for turn in turns for item in turn if item is not None]
 
 
 def rotation(copies: int) -> Callable[[], int]:

@@ -103,9 +103,9 @@ def head_outputs(
     """
     default_boxes = ssd_fast.default_boxes(preset(maps).default_boxes)
     p = len(default_boxes)
-    g = torch.Generator(device).manual_seed(seed)
-    logits = torch.randn(num_images, p, num_columns, generator=g, device=device)
-    deltas = torch.randn(num_images, p, 4, generator=g, device=device)
+    g = generator(seed)  # of the CPU, so that every device gets the same numbers
+    logits = torch.randn(num_images, p, num_columns, generator=g).to(device)
+    deltas = torch.randn(num_images, p, 4, generator=g).to(device)
     if kind == "untrained":
         return logits * 0.01, deltas, default_boxes.to(device)
     logits[..., 0] += 5.6 if kind == "dense" else 12

@@ -8,6 +8,7 @@
     tests     every test that uses a CUDA device, one process per file
     sanitize  racecheck, initcheck and synccheck on the runners; the ops' tests on memory filled with 0xFF
     rivals    the benchmarks on the GPU, against other libraries
+    counts    whether Nsight Compute counts what is counted without a GPU: requests, sectors, bank conflicts
     ab        variants of the kernels (--variants), alternating in one process
 
 Needs cmake, nvcc and Python 3.11 or later with torch, pybind11 and pytest; downloads and installs nothing. Each finding

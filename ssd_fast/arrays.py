@@ -131,9 +131,22 @@ def contiguous(array: Any, op: str, argument: str, alignment: int = 1) -> Any:
     elif isinstance(array, torch.Tensor):
         array = (array.detach() if array.requires_grad else array).resolve_neg()
         in_order = array.is_contiguous()
+    elif _library(array) == "numba":
+        in_order = _is_row_major(array)
     else:
-        in_order = array.is_c_contiguous() if hasattr(array, "is_c_contiguous") else array.flags.c_contiguous
+        in_order = array.flags.c_contiguous
     return array if in_order and _is_aligned(array, alignment) else _copy(array, op, argument)
+
+
+def _is_row_major(array: Any) -> bool:
+    """Whether elements follow each other in row-major order. Numba's own flag is False for an axis of one element that
+    has another stride, as in to_device(x[None]), though nothing steps along it."""
+    expected = array.dtype.itemsize
+    for size, stride in zip(reversed(array.shape), reversed(array.strides), strict=True):
+        if size != 1 and stride != expected:
+            return 0 in array.shape
+        expected *= size
+    return True
 
 
 def _is_aligned(array: Any, alignment: int) -> bool:

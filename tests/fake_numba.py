@@ -23,18 +23,21 @@ class Array:
 
     def __init__(self, memory: np.ndarray, stream: int, gpu: int, named: int) -> None:
         self.memory, self.stream, self.gpu = memory, stream, gpu
-        self.shape, self.dtype = memory.shape, memory.dtype
+        self.shape, self.strides, self.dtype = memory.shape, memory.strides, memory.dtype
         self.ndim, self.nbytes = memory.ndim, memory.nbytes
         self.gpu_data = SimpleNamespace(context=SimpleNamespace(device=SimpleNamespace(id=named)))
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         address = self.memory.ctypes.data if self.memory.size else 0
-        fields = {"shape": self.shape, "typestr": self.dtype.str, "strides": None, "data": (address, False)}
+        strides = None if self.is_c_contiguous() else self.strides
+        fields = {"shape": self.shape, "typestr": self.dtype.str, "strides": strides, "data": (address, False)}
         return fields | {"stream": self.stream or None, "version": 3}
 
     def is_c_contiguous(self) -> bool:
-        return bool(self.memory.flags.c_contiguous)
+        """By the strides of all axes, even of those with one element, unlike NumPy's flag."""
+        ends = [size * stride for size, stride in zip(self.shape, self.strides, strict=True)]
+        return 0 in self.shape or [*self.strides] == [*ends[1:], self.dtype.itemsize][: self.ndim]
 
     def copy_to_device(self, host: np.ndarray) -> None:
         self.memory[...] = host
@@ -58,7 +61,9 @@ class Numba:
         self.current = former
 
     def to_device(self, host: np.ndarray, stream: int = 0) -> Array:
-        array = Array(host.copy(), stream, self.current, self.current)
+        """A copy with the strides of the original, which may be any along an axis of one element."""
+        memory = np.lib.stride_tricks.as_strided(host.copy("K"), host.shape, host.strides)
+        array = Array(memory, stream, self.current, self.current)
         if array.memory.size:
             self.emulator.place(array.memory.ctypes.data, self.current)
         return array

@@ -16,6 +16,7 @@ import ssd_fast
 sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
 
 import bench_nms
+import pages
 import report
 import rivals
 import rivals_nms
@@ -97,6 +98,19 @@ def _finding(case: str, run: str, rival: str, seconds: float, **more: Any) -> di
         "absent": {"OpenCV": "runs on the CPU only", **more},
     }
     return {"stage": "rivals", "step": run, "case": case, "status": "passed", "measured": measured}
+
+
+def test_the_page_shows_results_that_are_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).resolve().parents[1]
+    page = (root / "docs" / "benchmarks.md").read_text()
+    made = []
+    for findings in (root / "bench" / "results").glob("*/findings.jsonl"):
+        copy = tmp_path / "benchmarks.md"
+        copy.write_text(page.replace("| ", "| stale "))
+        monkeypatch.setattr(sys, "argv", ["report.py", str(tmp_path), "--findings", str(findings), "--docs", str(copy)])
+        report.main()
+        made.append(copy.read_text().partition(pages.BEGIN)[2])
+    assert page.partition(pages.BEGIN)[2] in made
 
 
 def test_a_report_of_findings(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ FAULTS = (
     "fault-divergent-barrier",
     "fault-missing-lane",
     "fault-livelock",
+    "fault-copy-uninitialised",
     "fault-host-memory",
     "fault-use-after-free",
     "fault-no-shared-memory",

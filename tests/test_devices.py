@@ -13,7 +13,7 @@ from op_calls import make_cases
 from unaligned_calls import as_bytes
 
 import ssd_fast
-from ssd_fast import BoxCoderSpec, PostprocessSpec, _backend
+from ssd_fast import BoxCoderSpec, PostprocessSpec, _backend, arrays
 
 CASES = tuple(name for name in make_cases() if "bfloat16" not in name)  # NumPy has no bfloat16
 BOXES = torch.tensor([[0.0, 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30], [0, 0, 9, 9]])
@@ -46,9 +46,9 @@ def test_arrays_without_a_device_run_where_their_memory_is(emulator, numba, name
     call, named = make_cases()[name]
     expected = flat(call(*(tensor.numpy() for tensor in named.values())))
     with numba.gpus[gpu]:
-        arrays = [numba.to_device(tensor.numpy()) for tensor in named.values()]
+        given = [numba.to_device(tensor.numpy()) for tensor in named.values()]
     before = emulator.calls()
-    found = flat(call(*arrays))
+    found = flat(call(*given))
     launches = {number: emulator.calls().get(f"launch on device {number}", 0) for number in (0, 1)}
     launches = {number: count - before.get(f"launch on device {number}", 0) for number, count in launches.items()}
     assert launches[gpu] > 0 and launches[1 - gpu] == 0
@@ -75,6 +75,26 @@ def test_empty_arrays_are_where_their_library_says(numba):
     assert ssd_fast.box_iou(boxes, others).gpu == 1
     kept = ssd_fast.nms(boxes, scores, 0.5)
     assert kept.shape == (0,) and kept.gpu == 1
+
+
+def test_an_axis_of_one_element_may_have_any_stride(numba):
+    """Numba's own flag says that such arrays are not contiguous; copies, which it has none of, are not needed."""
+    boxes, scores = (numba.to_device(x.numpy()[None]) for x in (BOXES, SCORES))
+    assert boxes.strides == (0, 16, 4) and not boxes.is_c_contiguous()
+    kept, counts = ssd_fast.nms_padded(boxes, scores, 0.5, 4)
+    assert kept.memory.tolist() == KEPT and counts.memory.tolist() == [2]
+    column = numba.to_device(np.lib.stride_tricks.as_strided(SCORES.numpy(), (4, 1), (4, 999)))
+    assert arrays.contiguous(column, "op", "column") is column
+    none = fake_numba.Array(np.empty((3, 0, 4), np.float32)[::-1], 0, gpu=0, named=0)
+    assert arrays.contiguous(none, "op", "none") is none
+
+
+@pytest.mark.parametrize("view", [np.asfortranarray, lambda x: x[::-1], lambda x: x[:, None, :][::2]])
+def test_what_is_not_contiguous_is_refused(numba, view):
+    """Numba has no copy on the device."""
+    array = fake_numba.Array(view(BOXES.numpy()), 0, gpu=0, named=0)
+    with pytest.raises(ValueError, match=r"^op: boxes: expected a contiguous, aligned Numba array"):
+        arrays.contiguous(array, "op", "boxes")
 
 
 def test_sizes_given_as_a_list_go_to_the_same_gpu_and_stream(numba):

@@ -16,7 +16,7 @@ def test_short_rehearsal(emulated, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     verdicts = [line.split(None, 3) for line in done.stdout.splitlines()]
-    stages = ["first", "tests", "sanitize", "rivals", "ab"]
+    stages = ["first", "tests", "sanitize", "rivals", "counts", "ab"]
     assert [words[0] for words in verdicts] == [
         *stages,
         *("kill-after-2.0", "kill-after-6.0", "deadline", "no-gpu"),

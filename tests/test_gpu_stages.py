@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
-from gpu import ncu
+from gpu import ncu, patterns
 from gpu.findings import Findings
 from gpu.rehearsal import stand_in
 from gpu.report import Deadline, Options, Report
@@ -68,6 +68,19 @@ def test_sanitizer_verdicts(report, tmp_path, monkeypatch, mode, status, text):
     assert text in found.get("text", "")
 
 
+def test_only_memcheck_is_told_to_leave_out_failing_calls(report, tmp_path, monkeypatch):
+    """The runner of the demonstration makes one; the other tools do not report them, and need not know the option."""
+    from gpu.sanitizer import sanitize_runner
+
+    (tmp_path / "compute-sanitizer").symlink_to(stand_in.__file__)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    for tool in ("memcheck", "racecheck", "initcheck", "synccheck"):
+        sanitize_runner(report, tool, [Path("demo_cuda")])
+    commands = [found["again"] for found in report.findings.mine() if found["status"] == "passed"]
+    assert len(commands) == 4 and "--report-api-errors=no" in commands[0]
+    assert not any("--report-api-errors" in command for command in commands[1:])
+
+
 def test_a_machine_that_cannot_profile_is_asked_once(report, tmp_path, monkeypatch):
     (tmp_path / "ncu").write_text(
         "#!/bin/sh\necho '==ERROR== Failed to initialize the profiler: LibraryNotLoaded'\nexit 9\n"
@@ -78,6 +91,37 @@ def test_a_machine_that_cannot_profile_is_asked_once(report, tmp_path, monkeypat
     found = [(f["case"], f["status"]) for f in report.findings.mine() if f["status"] != "began"]
     assert found == [(ncu.PROFILED[0], "failed"), ("step", "skipped")]
     assert "cannot profile on this machine: Failed to initialize" in report.findings.mine()[-1]["text"]
+
+
+PATTERN = {"loads": [4, 16, 0], "stores": [4, 32, 0], "shared_loads": [4, 0, 124], "shared_stores": [0, 0, 0]}
+
+
+def profiled_pattern(sectors: int) -> str:
+    """A shell script that stands for ncu: one pattern with its counts, and what it "measured"."""
+    values = (4, sectors, 4, 32, 4, 124, 0, 0)
+    head = ",".join(f'"{name}"' for name in ("Kernel Name", *patterns.METRICS.values()))
+    row = ",".join(f'"{value}"' for value in ("load_kernel(const float *)", *values))
+    pattern = json.dumps({"pattern": "load 4 bytes", **PATTERN})
+    return f"#!/bin/sh\ncat <<'END'\n{pattern}\n{head}\n" + '"",""\n' + f"{row}\nEND\n"
+
+
+@pytest.mark.parametrize(("sectors", "status"), [(16, "passed"), (20, "failed")])
+def test_patterns_are_compared_with_the_profiler(report, tmp_path, monkeypatch, sectors, status):
+    (tmp_path / "ncu").write_text(profiled_pattern(sectors))
+    (tmp_path / "ncu").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    patterns.check_patterns(report, [Path("nms_cuda"), Path("patterns_cuda")])
+    found = report.findings.mine()[-1]
+    assert (found["case"], found["status"]) == ("load 4 bytes", status)
+    assert (status == "passed") or found["text"].endswith("load_sectors: expected 16, got 20.0")
+
+
+def test_patterns_without_their_runner_are_skipped(report, tmp_path, monkeypatch):
+    (tmp_path / "ncu").write_text("#!/bin/sh\n")
+    (tmp_path / "ncu").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    report.step("patterns", 20, lambda step: patterns.check_patterns(step, [Path("nms_cuda")]))
+    assert report.findings.mine()[-1]["status"] == "skipped"
 
 
 def test_a_variant_that_does_not_compile_is_left_out(report, tmp_path, monkeypatch):
@@ -110,5 +154,5 @@ def test_gpu_tests_are_found_by_their_text(request):
 
 
 def test_stages_fit_a_command():
-    assert list(STAGES) == ["first", "tests", "sanitize", "rivals", "ab"]
+    assert list(STAGES) == ["first", "tests", "sanitize", "rivals", "counts", "ab"]
     assert all(seconds <= 540 for _, seconds in STAGES.values())

@@ -1,9 +1,8 @@
 """What nvcc makes of the kernels: no approximate or flushing instruction, no fused multiply-add that the source does
-not spell, no spills, and no more registers or shared memory than tests/golden/kernel_resources.json says."""
+not spell. What they cost, tests/test_sass.py compares."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 from collections.abc import Iterator
@@ -11,18 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from budgets import compile as cuda
 
 ROOT = Path(__file__).resolve().parents[1]
-_SCRIPT = importlib.util.spec_from_file_location("kernel_resources", ROOT / "scripts" / "kernel_resources.py")
-assert _SCRIPT is not None and _SCRIPT.loader is not None
-kernel_resources = importlib.util.module_from_spec(_SCRIPT)
-_SCRIPT.loader.exec_module(kernel_resources)
-
-SOURCES = kernel_resources.sources()
+SOURCES = cuda.sources()
 # sm_90 alone is quick; SSD_FAST_ALL_ARCHS=1 takes all that the table has.
-ARCHITECTURES = kernel_resources.ARCHITECTURES if os.environ.get("SSD_FAST_ALL_ARCHS") == "1" else ("sm_90",)
+ARCHITECTURES = cuda.ARCHITECTURES if os.environ.get("SSD_FAST_ALL_ARCHS") == "1" else ("sm_90",)
 
-needs_nvcc = pytest.mark.skipif(kernel_resources.nvcc() is None, reason="no CUDA toolkit (nvcc)")
+needs_nvcc = pytest.mark.skipif(cuda.nvcc() is None, reason="no CUDA toolkit (nvcc)")
 
 SPELLS_FMA = {"exp", "log_of_normal"}  # the functions of box_math.h that may
 
@@ -73,10 +68,8 @@ def ptx(tmp_path_factory: pytest.TempPathFactory, without_fma: Path) -> dict[tup
     def compile_twice(job: tuple[str, str]) -> tuple[str, str]:
         source, architecture = job
         stem = f"{source.replace('/', '-')}.{architecture}"
-        shipped = kernel_resources.compile_ptx(source, architecture, folder / f"{stem}.ptx")
-        plain = kernel_resources.compile_ptx(
-            source, architecture, folder / f"{stem}.plain.ptx", "-include", str(without_fma)
-        )
+        shipped = cuda.compile_cached(source, architecture).ptx.read_text()
+        plain = cuda.compile_ptx(source, architecture, folder / f"{stem}.plain.ptx", "-include", str(without_fma))
         return shipped, plain
 
     jobs = [(source, architecture) for source in SOURCES for architecture in ARCHITECTURES]
@@ -85,11 +78,11 @@ def ptx(tmp_path_factory: pytest.TempPathFactory, without_fma: Path) -> dict[tup
 
 
 def test_every_cuda_source_is_built() -> None:
-    assert sorted(kernel_resources.cmake_list("SSD_CUDA_SOURCES")) == SOURCES
+    assert sorted(cuda.cmake_list("SSD_CUDA_SOURCES")) == SOURCES
 
 
 def test_flags_forbid_contraction_and_fast_math() -> None:
-    device, host = kernel_resources.cmake_list("SSD_CUDA_FLAGS"), kernel_resources.cmake_list("SSD_CXX_FLAGS")
+    device, host = cuda.cmake_list("SSD_CUDA_FLAGS"), cuda.cmake_list("SSD_CXX_FLAGS")
     assert "--fmad=false" in device and "-ffp-contract=off" in host
     assert not [flag for flag in device + host if "fast" in flag or "ftz" in flag or "prec-" in flag]
 
@@ -143,7 +136,7 @@ def test_some_kernels_spell_fma(ptx: dict[tuple[str, str], tuple[str, str]]) -> 
 def test_planted_faults_are_found(tmp_path: Path, body: str, options: list[str], find, expected: list[str]) -> None:
     source = tmp_path / "fault.cu"
     source.write_text(f"__global__ void kernel(float* x) {{ {body} }}\n")
-    found = find(kernel_resources.compile_ptx(source, "sm_90", tmp_path / "fault.ptx", *options))
+    found = find(cuda.compile_ptx(source, "sm_90", tmp_path / "fault.ptx", *options))
     assert len(found) == len(expected)
     assert all(re.fullmatch(pattern, opcode) for pattern, opcode in zip(expected, found, strict=True)), found
 
@@ -167,27 +160,6 @@ def test_box_math_is_never_contracted_by_a_compiler_left_to_itself(tmp_path: Pat
         "  b[9] = ssd::box_around(ssd::cell_centre(threadIdx.x, f[10], f[11]), f[12], f[13], f[14]);\n"
         "}\n"
     )
-    plain = kernel_resources.compile_ptx(
-        source, "sm_90", tmp_path / "box_math.ptx", "--fmad=true", "-include", str(without_fma)
-    )
+    plain = cuda.compile_ptx(source, "sm_90", tmp_path / "box_math.ptx", "--fmad=true", "-include", str(without_fma))
     assert not fused(plain) and not inexact(plain)
     assert sum(opcode.startswith("mul.") for opcode in instructions(plain)) > 10
-
-
-@needs_nvcc
-def test_kernels_spill_nothing_and_need_no_more_than_the_table() -> None:
-    found, unchecked = kernel_resources.check(kernel_resources.measure(ARCHITECTURES))
-    assert not found, "(python scripts/kernel_resources.py --update accepts growth) " + "; ".join(found)
-    if unchecked:
-        pytest.skip(f"no kernel spills; growth was not checked: {unchecked}")
-
-
-def test_the_table_of_resources_notices() -> None:
-    lean = {"registers": 32, "shared": 1024, "spills": 0}
-    golden = {"a.cu: k": {"sm_90": lean}}
-    assert not kernel_resources.problems({"a.cu: k": {"sm_90": lean}}, golden)
-    assert not kernel_resources.problems({"a.cu: k": {"sm_90": {**lean, "registers": 30}}}, golden)
-    for change in ({"registers": 33}, {"shared": 1040}, {"spills": 4}):
-        assert len(kernel_resources.problems({"a.cu: k": {"sm_90": {**lean, **change}}}, golden)) == 1
-    assert len(kernel_resources.problems({"a.cu: new": {"sm_90": lean}}, golden)) == 2  # one new, one gone
-    assert kernel_resources.problems({"a.cu: k": {"sm_90": {**lean, "spills": 4}}}, None)

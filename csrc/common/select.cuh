@@ -11,8 +11,14 @@ constexpr int kDigitBits = 8;
 constexpr int kDigits = 1 << kDigitBits;
 
 struct SelectShared {  // scratch in shared memory
+  // The bin that holds the k-th largest key: which, keys in higher bins, keys in it. The compiler may read all three by
+  // one instruction of 16 bytes, while other threads already zero the histogram or num_selected. What it reads too many
+  // is never used, but racecheck reports it, so these 16 bytes are the bin's alone.
+  struct alignas(16) Bin {
+    int digit, above, inside;
+  };
   int histogram[kDigits];
-  int digit, above, inside;  // of the bin that holds the k-th largest key: which, keys in higher bins, keys in it
+  Bin bin;
   int num_selected;
 };
 
@@ -33,11 +39,11 @@ inline __device__ void find_bin(SelectShared& shared, int wanted) {
   if (mine) {
     int i = 0;
     while (above + shared.histogram[highest - i] < wanted) above += shared.histogram[highest - i++];
-    shared.digit = highest - i;
-    shared.above = above;
-    shared.inside = shared.histogram[highest - i];
+    shared.bin.digit = highest - i;
+    shared.bin.above = above;
+    shared.bin.inside = shared.histogram[highest - i];
   }
-  if (!__any_sync(kFullWarp, mine) && lane == 0) shared.digit = -1;  // fewer than `wanted` keys
+  if (!__any_sync(kFullWarp, mine) && lane == 0) shared.bin.digit = -1;  // fewer than `wanted` keys
 }
 
 // The least of the (up to) `wanted` largest of the keys source(0 .. count-1) that are below `bound` and not 0; 1 if
@@ -60,11 +66,11 @@ __device__ uint64_t block_threshold(const Source& source, int count, uint64_t bo
     __syncthreads();
     if (threadIdx.x < kWarpSize) find_bin(shared, rank);
     __syncthreads();
-    if (shared.digit < 0) break;  // there are not that many keys: all are selected
-    prefix |= static_cast<uint64_t>(shared.digit) << shift;
-    rank -= shared.above;
+    if (shared.bin.digit < 0) break;  // there are not that many keys: all are selected
+    prefix |= static_cast<uint64_t>(shared.bin.digit) << shift;
+    rank -= shared.bin.above;
     threshold = prefix;
-    if (shared.inside == rank) break;  // the whole bin is selected: its lower digits do not matter
+    if (shared.bin.inside == rank) break;  // the whole bin is selected: its lower digits do not matter
   }
   return threshold;
 }

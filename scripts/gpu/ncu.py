@@ -6,6 +6,7 @@ import csv
 import re
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from gpu.processes import Ended
@@ -63,12 +64,13 @@ def profile(report: Report, names: Sequence[str]) -> None:
             report.findings.add("skipped", name, "the time of this step was over", late=True)
             continue
         with report.findings.case(name) as result:
-            ended = _run(report, name, metrics)
+            program = python("bench/profile_case.py", name, *(["--rehearse"] if report.options.rehearsal else []))
+            ended = run_ncu(report, program, metrics, "--profile-from-start", "off")
             while unknown := set(_UNKNOWN_METRIC.findall(ended.output)) & set(metrics.values()):
                 metrics = {short: metric for short, metric in metrics.items() if metric not in unknown}
                 result.setdefault("unknown_metrics", []).extend(sorted(unknown))
-                ended = _run(report, name, metrics)
-            table = [line for line in ended.output.splitlines() if line.startswith('"')]
+                ended = run_ncu(report, program, metrics, "--profile-from-start", "off")
+            table = table_of(ended)
             with (report.out / "ncu.csv").open("a") as file:
                 file.write(f"# {name}\n" + "".join(f"{line}\n" for line in table))
             result["kernels"] = parse(table)
@@ -79,19 +81,23 @@ def profile(report: Report, names: Sequence[str]) -> None:
             raise CannotRunError(f"ncu cannot profile on this machine: {reason[1]}")
 
 
-def _run(report: Report, name: str, metrics: dict[str, str]) -> Ended:
-    rehearse = ["--rehearse"] if report.options.rehearsal else []
+def run_ncu(report: Report, program: Sequence[str | Path], metrics: dict[str, str], *options: str) -> Ended:
     command = [
         *("env", "LC_ALL=C"),  # for the format of numbers
         *("ncu", "--clock-control", "none"),  # the card's settings stay as they are
-        *("--profile-from-start", "off", "--print-kernel-base", "function"),
+        *("--print-kernel-base", "function", *options),
         *("--csv", "--page", "raw", "--print-units", "base", "--metrics", ",".join(metrics.values())),
-        *python("bench/profile_case.py", name, *rehearse),
+        *program,
     ]
     return report.execute(command, "run", seconds=_SECONDS_PER_CASE, prefix="ncu: ", interrupt=True)
 
 
-def parse(table: Sequence[str]) -> list[dict[str, Any]]:
+def table_of(ended: Ended) -> list[str]:
+    """The lines of ncu's raw page."""
+    return [line for line in ended.output.splitlines() if line.startswith('"')]
+
+
+def parse(table: Sequence[str], metrics: dict[str, str] = METRICS) -> list[dict[str, Any]]:
     """The kernels in ncu's raw page, which has a row of names, a row of units, and one row per launch.
 
     ncu gives times in ns, the findings have us. A value that ncu could not collect is left out.
@@ -100,7 +106,7 @@ def parse(table: Sequence[str]) -> list[dict[str, Any]]:
     kernels = []
     for row in rows:
         kernel: dict[str, Any] = {"name": row["Kernel Name"].partition("(")[0], "grid": row.get("Grid Size", "")}
-        for short, metric in METRICS.items():
+        for short, metric in metrics.items():
             value = _number(row.get(metric))
             if value is not None:
                 kernel[short] = round(value / 1e3, 3) if short == "us" else value

@@ -39,7 +39,7 @@ def as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
             return arrays.empty((0, 2), "int64", like=like), []
         if not any(isinstance(side, (list, tuple)) for side in sizes):
             return None, [real("postprocess", argument, side) for side in sizes]
-        if isinstance(like, torch.Tensor) and like.is_cuda and torch.cuda.is_current_stream_capturing():
+        if isinstance(like, torch.Tensor) and like.is_cuda and _is_captured():
             raise ValueError(
                 f"postprocess: {argument}: expected one (height, width) or a tensor on the device while a CUDA graph "
                 "is captured, got a list, which would have to be copied"
@@ -63,3 +63,8 @@ def as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
     if library == "numba":
         raise TypeError(f"postprocess: {argument}: expected int64 (Numba converts nothing on the device), got {dtype}")
     return (sizes.long() if library == "torch" else sizes.astype("int64")), []
+
+
+def _is_captured() -> bool:
+    """Whether a CUDA graph is being captured, False while torch.compile traces, which cannot ask CUDA."""
+    return not torch.compiler.is_compiling() and torch.cuda.is_current_stream_capturing()

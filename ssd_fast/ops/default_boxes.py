@@ -49,8 +49,10 @@ def _device(device: Any) -> torch.device:
         raise ValueError(f"default_boxes: device: expected a torch device or its name, got {shown(device)}") from error
     if found.type not in ("cpu", "cuda", "meta"):
         raise ValueError(f"default_boxes: device: expected a CPU or a CUDA GPU, got {found}")
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"default_boxes: device: expected one of {torch.cuda.device_count()} CUDA GPUs, got {found}")
+    if found.type == "cuda" and not torch.compiler.is_compiling():  # which cannot trace what asks CUDA
+        gpus = torch.cuda.device_count()
+        if (found.index or 0) >= gpus:
+            raise ValueError(f"default_boxes: device: expected one of {gpus} CUDA GPUs, got {found}")
     return found
 
 

@@ -71,9 +71,7 @@ void sum_and_compact(Case& one, Fault fault) {
   one.expect(std::fabs(sum.host()[0] - want_sum) < 1e-2, "sum");
   one.remember(sum.host());
   one.equal(count.host(), {static_cast<int>(want_kept.size())}, "count");
-  std::vector<int> got = kept.host();
-  got.resize(want_kept.size());
-  one.equal(got, want_kept, "kept");
+  one.equal(kept.first(want_kept.size()), want_kept, "kept");
 }
 
 std::vector<Box> random_boxes(int n) {
@@ -100,7 +98,6 @@ void nms(Case& one, int n, int classes, Fault fault) {
   ssd::demo::nms(input.data(), classes, n, threshold, max_output, mask.data(), kept.data(), counts.data(), kStream,
                  fault);
 
-  const std::vector<int> got_kept = kept.host();
   std::vector<int> want_counts;
   for (int c = 0; c < classes; ++c) {
     const Box* of_class = &boxes[c * n];
@@ -110,8 +107,7 @@ void nms(Case& one, int n, int classes, Fault fault) {
       if (std::none_of(want.begin(), want.end(), suppresses_i)) want.push_back(i);
     }
     want_counts.push_back(static_cast<int>(want.size()));
-    const auto first = got_kept.begin() + c * max_output;
-    one.equal(std::vector<int>(first, first + want.size()), want, "kept");
+    one.equal(kept.part(c * max_output, want.size()), want, "kept");
   }
   one.equal(counts.host(), want_counts, "counts");
 }
@@ -361,6 +357,12 @@ void add_faults(Runner& runner) {
   runner.fault("fault-livelock", "livelock", [](Case&) {
     DeviceArray<int> flag = DeviceArray<int>::zeros(1);
     ssd::demo::spin_for_ever(flag.data(), kStream);
+  });
+  runner.fault("fault-copy-uninitialised", "uninitialised: a copy of 8 bytes", [](Case& one) {
+    DeviceArray<int> out(2);
+    ssd::test::require(cudaMemset(out.data(), 0, sizeof(int)));
+    one.equal(out.first(1), {0}, "what was written");
+    out.host();
   });
   runner.fault("fault-host-memory", "not device memory", [](Case&) {
     const int host = 1;

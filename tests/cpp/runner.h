@@ -41,9 +41,10 @@ class DeviceArray {
   std::size_t size() const { return size_; }
 
   std::vector<T> host() const { return first(size_); }
-  std::vector<T> first(std::size_t count) const {  // so many elements, where the others were never written
+  std::vector<T> first(std::size_t count) const { return part(0, count); }
+  std::vector<T> part(std::size_t begin, std::size_t count) const {  // where the other elements were never written
     std::vector<T> values(count);
-    if (count > 0) require(cudaMemcpy(values.data(), data_, count * sizeof(T), cudaMemcpyDeviceToHost));
+    if (count > 0) require(cudaMemcpy(values.data(), data_ + begin, count * sizeof(T), cudaMemcpyDeviceToHost));
     return values;
   }
 

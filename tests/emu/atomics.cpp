@@ -18,7 +18,7 @@ void let_others_run() {
 }
 
 void before_atomic(void* address, int bytes, Scope scope, void* caller) {
-  OutsideKernel outside;
+  in_kernel = false;  // until after_atomic: the update itself is the emulator's
   order_atomic(address, bytes, scope, caller);
 }
 

@@ -242,6 +242,14 @@ void order_end_block(Block& block) {
 
 // ---- the host ------------------------------------------------------------------------------------------------------
 
+// As initcheck does on a GPU.
+void host_reads(const void* memory, std::size_t bytes) {
+  if (!in_arena(memory)) return;
+  bool written = true;
+  for_each_cell(memory, bytes, [&](Cell& cell, unsigned mask) { return written = (cell.written & mask) == mask; });
+  if (!written) report(format("uninitialised: a copy of %zu bytes at %p to the host reads some", bytes, memory));
+}
+
 void order_host_access(const void* memory, std::size_t bytes, bool writes, const char* function) {
   if (!in_arena(memory)) return;
   Access now{};

@@ -1,11 +1,11 @@
 // checker.h: what the scheduler tells the checker. check_*.cpp implement it by CUDA's rules for the check flavour;
-// unchecked.cpp, for the other flavours, only allocates.
+// count_blocks.cpp counts, for the count flavour; unchecked.cpp, for the others, only allocates.
 //
 // In the check flavour the compiler's -fsanitize=thread reports every memory access of a kernel to hooks of our own
 // (there is no libtsan). Every 4 bytes of device memory have a shadow that knows what is allocated, what was written,
-// and who accessed it last. An access is an error if it is out of bounds, or reads what was never written, or races:
-// another thread accessed the same bytes, one of the two wrote, not both were atomic, and no rule orders them. The
-// rules, within a launch:
+// and who accessed it last. An access is an error if it is out of bounds, or reads what was never written (as a copy to
+// the host may too), or races: another thread accessed the same bytes, one of the two wrote, not both were atomic, and
+// no rule orders them. The rules, within a launch:
 //   - __syncthreads orders the block;
 //   - __syncwarp(mask) orders the lanes in its mask; shuffles and votes order nothing;
 //   - write; fence; atomic, then in the other thread: atomic on that address; fence; read. Both fences and both atomics
@@ -39,6 +39,7 @@ enum class Memory { kGlobal, kShared };
 // Poisoned memory, or nullptr when there is none left.
 void* allocate(std::size_t bytes, std::size_t alignment, Memory kind);
 void release(void* memory, std::size_t bytes, Memory kind);
+void host_reads(const void* memory, std::size_t bytes);  // reported where it was never written
 
 void checker_restart();
 

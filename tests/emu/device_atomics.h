@@ -17,7 +17,7 @@ void let_others_run();  // so that a thread that spins on an atomic does not spi
 // Never inlined: in the caller, which is checked code, its accesses would be taken for plain ones, and its return
 // address tells where in the kernel the atomic stands.
 template <Scope scope, class T, class Update>
-__attribute__((noinline, no_sanitize("thread"))) T atomic_update(T* address, Update update) {
+__attribute__((noinline, no_sanitize("thread"), no_sanitize_coverage)) T atomic_update(T* address, Update update) {
   before_atomic(address, sizeof(T), scope, __builtin_return_address(0));
   const T former = *address;
   const T value = update(former);

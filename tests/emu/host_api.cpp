@@ -117,6 +117,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
 // Returns, where it copies to a device, perhaps before it has arrived: it may have gone no further than to a buffer of
 // CUDA.
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
+  if (kind == cudaMemcpyDeviceToHost) emu::host_reads(from, bytes);
   cudaMemcpyAsync(to, from, bytes, kind, nullptr);
   const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
   if (!to_device) emu::order_host_waits(cudaStream_t(nullptr));

@@ -8,6 +8,9 @@
 #include <string>
 
 #include "emu/emu.h"
+#ifdef SSD_COUNTED
+#include "emu/count_python.h"
+#endif
 
 namespace emu {
 
@@ -29,6 +32,9 @@ inline void add_to(pybind11::module_& module) {
   });
   emulator.def("fail_next", [](const std::string& function) { host.next_failure = function; });
   emulator.def("current_device", current_device);
+#ifdef SSD_COUNTED
+  add_counts_to(emulator);
+#endif
 }
 
 }  // namespace emu

@@ -1,0 +1,98 @@
+"""How long a call takes on a GPU, reckoned from counts alone: no more than the order of things, within a factor of two.
+
+A kernel takes the longest of three times, and a little for its start and end:
+  latency  of the slowest warp, or of all warps that a multiprocessor runs one after another: its instructions, each
+           waiting for the one before, and its loads, of which as many are under way as the main loop's machine code has
+  issue    of all instructions, at the rate of the multiprocessors that have a block
+  bytes    that are read and written, each once, at the speed of a copy
+Instructions are not counted while a kernel runs. They are reckoned from its accesses to memory, each of which brings
+those of the main loop around it. Not in the model: clocks that fall, contention for caches, divergence beyond what
+splits a request, dependent loads that hit different caches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from budgets.occupancy import resident
+
+WARP = 32
+SECTOR = 32  # bytes
+
+
+@dataclass(frozen=True)
+class Card:
+    """Times in clocks where nothing else is said."""
+
+    multiprocessors: int = 132
+    clock: float = 1.83e9
+    issued: int = 4  # instructions per multiprocessor
+    dependent: int = 4  # from an instruction to one that needs its result
+    l1: int = 35  # a load that hits
+    l2: int = 270
+    shared: int = 30
+    barrier: int = 40
+    gap_us: float = 1.1  # between the nodes of a graph
+    memset_us: float = 1.6
+    ramp_us: float = 1.5  # of a kernel that does nothing
+    copy: float = 3.0e12  # bytes a second, read and written
+
+
+H100, H200 = Card(), Card(copy=4.3e12)
+
+OTHER_ACCESS = 6  # instructions around an access outside the main loop
+SLOW_PATH = 18  # instructions of a division's slow path, which about half of the warps take where boxes seldom overlap
+PROLOGUE = 50  # instructions before the first loop
+
+
+def call_us(rows: Mapping[str, Mapping[str, Any]], kernels: Mapping[str, Any], card: Card = H100) -> float:
+    """A call in a replayed CUDA graph. rows: of budgets.traffic; kernels: of budgets.kernels, by any key that ends in
+    the row's name."""
+    by_name = {name.rpartition(": ")[2]: kernel for name, kernel in kernels.items()}
+    call = rows["call"]
+    nodes = call["launches"] + call["memsets"]
+    times = [kernel_us(row, by_name[name], card) for name, row in rows.items() if name != "call"]
+    return sum(times) + call["memsets"] * card.memset_us + (nodes - 1) * card.gap_us
+
+
+def kernel_us(row: Mapping[str, Any], kernel: Mapping[str, Any], card: Card = H100) -> float:
+    """All launches of a kernel in a call."""
+    launches, threads = row["launches"], row["threads"]
+    blocks = row["blocks"] / launches
+    warps = row["blocks"] * math.ceil(threads / WARP)
+    needs = kernel["resources"]["sm_90"]
+    at_once = max(1, resident("sm_90", needs["registers"], threads, row["shared_bytes"]).blocks)
+    rounds = max(1, math.ceil(blocks / (card.multiprocessors * at_once)))
+    main = next((loop for loop in kernel.get("loops", {}).values() if loop.get("main")), {})
+    hits = 1 - min(1, row["bytes_read"] / SECTOR / max(1, row["load_sectors"]))
+
+    def clocks(loads: float, shared: float, stores: float) -> float:
+        """Of one warp that makes so many requests, one after another."""
+        chain = (PROLOGUE + instructions(main, loads, shared, stores)) * card.dependent
+        load = card.l1 * hits + card.l2 * (1 - hits)
+        return chain + loads / in_flight(main) * load + shared * card.shared + row["barriers"] * card.barrier
+
+    stores = row["stores"] / warps
+    average = clocks(row["loads"] / warps, row["shared"] / warps, stores) * rounds
+    latency = max(average, clocks(row["longest_loads"], row["longest_shared"], stores))
+    issue = instructions(main, row["loads"], row["shared"], row["stores"]) / launches
+    issue /= card.issued * min(blocks, card.multiprocessors)
+    moved = (row["bytes_read"] + row["bytes_written"]) / launches / card.copy
+    return launches * (card.ramp_us + max(latency / card.clock, issue / card.clock, moved) * 1e6)
+
+
+def in_flight(main: Mapping[str, float]) -> float:
+    """Loads from global memory that are under way at a time in the main loop; elsewhere each is waited for."""
+    return 1 if main.get("shared") or main.get("stored") else max(1, main.get("in_flight", 1))
+
+
+def instructions(main: Mapping[str, float], loads: float, shared: float, stores: float) -> float:
+    """For so many requests of a warp, of which those of the main loop's kind are taken for its own."""
+    own = shared if main.get("shared") else stores if main.get("stored") else loads
+    each = OTHER_ACCESS
+    if main:
+        each = (main["instructions"] + SLOW_PATH * main.get("calls", 0)) / main["moves"]
+    return own * each + (loads + shared + stores - own) * OTHER_ACCESS

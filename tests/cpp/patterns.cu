@@ -1,0 +1,171 @@
+// patterns.cu: one kernel per pattern, so that a profiler lists them apart. Every warp does the same.
+#include "common/cuda.cuh"
+#include "patterns.h"
+
+namespace ssd::patterns {
+
+// A template of external linkage, because the host's linker puts it behind the kernel, where order by address alone fails.
+template <int kDistance>
+__device__ __attribute__((noinline)) float load_twice(const float* from, int i) {
+  return from[i] + from[i + kDistance];
+}
+
+namespace {
+
+constexpr int kThreads = 64;
+
+struct alignas(16) Four {
+  float values[4];
+};
+// All of a T is needed, so that no compiler loads or stores less.
+__device__ float sum(float x) { return x; }
+__device__ float sum(double x) { return static_cast<float>(x); }
+__device__ float sum(const Four& x) { return x.values[0] + x.values[1] + x.values[2] + x.values[3]; }
+
+template <class T>
+__device__ T make(float x) {
+  return static_cast<T>(x);
+}
+template <>
+__device__ Four make<Four>(float x) {
+  return {{x, x + 1, x + 2, x + 3}};
+}
+
+__device__ int lane() { return static_cast<int>(threadIdx.x) % kWarpSize; }
+__device__ int warp() { return static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) / kWarpSize; }
+
+// Each lane loads a T at (lane * stride + offset), and stores a float.
+template <class T, int kStride, int kOffset>
+__global__ void load_kernel(const T* __restrict__ from, float* __restrict__ to) {
+  const T* row = from + warp() * kWarpSize * kStride;
+  to[warp() * kWarpSize + lane()] = sum(row[lane() * kStride + kOffset]);
+}
+
+// Each lane stores a float at (lane * stride + offset).
+template <int kStride, int kOffset>
+__global__ void store_kernel(float* __restrict__ to) {
+  to[(warp() * kWarpSize + lane()) * kStride + kOffset] = 1.0f;
+}
+
+// Each lane writes its Ts to shared memory side by side, then reads one at lane * stride.
+template <class T, int kStride>
+__global__ void shared_kernel(float* __restrict__ to) {
+  SSD_SHARED(tile, T[kThreads / kWarpSize][kWarpSize * kStride]);
+  T* row = tile[threadIdx.x / kWarpSize];
+  for (int i = 0; i < kStride; ++i) row[i * kWarpSize + lane()] = make<T>(static_cast<float>(lane()));
+  __syncwarp();
+  to[warp() * kWarpSize + lane()] = sum(row[lane() * kStride]);
+}
+
+// All lanes load the same float.
+__global__ void broadcast_kernel(const float* __restrict__ from, float* __restrict__ to) {
+  to[warp() * kWarpSize + lane()] = from[warp()];
+}
+
+// Half of the lanes load.
+__global__ void half_kernel(const float* __restrict__ from, float* __restrict__ to) {
+  const int i = warp() * kWarpSize + lane();
+  float value = 1.0f;
+  if (lane() < kWarpSize / 2) value = from[i];
+  to[i] = value;
+}
+
+// A lane loads as many floats as its number says.
+__global__ void triangle_kernel(const float* __restrict__ from, float* __restrict__ to) {
+  float sum = 0.0f;
+#pragma unroll 1
+  for (int i = 0; i < lane(); ++i) sum += from[i * kWarpSize + lane()];
+  to[warp() * kWarpSize + lane()] = sum;
+}
+
+// In each of four rounds one half of the lanes, in turn, loads a float more; then all load one together.
+__global__ void turns_kernel(const float* __restrict__ from, float* __restrict__ to) {
+  float sum = 0.0f;
+#pragma unroll 1
+  for (int round = 0; round < 4; ++round) {
+    if ((lane() / 16 + round) % 2 == 0) sum += from[1024 + static_cast<int>(sum) * 0 + lane()];
+    sum += from[round * kWarpSize + lane()];
+  }
+  to[warp() * kWarpSize + lane()] = sum;
+}
+
+// The same, by a function that is called.
+__global__ void called_kernel(const float* __restrict__ from, float* __restrict__ to) {
+  float sum = 0.0f;
+#pragma unroll 1
+  for (int round = 0; round < 4; ++round) {
+    if ((lane() / 16 + round) % 2 == 0) sum += load_twice<512>(from, 1024 + lane());
+    sum += from[round * kWarpSize + lane()];
+  }
+  to[warp() * kWarpSize + lane()] = sum;
+}
+
+template <class T, int kStride, int kOffset>
+void load(const float* from, float* to, Stream stream) {
+  launch(load_kernel<T, kStride, kOffset>, dim3(2), dim3(kThreads), 0, stream, reinterpret_cast<const T*>(from), to);
+}
+
+template <int kStride, int kOffset>
+void store(const float*, float* to, Stream stream) {
+  launch(store_kernel<kStride, kOffset>, dim3(2), dim3(kThreads), 0, stream, to);
+}
+
+template <class T, int kStride>
+void shared(const float*, float* to, Stream stream) {
+  launch(shared_kernel<T, kStride>, dim3(2), dim3(kThreads), 0, stream, to);
+}
+
+template <void (*kKernel)(const float*, float*)>
+void plain(const float* from, float* to, Stream stream) {
+  launch(kKernel, dim3(2), dim3(kThreads), 0, stream, from, to);
+}
+
+}  // namespace
+
+// A warp's 32 floats fill 4 sectors, its 32 values of 16 bytes 16; 4 bytes further they reach into one more. Floats 2
+// apart lie in twice as many, floats 32 apart in one each. A pass over the 32 banks serves 32 floats, 16 pairs or 8
+// quadruples; of floats 2 apart two share a bank, of floats 32 apart all do.
+const std::vector<Pattern>& all() {
+  static const Use one{kWarps, 4 * kWarps, 0};  // the store of a float per lane
+  static const std::vector<Pattern> patterns{
+      {"load 4 bytes, stride 1", load<float, 1, 0>, 4, {kWarps, 4 * kWarps, 0}, one, {}, {}},
+      {"load 4 bytes, stride 2", load<float, 2, 0>, 4, {kWarps, 8 * kWarps, 0}, one, {}, {}},
+      {"load 4 bytes, stride 32", load<float, 32, 0>, 4, {kWarps, 32 * kWarps, 0}, one, {}, {}},
+      {"load 4 bytes, misaligned by 4", load<float, 1, 1>, 4, {kWarps, 5 * kWarps, 0}, one, {}, {}},
+      {"load 8 bytes, stride 1", load<double, 1, 0>, 8, {kWarps, 8 * kWarps, 0}, one, {}, {}},
+      {"load 16 bytes, stride 1", load<Four, 1, 0>, 16, {kWarps, 16 * kWarps, 0}, one, {}, {}},
+      {"load 16 bytes, stride 2", load<Four, 2, 0>, 16, {kWarps, 32 * kWarps, 0}, one, {}, {}},
+      {"load 16 bytes, misaligned by 16", load<Four, 1, 1>, 16, {kWarps, 17 * kWarps, 0}, one, {}, {}},
+      {"load 4 bytes, broadcast", plain<broadcast_kernel>, 4, {kWarps, kWarps, 0}, one, {}, {}},
+      {"load 4 bytes, half a warp", plain<half_kernel>, 4, {kWarps, 2 * kWarps, 0}, one, {}, {}},
+      // 31 rounds; in round i the lanes above i, whose sectors are 4, but for the last three groups of eight lanes.
+      {"load 4 bytes, a triangle",
+       plain<triangle_kernel>,
+       4,
+       {31 * kWarps, (7 * 4 + 8 * (3 + 2 + 1)) * kWarps, 0},
+       one,
+       {},
+       {}},
+      {"load 4 bytes, in turns", plain<turns_kernel>, 4, {8 * kWarps, (4 * 2 + 4 * 4) * kWarps, 0}, one, {}, {}},
+      {"load 4 bytes, in turns, by a function",
+       plain<called_kernel>,
+       4,
+       {12 * kWarps, (4 * 2 * 2 + 4 * 4) * kWarps, 0},
+       one,
+       {},
+       {}},
+      {"store 4 bytes, stride 2", store<2, 0>, 4, {}, {kWarps, 8 * kWarps, 0}, {}, {}},
+      {"store 4 bytes, stride 32", store<32, 0>, 4, {}, {kWarps, 32 * kWarps, 0}, {}, {}},
+      {"store 4 bytes, misaligned by 4", store<1, 1>, 4, {}, {kWarps, 5 * kWarps, 0}, {}, {}},
+      {"shared 4 bytes, stride 1", shared<float, 1>, 4, {}, one, {kWarps, 0, 0}, {kWarps, 0, 0}},
+      {"shared 4 bytes, stride 2", shared<float, 2>, 4, {}, one, {kWarps, 0, kWarps}, {2 * kWarps, 0, 0}},
+      {"shared 4 bytes, stride 3", shared<float, 3>, 4, {}, one, {kWarps, 0, 0}, {3 * kWarps, 0, 0}},
+      {"shared 4 bytes, stride 32", shared<float, 32>, 4, {}, one, {kWarps, 0, 31 * kWarps}, {32 * kWarps, 0, 0}},
+      {"shared 8 bytes, stride 1", shared<double, 1>, 8, {}, one, {kWarps, 0, 0}, {kWarps, 0, 0}},
+      {"shared 16 bytes, stride 1", shared<Four, 1>, 16, {}, one, {kWarps, 0, 0}, {kWarps, 0, 0}},
+      {"shared 16 bytes, stride 2", shared<Four, 2>, 16, {}, one, {kWarps, 0, 4 * kWarps}, {2 * kWarps, 0, 0}},
+  };
+  return patterns;
+}
+
+}  // namespace ssd::patterns
