@@ -68,7 +68,10 @@ def rows_of_findings(path: Path) -> tuple[dict[str, Any], list[Row], list[str], 
     """
     found = [finding for finding in findings.read(path) if finding.get("stage") == "rivals"]
     machine = next((finding["environment"] for finding in found if "environment" in finding), None)
-    benchmarks = [finding for finding in found if "::" in finding["case"]]
+    # Of a case that was run again, its last finding: by step, since the rivals that compile have a run of their own.
+    benchmarks = list(
+        {(finding["step"], finding["case"]): finding for finding in found if "::" in finding["case"]}.values()
+    )
     rows = joined([row(finding["measured"]) for finding in benchmarks if "measured" in finding])
     if machine is None or not rows:
         raise ValueError(f"{path}: expected findings of the stage rivals, got none with a machine and a result")

@@ -122,6 +122,8 @@ def test_a_report_of_findings(tmp_path: Path) -> None:
     case = "bench/bench_nms.py::bench_nms[1000]"
     found = [
         {"stage": "rivals", "step": "machine", "case": "environment", "status": "passed", "environment": {"cpu": "x"}},
+        {"stage": "rivals", "step": "rivals", "case": case, "status": "failed", "text": "before it was run again"},
+        _finding(case, "rivals", "torchvision", 8e-3),
         _finding(case, "rivals", "torchvision", 9e-3, **{"torch.compile": "left out"}),
         {"stage": "rivals", "step": "rivals", "case": f"{case}[2]", "status": "crashed", "text": "SIGSEGV"},
         {"stage": "rivals", "step": "rivals", "case": f"{case}[3]", "status": "skipped"},
