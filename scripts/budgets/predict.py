@@ -66,7 +66,7 @@ def kernel_us(row: Mapping[str, Any], kernel: Mapping[str, Any], card: Card = H1
     needs = kernel["resources"]["sm_90"]
     at_once = max(1, resident("sm_90", needs["registers"], threads, row["shared_bytes"]).blocks)
     rounds = max(1, math.ceil(blocks / (card.multiprocessors * at_once)))
-    main = next((loop for loop in kernel.get("loops", {}).values() if loop.get("main")), {})
+    main: Mapping[str, float] = next((loop for loop in kernel.get("loops", {}).values() if loop.get("main")), {})
     hits = 1 - min(1, row["bytes_read"] / SECTOR / max(1, row["load_sectors"]))
 
     def clocks(loads: float, shared: float, stores: float) -> float:
@@ -92,7 +92,5 @@ def in_flight(main: Mapping[str, float]) -> float:
 def instructions(main: Mapping[str, float], loads: float, shared: float, stores: float) -> float:
     """For so many requests of a warp, of which those of the main loop's kind are taken for its own."""
     own = shared if main.get("shared") else stores if main.get("stored") else loads
-    each = OTHER_ACCESS
-    if main:
-        each = (main["instructions"] + SLOW_PATH * main.get("calls", 0)) / main["moves"]
+    each = (main["instructions"] + SLOW_PATH * main.get("calls", 0)) / main["moves"] if main else OTHER_ACCESS
     return own * each + (loads + shared + stores - own) * OTHER_ACCESS
