@@ -25,20 +25,34 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", action="store_true", help="write the table, for all architectures")
     parser.add_argument("--check", action="store_true", help="compare with the written table")
-    parser.add_argument("--arch", nargs="+", default=cuda.ARCHITECTURES, help="such as sm_90")
+    parser.add_argument(
+        "--arch", nargs="+", choices=cuda.ARCHITECTURES, default=cuda.ARCHITECTURES, help="of the section kernels"
+    )
     parser.add_argument("--only", choices=[section.key for section in table.SECTIONS], help="one section of the table")
     parser.add_argument("--page", type=Path, help="the page whose table of calls is to be written anew")
     options = parser.parse_args()
-    if options.page:
-        golden = table.read()
-        lines = page.tables(golden["calls"], golden["kernels"])
-        options.page.write_text(page.put(options.page.read_text("utf-8"), lines), "utf-8")
-        return 0
-    if missing := tools.missing():
+    try:
+        return write_page(options.page) if options.page else count(options)
+    except (OSError, ValueError) as error:  # no build, no page, a page without marks, a table that is no JSON
+        print(f"kernel_budgets: {error}", file=sys.stderr)
+        return 2
+
+
+def write_page(path: Path) -> int:
+    golden = table.read()
+    if "calls" not in golden or "kernels" not in golden:
+        raise ValueError(f"{table.GOLDEN} lacks a section: run `make budgets BUDGETS=--update` first")
+    path.write_text(page.put(path.read_text("utf-8"), page.tables(golden["calls"], golden["kernels"])), "utf-8")
+    return 0
+
+
+def count(options: argparse.Namespace) -> int:
+    """Measure the sections, print them, and write or compare them if asked to."""
+    sections = [section for section in table.SECTIONS if options.only in (None, section.key)]
+    if any(section.of_nvcc for section in sections) and (missing := tools.missing()):
         print(f"kernel_budgets: {missing}", file=sys.stderr)
         if options.update or cuda.nvcc() is None:
             return 2
-    sections = [section for section in table.SECTIONS if options.only in (None, section.key)]
     architectures = cuda.ARCHITECTURES if options.update else options.arch
     rows = {section.key: section.measure(architectures) for section in sections}
     if options.update:

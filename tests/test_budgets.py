@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,11 +111,13 @@ def test_the_table_notices() -> None:
 
 
 @needs_nvcc
-def test_sections_are_written_apart_and_read_back(tmp_path: Path) -> None:
+def test_sections_are_written_apart_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "table.json"
     row = {"k": {"resources": {"sm_90": {"registers": 1}}}}
     table.write({"kernels": row}, path)
-    table.write({"calls": {"nms": {"launches": 3}}}, path)
+    with monkeypatch.context() as context:  # of another compiler: what it has not made stays that of the first
+        context.setattr(cuda, "nvcc_version", lambda: "99.0.0")
+        table.write({"calls": {"nms": {"launches": 3}}}, path)
     assert table.read(path) == {"nvcc": cuda.nvcc_version(), "kernels": row, "calls": {"nms": {"launches": 3}}}
     assert '    "sm_90": {"registers": 1}' in path.read_text().splitlines()
     assert table.unchecked(table.read(path)) is None
@@ -126,3 +130,17 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.fullmatch(r"nvcc has no no_such_tool beside it; searched the PATH, /.*triton.*", tools.missing() or "")
     monkeypatch.setattr(cuda, "nvcc", lambda: None)
     assert tools.missing() == "no CUDA toolkit (nvcc)"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--page", "no such page"], "No such file"),
+        (["--page", "Makefile"], "the page has no <!-- counts: begin -->"),
+        (["--arch", "sm_75"], "invalid choice: 'sm_75'"),
+    ],
+)
+def test_wrong_use_is_said_in_a_line(options: list[str], said: str) -> None:
+    command = [sys.executable, "scripts/kernel_budgets.py", *options]
+    ended = subprocess.run(command, cwd=cuda.ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and said in ended.stderr and "Traceback" not in ended.stderr

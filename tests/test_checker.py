@@ -66,6 +66,7 @@ FAULTS = (
     "fault-copy-barrier",
     "fault-copy-shuffled",
     "fault-copy-abandoned",
+    "fault-copy-again-source-written",
     "fault-copy-misaligned",
     "fault-copy-of-12",
     "fault-narrow-release",

@@ -12,7 +12,7 @@ from budgets import calls, kernels
 from budgets import compile as cuda
 
 GOLDEN = cuda.ROOT / "tests" / "golden" / "kernel_budgets.json"
-ACCEPT = "python scripts/kernel_budgets.py --update accepts it"
+ACCEPT = "make budgets BUDGETS=--update accepts it"
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,11 @@ def read(path: Path = GOLDEN) -> dict[str, Any]:
 
 
 def write(rows: Mapping[str, Any], path: Path = GOLDEN) -> None:
-    """Replaces these sections, and the version of nvcc; the other sections stay."""
-    content = {**read(path), **rows, "nvcc": cuda.nvcc_version()}
-    keys = ["nvcc", *(key for key in content if key != "nvcc")]
+    """Replaces these sections, and if one is of nvcc's making, its version; the other sections stay."""
+    content = {**read(path), **rows}
+    if any(section.of_nvcc and section.key in rows for section in SECTIONS):
+        content["nvcc"] = cuda.nvcc_version()
+    keys = sorted(content, key=lambda key: key != "nvcc")
     path.write_text(text({key: content[key] for key in keys}) + "\n")
 
 

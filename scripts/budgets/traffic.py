@@ -7,6 +7,7 @@ for what the two compilers do differently: tests/cpp/patterns.h, docs/benchmarks
 from __future__ import annotations
 
 import importlib.util
+import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -22,15 +23,16 @@ COUNTED_BUILD = ROOT / "build" / "tests" / "counted"
 
 # Sums over the launches of a kernel in a call, or the largest of them.
 _SUMS = (
-    *("launches", "blocks", "loads", "load_sectors", "stores", "store_sectors", "least_sectors", "atomics", "shared"),
-    *("conflicts", "bytes_read", "bytes_written"),
+    *("launches", "blocks", "loads", "load_sectors", "stores", "store_sectors", "least_sectors", "atomics"),
+    *("atomic_sectors", "contended", "shared", "conflicts", "bytes_read", "bytes_written"),
 )
 _LARGEST = ("threads", "shared_bytes", "barriers", "longest_loads", "longest_shared")
 
 
 def find_counted() -> Path | None:
     """The counted build of the extension, which `make build-tests` makes."""
-    return min(COUNTED_BUILD.glob("_C_emulated*.so"), default=None)
+    path = COUNTED_BUILD / f"_C_emulated{sysconfig.get_config_var('EXT_SUFFIX')}"
+    return path if path.exists() else None
 
 
 def load_counted() -> ModuleType:
@@ -91,6 +93,8 @@ def row_of(launch: dict[str, Any]) -> Row:
         "store_sectors": total(stores, "sectors"),
         "least_sectors": total([*loads, *stores], "least_sectors"),
         "atomics": total(select(sites, "global", "atomic"), "requests"),
+        "atomic_sectors": total(select(sites, "global", "atomic"), "sectors"),
+        "contended": total(sites, "contended"),
         "shared": total([site for site in sites if site["space"] == "shared"], "requests"),
         "conflicts": total(sites, "conflicts"),
         "bytes_read": launch["bytes_read"],

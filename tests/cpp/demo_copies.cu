@@ -60,6 +60,19 @@ __global__ void copy_one_kernel(const char* from, int bytes, int* out) {
   out[0] = to.x;
 }
 
+// Copies x[0] twice, and writes it when only the first copy has been waited for.
+__global__ void copy_twice_kernel(int* x, int* out) {
+  SSD_SHARED(to, int[2]);
+  for (int i = 0; i < 2; ++i) {
+    __pipeline_memcpy_async(&to[i], x, sizeof(int));
+    __pipeline_commit();
+  }
+  __pipeline_wait_prior(1);
+  x[0] = 7;
+  __pipeline_wait_prior(0);
+  out[0] = to[0] + to[1];
+}
+
 // ---- scopes ---------------------------------------------------------------------------------------------------------
 
 // The second warp waits for the first one's value.
@@ -113,6 +126,8 @@ void sum_tiles(Quadruple* x, int n, int* sums, Stream stream, Fault fault) {
 void copy_one(const char* from, int bytes, int* out, Stream stream) {
   launch(copy_one_kernel, dim3(1), dim3(1), 0, stream, from, bytes, out);
 }
+
+void copy_twice(int* x, int* out, Stream stream) { launch(copy_twice_kernel, dim3(1), dim3(1), 0, stream, x, out); }
 
 void wait_within_block(int* out, Stream stream) {
   launch(wait_within_block_kernel, dim3(1), dim3(2 * kWarpSize), 0, stream, out);

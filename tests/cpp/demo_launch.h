@@ -146,6 +146,7 @@ void sum_tiles(Quadruple* x, int n, int* sums, Stream stream, Fault fault = Faul
 
 // out[0] = the first int of so many bytes.
 void copy_one(const char* from, int bytes, int* out, Stream stream);
+void copy_twice(int* x, int* out, Stream stream);  // wrong: writes x[0] while the second copy is in flight
 
 // out[0] = 42, out[1] = 43, written by threads of one block or two. flag [1] starts as 0.
 void wait_within_block(int* out, Stream stream);

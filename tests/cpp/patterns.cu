@@ -100,6 +100,46 @@ __global__ void called_kernel(const float* __restrict__ from, float* __restrict_
   to[warp() * kWarpSize + lane()] = sum;
 }
 
+struct Three {
+  float values[3];
+};
+
+// A struct that no single instruction loads.
+__global__ void three_kernel(const float* __restrict__ from, float* __restrict__ to) {
+  const Three value = reinterpret_cast<const Three*>(from)[warp() * kWarpSize + lane()];
+  to[warp() * kWarpSize + lane()] = value.values[0] + value.values[1] + value.values[2];
+}
+
+// Four floats side by side, from an address that is a multiple of 16 bytes in every fourth lane alone.
+__global__ void stencil_kernel(const float* __restrict__ from, float* __restrict__ to) {
+  const float* p = from + warp() * kWarpSize + lane();
+  to[warp() * kWarpSize + lane()] = p[0] + p[1] + p[2] + p[3];
+}
+
+// All lanes load; then half of them meet alone, and exchange what they have through shared memory.
+__global__ void half_meets_kernel(const float* __restrict__ from, float* __restrict__ to) {
+  SSD_SHARED(values, float[kThreads]);
+  const int thread = static_cast<int>(threadIdx.x);
+  float value = from[warp() * kWarpSize + lane()];
+  if (lane() < kWarpSize / 2) {
+    values[thread] = value;
+    __syncwarp(0x0000ffffu);
+    value = values[thread ^ 1];
+  }
+  to[warp() * kWarpSize + lane()] = value;
+}
+
+// All lanes of a warp add to the same number; those of each half to a number of their own.
+__global__ void contended_kernel(const float* __restrict__ from, float* __restrict__ to) {
+  SSD_SHARED(counts, int[kThreads]);
+  counts[threadIdx.x] = 0;
+  __syncthreads();
+  atomicAdd(&counts[warp() % 2], 1);
+  atomicAdd(&counts[2 + static_cast<int>(threadIdx.x) / 16], 1);
+  __syncthreads();
+  to[warp() * kWarpSize + lane()] = static_cast<float>(counts[threadIdx.x]) + from[0];
+}
+
 template <class T, int kStride, int kOffset>
 void load(const float* from, float* to, Stream stream) {
   launch(load_kernel<T, kStride, kOffset>, dim3(2), dim3(kThreads), 0, stream, reinterpret_cast<const T*>(from), to);
@@ -154,6 +194,23 @@ const std::vector<Pattern>& all() {
        one,
        {},
        {}},
+      {"load 12 bytes, stride 1", plain<three_kernel>, 4, {3 * kWarps, 3 * 12 * kWarps, 0}, one, {}, {}},
+      {"load 4 bytes, a stencil", plain<stencil_kernel>, 4, {4 * kWarps, (4 + 5 + 5 + 5) * kWarps, 0}, one, {}, {}},
+      {"load 4 bytes, half a warp meets",
+       plain<half_meets_kernel>,
+       4,
+       {kWarps, 4 * kWarps, 0},
+       one,
+       {kWarps, 0, 0},
+       {kWarps, 0, 0}},
+      {"atomics, contended",
+       plain<contended_kernel>,
+       4,
+       {kWarps, kWarps, 0},
+       one,
+       {kWarps, 0, 0},
+       {kWarps, 0, 0},
+       (31 + 30) * kWarps},
       {"store 4 bytes, stride 2", store<2, 0>, 4, {}, {kWarps, 8 * kWarps, 0}, {}, {}},
       {"store 4 bytes, stride 32", store<32, 0>, 4, {}, {kWarps, 32 * kWarps, 0}, {}, {}},
       {"store 4 bytes, misaligned by 4", store<1, 1>, 4, {}, {kWarps, 5 * kWarps, 0}, {}, {}},

@@ -19,6 +19,7 @@ struct Pattern {
   void (*run)(const float* from, float* to, Stream stream);  // kFloats each
   int bytes;                                                 // of an access to `from`, or to shared memory
   Use global_loads, global_stores, shared_loads, shared_stores;
+  int contended = 0;  // lanes of atomics beyond the first on their word
 };
 
 constexpr int kWarps = 4;  // in 2 blocks: all counts are multiples of it

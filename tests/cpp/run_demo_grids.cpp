@@ -278,6 +278,11 @@ void add_faulty_grids(Runner& runner) {
     DeviceArray<Quadruple> from(std::vector<Quadruple>(1));
     ssd::demo::abandon_copy(from.data(), kStream);
   });
+  runner.fault("fault-copy-again-source-written", "is not ordered with the read in flight", [](Case&) {
+    DeviceArray<int> x(std::vector<int>{42});
+    DeviceArray<int> out(1);
+    ssd::demo::copy_twice(x.data(), out.data(), kStream);
+  });
   runner.fault("fault-copy-misaligned", "is misaligned", [](Case& one) { copy_one(one, 16, 4); });
   runner.fault("fault-copy-of-12", "is not of 4, 8 or 16 bytes", [](Case& one) { copy_one(one, 12, 0); });
 

@@ -22,21 +22,27 @@ std::string text(const Use& use) {
          std::to_string(use.conflicts) + "]";
 }
 
-std::string text(const Use& loads, const Use& stores, const Use& shared_loads, const Use& shared_stores) {
-  return "\"loads\": " + text(loads) + ", \"stores\": " + text(stores) + ", \"shared_loads\": " + text(shared_loads) +
+std::string text(const Use& loads, const Use& stores, const Use& shared_loads, const Use& shared_stores,
+                 int contended) {
+  return "\"contended\": " + std::to_string(contended) + ", \"loads\": " + text(loads) +
+         ", \"stores\": " + text(stores) + ", \"shared_loads\": " + text(shared_loads) +
          ", \"shared_stores\": " + text(shared_stores);
 }
 
 std::string expected(const Pattern& pattern) {
-  return text(pattern.global_loads, pattern.global_stores, pattern.shared_loads, pattern.shared_stores);
+  return text(pattern.global_loads, pattern.global_stores, pattern.shared_loads, pattern.shared_stores,
+              pattern.contended);
 }
 
 #ifdef SSD_COUNTED
 std::string counted(const Pattern& pattern) {
   Use uses[2][2];  // by space, then load or store
   int widest = 0;
+  int contended = 0;
   for (const auto& [key, site] : emu::counts().launches.at(0).sites) {
     const auto& [space, use] = key.second;
+    contended += static_cast<int>(site.contended);
+    if (use == emu::Use::kAtomic) continue;
     Use& sum = uses[static_cast<int>(space)][static_cast<int>(use)];
     sum.requests += static_cast<int>(site.requests);
     sum.sectors += static_cast<int>(site.sectors);
@@ -46,7 +52,7 @@ std::string counted(const Pattern& pattern) {
   }
   const bool stores_only = pattern.global_loads.requests + pattern.shared_loads.requests == 0;
   const std::string width = stores_only || widest == pattern.bytes ? "" : ", width " + std::to_string(widest);
-  return text(uses[0][0], uses[0][1], uses[1][0], uses[1][1]) + width;
+  return text(uses[0][0], uses[0][1], uses[1][0], uses[1][1], contended) + width;
 }
 #endif
 

@@ -192,25 +192,41 @@ void order_begin_copy(const Copy& copy) {
   check_access(copy.to, static_cast<int>(copy.bytes), AccessKind::kCopyWrite, copy.caller);
 }
 
-void order_end_copy(const Copy& copy) {
+namespace {
+
+// Calls work(access) for what the cells of a copy remember of its thread.
+template <class Work>
+void for_each_access_of(const Copy& copy, const Work& work) {
   const Thread& me = *current;
-  const auto land = [&](Access& access) {
+  const auto look = [&](Access& access) {
     const bool mine = access.block == me.block->number && access.thread == me.number;
-    if (!mine || !access.in_flight || access.serial != short_serial(running.serial)) return;
+    if (mine && access.serial == short_serial(running.serial)) work(access);
+  };
+  const auto look_at_reads = [&](Cell& cell, unsigned) {
+    for (Access& read : cell.reads) look(read);
+    return true;
+  };
+  const auto look_at_write = [&](Cell& cell, unsigned) {
+    look(cell.write);
+    return true;
+  };
+  if (in_arena(copy.from)) for_each_cell(copy.from, copy.bytes - copy.zeros, look_at_reads);
+  if (in_arena(copy.to)) for_each_cell(copy.to, copy.bytes, look_at_write);
+}
+
+}  // namespace
+
+void order_end_copy(const Copy& copy) {
+  for_each_access_of(copy, [](Access& access) {
+    if (!access.in_flight) return;
     access.in_flight = 0;
-    access.epoch = me.block->order->epoch;
-    access.clock = clock_of(me);
-  };
-  const auto land_reads = [&](Cell& cell, unsigned) {
-    for (Access& read : cell.reads) land(read);
-    return true;
-  };
-  const auto land_write = [&](Cell& cell, unsigned) {
-    land(cell.write);
-    return true;
-  };
-  if (in_arena(copy.from)) for_each_cell(copy.from, copy.bytes - copy.zeros, land_reads);
-  if (in_arena(copy.to)) for_each_cell(copy.to, copy.bytes, land_write);
+    access.epoch = current->block->order->epoch;
+    access.clock = clock_of(*current);
+  });
+}
+
+void order_keep_copy(const Copy& copy) {
+  for_each_access_of(copy, [](Access& access) { access.in_flight = 1; });
 }
 
 // ---- the end of a block of a cluster -------------------------------------------------------------------------------

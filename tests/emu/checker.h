@@ -69,6 +69,7 @@ void order_fence(Scope scope);
 void order_wait_for_predecessor();
 void order_begin_copy(const Copy& copy);
 void order_end_copy(const Copy& copy);
+void order_keep_copy(const Copy& copy);  // still in flight, though another of its thread with bytes in common has ended
 
 inline unsigned char poison_byte() { return options.seed % 2 == 1 ? 0xFF : 0xCD; }  // 0xFFFFFFFF is a NaN
 

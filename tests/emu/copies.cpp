@@ -71,6 +71,9 @@ void __pipeline_wait_prior(std::size_t batches) {
     deliver(copy);
     emu::order_end_copy(copy);
   }
+  for (const Copy& copy : me.copies) {
+    if (!is_done(copy)) emu::order_keep_copy(copy);
+  }
   me.copies.erase(std::remove_if(me.copies.begin(), me.copies.end(), is_done), me.copies.end());
 }
 

@@ -40,13 +40,11 @@ char* shared_arena;
 char* shared_unused;
 std::map<std::size_t, std::vector<char*>> free_shared;  // by size
 
-void merge_warp(BlockOrder& order, unsigned warp, unsigned lanes) {
+void merge_warp(BlockOrder& order, unsigned warp) {
   ThreadTrace* traces[kWarpSize] = {};
   unsigned present = 0;
-  for (unsigned lane = 0; lane < kWarpSize; ++lane) {
-    const std::size_t thread = std::size_t(warp) * kWarpSize + lane;
-    if ((lanes >> lane & 1) == 0 || thread >= order.traces.size()) continue;
-    traces[lane] = &order.traces[thread];
+  for (unsigned lane = 0; lane < kWarpSize && warp * kWarpSize + lane < order.traces.size(); ++lane) {
+    traces[lane] = &order.traces[warp * kWarpSize + lane];
     present |= 1u << lane;
   }
   BlockOrder::LongestPath& path = order.paths[warp];
@@ -59,7 +57,7 @@ void merge_warp(BlockOrder& order, unsigned warp, unsigned lanes) {
 }
 
 void merge_block(BlockOrder& order) {
-  for (unsigned warp = 0; warp < order.paths.size(); ++warp) merge_warp(order, warp, ~0u);
+  for (unsigned warp = 0; warp < order.paths.size(); ++warp) merge_warp(order, warp);
 }
 
 bool within(const char* byte, const char* begin, std::size_t bytes) { return byte >= begin && byte < begin + bytes; }
@@ -170,7 +168,12 @@ void order_grid_barrier() {
   for (const auto& block : running.resident) order_block_barrier(*block);
 }
 
-void order_warp(Block& block, unsigned warp, unsigned lanes) { merge_warp(*block.order, warp, lanes); }
+// Only where the whole warp meets: what some lanes did before they met alone, they may have done with the others.
+void order_warp(Block& block, unsigned warp, unsigned lanes) {
+  const std::size_t others = block.threads.size() - std::size_t(warp) * kWarpSize;
+  const unsigned all = others >= kWarpSize ? ~0u : (1u << others) - 1;
+  if ((all & ~lanes) == 0) merge_warp(*block.order, warp);
+}
 
 void order_atomic(void* address, int bytes, Scope, void* caller) {
   record(address, static_cast<std::size_t>(bytes), Use::kAtomic, caller);
@@ -180,10 +183,11 @@ void order_fence(Scope) {}
 void order_wait_for_predecessor() {}
 
 void order_begin_copy(const Copy& copy) {
-  record(copy.from, copy.bytes - copy.zeros, Use::kLoad, copy.caller);
+  if (copy.zeros < copy.bytes) record(copy.from, copy.bytes - copy.zeros, Use::kLoad, copy.caller);
   record(copy.to, copy.bytes, Use::kStore, copy.caller);
 }
 
 void order_end_copy(const Copy&) {}
+void order_keep_copy(const Copy&) {}
 
 }  // namespace emu

@@ -4,6 +4,20 @@
 
 #include "emu/scheduler.h"
 
+namespace {
+
+// A struct of another size is accessed a word at a time, as far as the hook knows.
+void record_words(const void* address, std::size_t bytes, emu::Use use, const void* code) {
+  if (!emu::in_kernel) return;
+  const emu::OutsideKernel outside;
+  const char* byte = static_cast<const char*>(address);
+  constexpr std::size_t kWord = 4;
+  for (; bytes >= kWord; bytes -= kWord, byte += kWord) emu::record(byte, kWord, use, code);
+  for (; bytes > 0; --bytes, ++byte) emu::record(byte, 1, use, code);
+}
+
+}  // namespace
+
 #define EMU_HOOK(name, bytes, use)                                           \
   extern "C" void name(void* address) {                                      \
     if (!emu::in_kernel) return;                                             \
@@ -50,15 +64,11 @@ void __sanitizer_cov_trace_pc() {
 }
 
 void __tsan_read_range(void* address, size_t bytes) {
-  if (!emu::in_kernel) return;
-  const emu::OutsideKernel outside;
-  emu::record(address, bytes, emu::Use::kLoad, __builtin_return_address(0));
+  record_words(address, bytes, emu::Use::kLoad, __builtin_return_address(0));
 }
 
 void __tsan_write_range(void* address, size_t bytes) {
-  if (!emu::in_kernel) return;
-  const emu::OutsideKernel outside;
-  emu::record(address, bytes, emu::Use::kStore, __builtin_return_address(0));
+  record_words(address, bytes, emu::Use::kStore, __builtin_return_address(0));
 }
 
 }  // extern "C"

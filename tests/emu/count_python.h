@@ -15,11 +15,11 @@ inline pybind11::dict as_dict(const LaunchCounts& launch) {
   for (const auto& [key, site] : launch.sites) {
     const auto& [code, what] = key;
     static const char* const uses[] = {"load", "store", "atomic"};
-    sites.append(
-        pybind11::dict("line"_a = source_lines(code), "space"_a = what.first == Space::kGlobal ? "global" : "shared",
-                       "use"_a = uses[static_cast<int>(what.second)], "bytes"_a = site.bytes, "lanes"_a = site.lanes,
-                       "requests"_a = site.requests, "sectors"_a = site.sectors, "least_sectors"_a = site.least,
-                       "wavefronts"_a = site.wavefronts, "conflicts"_a = site.conflicts));
+    sites.append(pybind11::dict(
+        "line"_a = source_lines(code), "space"_a = what.first == Space::kGlobal ? "global" : "shared",
+        "use"_a = uses[static_cast<int>(what.second)], "bytes"_a = site.bytes, "lanes"_a = site.lanes,
+        "requests"_a = site.requests, "sectors"_a = site.sectors, "least_sectors"_a = site.least,
+        "wavefronts"_a = site.wavefronts, "conflicts"_a = site.conflicts, "contended"_a = site.contended));
   }
   return pybind11::dict("kernel"_a = launch.kernel, "grid"_a = launch.grid, "block"_a = launch.block,
                         "dynamic_shared"_a = launch.dynamic_shared, "static_shared"_a = launch.static_shared,

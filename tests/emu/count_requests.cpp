@@ -91,6 +91,13 @@ void count_wavefronts(SiteCounts& site, const Request& request) {
   }
 }
 
+std::size_t contended_lanes(const Request& request) {
+  std::vector<std::uintptr_t> addresses;
+  for_each_lane(request, [&](unsigned lane) { addresses.push_back(number(request.addresses[lane])); });
+  const std::size_t lanes = addresses.size();
+  return lanes - distinct(addresses);
+}
+
 }  // namespace
 
 LaunchCounts& last_launch() { return all.launches.back(); }
@@ -111,6 +118,7 @@ void count(const Request& request) {
   site.bytes = std::max<int>(site.bytes, event.bytes);
   site.requests += 1;
   site.lanes += static_cast<unsigned>(__builtin_popcount(request.lanes));
+  if (event.use == Use::kAtomic) site.contended += contended_lanes(request);
   if (event.space == Space::kGlobal) {
     count_sectors(launch, site, request);
   } else {

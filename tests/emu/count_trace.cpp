@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <unordered_map>
 
 namespace emu {
 namespace {
@@ -46,6 +47,45 @@ bool find_others(const std::vector<Event>& events, std::size_t i, std::size_t (&
   return found == 3;
 }
 
+bool is_multiple_of_16(const Event& event) { return reinterpret_cast<std::uintptr_t>(event.address) % 16 == 0; }
+
+// Whether this code accesses multiples of 16 bytes alone. Decided when it is first seen, by all lanes of that warp.
+bool is_of_struct(const char* code, ThreadTrace* const* traces, unsigned lanes) {
+  static std::unordered_map<const char*, bool> known;
+  const auto [found, is_new] = known.insert({code, true});
+  if (!is_new) return found->second;
+  for (unsigned lane = 0; lane < kWarpSize; ++lane) {
+    if ((lanes >> lane & 1) == 0) continue;
+    for (const Event& event : traces[lane]->events) {
+      if (event.code == code && event.address != nullptr && !is_multiple_of_16(event)) found->second = false;
+    }
+  }
+  return found->second;
+}
+
+void join(ThreadTrace* const* traces, unsigned lanes, std::vector<Event>& events) {
+  std::size_t kept = 0;
+  std::vector<bool> joined;
+  for (std::size_t i = 0; i < events.size(); ++i) {
+    if (!joined.empty() && joined[i]) continue;
+    Event event = events[i];
+    std::size_t others[3] = {};
+    const bool is_element = event.address != nullptr && event.use != Use::kAtomic && is_multiple_of_16(event) &&
+                            (event.bytes == 4 || event.bytes == 8);
+    if (is_element && find_others(events, i, others) && is_of_struct(event.code, traces, lanes)) {
+      if (joined.empty()) joined.resize(events.size());
+      for (const std::size_t other : others) joined[other] = true;
+      if (event.bytes == 8) {  // of four doubles the third becomes the second half
+        joined[others[1]] = false;
+        events[others[1]].bytes = 16;
+      }
+      event.bytes = 16;
+    }
+    events[kept++] = event;
+  }
+  events.resize(kept);
+}
+
 }  // namespace
 
 Path path_into(Path caller, const void* call_site) {
@@ -61,29 +101,10 @@ bool goes_before(const Event& a, const Event& b) {
   return places(a) < places(b);
 }
 
-void join_elements(std::vector<Event>& events) {
-  std::size_t kept = 0;
-  std::vector<bool> joined;
-  for (std::size_t i = 0; i < events.size(); ++i) {
-    if (!joined.empty() && joined[i]) continue;
-    Event event = events[i];
-    std::size_t others[3] = {};
-    const bool may_join = event.address != nullptr && event.use != Use::kAtomic &&
-                          (event.bytes == 4 || event.bytes == 8) &&
-                          reinterpret_cast<std::uintptr_t>(event.address) % 16 == 0;
-    if (may_join && find_others(events, i, others)) {
-      if (joined.empty()) joined.resize(events.size());
-      for (const std::size_t other : others) joined[other] = true;
-      // Of four doubles the third's place becomes the second half's.
-      if (event.bytes == 8) {
-        joined[others[1]] = false;
-        events[others[1]].bytes = 16;
-      }
-      event.bytes = 16;
-    }
-    events[kept++] = event;
+void join_elements(ThreadTrace* const* traces, unsigned lanes) {
+  for (unsigned lane = 0; lane < kWarpSize; ++lane) {
+    if (lanes >> lane & 1) join(traces, lanes, traces[lane]->events);
   }
-  events.resize(kept);
 }
 
 }  // namespace emu

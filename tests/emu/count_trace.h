@@ -40,17 +40,16 @@ Path path_out_of(Path path);
 template <class Work>
 void merge(ThreadTrace* const* traces, unsigned lanes, const Work& work);
 
-// Makes single accesses of four elements side by side one access, or two, of 16 bytes.
-void join_elements(std::vector<Event>& events);
+// Makes single accesses of four elements side by side one access, or two, of 16 bytes: where the first of them is at a
+// multiple of 16 bytes in every lane, as that of a struct with this alignment is.
+void join_elements(ThreadTrace* const* traces, unsigned lanes);
 
 bool goes_before(const Event& a, const Event& b);
 
 template <class Work>
 void merge(ThreadTrace* const* traces, unsigned lanes, const Work& work) {
   std::size_t next[kWarpSize] = {};
-  for (unsigned lane = 0; lane < kWarpSize; ++lane) {
-    if (lanes >> lane & 1) join_elements(traces[lane]->events);
-  }
+  join_elements(traces, lanes);
   Request request;
   for (;;) {
     const Event* first = nullptr;

@@ -37,5 +37,6 @@ void order_fence(Scope) {}
 void order_wait_for_predecessor() {}
 void order_begin_copy(const Copy&) {}
 void order_end_copy(const Copy&) {}
+void order_keep_copy(const Copy&) {}
 
 }  // namespace emu
