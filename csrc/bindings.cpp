@@ -19,7 +19,9 @@ namespace py = pybind11;
 using namespace pybind11::literals;
 
 #ifdef SSD_EMULATED
+#ifndef SSD_MODULE
 #define SSD_MODULE _C_emulated
+#endif
 using Guard = py::call_guard<ssd::SubnormalsOn>;  // the emulator runs one kernel at a time: the GIL is its lock
 #else
 #define SSD_MODULE _C

@@ -19,7 +19,7 @@ from budgets.calls import CALL, Row
 from budgets.cases import ROOT, Case
 from ssd_fast import _backend
 
-COUNTED_BUILD = ROOT / "build" / "tests" / "counted"
+COUNTED_BUILD = ROOT / "build" / "tests"
 
 # Sums over the launches of a kernel in a call, or the largest of them.
 _SUMS = (
@@ -31,7 +31,7 @@ _LARGEST = ("threads", "shared_bytes", "barriers", "longest_loads", "longest_sha
 
 def find_counted() -> Path | None:
     """The counted build of the extension, which `make build-tests` makes."""
-    path = COUNTED_BUILD / f"_C_emulated{sysconfig.get_config_var('EXT_SUFFIX')}"
+    path = COUNTED_BUILD / f"_C_counted{sysconfig.get_config_var('EXT_SUFFIX')}"
     return path if path.exists() else None
 
 
@@ -42,8 +42,8 @@ def load_counted() -> ModuleType:
     """
     path = find_counted()
     if path is None:
-        raise FileNotFoundError(f"{COUNTED_BUILD} holds no extension: run `make build-tests`")
-    spec = importlib.util.spec_from_file_location("_C_emulated", path)
+        raise FileNotFoundError(f"{COUNTED_BUILD} has no _C_counted: run `make build-tests`")
+    spec = importlib.util.spec_from_file_location("_C_counted", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
