@@ -131,10 +131,8 @@ def contiguous(array: Any, op: str, argument: str, alignment: int = 1) -> Any:
     elif isinstance(array, torch.Tensor):
         array = (array.detach() if array.requires_grad else array).resolve_neg()
         in_order = array.is_contiguous()
-    elif _library(array) == "numba":
-        in_order = _is_row_major(array)
     else:
-        in_order = array.flags.c_contiguous
+        in_order = _is_row_major(array) if _library(array) == "numba" else array.flags.c_contiguous
     return array if in_order and _is_aligned(array, alignment) else _copy(array, op, argument)
 
 

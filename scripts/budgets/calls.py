@@ -24,7 +24,7 @@ def measure(architectures: Sequence[str] = ()) -> Rows:
 
 
 def problems(rows: Rows, golden: Rows | None) -> list[str]:
-    """What is more than the table says, or not in it. Less is no problem."""
+    """What is more than the table says, or not in it. Less is not a problem."""
     if golden is None:
         return []
     found = [f"{case}: in the table, but no such case" for case in golden if case not in rows]

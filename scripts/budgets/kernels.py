@@ -127,7 +127,7 @@ MARKS = ("integer_divisions", "divisions", "calls", "barriers", "atomics")
 
 
 def problems(table: Kernels, golden: Kernels | None) -> list[str]:
-    """Spills, and whatever is worse than the golden table says or is not in it. Better is no problem."""
+    """Spills, and whatever is worse than the golden table says or is not in it. Better is not a problem."""
     found = []
     for name, kernel in table.items():
         for architecture, row in kernel["resources"].items():
