@@ -18,7 +18,7 @@ ROUNDS_AHEAD, ROUNDS = 24, 2
 
 def kernel_counts(code: Code) -> Counts:
     """Of the whole kernel, without what follows where a warp's threads have parted. loads_16: how many instructions
-    load 16 bytes a thread from global memory."""
+    load 16 bytes per thread from global memory."""
     instructions = Flow(code).whole().body()
     counts: Counts = {"instructions": len(instructions)}
     for what, of_global in (("loads", Instruction.loads), ("stores", Instruction.stores)):
@@ -33,7 +33,7 @@ def marks(instructions: Sequence[Instruction]) -> Counts:
     inline = sum(x.divides_integers and not x.calls for x in instructions)
     return {
         "integer_divisions": integer,
-        # Each integer division that is no call has one reciprocal; the others are of floating point divisions.
+        # Each integer division that is not a call has one reciprocal; the others are of floating point divisions.
         "divisions": max(0, sum(x.reciprocal for x in instructions) - inline),
         "calls": sum(x.calls for x in instructions),
         "barriers": sum(x.barrier for x in instructions),

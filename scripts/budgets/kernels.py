@@ -75,6 +75,11 @@ def main_loop(kernel: Kernel) -> tuple[str, Row]:
     return next((label, row) for label, row in kernel["loops"].items() if row.get("main"))
 
 
+def by_short_name(kernels: Mapping[str, Kernel]) -> dict[str, Kernel]:
+    """The kernels by their names without the file, as a launch knows them."""
+    return {name.rpartition(": ")[2]: kernel for name, kernel in kernels.items()}
+
+
 def base_name(kernel: str) -> str:
     """nms_mask_kernel, of "<file>: nms_mask_kernel<float>"."""
     return re.sub(r"<.*", "", kernel.rpartition(": ")[2])
@@ -164,7 +169,7 @@ def _worse(name: str, kernel: Kernel, golden: Kernel | None) -> list[str]:
 
 
 def loop_problems(what: str, row: Row, allowed: Row) -> list[str]:
-    """Counts an iteration may grow with the bytes that it moves: unrolling is no loss. The rest may not fall."""
+    """Counts an iteration may grow with the bytes that it moves: unrolling is not a loss. The rest may not fall."""
     if any(row.get(kind, 0) != allowed.get(kind, 0) for kind in ("shared", "stored", "main")):
         return [f"{what}: loads from another memory, or became or was the main loop"]
     per, allowed_per = row.get("bytes", 0), allowed.get("bytes", 0)

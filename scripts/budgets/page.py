@@ -9,18 +9,19 @@ from typing import Any
 
 from budgets.calls import CALL, Row, Rows
 from budgets.compile import ROOT
+from budgets.kernels import Kernel, by_short_name, main_loop
 from budgets.occupancy import resident
 from budgets.predict import call_us, kernel_us
 
 MEASURED = ROOT / "bench" / "results" / "h100-2026-11-27" / "findings.jsonl"  # with which the table compares
 BEGIN, END = "<!-- counts: begin -->", "<!-- counts: end -->"
-Kernels = Mapping[str, Any]  # of budgets.kernels
+Kernels = Mapping[str, Kernel]
 
 
 def tables(rows: Rows, kernels: Kernels, findings: Path = MEASURED) -> list[str]:
     """The lines of all tables. findings: of the GPU report that they are compared with."""
     measured, profiles = measured_times(findings), profiled_kernels(findings)
-    by_name = {name.rpartition(": ")[2]: kernel for name, kernel in kernels.items()}
+    by_name = by_short_name(kernels)
     calls = [call_cells(case, row, kernels, measured.get(case)) for case, row in rows.items()]
     parts = [
         kernel_cells(case, name, row, by_name[name])
@@ -62,7 +63,7 @@ KERNEL_COLUMNS = (
 def kernel_cells(case: str, name: str, row: Row, kernel: Any) -> tuple[str, ...]:
     needs = kernel["resources"]["sm_90"]
     fit = resident("sm_90", needs["registers"], row["threads"], row["shared_bytes"]).blocks
-    main = next((loop for loop in kernel.get("loops", {}).values() if loop.get("main")), None)
+    _, main = main_loop(kernel)
     times = "" if row["launches"] == 1 else f" ({row['launches']} launches)"
     return (
         case,
@@ -76,8 +77,8 @@ def kernel_cells(case: str, name: str, row: Row, kernel: Any) -> tuple[str, ...]
         each(row["store_sectors"], row["stores"]),
         f"{row['conflicts']:,}",
         str(row["barriers"]),
-        "" if main is None else f"{main['instructions'] / main['moves']:.3g}",
-        "" if main is None else str(main.get("in_flight", "")),
+        f"{main['instructions'] / main['moves']:.3g}",
+        str(main.get("in_flight", "")),
         f"{kernel_us(row, kernel):,.1f}",
     )
 

@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from budgets.calls import CALL
+from budgets.kernels import Kernel, by_short_name, main_loop
 from budgets.occupancy import resident
 
 WARP = 32
@@ -48,17 +50,16 @@ SLOW_PATH = 18  # instructions of a division's slow path, which about half of th
 PROLOGUE = 50  # instructions before the first loop
 
 
-def call_us(rows: Mapping[str, Mapping[str, Any]], kernels: Mapping[str, Any], card: Card = H100) -> float:
-    """A call in a replayed CUDA graph. rows: of budgets.traffic; kernels: of budgets.kernels, by any key that ends in
-    the row's name."""
-    by_name = {name.rpartition(": ")[2]: kernel for name, kernel in kernels.items()}
-    call = rows["call"]
+def call_us(rows: Mapping[str, Mapping[str, Any]], kernels: Mapping[str, Kernel], card: Card = H100) -> float:
+    """A call in a replayed CUDA graph. rows: of budgets.traffic; kernels: the table of
+    budgets.kernels."""
+    by_name, call = by_short_name(kernels), rows[CALL]
     nodes = call["launches"] + call["memsets"]
-    times = [kernel_us(row, by_name[name], card) for name, row in rows.items() if name != "call"]
+    times = [kernel_us(row, by_name[name], card) for name, row in rows.items() if name != CALL]
     return sum(times) + call["memsets"] * card.memset_us + (nodes - 1) * card.gap_us
 
 
-def kernel_us(row: Mapping[str, Any], kernel: Mapping[str, Any], card: Card = H100) -> float:
+def kernel_us(row: Mapping[str, Any], kernel: Kernel, card: Card = H100) -> float:
     """All launches of a kernel in a call."""
     launches, threads = row["launches"], row["threads"]
     blocks = row["blocks"] / launches
@@ -66,7 +67,7 @@ def kernel_us(row: Mapping[str, Any], kernel: Mapping[str, Any], card: Card = H1
     needs = kernel["resources"]["sm_90"]
     at_once = max(1, resident("sm_90", needs["registers"], threads, row["shared_bytes"]).blocks)
     rounds = max(1, math.ceil(blocks / (card.multiprocessors * at_once)))
-    main: Mapping[str, float] = next((loop for loop in kernel.get("loops", {}).values() if loop.get("main")), {})
+    _, main = main_loop(kernel)
     hits = 1 - min(1, row["bytes_read"] / SECTOR / max(1, row["load_sectors"]))
 
     def clocks(loads: float, shared: float, stores: float) -> float:
@@ -92,5 +93,5 @@ def in_flight(main: Mapping[str, float]) -> float:
 def instructions(main: Mapping[str, float], loads: float, shared: float, stores: float) -> float:
     """For so many requests of a warp, of which those of the main loop's kind are taken for its own."""
     own = shared if main.get("shared") else stores if main.get("stored") else loads
-    each = (main["instructions"] + SLOW_PATH * main.get("calls", 0)) / main["moves"] if main else OTHER_ACCESS
+    each = (main["instructions"] + SLOW_PATH * main.get("calls", 0)) / main["moves"]
     return own * each + (loads + shared + stores - own) * OTHER_ACCESS

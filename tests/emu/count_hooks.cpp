@@ -1,10 +1,16 @@
-// count_hooks.cpp: what code compiled with -fsanitize=thread -fsanitize-coverage=trace-pc calls, in the count flavour.
-// There is no libtsan in the program. The names and meanings are those of GCC's gcc/sanitizer.def.
+// count_hooks.cpp: the hooks of the count flavour, whose code is compiled with -fsanitize-coverage=trace-pc too.
 #include "emu/count_hooks.h"
 
+#include "emu/access_hooks.h"
 #include "emu/scheduler.h"
 
 namespace {
+
+void record_access(const void* address, std::size_t bytes, emu::Use use, const void* code) {
+  if (!emu::in_kernel) return;
+  const emu::OutsideKernel outside;
+  emu::record(address, bytes, use, code);
+}
 
 // A struct of another size is accessed a word at a time, as far as the hook knows.
 void record_words(const void* address, std::size_t bytes, emu::Use use, const void* code) {
@@ -18,32 +24,9 @@ void record_words(const void* address, std::size_t bytes, emu::Use use, const vo
 
 }  // namespace
 
-#define EMU_HOOK(name, bytes, use)                                           \
-  extern "C" void name(void* address) {                                      \
-    if (!emu::in_kernel) return;                                             \
-    const emu::OutsideKernel outside;                                        \
-    emu::record(address, bytes, emu::Use::use, __builtin_return_address(0)); \
-  }
-
-#define EMU_HOOKS(bytes)                                 \
-  EMU_HOOK(__tsan_read##bytes, bytes, kLoad)             \
-  EMU_HOOK(__tsan_write##bytes, bytes, kStore)           \
-  EMU_HOOK(__tsan_unaligned_read##bytes, bytes, kLoad)   \
-  EMU_HOOK(__tsan_unaligned_write##bytes, bytes, kStore) \
-  EMU_HOOK(__tsan_volatile_read##bytes, bytes, kLoad)    \
-  EMU_HOOK(__tsan_volatile_write##bytes, bytes, kStore)
-
-EMU_HOOKS(1)
-EMU_HOOKS(2)
-EMU_HOOKS(4)
-EMU_HOOKS(8)
-EMU_HOOKS(16)
+EMU_ACCESS_HOOKS(record_access, record_words, emu::Use::kLoad, emu::Use::kStore)
 
 extern "C" {
-
-void __tsan_init() {}
-void __tsan_vptr_update(void**, void*) {}
-void __tsan_vptr_read(void**) {}
 
 void __tsan_func_entry(void* call_site) {
   if (!emu::in_kernel) return;
@@ -61,14 +44,6 @@ void __sanitizer_cov_trace_pc() {
   if (!emu::in_kernel) return;
   const emu::OutsideKernel outside;
   emu::record_basic_block(__builtin_return_address(0));
-}
-
-void __tsan_read_range(void* address, size_t bytes) {
-  record_words(address, bytes, emu::Use::kLoad, __builtin_return_address(0));
-}
-
-void __tsan_write_range(void* address, size_t bytes) {
-  record_words(address, bytes, emu::Use::kStore, __builtin_return_address(0));
 }
 
 }  // extern "C"
