@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 #include <optional>
 
 #include "box_coder/box_coder.h"
@@ -80,6 +81,25 @@ inline Sizes make_sizes(const Checks& check, const std::optional<View>& per_imag
   return {nullptr, static_cast<float>(one[0]), static_cast<float>(one[1])};
 }
 
+inline void set_columns(PostprocessTask& task, int columns) {
+  task.num_columns = columns;
+  task.column_bits = 0;
+  while (int64_t{1} << task.column_bits < columns) ++task.column_bits;
+}
+
+// The threshold that candidates exceed, and the limits of logits that follow from it. The activation and the background
+// are set.
+inline void set_score_threshold(PostprocessTask& task, float threshold) {
+  task.score_threshold = threshold;
+  // Softmax: the sum is at least exp(0), and exp is monotone, so a score exceeds t only if exp(logit - max) does, and
+  // then exp(logit - background logit) does too. Without a background column a row has nothing to be rejected by.
+  task.can_reject = threshold >= 0 && (task.sigmoid || task.background >= 0);
+  task.reject_below = -std::numeric_limits<float>::infinity();
+  if (threshold >= 0) {
+    task.reject_below = smallest_above(threshold, [&](float x) { return task.sigmoid ? sigmoid(x) : exp(x); });
+  }
+}
+
 // What decides how much memory a task needs, checked before any of it is allocated.
 inline void set_problem(const Checks& check, PostprocessTask& task, int64_t images, int64_t rows, int64_t columns,
                         const PostprocessOptions& options) {
@@ -91,7 +111,7 @@ inline void set_problem(const Checks& check, PostprocessTask& task, int64_t imag
   check.fits_int32({options.keep_top_k, std::max<int64_t>(images, 1)}, "spec.keep_top_k");
   task.num_images = images;
   task.num_rows = static_cast<int>(rows);
-  task.num_columns = static_cast<int>(columns);
+  set_columns(task, static_cast<int>(columns));
   task.class_mode = static_cast<ClassMode>(options.class_mode);
   task.top_k_scope = options.top_k == 0 ? TopKScope::segment : static_cast<TopKScope>(options.top_k_scope);
   const int64_t most = task.top_k_scope == TopKScope::segment ? rows : rows * columns;
@@ -192,17 +212,10 @@ inline void postprocess(const std::vector<View>& cls_logits, const std::vector<V
   task.coder = make_box_coder(check, options.variances, options.log_scale_low, options.log_scale_high, options.yx);
   task.sigmoid = options.sigmoid;
   task.background = static_cast<int>(options.background);
-  task.score_threshold = exclusive(options.score_threshold, options.score_inclusive);
-  // Softmax: the sum is at least exp(0), and exp is monotone, so a score exceeds t only if exp(logit - max) does, and
-  // then exp(logit - background logit) does too. Without a background column there is nothing to compare with.
-  task.can_reject = task.score_threshold >= 0 && (options.sigmoid || options.background >= 0);
-  if (task.can_reject) {
-    task.reject_below =
-        smallest_above(task.score_threshold, [&](float x) { return options.sigmoid ? sigmoid(x) : exp(x); });
-  }
+  set_score_threshold(task, exclusive(options.score_threshold, options.score_inclusive));
   task.has_min_box_size = options.min_box_size.has_value();
   task.min_box_size = static_cast<float>(options.min_box_size.value_or(0.0));
-  task.iou_threshold = exclusive(options.iou_threshold, options.iou_inclusive);
+  task.iou_threshold = iou_threshold(exclusive(options.iou_threshold, options.iou_inclusive));
   task.image_sizes = make_sizes(check, image_sizes, image_size, "image_sizes", first);
   task.original_sizes = make_sizes(check, original_sizes, original_size, "original_sizes", first);
   const bool rescales = original_sizes.has_value() || !original_size.empty();

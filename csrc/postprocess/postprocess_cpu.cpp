@@ -148,7 +148,7 @@ void postprocess_cpu(const PostprocessTask& task) {
   const auto num_segments = static_cast<int64_t>(segments.size());
   const int64_t grain = 1 + num_segments * kCandidatesPerThread / (num_candidates + 1);
   parallel_for(num_segments, grain, [&](int64_t begin, int64_t end) {
-    GreedyNms<float> greedy(task.iou_threshold);
+    GreedyNms<float> greedy(task.iou_threshold.value);
     for (int64_t i = begin; i < end; ++i) suppress(task, segments[i], greedy);
   });
 

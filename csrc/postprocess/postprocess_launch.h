@@ -64,6 +64,7 @@ struct PostprocessTask {
   int num_levels;
   int64_t num_images;
   int num_rows, num_columns;  // P, C
+  int column_bits;            // columns are below 2^column_bits
   DType logits_dtype, deltas_dtype;
   const Box* default_boxes;
   BoxCoder coder;
@@ -71,14 +72,16 @@ struct PostprocessTask {
   bool sigmoid;
   int background;         // column, or -1
   float score_threshold;  // candidates exceed it; an inclusive threshold comes as the float before it
-  bool can_reject;        // reject_below applies
-  float reject_below;     // softmax: no candidate where logit - background logit is below; sigmoid: where logit is
+  // No candidate where logit - the row's largest logit (softmax), or the logit itself (sigmoid), is below; -infinity where
+  // every number may be one.
+  float reject_below;
+  bool can_reject;  // softmax: no candidate either where logit - background logit is below
   ClassMode class_mode;
   int top_k;  // at most the candidates that its scope can have
   TopKScope top_k_scope;
-  bool has_min_box_size;  // min_box_size applies
-  float min_box_size;     // boxes whose sides do not both exceed it do not enter NMS
-  float iou_threshold;    // IoUs above it suppress; an inclusive threshold comes as the float before it
+  bool has_min_box_size;       // min_box_size applies
+  float min_box_size;          // boxes whose sides do not both exceed it do not enter NMS
+  IouThreshold iou_threshold;  // IoUs above it suppress; an inclusive threshold comes as the float before it
   int keep_top_k;
   Stage clip, rescale;
   Sizes image_sizes, original_sizes;

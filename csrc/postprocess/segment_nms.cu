@@ -37,8 +37,8 @@ __global__ void __launch_bounds__(kSegmentThreads)
   int num_kept = 0;
   if (size > 0) {
     num_kept = segment_nms(
-        source, listed ? size : task.num_rows, task.segment_top_k(), workspace.kept_capacity, task.iou_threshold, load,
-        [&](int rank, uint64_t key) { kept_keys[rank] = key; }, kept_boxes, shared);
+        source, listed ? size : task.num_rows, task.segment_top_k(), workspace.kept_capacity, task.iou_threshold.value,
+        load, [&](int rank, uint64_t key) { kept_keys[rank] = key; }, kept_boxes, shared);
   }
   if (threadIdx.x == 0) workspace.kept_sizes[segment] = num_kept;
 }

@@ -29,26 +29,21 @@ PostprocessTask make_task(const Problem& problem, const Inputs& inputs) {
     task.num_rows += map.rows();
   }
   task.num_images = problem.images;
-  task.num_columns = problem.columns;
+  ssd::set_columns(task, problem.columns);
   task.logits_dtype = problem.logits_dtype;
   task.deltas_dtype = problem.deltas_dtype;
   task.coder = kCoder;
   task.sigmoid = problem.sigmoid;
   task.background = problem.background;
-  task.score_threshold = problem.score_threshold;
-  if (problem.inclusive) task.score_threshold = std::nextafter(problem.score_threshold, -1.0f);
-  task.can_reject = task.score_threshold >= 0 && (problem.sigmoid || problem.background >= 0);
-  if (task.can_reject) {
-    task.reject_below = ssd::smallest_above(task.score_threshold,
-                                            [&](float x) { return problem.sigmoid ? ssd::sigmoid(x) : ssd::exp(x); });
-  }
+  ssd::set_score_threshold(
+      task, problem.inclusive ? std::nextafter(problem.score_threshold, -1.0f) : problem.score_threshold);
   task.class_mode = problem.class_mode;
   task.top_k_scope = problem.top_k_scope;
   const int most = task.num_rows * (problem.top_k_scope == TopKScope::segment ? 1 : task.num_columns);
   task.top_k = problem.top_k == 0 ? most : std::min(problem.top_k, most);
   task.has_min_box_size = problem.min_box_size.has_value();
   task.min_box_size = problem.min_box_size.value_or(0.0f);
-  task.iou_threshold = problem.iou_threshold;
+  task.iou_threshold = ssd::iou_threshold(problem.iou_threshold);
   task.keep_top_k = problem.keep_top_k;
   task.clip = problem.clip;
   task.rescale = problem.rescale;
