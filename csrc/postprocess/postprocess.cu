@@ -1,4 +1,4 @@
-// postprocess in CUDA: three stages on one stream (four, if top_k is of levels or images), no sync, any number of
+// postprocess in CUDA: two stages on one stream (three, if top_k is of levels or images), no sync, any number of
 // candidates.
 #include <algorithm>
 
@@ -8,24 +8,35 @@
 namespace ssd {
 namespace {
 
-PostprocessWorkspace make_workspace(const PostprocessTask& task, Arena& arena) {
+// How much of the workspace begins as zeros comes first.
+PostprocessWorkspace make_workspace(const PostprocessTask& task, Arena& arena, size_t& zeroed) {
   PostprocessWorkspace workspace{};
-  workspace.list_capacity = std::min(task.num_rows, kListCapacity);
-  workspace.kept_capacity = std::min(task.segment_top_k(), task.keep_top_k);
-  const int64_t segments = task.num_images * task.num_segments();
-  const int64_t rows = task.num_images * task.num_rows;
-  workspace.list_sizes = arena.take<int>(segments);
-  workspace.kept_sizes = arena.take<int>(segments);
-  if (task.class_mode == ClassMode::per_class) {
-    workspace.row_max = arena.take<float>(rows);
-    workspace.row_sum = arena.take<float>(rows);
-  } else {
-    workspace.row_best = arena.take<uint64_t>(rows);
-  }
-  workspace.least_keys = arena.take<uint64_t>(task.num_images * kMaxHeadLevels);
-  workspace.lists = arena.take<uint64_t>(segments * workspace.list_capacity);
+  const int64_t images = task.num_images;
+  const int64_t segments = images * task.num_segments();
+  const int64_t rows = images * task.num_rows;
+  const bool per_class = task.class_mode == ClassMode::per_class;
+  const int64_t most_candidates = int64_t{task.num_rows} * (per_class ? task.num_columns : 1);
+  workspace.pool_capacity = static_cast<int>(std::min<int64_t>(task.pool_capacity, most_candidates));
+  workspace.kept_capacity = std::min({task.segment_top_k(), task.num_rows, task.keep_top_k});
+
+  workspace.segment_sizes = arena.take<int>(segments);
+  workspace.pool_sizes = arena.take<int>(images);
+  workspace.active_segments = arena.take<int>(images);
+  workspace.finished_segments = arena.take<int>(images);
+  workspace.kept_sizes = arena.take<int>(images);
+  workspace.work_size = arena.take<int>(1);
+  workspace.survivors = arena.take<unsigned>(images * ceil_div(task.num_rows, kWarpSize));
+  zeroed = arena.used();
+
+  workspace.work = arena.take<int>(segments);
+  workspace.first_keys = arena.take<uint64_t>(segments * kFirstKeys);
+  workspace.pool = arena.take<uint64_t>(images * workspace.pool_capacity);
+  if (!per_class) workspace.row_best = arena.take<uint64_t>(rows);
+  if (per_class && !task.sigmoid) workspace.statistics = arena.take<RowStatistics>(rows);
+  if (task.top_k_scope != TopKScope::segment) workspace.least_keys = arena.take<uint64_t>(images * kMaxHeadLevels);
   workspace.kept_keys = arena.take<uint64_t>(segments * workspace.kept_capacity);
-  workspace.kept_boxes = arena.take<Box>(segments * workspace.kept_capacity);
+  const int64_t blocks = std::min<int64_t>(segments, kMaxSegmentBlocks);
+  workspace.kept_boxes = arena.take<Box>(blocks * workspace.kept_capacity);
   return workspace;
 }
 
@@ -33,21 +44,22 @@ PostprocessWorkspace make_workspace(const PostprocessTask& task, Arena& arena) {
 
 size_t postprocess_cuda_workspace(const PostprocessTask& task) {
   Arena arena(nullptr);
-  make_workspace(task, arena);
+  size_t zeroed = 0;
+  make_workspace(task, arena, zeroed);
   return arena.used();
 }
 
 void postprocess_cuda(const PostprocessTask& task, void* memory, Stream stream) {
   const DeviceGuard guard(stream);
   Arena arena(memory);
-  const PostprocessWorkspace workspace = make_workspace(task, arena);
+  size_t zeroed = 0;
+  const PostprocessWorkspace workspace = make_workspace(task, arena, zeroed);
+  zero_async(memory, zeroed, stream);
   if (task.num_rows > 0) {
-    zero_async(workspace.list_sizes, task.num_images * task.num_segments() * sizeof(int), stream);
     score_filter(task, workspace, stream);
     if (task.top_k_scope != TopKScope::segment) top_k_stage(task, workspace, stream);
-    segment_nms_stage(task, workspace, stream);
   }
-  merge_stage(task, workspace, stream);
+  segment_stage(task, workspace, stream);
 }
 
 }  // namespace ssd

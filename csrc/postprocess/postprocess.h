@@ -112,6 +112,8 @@ inline void set_problem(const Checks& check, PostprocessTask& task, int64_t imag
   task.num_images = images;
   task.num_rows = static_cast<int>(rows);
   set_columns(task, static_cast<int>(columns));
+  task.pool_capacity = kPoolCapacity;
+  task.sigmoid = options.sigmoid;
   task.class_mode = static_cast<ClassMode>(options.class_mode);
   task.top_k_scope = options.top_k == 0 ? TopKScope::segment : static_cast<TopKScope>(options.top_k_scope);
   const int64_t most = task.top_k_scope == TopKScope::segment ? rows : rows * columns;
@@ -127,7 +129,7 @@ inline int64_t postprocess_workspace(const View& logits, int64_t num_rows, int64
   PostprocessTask task{};
   set_problem(check, task, logits.shape[0], num_rows, num_columns, options);
   int64_t bytes = 0;
-  if (logits.shape[0] == 0 || num_rows == 0) return bytes;
+  if (logits.shape[0] == 0) return bytes;
   dispatch(
       "postprocess", logits, [](auto...) {},
       [&](auto) { bytes = static_cast<int64_t>(postprocess_cuda_workspace(task)); });
@@ -210,7 +212,6 @@ inline void postprocess(const std::vector<View>& cls_logits, const std::vector<V
   task.deltas_dtype = bbox_regression[0].dtype;
   task.default_boxes = default_boxes.as<Box>();
   task.coder = make_box_coder(check, options.variances, options.log_scale_low, options.log_scale_high, options.yx);
-  task.sigmoid = options.sigmoid;
   task.background = static_cast<int>(options.background);
   set_score_threshold(task, exclusive(options.score_threshold, options.score_inclusive));
   task.has_min_box_size = options.min_box_size.has_value();

@@ -11,6 +11,7 @@
 namespace ssd {
 
 constexpr int kMaxHeadLevels = 8;
+constexpr int kPoolCapacity = 8192;  // candidates of an image that CUDA's stages pass on at any rate
 
 // Where the elements of one head output lie. A row of a level is (i0, i1, i2) of `sizes`, i2 fastest: (y, x, anchor)
 // for rows in HWA order, (anchor, y, x) for AHW, (0, row, 0) for a plain [N, P, columns] tensor. So NCHW, channels-last
@@ -83,6 +84,7 @@ struct PostprocessTask {
   float min_box_size;          // boxes whose sides do not both exceed it do not enter NMS
   IouThreshold iou_threshold;  // IoUs above it suppress; an inclusive threshold comes as the float before it
   int keep_top_k;
+  int pool_capacity;  // kPoolCapacity, or in tests less
   Stage clip, rescale;
   Sizes image_sizes, original_sizes;
 

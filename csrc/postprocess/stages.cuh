@@ -6,50 +6,53 @@
 
 namespace ssd {
 
-// Candidates of a segment that are listed. Of a segment with more, the next stages rescan the rows instead: an untrained
-// head gives every class a candidate a row, and lists for that would be as large as the logits.
-constexpr int kListCapacity = 1024;
+// The first candidates of a segment have a list of its own. A segment with no more than these is the work of one warp.
+constexpr int kFirstKeys = kWarpSize;
+// Blocks of the segment stage: more than any GPU holds at a time, and each has boxes of its own in the workspace.
+constexpr int kMaxSegmentBlocks = 1024;
 
+struct RowStatistics {  // softmax: the largest logit of a row, and the sum of its terms
+  float max, sum;
+};
+
+// How candidates pass from stage to stage. A segment's first kFirstKeys are in first_keys; the others of an image are in
+// its pool, whatever their segment, until that is full. An untrained head gives every class a candidate per row, and
+// lists of all of them would be as large as the logits: a segment that its list and the pool do not hold is computed
+// again from its column of the logits and from what is kept of the rows.
 struct PostprocessWorkspace {
-  float* row_max;        // [N, P] softmax: the largest logit of a row, +inf where the row has no candidate
-  float* row_sum;        // [N, P] softmax: the sum of its terms
-  uint64_t* row_best;    // [N, P] where only the best column of a row may be one: its candidate key, or 0
-  uint64_t* lists;       // [N, S, list_capacity] candidate keys of a segment, in any order
-  int* list_sizes;       // [N, S] candidates of a segment, which may exceed the list
-  uint64_t* least_keys;  // [N, kMaxHeadLevels] of a top-k scope: candidates with smaller keys do not enter NMS
-  uint64_t* kept_keys;   // [N, S, kept_capacity] what NMS keeps of a segment, best first
-  Box* kept_boxes;       // [N, S, kept_capacity]
-  int* kept_sizes;       // [N, S]
-  int list_capacity, kept_capacity;
+  // These begin as zeros.
+  int* segment_sizes;      // [N, S] candidates of a segment
+  int* pool_sizes;         // [N] candidates that were to enter the pool, which may exceed it
+  int* active_segments;    // [N] segments with candidates
+  int* finished_segments;  // [N] those of them whose detections are in kept_keys
+  int* kept_sizes;         // [N] detections in kept_keys
+  int* work_size;          // [1] segments in `work`
+  unsigned* survivors;     // [N, ceil(P / 32)] bit row % 32 of word row / 32: the row may have candidates
+
+  int* work;                  // [N * S] image * S + segment of the segments with candidates, in any order
+  uint64_t* first_keys;       // [N, S, kFirstKeys] candidate keys of a segment, in any order
+  uint64_t* pool;             // [N, pool_capacity] further candidate keys of an image, in any order
+  RowStatistics* statistics;  // [N, P] of the surviving rows, where all columns may be candidates and softmax is taken
+  uint64_t* row_best;         // [N, P] of the surviving rows, where only the best column may be one: its key, or 0
+  uint64_t* least_keys;       // [N, kMaxHeadLevels] of a top-k scope: candidates with smaller keys do not enter NMS
+  uint64_t* kept_keys;        // [N, S * kept_capacity] detection keys of an image, in any order
+  Box* kept_boxes;            // [kMaxSegmentBlocks, kept_capacity] what a block has kept of its segment so far
+  int pool_capacity, kept_capacity;
 };
 
 void score_filter(const PostprocessTask& task, const PostprocessWorkspace& workspace, Stream stream);
 void top_k_stage(const PostprocessTask& task, const PostprocessWorkspace& workspace, Stream stream);
-void segment_nms_stage(const PostprocessTask& task, const PostprocessWorkspace& workspace, Stream stream);
-void merge_stage(const PostprocessTask& task, const PostprocessWorkspace& workspace, Stream stream);
+void segment_stage(const PostprocessTask& task, const PostprocessWorkspace& workspace, Stream stream);
 
 // The score of one logit, given its row's statistics.
-SSD_HD float score_at(const PostprocessTask& task, float logit, float row_max, float row_sum) {
-  return task.sigmoid ? sigmoid(logit) : softmax_score(logit, row_max, row_sum);
+SSD_HD float score_at(const PostprocessTask& task, float logit, RowStatistics row) {
+  return task.sigmoid ? sigmoid(logit) : softmax_score(logit, row.max, row.sum);
 }
 
-// The candidate of a row in a segment, 0 if there is none: for segments whose lists overflowed.
-template <typename T>
-__device__ uint64_t rescan_row(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
-                               int row, int segment) {
-  const int64_t statistics = image * task.num_rows + row;
-  if (task.class_mode != ClassMode::per_class) {
-    const uint64_t key = workspace.row_best[statistics];
-    return key != 0 && task.segment_of(column_of(task, key)) == segment ? key : 0;
-  }
-  const HeadLevel& level = task.levels[task.level_index(row)];
-  const T* data = static_cast<const T*>(level.logits.data);
-  const int64_t offset = level.logits.row_offset(image, row - level.first_row, level.sizes);
-  const float logit = to_float(data[offset + segment * level.logits.column_stride]);
-  const float max = task.sigmoid ? 0.0f : workspace.row_max[statistics];
-  const float sum = task.sigmoid ? 0.0f : workspace.row_sum[statistics];
-  const float score = score_at(task, logit, max, sum);
-  return score > task.score_threshold ? candidate_key(task, score, row, segment) : 0;
+// Whether a logit's score may exceed the threshold: no exponential and no division is needed where it cannot. Exact,
+// since the sum of a row's terms is at least 1.
+SSD_HD bool may_be_candidate(const PostprocessTask& task, float logit, float row_max) {
+  return (task.sigmoid ? logit : sub(logit, row_max)) >= task.reject_below;
 }
 
 }  // namespace ssd

@@ -30,6 +30,7 @@ PostprocessTask make_task(const Problem& problem, const Inputs& inputs) {
   }
   task.num_images = problem.images;
   ssd::set_columns(task, problem.columns);
+  task.pool_capacity = ssd::kPoolCapacity;
   task.logits_dtype = problem.logits_dtype;
   task.deltas_dtype = problem.deltas_dtype;
   task.coder = kCoder;
