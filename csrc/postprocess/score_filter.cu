@@ -1,121 +1,159 @@
 // The first stage of postprocess in CUDA: logits -> the candidates of each segment.
-#include "common/row_tile.cuh"
-#include "postprocess/stages.cuh"
+#include "common/async_copy.cuh"
+#include "common/grid.cuh"
+#include "postprocess/candidates.cuh"
+#include "postprocess/tiles.h"
 
 namespace ssd {
 namespace {
 
-// score_filter_kernel: lists the candidates of every segment, and keeps what a rescan of a row needs.
-// Block:   a tile of blockDim.x rows of one level of image blockIdx.y.
-// Thread:  one row.
-// Memory:  Staged: the tile is read once, coalesced, into shared memory, where three passes run over it (reject, max,
-//          sum and emit). Not staged (so many columns that no tile fits): the passes read global memory. Writes 8 B a
-//          row and 8 B a candidate.
-// Order:   the lists' order depends on the atomics; the sets do not, and the keys are distinct, so results do not
-//          either.
-template <typename T, bool Staged>
-__global__ void __launch_bounds__(kMaxTileRows)
-    score_filter_kernel(const __grid_constant__ PostprocessTask task,
-                        const __grid_constant__ PostprocessWorkspace workspace, int level_index) {
-  SSD_DYN_SHARED(float, tile);
-  SSD_SHARED(offsets, int64_t[kMaxTileRows]);
-  const HeadLevel& level = task.levels[level_index];
-  const HeadMap& map = level.logits;
-  const T* data = static_cast<const T*>(map.data);
-  const int columns = task.num_columns;
-  const int64_t image = blockIdx.y;
-  const int thread = static_cast<int>(threadIdx.x);
-  const int tile_rows = static_cast<int>(blockDim.x);
-  const int first = static_cast<int>(blockIdx.x) * tile_rows;
-  const int rows = min(tile_rows, level.num_rows - first);
-  if (thread < rows) offsets[thread] = map.row_offset(image, first + thread, level.sizes);
-  __syncthreads();
+constexpr int kWarps = 2;  // of a block: each takes a tile, and none waits for another
+constexpr int kThreads = kWarps * kWarpSize;
+constexpr int kCopyBytes = 16;
+constexpr float kLowest = -__builtin_inff();
 
-  if (Staged) {
-    const bool rows_contiguous = map.column_stride == 1;  // else columns are planes, in which rows are neighbours
-    for (int i = thread; i < rows * columns; i += tile_rows) {
-      const int row = rows_contiguous ? i / columns : i % rows;
-      const int column = rows_contiguous ? i % columns : i / rows;
-      tile[row * tile_pitch(columns) + column] = to_float(data[offsets[row] + column * map.column_stride]);
-    }
-    __syncthreads();
+// Copies a run of elements into shared memory, 16 bytes at a time where both addresses allow it: the copy keeps the
+// run's distance from a multiple of 16. Returns where the run begins there.
+template <typename T>
+__device__ const T* stage_run(const T* run, int count, unsigned char* memory) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const int distance = static_cast<int>(reinterpret_cast<uintptr_t>(run) % kCopyBytes);
+  T* staged = reinterpret_cast<T*>(memory + distance);
+  constexpr int kElements = kCopyBytes / static_cast<int>(sizeof(T));  // of a copy
+  const int head = min((kCopyBytes - distance) % kCopyBytes / static_cast<int>(sizeof(T)), count);
+  const int copies = (count - head) / kElements;
+  const int tail = head + copies * kElements;
+#pragma unroll 4
+  for (int i = lane; i < copies; i += kWarpSize) {
+    __pipeline_memcpy_async(staged + head + i * kElements, run + head + i * kElements, kCopyBytes);
   }
-  if (thread >= rows) return;
-  const auto logit = [&](int column) {
-    return Staged ? tile[thread * tile_pitch(columns) + column]
-                  : to_float(data[offsets[thread] + column * map.column_stride]);
-  };
-
-  const int row = level.first_row + first + thread;
-  const int64_t statistics = image * task.num_rows + row;
-  const bool best_only = task.class_mode != ClassMode::per_class;
-  if (task.can_reject) {
-    const float base = task.sigmoid ? 0.0f : logit(task.background);
-    bool any = false;
-    for (int c = 0; c < columns; ++c) any |= c != task.background && sub(logit(c), base) >= task.reject_below;
-    if (!any) {
-      if (best_only) {
-        workspace.row_best[statistics] = 0;
-      } else if (!task.sigmoid) {  // exp(x - inf) = 0: a rescan finds no candidate here
-        workspace.row_max[statistics] = bits_to_float(0x7F800000u);
-        workspace.row_sum[statistics] = 1.0f;
-      }
-      return;
-    }
-  }
-  float max = 0.0f;
-  float sum = 0.0f;
-  if (!task.sigmoid) {
-    softmax_statistics(logit, columns, max, sum);
-    if (!best_only) {
-      workspace.row_max[statistics] = max;
-      workspace.row_sum[statistics] = sum;
-    }
-  }
-  const auto list = [&](uint64_t key, int column) {
-    const int64_t segment = image * task.num_segments() + task.segment_of(column);
-    const int place = atomicAdd(&workspace.list_sizes[segment], 1);
-    if (place < workspace.list_capacity) workspace.lists[segment * workspace.list_capacity + place] = key;
-  };
-  float best = task.score_threshold;
-  int best_column = -1;
-  for (int c = 0; c < columns; ++c) {
-    if (c == task.background) continue;
-    const float score = score_at(task, logit(c), max, sum);
-    if (!(score > best)) continue;
-    if (best_only) {
-      best = score;
-      best_column = c;
-    } else {
-      list(candidate_key(task, score, row, c), c);
-    }
-  }
-  if (best_only) {
-    const uint64_t key = best_column < 0 ? 0 : candidate_key(task, best, row, best_column);
-    workspace.row_best[statistics] = key;
-    if (best_column >= 0) list(key, best_column);
-  }
+  __pipeline_commit();
+  if (lane < head) staged[lane] = run[lane];
+  if (lane < count - tail) staged[tail + lane] = run[tail + lane];
+  __pipeline_wait_prior(0);
+  __syncwarp();
+  return staged;
 }
 
+// The largest logit of a row's columns but one, passing over NaN. Where zeros of both signs are the largest it may be
+// either, which no comparison of differences tells apart.
 template <typename T>
-void filter_levels(const PostprocessTask& task, const PostprocessWorkspace& workspace, Stream stream) {
-  const RowTiling tiling(task.num_columns);
-  for (int i = 0; i < task.num_levels; ++i) {
-    const int rows = task.levels[i].num_rows;
-    if (rows == 0) continue;
-    const dim3 grid(ceil_div(rows, tiling.rows), static_cast<unsigned>(task.num_images));
-    if (tiling.staged) {
-      launch(score_filter_kernel<T, true>, grid, dim3(tiling.rows), tiling.shared_bytes, stream, task, workspace, i);
-    } else {
-      launch(score_filter_kernel<T, false>, grid, dim3(tiling.rows), tiling.shared_bytes, stream, task, workspace, i);
+__device__ float largest_but(const T* row, int64_t stride, int excluded, int columns) {
+  float largest = kLowest;
+  const int head = excluded < 0 ? columns : excluded;
+#pragma unroll 16
+  for (int c = 0; c < head; ++c) largest = fmaxf(largest, to_float(row[c * stride]));
+#pragma unroll 16
+  for (int c = head + 1; c < columns; ++c) largest = fmaxf(largest, to_float(row[c * stride]));
+  return largest;
+}
+
+// The same of the rows of a tile by several lanes per row. Lane r returns that of row r.
+template <typename T>
+__device__ float largest_of_staged(const T* staged, int lanes_per_row, int rows, int excluded, int columns) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const int at_a_time = kWarpSize / lanes_per_row;
+  float mine = kLowest;
+  for (int first = 0; first < rows; first += at_a_time) {
+    const int row = first + lane / lanes_per_row;
+    float largest = kLowest;
+    if (row < rows) {
+#pragma unroll 4
+      for (int c = lane % lanes_per_row; c < columns; c += lanes_per_row) {
+        if (c != excluded) largest = fmaxf(largest, to_float(staged[row * columns + c]));
+      }
     }
+    for (int distance = lanes_per_row / 2; distance > 0; distance /= 2) {
+      largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, distance));
+    }
+    const float of_row = __shfl_sync(kFullWarp, largest, (lane - first) * lanes_per_row % kWarpSize);
+    if (lane >= first && lane < first + at_a_time) mine = of_row;
+  }
+  return mine;
+}
+
+// score_filter_kernel: lists the candidates of every segment, and keeps what a segment that the lists do not hold needs.
+// Block:   kWarps tiles of image blockIdx.y.
+// Warp:    a tile of up to 32 rows of one level, neighbors in memory; a lane owns a row.
+// Memory:  reads each logit once, contiguous rows by asynchronous copies through shared memory, other layouts directly,
+//          a lane per pixel. Of rows without a candidate, which the largest foreground logit tells, it writes nothing;
+//          of the others a bit, 8 bytes, and 8 bytes per candidate.
+// Order:   the lists' order depends on the atomics; the sets do not, and the keys are distinct, so results do not
+//          either. Which candidates find the pool full depends on them too, and then the segment is computed again.
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    score_filter_kernel(const __grid_constant__ PostprocessTask task,
+                        const __grid_constant__ PostprocessWorkspace workspace, const __grid_constant__ Tiles tiles) {
+  SSD_DYN_SHARED(unsigned char, memory);
+  trigger_dependents();
+  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const int64_t image = blockIdx.y;
+  const int tile = static_cast<int>(blockIdx.x) * kWarps + warp;
+  if (tile >= tiles.per_image) return;
+  int index = 0;
+  while (index + 1 < tiles.num_levels && tile >= tiles.levels[index + 1].first_tile) ++index;
+  const LevelTiles& order = tiles.levels[index];
+  const HeadLevel& level = task.levels[index];
+  const int columns = task.num_columns;
+  const int tile_rows = tiles.rows_of(order);
+  const int first = (tile - order.first_tile) * tile_rows;
+  const int count = min(tile_rows, level.num_rows - first);
+  const bool mine = lane < count;
+
+  float* terms = reinterpret_cast<float*>(memory) + warp * kTermCount;
+  const T* image_logits = static_cast<const T*>(level.logits.data) + image * level.logits.image_stride;
+  WarpRows<T> rows{image_logits, level.logits.column_stride, 0, level.first_row + first + lane};
+  if (mine && !(order.contiguous && order.in_order)) {
+    order.find(first + lane, rows.row, rows.offset);
+    rows.row += level.first_row;
+  }
+  float largest = kLowest;
+  if (order.contiguous) {
+    unsigned char* staging = memory + kWarps * kTermCount * sizeof(float) + warp * tiles.staged_bytes;
+    const T* staged = stage_run(image_logits + int64_t{first} * columns, count * columns, staging);
+    rows.logits = staged;
+    rows.column_stride = 1;
+    rows.offset = lane * columns;
+    if (tiles.lanes_per_row > 1) {
+      largest = largest_of_staged(staged, tiles.lanes_per_row, count, task.background, columns);
+    } else if (mine) {
+      largest = largest_but(staged + lane * columns, 1, task.background, columns);
+    }
+  } else if (mine) {
+    largest = largest_but(image_logits + rows.offset, rows.column_stride, task.background, columns);
+  }
+
+  const bool relative = !task.sigmoid && task.background >= 0;
+  const float base = mine && relative ? rows.logit(rows.offset, task.background) : 0.0f;
+  const bool survives = mine && (!task.can_reject || sub(largest, base) >= task.reject_below);
+  const unsigned surviving = __ballot_sync(kFullWarp, survives);
+  if (surviving == 0) return;
+
+  RowStatistics statistics{relative ? fmaxf(largest, base) : largest, 1.0f};
+  if (!task.sigmoid) statistics.sum = sum_of_terms(rows, surviving, columns, statistics.max, terms);
+  const bool best_only = task.class_mode != ClassMode::per_class;
+  if (survives) {
+    const int words = ceil_div(task.num_rows, kWarpSize);
+    atomicOr(&workspace.survivors[image * words + rows.row / kWarpSize], 1u << (rows.row % kWarpSize));
+    if (!best_only && !task.sigmoid) workspace.statistics[image * task.num_rows + rows.row] = statistics;
+  }
+  if (best_only) {
+    list_best_column(task, workspace, image, rows, surviving, statistics);
+  } else {
+    list_columns(task, workspace, image, rows, surviving, statistics);
   }
 }
 
 }  // namespace
 
 void score_filter(const PostprocessTask& task, const PostprocessWorkspace& workspace, Stream stream) {
-  visit_logit_type(task.logits_dtype, [&](auto zero) { filter_levels<decltype(zero)>(task, workspace, stream); });
+  const Tiles tiles = make_tiles(task);
+  const size_t shared_bytes = kWarps * (kTermCount * sizeof(float) + static_cast<size_t>(tiles.staged_bytes));
+  const dim3 grid(static_cast<unsigned>(ceil_div(tiles.per_image, kWarps)), static_cast<unsigned>(task.num_images));
+  visit_logit_type(task.logits_dtype, [&](auto zero) {
+    launch(score_filter_kernel<decltype(zero)>, grid, dim3(kThreads), shared_bytes, stream, task, workspace, tiles);
+  });
 }
 
 }  // namespace ssd
