@@ -23,9 +23,13 @@ __device__ const T* stage_run(const T* run, int count, unsigned char* memory) {
   const int head = min((kCopyBytes - distance) % kCopyBytes / static_cast<int>(sizeof(T)), count);
   const int copies = (count - head) / kElements;
   const int tail = head + copies * kElements;
-#pragma unroll 4
+  T* to = staged + head + lane * kElements;
+  const T* from = run + head + lane * kElements;
+#pragma unroll 8
   for (int i = lane; i < copies; i += kWarpSize) {
-    __pipeline_memcpy_async(staged + head + i * kElements, run + head + i * kElements, kCopyBytes);
+    __pipeline_memcpy_async(to, from, kCopyBytes);
+    to += kWarpSize * kElements;
+    from += kWarpSize * kElements;
   }
   __pipeline_commit();
   if (lane < head) staged[lane] = run[lane];
