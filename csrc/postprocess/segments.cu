@@ -28,7 +28,7 @@ inline __device__ Segment segment_at(const PostprocessTask& task, const Postproc
 //          column, once per kSelectedKeys candidates if it fits into shared memory or not.
 // Order:   deterministic: keys are distinct, so neither the lists' order matters nor which block merges.
 template <typename T>
-__global__ void __launch_bounds__(kSegmentThreads)
+__global__ void __launch_bounds__(kSegmentThreads, 2)
     segments_kernel(const __grid_constant__ PostprocessTask task,
                     const __grid_constant__ PostprocessWorkspace workspace) {
   SSD_SHARED(shared, SegmentsShared);
@@ -54,12 +54,11 @@ __global__ void __launch_bounds__(kSegmentThreads)
       shared.large[warp] = is_small ? -1 : index;
     }
     __syncthreads();
-    for (int i = 0; i < group; ++i) {
+    for (int i = 0; i < group; ++i) {  // ends with a barrier where it keeps anything
       if (shared.large[i] < 0) continue;
       const Segment segment = segment_at(task, workspace, shared.large[i]);
       nms_by_block<T>(task, workspace, segment, column, shared.block);
     }
-    __syncthreads();  // what this round keeps is written
 
     if (thread < kWarps) {
       const int own = shared.segments[thread];
