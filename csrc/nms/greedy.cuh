@@ -133,7 +133,7 @@ inline __device__ void nms_tile(bool valid, const Box& box, const Box* kept_boxe
     if (later == earlier) suppressors &= (1u << lane) - 1;
     tile.suppressors[pair][lane] = suppressors;
   }
-  __syncthreads();
+  // Warp 0 has pair 0 of its own; what other warps have written is read after resolve_tile's first barrier.
   resolve_tile(alive, [&](int word) { return tile.suppressors[word_pair(warp, word)][lane]; }, tile.kept);
 }
 

@@ -70,8 +70,8 @@ class RowOffsets {
 // Rows whose loads are under way at a time.
 constexpr int kRowsInFlight = 4;
 
-// scores[i]: that of row first + i in a column, i < count; -1 where it is no candidate that may enter NMS. All threads of
-// the block call it.
+// scores[i]: that of row first + i in a column, i < count; -1 where it is no candidate that may enter NMS. All threads
+// of the block call it.
 template <typename T>
 __device__ void stage_column(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
                              int column, int first, int count, float* scores) {

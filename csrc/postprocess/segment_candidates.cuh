@@ -40,10 +40,9 @@ struct BlockShared {
 };
 
 // Sorts all candidates of a segment, which are in its list and in the pool and no more than kSelectedKeys, into
-// shared.keys. Returns how many enter NMS. All threads of the block call it; begins and ends with a barrier.
+// shared.keys. Returns how many enter NMS. All threads of the block call it, after a barrier; ends with one.
 inline __device__ int sort_listed(const PostprocessTask& task, const PostprocessWorkspace& workspace,
                                   const Segment& segment, BlockShared& shared) {
-  __syncthreads();
   if (threadIdx.x == 0) shared.count = 0;
   __syncthreads();
   const auto take = [&](uint64_t key) {
@@ -69,7 +68,7 @@ class ColumnBatches {
       : task_(task), workspace_(workspace), segment_(segment), column_(column), shared_(shared) {}
 
   // Sorts the best `wanted` that have not been taken yet into shared.keys. Returns how many there were. All threads of
-  // the block call it; begins and ends with a barrier.
+  // the block call it, after a barrier; thread t may then read the keys t, t + blockDim.x, ...
   __device__ int take(int wanted) {
     const int selected = task_.num_rows <= kStagedRows ? select_at_once(wanted) : select_by_chunks(wanted);
     if (selected == 0) return 0;
@@ -80,8 +79,8 @@ class ColumnBatches {
   }
 
  private:
+  // Whatever was read of the scores before was read in a selection, which ended with a barrier.
   __device__ void stage(int first, int count) const {
-    __syncthreads();  // the scores before these have been read
     if (task_.class_mode == ClassMode::per_class) {
       stage_column<T>(task_, workspace_, segment_.image, segment_.of_image, first, count, column_.scores);
     } else {
@@ -117,13 +116,13 @@ class ColumnBatches {
     return found;
   }
 
+  // Thread t completes the keys t, t + blockDim.x, ..., which are those that it takes to NMS: no barrier follows.
   __device__ void complete(int selected) const {
     __syncthreads();  // the bound has been read
     const uint64_t* row_best = workspace_.row_best + segment_.image * task_.num_rows;
     for (int i = static_cast<int>(threadIdx.x); i < selected; i += static_cast<int>(blockDim.x)) {
       shared_.keys[i] = row_best[row_of(task_, shared_.keys[i])];
     }
-    __syncthreads();
   }
 
   const PostprocessTask& task_;

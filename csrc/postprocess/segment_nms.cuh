@@ -50,8 +50,8 @@ inline __device__ void nms_by_warp(const PostprocessTask& task, const Postproces
   }
 }
 
-// Greedy NMS of shared.keys, `count` in order, after num_kept that were kept of the segment before. Returns how many are
-// kept now. All threads of the block call it, after a barrier; ends with one.
+// Greedy NMS of shared.keys, `count` in order, after num_kept that were kept of the segment before. Returns how many
+// are kept now. All threads of the block call it, after a barrier; ends with one.
 inline __device__ int nms_of_batch(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
                                    int count, int num_kept, BlockShared& shared) {
   const int thread = static_cast<int>(threadIdx.x);

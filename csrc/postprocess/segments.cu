@@ -65,17 +65,16 @@ __global__ void __launch_bounds__(kSegmentThreads, 2)
       int complete = -1;
       if (own >= 0) {
         const int image = own / task.num_segments();
-        __threadfence();
+        __threadfence();  // what the block has kept, before the ticket
         const int finished = atomicAdd(&workspace.finished_segments[image], 1) + 1;
+        __threadfence();  // the ticket, before what others have kept; by its own thread, and the barrier passes it on
         if (finished == workspace.active_segments[image]) complete = image;
       }
       shared.complete[thread] = complete;
     }
     __syncthreads();
     for (int i = 0; i < group; ++i) {
-      if (shared.complete[i] < 0) continue;
-      __threadfence();
-      merge_image(task, workspace, shared.complete[i], shared.block);
+      if (shared.complete[i] >= 0) merge_image(task, workspace, shared.complete[i], shared.block);
     }
   }
 
