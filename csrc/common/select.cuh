@@ -3,12 +3,15 @@
 
 #include <cstdint>
 
+#include "common/box_math.h"
 #include "common/cuda.cuh"
 
 namespace ssd {
 
 constexpr int kDigitBits = 8;
 constexpr int kDigits = 1 << kDigitBits;
+
+constexpr int kMaxSelectWarps = 32;
 
 struct SelectShared {  // scratch in shared memory
   // The bin that holds the k-th largest key: which, keys in higher bins, keys in it. The compiler may read all three by
@@ -19,10 +22,65 @@ struct SelectShared {  // scratch in shared memory
   };
   int histogram[kDigits];
   Bin bin;
+  uint64_t least[kMaxSelectWarps], greatest[kMaxSelectWarps];  // of the keys of a warp
+  int counts[kMaxSelectWarps];
   int num_selected;
 };
 
-// Finds the bin in which the wanted-th largest key lies, by the histogram. Called by the first warp.
+// Calls use(key) for the keys load(0 .. count-1) other than 0 that fall to this thread of the block. The loads of several
+// keys are under way at a time.
+template <typename Load, typename Use>
+__device__ void for_each_key(const Load& load, int count, const Use& use) {
+  constexpr int kInFlight = 4;
+  const int stride = static_cast<int>(blockDim.x);
+  for (int first = static_cast<int>(threadIdx.x); first < count; first += kInFlight * stride) {
+    uint64_t keys[kInFlight];
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      const int i = first + k * stride;
+      keys[k] = i < count ? load(i) : 0;
+    }
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k) {
+      if (keys[k] != 0) use(keys[k]);
+    }
+  }
+}
+
+struct KeyRange {
+  uint64_t least, greatest;
+  int count;
+};
+
+// Of the keys of all threads that are below `bound`. All threads of the block call it; it contains one barrier.
+template <typename Visit>
+__device__ KeyRange key_range(const Visit& visit, uint64_t bound, SelectShared& shared) {
+  KeyRange range{~uint64_t{0}, 0, 0};
+  visit([&](uint64_t key) {
+    if (key >= bound) return;
+    range = {min_of(range.least, key), max_of(range.greatest, key), range.count + 1};
+  });
+  for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
+    range.least = min_of(range.least, __shfl_xor_sync(kFullWarp, range.least, distance));
+    range.greatest = max_of(range.greatest, __shfl_xor_sync(kFullWarp, range.greatest, distance));
+    range.count += __shfl_xor_sync(kFullWarp, range.count, distance);
+  }
+  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
+  if (threadIdx.x % kWarpSize == 0) {
+    shared.least[warp] = range.least;
+    shared.greatest[warp] = range.greatest;
+    shared.counts[warp] = range.count;
+  }
+  __syncthreads();
+  range = {~uint64_t{0}, 0, 0};
+  for (int i = 0; i < static_cast<int>(blockDim.x) / kWarpSize; ++i) {
+    range = {min_of(range.least, shared.least[i]), max_of(range.greatest, shared.greatest[i]),
+             range.count + shared.counts[i]};
+  }
+  return range;
+}
+
+// Finds the bin in which the wanted-th largest key lies, by the histogram of at least as many. Called by the first warp.
 inline __device__ void find_bin(SelectShared& shared, int wanted) {
   constexpr int kBinsPerLane = kDigits / kWarpSize;
   const int lane = static_cast<int>(threadIdx.x);
@@ -35,44 +93,50 @@ inline __device__ void find_bin(SelectShared& shared, int wanted) {
     if (lane >= offset) inclusive += lower;
   }
   int above = inclusive - sum;
-  const bool mine = above < wanted && wanted <= inclusive;
-  if (mine) {
+  if (above < wanted && wanted <= inclusive) {
     int i = 0;
     while (above + shared.histogram[highest - i] < wanted) above += shared.histogram[highest - i++];
     shared.bin.digit = highest - i;
     shared.bin.above = above;
     shared.bin.inside = shared.histogram[highest - i];
   }
-  if (!__any_sync(kFullWarp, mine) && lane == 0) shared.bin.digit = -1;  // fewer than `wanted` keys
 }
 
-// The least of the (up to) `wanted` largest of the keys source(0 .. count-1) that are below `bound` and not 0; 1 if
-// there are fewer. Keys other than 0 must be distinct. All threads of the block call it; it begins with a barrier
-// (after which whatever was read before may be overwritten) and ends with one.
-template <typename Source>
-__device__ uint64_t block_threshold(const Source& source, int count, uint64_t bound, int wanted, SelectShared& shared) {
-  uint64_t threshold = 1;  // keys from here up are selected
-  uint64_t prefix = 0;     // of the wanted-th largest key, as far as it is known
-  int rank = wanted;       // of that key among those with the prefix
-  for (int shift = 64 - kDigitBits; shift >= 0; shift -= kDigitBits) {
+// The least of the (up to) `wanted` largest of the keys of all threads that are below `bound`; 1 if there are no more.
+// visit(use) calls use(key) for each key of the thread: they are distinct, and none is 0. All threads of the block call
+// it; it begins with a barrier, after which whatever was read before may be overwritten.
+template <typename Visit>
+__device__ uint64_t threshold_of(const Visit& visit, uint64_t bound, int wanted, SelectShared& shared) {
+  __syncthreads();
+  const KeyRange range = key_range(visit, bound, shared);
+  if (range.count <= wanted) return 1;
+  // Digits from the first bit in which the keys differ: those of scores in (0, 1) have the same highest bits.
+  int shift = max(64 - __clzll(static_cast<long long>(range.least ^ range.greatest)) - kDigitBits, 0);
+  uint64_t known = shift + kDigitBits < 64 ? ~uint64_t{0} << (shift + kDigitBits) : 0;
+  uint64_t prefix = range.greatest & known;  // of the wanted-th largest key, as far as it is known
+  int rank = wanted;                         // of that key among those with the prefix
+  while (true) {
     for (int i = threadIdx.x; i < kDigits; i += blockDim.x) shared.histogram[i] = 0;
     __syncthreads();
-    const uint64_t known = shift + kDigitBits < 64 ? ~uint64_t{0} << (shift + kDigitBits) : 0;
-    for (int i = threadIdx.x; i < count; i += blockDim.x) {
-      const uint64_t key = source(i);
-      if (key == 0 || key >= bound || (key & known) != prefix) continue;
+    visit([&](uint64_t key) {
+      if (key >= bound || (key & known) != prefix) return;
       atomicAdd(&shared.histogram[static_cast<int>(key >> shift) & (kDigits - 1)], 1);
-    }
+    });
     __syncthreads();
     if (threadIdx.x < kWarpSize) find_bin(shared, rank);
     __syncthreads();
-    if (shared.bin.digit < 0) break;  // there are not that many keys: all are selected
     prefix |= static_cast<uint64_t>(shared.bin.digit) << shift;
     rank -= shared.bin.above;
-    threshold = prefix;
-    if (shared.bin.inside == rank) break;  // the whole bin is selected: its lower digits do not matter
+    if (shared.bin.inside == rank) return prefix;  // the whole bin is selected, as one is that holds a single key
+    known = ~uint64_t{0} << shift;
+    shift = max(shift - kDigitBits, 0);  // the last digit may begin with bits that are known
   }
-  return threshold;
+}
+
+// The same of the keys source(0 .. count-1), those that are 0 left out.
+template <typename Source>
+__device__ uint64_t block_threshold(const Source& source, int count, uint64_t bound, int wanted, SelectShared& shared) {
+  return threshold_of([&](const auto& use) { for_each_key(source, count, use); }, bound, wanted, shared);
 }
 
 // Writes those keys to `selected`, in any order, and returns how many they are. Begins and ends with a barrier.
@@ -82,10 +146,9 @@ __device__ int block_select(const Source& source, int count, uint64_t bound, int
   const uint64_t threshold = block_threshold(source, count, bound, wanted, shared);
   if (threadIdx.x == 0) shared.num_selected = 0;
   __syncthreads();
-  for (int i = threadIdx.x; i < count; i += blockDim.x) {
-    const uint64_t key = source(i);
-    if (key != 0 && key < bound && key >= threshold) selected[atomicAdd(&shared.num_selected, 1)] = key;
-  }
+  for_each_key(source, count, [&](uint64_t key) {
+    if (key < bound && key >= threshold) selected[atomicAdd(&shared.num_selected, 1)] = key;
+  });
   __syncthreads();
   return shared.num_selected;
 }

@@ -15,7 +15,7 @@ inline __host__ __device__ int next_power_of_two(int value) {
 }
 
 // Sorts keys[0, size) descending, size a power of two, by a bitonic network. All threads of the block call it, after a
-// barrier; it ends with one.
+// barrier; it ends with one. Where pairs are at most a warp apart, a warp's 32 pairs are its own 64 keys.
 inline __device__ void block_sort_descending(uint64_t* keys, int size) {
   for (int run = 2; run <= size; run *= 2) {
     for (int distance = run / 2; distance > 0; distance /= 2) {
@@ -30,9 +30,38 @@ inline __device__ void block_sort_descending(uint64_t* keys, int size) {
           keys[high] = a;
         }
       }
-      __syncthreads();
+      const int next_distance = distance > 1 ? distance / 2 : run;
+      if (max(distance, next_distance) <= kWarpSize) {
+        __syncwarp();
+      } else {
+        __syncthreads();
+      }
     }
   }
+  __syncthreads();
+}
+
+// The lanes' keys in descending order, lane 0's the largest. Called by a whole warp.
+inline __device__ uint64_t warp_sort_descending(uint64_t key) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+#pragma unroll
+  for (int run = 2; run <= kWarpSize; run *= 2) {
+#pragma unroll
+    for (int distance = run / 2; distance > 0; distance /= 2) {
+      const uint64_t other = __shfl_xor_sync(kFullWarp, key, distance);
+      const bool takes_larger = ((lane & distance) == 0) == ((lane & run) == 0);
+      if ((other > key) == takes_larger) key = other;
+    }
+  }
+  return key;
+}
+
+// Fills keys[count, its next power of two) with 0 and sorts all. Begins and ends with a barrier.
+inline __device__ void block_pad_and_sort(uint64_t* keys, int count) {
+  const int padded = next_power_of_two(count);
+  for (int i = count + static_cast<int>(threadIdx.x); i < padded; i += blockDim.x) keys[i] = 0;
+  __syncthreads();
+  block_sort_descending(keys, padded);
 }
 
 // As block_select, with the selected keys in descending order. `selected` holds next_power_of_two(wanted) keys.
@@ -40,10 +69,7 @@ template <typename Source>
 __device__ int block_select_sorted(const Source& source, int count, uint64_t bound, int wanted, uint64_t* selected,
                                    SelectShared& shared) {
   const int found = block_select(source, count, bound, wanted, selected, shared);
-  const int padded = next_power_of_two(found);
-  for (int i = found + static_cast<int>(threadIdx.x); i < padded; i += blockDim.x) selected[i] = 0;
-  __syncthreads();
-  block_sort_descending(selected, padded);
+  block_pad_and_sort(selected, found);
   return found;
 }
 

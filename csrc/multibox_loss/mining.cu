@@ -19,7 +19,7 @@ struct MiningShared {
 // Memory:  reads the image's row losses once a radix-select pass (1 to 8, none if all are wanted) and twice more, 5 B a
 //          row each.
 // Order:   deterministic: counts are integers, keys are distinct, sums have the order of tree_sum.h.
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     mining_kernel(const __grid_constant__ LossTask task, const __grid_constant__ LossWorkspace workspace) {
   SSD_SHARED(shared, MiningShared);
   const int64_t image = blockIdx.x;

@@ -23,12 +23,9 @@ __global__ void __launch_bounds__(kSegmentThreads)
   };
   const auto index_of = [](uint64_t key) { return static_cast<int>(~static_cast<uint32_t>(key)); };
   const int n = static_cast<int>(task.n);
-  const auto load = [&](uint64_t key, Box& box) {
-    box = boxes[index_of(key)];
-    return true;
-  };
+  const auto load = [&](uint64_t key) { return boxes[index_of(key)]; };
   const int num_kept = segment_nms(
-      key_at, n, n, static_cast<int>(task.max_output), task.iou_threshold, load,
+      key_at, n, static_cast<int>(task.max_output), iou_threshold(task.iou_threshold), load,
       [&](int rank, uint64_t key) { kept[rank] = index_of(key); }, kept_boxes + problem * task.max_output, shared);
   for (int64_t i = num_kept + threadIdx.x; i < task.max_output; i += kSegmentThreads) kept[i] = -1;
   if (threadIdx.x == 0) task.counts[problem] = num_kept;

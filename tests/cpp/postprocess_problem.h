@@ -20,6 +20,7 @@ enum class Logits {
   kUntrained,  // all scores are near 1 / C
   kTied,       // all scores are equal
   kHostile,    // some rows have NaN or infinite logits
+  kNaN,        // all are NaN
 };
 
 struct MapSize {
@@ -55,6 +56,7 @@ struct Problem {
   Stage clip = Stage::before_nms;
   Stage rescale = Stage::after_nms;
   bool sizes_per_image = false;
+  int pool_capacity = kPoolCapacity;
 
   int rows() const {
     int sum = 0;
@@ -104,6 +106,8 @@ inline float make_logit(const Problem& problem, Random& random, int column) {
   switch (problem.logits) {
     case Logits::kTied:
       return 0.0f;
+    case Logits::kNaN:
+      return NAN;
     case Logits::kUntrained:
       return random.uniform(-0.25f, 0.25f);
     case Logits::kHostile:

@@ -30,7 +30,7 @@ PostprocessTask make_task(const Problem& problem, const Inputs& inputs) {
   }
   task.num_images = problem.images;
   ssd::set_columns(task, problem.columns);
-  task.pool_capacity = ssd::kPoolCapacity;
+  task.pool_capacity = problem.pool_capacity;
   task.logits_dtype = problem.logits_dtype;
   task.deltas_dtype = problem.deltas_dtype;
   task.coder = kCoder;
@@ -382,9 +382,9 @@ void add_sizes(Cases& cases) {
     p.columns = 2000;
     p.score_threshold = 0.005f;
   });
-  // Lists of 1024 candidates a class are just full, or overflow: then the logits are read again.
-  for (const int rows : {1023, 1024, 1025}) {
-    cases.add("list-" + std::to_string(rows), one_map(rows), [](Problem& p) {
+  // Segments of up to 32 candidates are a warp's work; those of up to 1024 come from the lists; others from a column.
+  for (const int rows : {31, 32, 33, 1023, 1024, 1025}) {
+    cases.add("segment-of-" + std::to_string(rows), one_map(rows), [](Problem& p) {
       p.logits = Logits::kUntrained;
       p.columns = 3;
       p.top_k = 200;
@@ -426,6 +426,65 @@ void add_sizes(Cases& cases) {
       800);
 }
 
+// Of segments that the lists do not hold the column is computed again, in parts if it is long.
+void add_columns(Cases& cases) {
+  Problem base;
+  base.maps = {{2, 5, 7}, {3, 4, 5}, {6, 1, 1}};
+  base.logits = Logits::kUntrained;
+  base.pool_capacity = 1;
+  for (const ClassMode mode : {ClassMode::per_class, ClassMode::argmax, ClassMode::agnostic}) {
+    base.class_mode = mode;
+    const std::string name = "pool-of-one-mode-" + std::to_string(static_cast<int>(mode));
+    cases.add(name, base, [](Problem&) {});
+    cases.add(name + "-sigmoid-nchw-half", base, [](Problem& p) {
+      p.sigmoid = true;
+      p.anchor_major = false;
+      p.logits_dtype = DType::float16;
+    });
+    cases.add(name + "-top-k-of-levels", base, [](Problem& p) {
+      p.top_k_scope = TopKScope::level;
+      p.top_k = 40;
+    });
+    cases.add(name + "-tied", base, [](Problem& p) { p.logits = Logits::kTied; });
+    cases.add(name + "-top-k-all-keep-1500", one_map(1400), [=](Problem& p) {
+      p.class_mode = mode;
+      p.pool_capacity = 1;
+      p.logits = Logits::kUntrained;
+      p.boxes = Boxes::kDisjoint;
+      p.clip = Stage::never;
+      p.columns = 3;
+      p.top_k = 0;
+      p.keep_top_k = 1500;
+    });
+  }
+  cases.add("all-nan", base, [](Problem& p) { p.logits = Logits::kNaN; }, 0);
+  cases.add("candidate-per-class", one_map(1), [](Problem& p) {
+    p.columns = 40;
+    p.logits = Logits::kUntrained;
+    p.score_threshold = 0.001f;
+  });
+  cases.add(
+      "iou-threshold-0-inclusive", base,
+      [](Problem& p) {  // each suppresses all
+        p.class_mode = ClassMode::per_class;
+        p.iou_threshold = -1.0f;
+      },
+      2);
+  for (const int rows : {8732, 24564, 100000}) {
+    cases.add("column-of-" + std::to_string(rows), one_map(rows), [](Problem& p) {
+      p.columns = 2;
+      p.logits = Logits::kUntrained;
+    });
+  }
+  cases.add("column-of-10000-agnostic", one_map(10000), [](Problem& p) {
+    p.columns = 3;
+    p.class_mode = ClassMode::agnostic;
+    p.logits = Logits::kUntrained;
+    p.top_k = 1500;
+    p.keep_top_k = 1300;
+  });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -435,5 +494,6 @@ int main(int argc, char** argv) {
   add_options(cases);
   add_modes(cases);
   add_sizes(cases);
+  add_columns(cases);
   return runner.finish();
 }

@@ -1,0 +1,141 @@
+// The scores of a column, computed once more from the logits and from what the score filter kept of the rows.
+#pragma once
+
+#include "postprocess/stages.cuh"
+
+namespace ssd {
+
+// The score of a logit, or -1 if it is no candidate.
+SSD_HD float candidate_score(const PostprocessTask& task, float logit, RowStatistics row) {
+  if (!may_be_candidate(task, logit, row.max)) return -1.0f;
+  const float score = score_at(task, logit, row);
+  return score > task.score_threshold ? score : -1.0f;
+}
+
+inline __device__ bool survives(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
+                                int row) {
+  const unsigned* words = workspace.survivors + image * ceil_div(task.num_rows, kWarpSize);
+  return words[row / kWarpSize] >> (row % kWarpSize) & 1;
+}
+
+// Of a surviving row, where all columns may be candidates.
+inline __device__ RowStatistics statistics_of(const PostprocessTask& task, const PostprocessWorkspace& workspace,
+                                              int64_t image, int row) {
+  return task.sigmoid ? RowStatistics{0.0f, 1.0f} : workspace.statistics[image * task.num_rows + row];
+}
+
+inline __device__ bool enters_top_k(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
+                                    uint64_t key) {
+  if (task.top_k_scope == TopKScope::segment) return true;
+  return key >= workspace.least_keys[image * kMaxHeadLevels + task.scope_of(row_of(task, key))];
+}
+
+// The offsets of every `step`-th row of a level, without a division per row.
+class RowOffsets {
+ public:
+  __device__ RowOffsets(const HeadMap& map, const int sizes[3], int64_t image, int row, int step)
+      : size1_(sizes[1]),
+        size2_(sizes[2]),
+        i1_(row / sizes[2] % sizes[1]),
+        i2_(row % sizes[2]),
+        step1_(step / sizes[2] % sizes[1]),
+        step2_(step % sizes[2]),
+        offset_(map.row_offset(image, row, sizes)),
+        step_offset_(map.row_offset(0, step, sizes)),
+        carry1_(map.strides[0] - sizes[1] * map.strides[1]),
+        carry2_(map.strides[1] - sizes[2] * map.strides[2]) {}
+
+  __device__ int64_t offset() const { return offset_; }
+
+  __device__ void advance() {
+    i1_ += step1_;
+    i2_ += step2_;
+    offset_ += step_offset_;
+    if (i2_ >= size2_) {
+      i2_ -= size2_;
+      i1_ += 1;
+      offset_ += carry2_;
+    }
+    if (i1_ >= size1_) {
+      i1_ -= size1_;
+      offset_ += carry1_;
+    }
+  }
+
+ private:
+  int size1_, size2_, i1_, i2_, step1_, step2_;
+  int64_t offset_, step_offset_, carry1_, carry2_;
+};
+
+// Rows whose loads are under way at a time.
+constexpr int kRowsInFlight = 4;
+
+// scores[i]: that of row first + i in a column, i < count; -1 where it is no candidate that may enter NMS. All threads
+// of the block call it.
+template <typename T>
+__device__ void stage_column(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
+                             int column, int first, int count, float* scores) {
+  const int step = static_cast<int>(blockDim.x);
+  for (int index = 0; index < task.num_levels; ++index) {
+    const HeadLevel& level = task.levels[index];
+    const int end = min(level.first_row + level.num_rows, first + count);
+    const int begin = max(level.first_row, first) + static_cast<int>(threadIdx.x);
+    if (begin >= end) continue;
+    const T* logits = static_cast<const T*>(level.logits.data) + column * level.logits.column_stride;
+    RowOffsets offsets(level.logits, level.sizes, image, begin - level.first_row, step);
+    for (int row = begin; row < end; row += kRowsInFlight * step) {
+      bool alive[kRowsInFlight];
+      float logit[kRowsInFlight];
+      RowStatistics statistics[kRowsInFlight];
+#pragma unroll
+      for (int k = 0; k < kRowsInFlight; ++k) {
+        const int own = row + k * step;
+        alive[k] = own < end && survives(task, workspace, image, own);
+      }
+#pragma unroll
+      for (int k = 0; k < kRowsInFlight; ++k) {
+        logit[k] = alive[k] ? to_float(logits[offsets.offset()]) : 0.0f;
+        statistics[k] = alive[k] ? statistics_of(task, workspace, image, row + k * step) : RowStatistics{0.0f, 1.0f};
+        offsets.advance();
+      }
+#pragma unroll
+      for (int k = 0; k < kRowsInFlight; ++k) {
+        const int own = row + k * step;
+        if (own >= end) continue;
+        float score = alive[k] ? candidate_score(task, logit[k], statistics[k]) : -1.0f;
+        if (score >= 0.0f && !enters_top_k(task, workspace, image, candidate_key(task, score, own, column))) {
+          score = -1.0f;
+        }
+        scores[own - first] = score;
+      }
+    }
+  }
+}
+
+// The same of a segment of which only the best columns of rows are candidates, from their keys.
+inline __device__ void stage_best(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
+                                  int segment, int first, int count, float* scores) {
+  const uint64_t* keys = workspace.row_best + image * task.num_rows;
+  const int step = static_cast<int>(blockDim.x);
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += kRowsInFlight * step) {
+    bool alive[kRowsInFlight];
+    uint64_t key[kRowsInFlight];
+#pragma unroll
+    for (int k = 0; k < kRowsInFlight; ++k) {
+      const int own = i + k * step;
+      alive[k] = own < count && survives(task, workspace, image, first + own);
+    }
+#pragma unroll
+    for (int k = 0; k < kRowsInFlight; ++k) key[k] = alive[k] ? keys[first + i + k * step] : 0;
+#pragma unroll
+    for (int k = 0; k < kRowsInFlight; ++k) {
+      const int own = i + k * step;
+      if (own >= count) continue;
+      const bool enters = key[k] != 0 && task.segment_of(column_of(task, key[k])) == segment &&
+                          enters_top_k(task, workspace, image, key[k]);
+      scores[own] = enters ? score_of(key[k]) : -1.0f;
+    }
+  }
+}
+
+}  // namespace ssd

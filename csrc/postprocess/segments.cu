@@ -1,0 +1,96 @@
+// The last stage of postprocess in CUDA: NMS of every segment, and of what it keeps of an image the best keep_top_k.
+#include <algorithm>
+
+#include "common/grid.cuh"
+#include "postprocess/merge.cuh"
+
+namespace ssd {
+namespace {
+
+constexpr int kWarps = kSegmentThreads / kWarpSize;
+
+struct SegmentsShared {
+  BlockShared block;
+  int segments[kWarps];  // of this round, by index; -1: none
+  int large[kWarps];     // those of them that are the whole block's work; -1: none
+  int complete[kWarps];  // images of which they were the last; -1: none
+};
+
+inline __device__ Segment segment_at(const PostprocessTask& task, const PostprocessWorkspace& workspace, int index) {
+  const int image = index / task.num_segments();
+  return {image, index - image * task.num_segments(), index, workspace.segment_sizes[index]};
+}
+
+// segments_kernel: the detections of all images, best first, padded.
+// Block:   rounds of up to kWarps segments that have candidates. Small ones are a warp's work, then the block takes the
+//          others one by one. Whoever finishes the last segment of an image merges what was kept of it.
+// Memory:  reads the candidates' keys, their offsets and default boxes; of a segment that the lists do not hold its
+//          column, once per kSelectedKeys candidates if it fits into shared memory or not.
+// Order:   deterministic: keys are distinct, so neither the lists' order matters nor which block merges.
+template <typename T>
+__global__ void __launch_bounds__(kSegmentThreads, 2)
+    segments_kernel(const __grid_constant__ PostprocessTask task,
+                    const __grid_constant__ PostprocessWorkspace workspace) {
+  SSD_SHARED(shared, SegmentsShared);
+  SSD_DYN_SHARED(float, column_memory);
+  const ColumnShared column = column_shared(column_memory);
+  const int thread = static_cast<int>(threadIdx.x);
+  const int warp = thread / kWarpSize;
+  const int blocks = static_cast<int>(gridDim.x);
+  wait_for_predecessor();
+
+  const int work_size = *workspace.work_size;
+  const int group = min(max(ceil_div(work_size, blocks), 1), kWarps);
+  for (int first = static_cast<int>(blockIdx.x) * group; first < work_size; first += blocks * group) {
+    const int index = warp < min(group, work_size - first) ? workspace.work[first + warp] : -1;
+    bool is_small = false;
+    if (index >= 0) {
+      const Segment segment = segment_at(task, workspace, index);
+      is_small = segment.size <= kFirstKeys;
+      if (is_small) nms_by_warp(task, workspace, segment);
+    }
+    if (thread % kWarpSize == 0) {
+      shared.segments[warp] = index;
+      shared.large[warp] = is_small ? -1 : index;
+    }
+    __syncthreads();
+    for (int i = 0; i < group; ++i) {  // ends with a barrier where it keeps anything
+      if (shared.large[i] < 0) continue;
+      const Segment segment = segment_at(task, workspace, shared.large[i]);
+      nms_by_block<T>(task, workspace, segment, column, shared.block);
+    }
+
+    if (thread < kWarps) {
+      const int own = shared.segments[thread];
+      int complete = -1;
+      if (own >= 0) {
+        const int image = own / task.num_segments();
+        __threadfence();  // what the block has kept, before the ticket
+        const int finished = atomicAdd(&workspace.finished_segments[image], 1) + 1;
+        __threadfence();  // the ticket, before what others have kept; by its own thread, and the barrier passes it on
+        if (finished == workspace.active_segments[image]) complete = image;
+      }
+      shared.complete[thread] = complete;
+    }
+    __syncthreads();
+    for (int i = 0; i < group; ++i) {
+      if (shared.complete[i] >= 0) merge_image(task, workspace, shared.complete[i], shared.block);
+    }
+  }
+
+  for (int image = static_cast<int>(blockIdx.x); image < task.num_images; image += blocks) {
+    if (workspace.active_segments[image] == 0) end_detections(task, image, 0);
+  }
+}
+
+}  // namespace
+
+void segment_stage(const PostprocessTask& task, const PostprocessWorkspace& workspace, Stream stream) {
+  const int64_t blocks = std::min<int64_t>(task.num_images * task.num_segments(), kMaxSegmentBlocks);
+  visit_logit_type(task.logits_dtype, [&](auto zero) {
+    launch(segments_kernel<decltype(zero)>, kProgrammatic, dim3(static_cast<unsigned>(blocks)), dim3(kSegmentThreads),
+           column_bytes(task.num_rows), stream, task, workspace);
+  });
+}
+
+}  // namespace ssd
