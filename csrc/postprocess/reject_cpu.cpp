@@ -41,11 +41,11 @@ SSD_HD Floats<kLanes> margins_of_row(const RejectRule& rule, const float* row) {
   return rule.relative ? best - row[rule.background] : best;
 }
 
-SSD_HD bool survives(const RejectRule& rule, const float* first, int64_t column_stride) {
-  const float base = rule.relative ? first[rule.background * column_stride] : 0.0f;
+SSD_HD bool survives(const RejectRule& rule, const float* row) {
+  const float base = rule.relative ? row[rule.background] : 0.0f;
   int any = 0;
   for (const Range range : {before_background(rule), behind_background(rule)}) {
-    for (int c = range.begin; c < range.end; ++c) any |= sub(first[c * column_stride], base) >= rule.below;
+    for (int c = range.begin; c < range.end; ++c) any |= sub(row[c], base) >= rule.below;
   }
   return any != 0;
 }
@@ -59,7 +59,7 @@ SSD_HD int list_rows(const RejectRule& rule, const float* rows, int64_t row_stri
     if constexpr (kLanes > 4) return list_rows<kLanes / 2>(rule, rows, row_stride, count, survivors);
     for (int r = 0; r < count; ++r) {
       survivors[num_survivors] = r;
-      num_survivors += survives(rule, rows + r * row_stride, 1);
+      num_survivors += survives(rule, rows + r * row_stride);
     }
     return num_survivors;
   }
@@ -78,55 +78,26 @@ SSD_HD int list_rows(const RejectRule& rule, const float* rows, int64_t row_stri
 
 // ---- rows that are neighbours ---------------------------------------------------------------------------------------
 
-// Of kVectors * kLanes rows from `first`, those from `from` on.
-template <int kLanes, int kVectors>
-SSD_HD int list_block(const RejectRule& rule, const float* rows, int64_t column_stride, int first, int from,
-                      int* survivors) {
-  Floats<kLanes> best[kVectors];
-  for (auto& lanes : best) lanes = all_lanes<kLanes>(kLowest);
-  for (const Range range : {before_background(rule), behind_background(rule)}) {
-    const float* plane = rows + range.begin * column_stride + first;
-    for (int c = range.begin; c < range.end; ++c, plane += column_stride) {
-      for (int v = 0; v < kVectors; ++v) best[v] = max_of(best[v], load<kLanes>(plane + v * kLanes));
-    }
-  }
-  if (rule.relative) {
-    const float* background = rows + rule.background * column_stride + first;
-    for (int v = 0; v < kVectors; ++v) best[v] = best[v] - load<kLanes>(background + v * kLanes);
-  }
-  Ints<kLanes> hits = best[0] >= rule.below;
-  for (int v = 1; v < kVectors; ++v) hits = hits | (best[v] >= rule.below);
-  if (!any<kLanes>(hits)) return 0;
-  float margins[kVectors * kLanes];
-  std::memcpy(margins, best, sizeof margins);
-  int num_survivors = 0;
-  for (int i = from - first; i < kVectors * kLanes; ++i) {
-    survivors[num_survivors] = first + i;
-    num_survivors += margins[i] >= rule.below;
-  }
-  return num_survivors;
-}
-
 template <int kLanes>
-SSD_HD int list_neighbours(const RejectRule& rule, const float* rows, int64_t column_stride, int count,
-                           int* survivors) {
-  constexpr int kVectors = 4;
+SSD_HD int list_neighbours(float below, const float* largest, const float* background, int count, int* survivors) {
+  const auto margin = [&](int r) { return background == nullptr ? largest[r] : sub(largest[r], background[r]); };
+  constexpr int kBlock = 4 * kLanes;
   int num_survivors = 0;
-  int r = 0;
-  for (; r + kVectors * kLanes <= count; r += kVectors * kLanes) {
-    num_survivors += list_block<kLanes, kVectors>(rule, rows, column_stride, r, r, survivors + num_survivors);
-  }
-  if (count >= kLanes) {
-    for (; r < count; r += kLanes) {
-      const int first = std::min(r, count - kLanes);
-      num_survivors += list_block<kLanes, 1>(rule, rows, column_stride, first, r, survivors + num_survivors);
+  for (int first = 0; first < count; first += kBlock) {
+    const int last = std::min(first + kBlock, count);
+    if (last - first == kBlock) {
+      Ints<kLanes> hits{};
+      for (int r = first; r < last; r += kLanes) {
+        Floats<kLanes> margins = load<kLanes>(largest + r);
+        if (background != nullptr) margins = margins - load<kLanes>(background + r);
+        hits = hits | (margins >= below);
+      }
+      if (!any<kLanes>(hits)) continue;
     }
-    return num_survivors;
-  }
-  if constexpr (kLanes > 4) return list_neighbours<kLanes / 2>(rule, rows, column_stride, count, survivors);
-  for (; r < count; ++r) {
-    survivors[num_survivors] = r;
-    num_survivors += survives(rule, rows + r, column_stride);
+    for (int r = first; r < last; ++r) {
+      survivors[num_survivors] = r;
+      num_survivors += margin(r) >= below;
+    }
   }
   return num_survivors;
 }
@@ -135,16 +106,24 @@ SSD_LANES_CLONES(int, rows_cloned,
                  (const RejectRule& rule, const float* rows, int64_t row_stride, int count, int* survivors), list_rows,
                  rule, rows, row_stride, count, survivors)
 SSD_LANES_CLONES(int, neighbours_cloned,
-                 (const RejectRule& rule, const float* rows, int64_t column_stride, int count, int* survivors),
-                 list_neighbours, rule, rows, column_stride, count, survivors)
+                 (float below, const float* largest, const float* background, int count, int* survivors),
+                 list_neighbours, below, largest, background, count, survivors)
 
 }  // namespace
 
 int surviving_rows(const RejectRule& rule, const float* rows, int64_t row_stride, int count, int* survivors) {
   return rows_cloned(rule, rows, row_stride, count, survivors);
 }
-int surviving_neighbours(const RejectRule& rule, const float* rows, int64_t column_stride, int count, int* survivors) {
-  return neighbours_cloned(rule, rows, column_stride, count, survivors);
+
+SSD_CLONES void raise_to_columns(float* __restrict largest, const float* const columns[4], int count) {
+  const float *a = columns[0], *b = columns[1], *c = columns[2], *d = columns[3];
+  for (int i = 0; i < count; ++i) {
+    largest[i] = max_of(max_of(largest[i], a[i]), b[i]);
+    largest[i] = max_of(max_of(largest[i], c[i]), d[i]);
+  }
+}
+int surviving_neighbours(float below, const float* largest, const float* background, int count, int* survivors) {
+  return neighbours_cloned(below, largest, background, count, survivors);
 }
 
 }  // namespace ssd

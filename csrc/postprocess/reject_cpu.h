@@ -16,7 +16,9 @@ struct RejectRule {
 // Of `count` rows whose columns are neighbours in memory.
 int surviving_rows(const RejectRule& rule, const float* rows, int64_t row_stride, int count, int* survivors);
 
-// Of `count` rows that are neighbours in memory themselves, column by column.
-int surviving_neighbours(const RejectRule& rule, const float* rows, int64_t column_stride, int count, int* survivors);
+// The same of rows that are neighbours in memory themselves, column by column: the largest logits so far, of columns four
+// at a time, and at last what they exceed. background: the logits to subtract, or null.
+void raise_to_columns(float* __restrict largest, const float* const columns[4], int count);
+int surviving_neighbours(float below, const float* largest, const float* background, int count, int* survivors);
 
 }  // namespace ssd

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <numeric>
 #include <type_traits>
 
 #include "common/simd.h"
@@ -15,8 +16,9 @@
 namespace ssd {
 namespace {
 
-constexpr int kBlockRows = 64;  // rows that are looked at together
-constexpr int kNeighbours = 8;  // rows that must be neighbours in memory for a pass column by column to pay
+constexpr int kBlockRows = 64;     // rows that are looked at together
+constexpr int kColumnRows = 1536;  // the same, if column by column: a few pages of memory each
+constexpr int kNeighbours = 8;     // rows that must be neighbours in memory for a pass column by column to pay
 
 // Logits as floats, where `count` of them lie `stride` apart. target_clones does not work on templates.
 template <typename T>
@@ -41,7 +43,8 @@ ScoreFilter::ScoreFilter(const PostprocessTask& task)
       group_(task.num_columns),
       places_(static_cast<size_t>(task.num_columns) * kGroupRows),
       scores_(places_.size()),
-      survivors_(kBlockRows) {}
+      largest_(kColumnRows),
+      survivors_(kColumnRows) {}
 
 void ScoreFilter::find(int64_t image, int begin, int end, size_t capacity, Candidates& candidates) {
   capacity_ = capacity;
@@ -78,43 +81,72 @@ void ScoreFilter::scan_level(const HeadLevel& level, int64_t image, int begin, i
 
 template <typename T>
 void ScoreFilter::scan_run(const HeadLevel& level, const RowRuns& runs, const T* first, int row, int count) {
-  for (int begin = 0; begin < count; begin += kBlockRows) {
+  const int64_t column_stride = level.logits.column_stride;
+  const bool by_column = column_stride != 1 && runs.stride() == 1 && count >= kNeighbours;
+  const int block_rows = by_column ? kColumnRows : kBlockRows;
+  for (int begin = 0; begin < count; begin += block_rows) {
     const T* block = first + begin * runs.stride();
-    const int rows = std::min(kBlockRows, count - begin);
-    const int num_survivors = survivors(level, runs, block, rows);
+    const int rows = std::min(block_rows, count - begin);
+    int num_survivors = rows;
+    if (!limited_.can_reject) {
+      std::iota(survivors_.begin(), survivors_.begin() + rows, 0);
+    } else if (by_column) {
+      num_survivors = survivors_by_column(block, column_stride, rows);
+    } else {
+      num_survivors = survivors(block, runs.stride(), column_stride, rows);
+    }
     for (int i = 0; i < num_survivors; ++i) {
       const int r = survivors_[i];
-      add_row(block + r * runs.stride(), level.logits.column_stride, row + (begin + r) * runs.step());
+      add_row(block + r * runs.stride(), column_stride, row + (begin + r) * runs.step());
     }
   }
 }
 
 // Fills survivors_; returns how many.
 template <typename T>
-int ScoreFilter::survivors(const HeadLevel& level, const RowRuns& runs, const T* first, int count) {
-  if (!limited_.can_reject) {
-    for (int r = 0; r < count; ++r) survivors_[r] = r;
-    return count;
-  }
-  const RejectRule rule{task_.num_columns, task_.background, !task_.sigmoid, limited_.reject_below};
+int ScoreFilter::survivors(const T* first, int64_t row_stride, int64_t column_stride, int count) {
   const int columns = task_.num_columns;
-  const int64_t column_stride = level.logits.column_stride;
-  const bool by_column = column_stride != 1 && runs.stride() == 1 && runs.length() >= kNeighbours;
+  const RejectRule rule{columns, task_.background, !task_.sigmoid, limited_.reject_below};
   if constexpr (std::is_same_v<T, float>) {
-    if (column_stride == 1) return surviving_rows(rule, first, runs.stride(), count, survivors_.data());
-    if (by_column) return surviving_neighbours(rule, first, column_stride, count, survivors_.data());
+    if (column_stride == 1) return surviving_rows(rule, first, row_stride, count, survivors_.data());
   }
   widened_.resize(static_cast<size_t>(kBlockRows) * columns);
-  if (by_column) {
-    for (int c = 0; c < columns; ++c) widen(first + c * column_stride, 1, count, &widened_[c * kBlockRows]);
-    return surviving_neighbours(rule, widened_.data(), kBlockRows, count, survivors_.data());
-  }
-  if (column_stride == 1 && runs.stride() == columns) {
+  if (column_stride == 1 && row_stride == columns) {
     widen(first, 1, count * columns, widened_.data());
   } else {
-    for (int r = 0; r < count; ++r) widen(first + r * runs.stride(), column_stride, columns, &widened_[r * columns]);
+    for (int r = 0; r < count; ++r) widen(first + r * row_stride, column_stride, columns, &widened_[r * columns]);
   }
   return surviving_rows(rule, widened_.data(), columns, count, survivors_.data());
+}
+
+template <typename T>
+int ScoreFilter::survivors_by_column(const T* first, int64_t column_stride, int count) {
+  widened_.resize(5 * kColumnRows);
+  const auto floats = [&](int column, int buffer) -> const float* {
+    const T* of_column = first + column * column_stride;
+    if constexpr (std::is_same_v<T, float>) {
+      return of_column;
+    } else {
+      widen(of_column, 1, count, &widened_[buffer * kColumnRows]);
+      return &widened_[buffer * kColumnRows];
+    }
+  };
+  std::fill_n(largest_.begin(), count, -std::numeric_limits<float>::infinity());
+  const float* columns[4];
+  int num_columns = 0;
+  for (int c = 0; c < task_.num_columns; ++c) {
+    if (c != task_.background) {
+      columns[num_columns] = floats(c, num_columns);
+      ++num_columns;
+    }
+    if (num_columns == 4 || (num_columns > 0 && c + 1 == task_.num_columns)) {
+      std::fill(columns + num_columns, columns + 4, columns[0]);
+      raise_to_columns(largest_.data(), columns, count);
+      num_columns = 0;
+    }
+  }
+  const float* background = task_.sigmoid ? nullptr : floats(task_.background, 4);
+  return surviving_neighbours(limited_.reject_below, largest_.data(), background, count, survivors_.data());
 }
 
 template <typename T>

@@ -34,7 +34,9 @@ class ScoreFilter {
   template <typename T>
   void scan_run(const HeadLevel& level, const RowRuns& runs, const T* first, int row, int count);
   template <typename T>
-  int survivors(const HeadLevel& level, const RowRuns& runs, const T* first, int count);
+  int survivors(const T* first, int64_t row_stride, int64_t column_stride, int count);
+  template <typename T>
+  int survivors_by_column(const T* first, int64_t column_stride, int count);
   template <typename T>
   void add_row(const T* first, int64_t column_stride, int row);
   void score_group();
@@ -53,6 +55,7 @@ class ScoreFilter {
   std::vector<uint32_t> places_;
   std::vector<float> scores_;
   std::vector<float> widened_;  // logits of 16 bits as floats
+  std::vector<float> largest_;  // logits of rows
   std::vector<int> survivors_;
 };
 
