@@ -12,6 +12,33 @@ namespace ssd {
 bool overlaps_any(const BoxOf<float>& box, const float* const columns[5], int64_t count, float iou_threshold);
 bool overlaps_any(const BoxOf<double>& box, const double* const columns[5], int64_t count, double iou_threshold);
 
+// Kept boxes of one of several problems that are solved together, in a list of blocks.
+struct KeptBoxes {
+  static constexpr int kSize = 16;
+  float x1[kSize], y1[kSize], x2[kSize], y2[kSize], areas[kSize];
+  int count;
+  int next;  // index of the problem's next block, or -1
+};
+
+// Whether any box in the blocks from `first` (-1: none) on has an IoU with the box above the threshold (nms_cpu.cpp).
+bool overlaps_any(const Box& box, const KeptBoxes* blocks, int first, const IouThreshold& iou_threshold);
+
+// Adds a box to a problem, whose first block is `first`: the block that has room is the first one.
+inline void add_kept(const Box& box, std::vector<KeptBoxes>& blocks, int& first) {
+  if (first < 0 || blocks[first].count == KeptBoxes::kSize) {
+    blocks.push_back(KeptBoxes{});
+    blocks.back().next = first;
+    first = static_cast<int>(blocks.size()) - 1;
+  }
+  KeptBoxes& block = blocks[first];
+  const int i = block.count++;
+  block.x1[i] = box.x1;
+  block.y1[i] = box.y1;
+  block.x2[i] = box.x2;
+  block.y2[i] = box.y2;
+  block.areas[i] = area(box);
+}
+
 // The kept boxes of one problem. Add candidates best first.
 template <typename T>
 class GreedyNms {

@@ -99,6 +99,20 @@ SSD_CLONES bool overlaps_any(const BoxOf<double>& box, const double* const colum
   return overlaps_any_of(box, columns, count, iou_threshold);
 }
 
+SSD_CLONES bool overlaps_any(const Box& box, const KeptBoxes* blocks, int first, const IouThreshold& iou_threshold) {
+  const float box_area = area(box);
+  for (int b = first; b >= 0; b = blocks[b].next) {
+    const KeptBoxes& kept = blocks[b];
+    int hits = 0;
+    for (int i = 0; i < KeptBoxes::kSize; ++i) {
+      const Box other{kept.x1[i], kept.y1[i], kept.x2[i], kept.y2[i]};
+      hits |= (i < kept.count) & (iou(other, kept.areas[i], box, box_area) > iou_threshold.value);
+    }
+    if (hits != 0) return true;
+  }
+  return false;
+}
+
 void nms_cpu(const NmsTask<float>& task) { nms_of(task); }
 void nms_cpu(const NmsTask<double>& task) { nms_of(task); }
 

@@ -1,138 +1,214 @@
-// The first stage of postprocess on the CPU. Most rows hold no candidate, and the logits alone say so (reject_below):
-// the stage is one vectorised pass over the logits, and takes exponentials of the few rows that survive.
+// The first stage of postprocess on the CPU. Most rows hold no candidate, and the logits alone say so: the stage is one
+// vectorised pass over the logits, and takes exponentials of the few rows that survive.
 #include "postprocess/score_filter_cpu.h"
 
 #include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <numeric>
+#include <type_traits>
 
 #include "common/simd.h"
+#include "postprocess/postprocess.h"
+#include "postprocess/reject_cpu.h"
 
 namespace ssd {
 namespace {
 
-constexpr int kTileRows = 64;
-constexpr int kLanes = 16;
+constexpr int kBlockRows = 64;     // rows that are looked at together
+constexpr int kColumnRows = 1536;  // the same, if column by column: a few pages of memory each
+constexpr int kNeighbours = 8;     // rows that must be neighbours in memory for a pass column by column to pay
 
-// Lists the rows of a tile in which some column but the background may hold a candidate. rows: [count, columns].
-SSD_CLONES int surviving_rows(const PostprocessTask& task, const float* rows, int64_t row_stride, int count,
-                              int* survivors) {
-  const int columns = task.num_columns;
-  const int background = task.background;
-  const bool relative = !task.sigmoid;
-  const int head = background < 0 ? columns : background;  // the columns before and behind the background
-  int num_survivors = 0;
-  for (int r = 0; r < count; ++r) {
-    const float* row = rows + r * row_stride;
-    const float base = relative ? row[background] : 0.0f;
-    int any = 0;
-    for (int c = 0; c < head; ++c) any |= sub(row[c], base) >= task.reject_below;
-    for (int c = head + 1; c < columns; ++c) any |= sub(row[c], base) >= task.reject_below;
-    survivors[num_survivors] = r;
-    num_survivors += any;
-  }
-  return num_survivors;
-}
-
-// The scores of one row.
-SSD_CLONES void row_scores(bool sigmoid_activation, const float* row, int columns, float* scores) {
-  if (sigmoid_activation) {
-    for (int c = 0; c < columns; ++c) scores[c] = sigmoid(row[c]);
-    return;
-  }
-  float lanes[kLanes];  // the maximum does not depend on the order, so it may be taken in lanes
-  for (float& lane : lanes) lane = row[0];
-  int c = 0;
-  for (; c + kLanes <= columns; c += kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] = max_of(lanes[lane], row[c + lane]);
-  }
-  float max = lanes[0];
-  for (const float lane : lanes) max = max_of(max, lane);
-  for (; c < columns; ++c) max = max_of(max, row[c]);
-
-  for (int i = 0; i < columns; ++i) scores[i] = softmax_term(row[i], max);
-  float sum = 0.0f;
-  for (int i = 0; i < columns; ++i) sum = add(sum, scores[i]);
-  for (int i = 0; i < columns; ++i) scores[i] = div(scores[i], sum);
-}
-
-// A tile's logits as float rows: where they lie if they do so already, else gathered into `buffer`.
+// Logits as floats, where `count` of them lie `stride` apart. target_clones does not work on templates.
 template <typename T>
-const float* tile_rows(const PostprocessTask& task, const HeadLevel& level, int64_t image, int first, int count,
-                       std::vector<float>& buffer, int64_t& row_stride) {
-  const HeadMap& map = level.logits;
-  const auto* data = static_cast<const T*>(map.data);
-  const int columns = task.num_columns;
-  const bool plain_rows = level.sizes[0] == 1 && level.sizes[2] == 1 && map.column_stride == 1;
-  if constexpr (std::is_same_v<T, float>) {
-    if (plain_rows) {
-      row_stride = map.strides[1];
-      return data + map.row_offset(image, first, level.sizes);
-    }
+SSD_HD void widen_all(const T* from, int64_t stride, int count, float* to) {
+  if (stride == 1) {
+    for (int i = 0; i < count; ++i) to[i] = to_float(from[i]);
+  } else {
+    for (int i = 0; i < count; ++i) to[i] = to_float(from[i * stride]);
   }
-  row_stride = columns;
-  buffer.resize(static_cast<size_t>(kTileRows) * columns);
-  int64_t offsets[kTileRows];
-  for (int r = 0; r < count; ++r) offsets[r] = map.row_offset(image, first + r, level.sizes);
-  if (map.column_stride == 1) {
-    for (int r = 0; r < count; ++r) {
-      for (int c = 0; c < columns; ++c) buffer[r * columns + c] = to_float(data[offsets[r] + c]);
-    }
-  } else {  // NCHW: neighbouring rows are neighbours in memory
-    for (int c = 0; c < columns; ++c) {
-      const T* plane = data + c * map.column_stride;
-      for (int r = 0; r < count; ++r) buffer[r * columns + c] = to_float(plane[offsets[r]]);
-    }
-  }
-  return buffer.data();
 }
-
-template <typename T>
-void filter_level(const PostprocessTask& task, const HeadLevel& level, int64_t image, int begin, int end,
-                  std::vector<uint64_t>& candidates) {
-  std::vector<float> buffer;
-  std::vector<float> scores(task.num_columns);
-  int survivors[kTileRows];
-  for (int first = begin; first < end; first += kTileRows) {
-    const int count = std::min(kTileRows, end - first);
-    int64_t row_stride;
-    const float* rows = tile_rows<T>(task, level, image, first, count, buffer, row_stride);
-    int num_survivors = count;
-    if (task.can_reject) {
-      num_survivors = surviving_rows(task, rows, row_stride, count, survivors);
-    } else {
-      for (int r = 0; r < count; ++r) survivors[r] = r;
-    }
-    for (int s = 0; s < num_survivors; ++s) {
-      const int r = survivors[s];
-      row_scores(task.sigmoid, rows + r * row_stride, task.num_columns, scores.data());
-      const int row = level.first_row + first + r;
-      float best = task.score_threshold;
-      int best_column = -1;
-      for (int c = 0; c < task.num_columns; ++c) {
-        if (c == task.background || !(scores[c] > best)) continue;
-        if (task.class_mode == ClassMode::per_class) {
-          candidates.push_back(candidate_key(task, scores[c], row, c));
-        } else {
-          best = scores[c];
-          best_column = c;
-        }
-      }
-      if (best_column >= 0) candidates.push_back(candidate_key(task, best, row, best_column));
-    }
-  }
+SSD_CLONES void widen(const float* from, int64_t stride, int count, float* to) { widen_all(from, stride, count, to); }
+SSD_CLONES void widen(const Half* from, int64_t stride, int count, float* to) { widen_all(from, stride, count, to); }
+SSD_CLONES void widen(const BFloat16* from, int64_t stride, int count, float* to) {
+  widen_all(from, stride, count, to);
 }
 
 }  // namespace
 
-void score_filter_cpu(const PostprocessTask& task, int64_t image, int begin, int end,
-                      std::vector<uint64_t>& candidates) {
-  for (int i = 0; i < task.num_levels; ++i) {
-    const HeadLevel& level = task.levels[i];
+ScoreFilter::ScoreFilter(const PostprocessTask& task)
+    : task_(task),
+      limited_(task),
+      group_(task.num_columns),
+      places_(static_cast<size_t>(task.num_columns) * kGroupRows),
+      scores_(places_.size()),
+      largest_(kColumnRows),
+      survivors_(kColumnRows) {}
+
+void ScoreFilter::find(int64_t image, int begin, int end, size_t capacity, Candidates& candidates) {
+  capacity_ = capacity;
+  candidates_ = &candidates;
+  candidates.keys.clear();
+  candidates.complete_from = 0;
+  limited_.score_threshold = task_.score_threshold;
+  limited_.reject_below = task_.reject_below;
+  limited_.can_reject = task_.can_reject;
+  group_size_ = 0;
+  for (int i = 0; i < task_.num_levels; ++i) {
+    const HeadLevel& level = task_.levels[i];
     const int first = std::max(begin - level.first_row, 0);
     const int last = std::min(end - level.first_row, level.num_rows);
     if (first >= last) continue;
-    visit_logit_type(task.logits_dtype,
-                     [&](auto zero) { filter_level<decltype(zero)>(task, level, image, first, last, candidates); });
+    visit_logit_type(task_.logits_dtype, [&](auto zero) { scan_level<decltype(zero)>(level, image, first, last); });
   }
+  score_group();
+}
+
+template <typename T>
+void ScoreFilter::scan_level(const HeadLevel& level, int64_t image, int begin, int end) {
+  const RowRuns runs(level.logits, level.sizes);
+  const T* data = static_cast<const T*>(level.logits.data) + image * level.logits.image_stride;
+  while (begin < end) {
+    const int run = begin / runs.length();
+    const int skipped = begin % runs.length();
+    const int count = std::min(end - begin, runs.length() - skipped);
+    scan_run(level, runs, data + runs.first_offset(run) + skipped * runs.stride(),
+             level.first_row + runs.first_row(run) + skipped * runs.step(), count);
+    begin += count;
+  }
+}
+
+template <typename T>
+void ScoreFilter::scan_run(const HeadLevel& level, const RowRuns& runs, const T* first, int row, int count) {
+  const int64_t column_stride = level.logits.column_stride;
+  const bool by_column = column_stride != 1 && runs.stride() == 1 && count >= kNeighbours;
+  const int block_rows = by_column ? kColumnRows : kBlockRows;
+  for (int begin = 0; begin < count; begin += block_rows) {
+    const T* block = first + begin * runs.stride();
+    const int rows = std::min(block_rows, count - begin);
+    int num_survivors = rows;
+    if (!limited_.can_reject) {
+      std::iota(survivors_.begin(), survivors_.begin() + rows, 0);
+    } else if (by_column) {
+      num_survivors = survivors_by_column(block, column_stride, rows);
+    } else {
+      num_survivors = survivors(block, runs.stride(), column_stride, rows);
+    }
+    for (int i = 0; i < num_survivors; ++i) {
+      const int r = survivors_[i];
+      add_row(block + r * runs.stride(), column_stride, row + (begin + r) * runs.step());
+    }
+  }
+}
+
+// Fills survivors_; returns how many.
+template <typename T>
+int ScoreFilter::survivors(const T* first, int64_t row_stride, int64_t column_stride, int count) {
+  const int columns = task_.num_columns;
+  const RejectRule rule{columns, task_.background, !task_.sigmoid, limited_.reject_below};
+  if constexpr (std::is_same_v<T, float>) {
+    if (column_stride == 1) return surviving_rows(rule, first, row_stride, count, survivors_.data());
+  }
+  widened_.resize(static_cast<size_t>(kBlockRows) * columns);
+  if (column_stride == 1 && row_stride == columns) {
+    widen(first, 1, count * columns, widened_.data());
+  } else {
+    for (int r = 0; r < count; ++r) widen(first + r * row_stride, column_stride, columns, &widened_[r * columns]);
+  }
+  return surviving_rows(rule, widened_.data(), columns, count, survivors_.data());
+}
+
+template <typename T>
+int ScoreFilter::survivors_by_column(const T* first, int64_t column_stride, int count) {
+  widened_.resize(5 * kColumnRows);
+  const auto floats = [&](int column, int buffer) -> const float* {
+    const T* of_column = first + column * column_stride;
+    if constexpr (std::is_same_v<T, float>) {
+      return of_column;
+    } else {
+      widen(of_column, 1, count, &widened_[buffer * kColumnRows]);
+      return &widened_[buffer * kColumnRows];
+    }
+  };
+  std::fill_n(largest_.begin(), count, -std::numeric_limits<float>::infinity());
+  const float* columns[4];
+  int num_columns = 0;
+  for (int c = 0; c < task_.num_columns; ++c) {
+    if (c != task_.background) {
+      columns[num_columns] = floats(c, num_columns);
+      ++num_columns;
+    }
+    if (num_columns == 4 || (num_columns > 0 && c + 1 == task_.num_columns)) {
+      std::fill(columns + num_columns, columns + 4, columns[0]);
+      raise_to_columns(largest_.data(), columns, count);
+      num_columns = 0;
+    }
+  }
+  const float* background = task_.sigmoid ? nullptr : floats(task_.background, 4);
+  return surviving_neighbours(limited_.reject_below, largest_.data(), background, count, survivors_.data());
+}
+
+template <typename T>
+void ScoreFilter::add_row(const T* first, int64_t column_stride, int row) {
+  for (int c = 0; c < task_.num_columns; ++c) group_[c].of_row[group_size_] = to_float(first[c * column_stride]);
+  group_rows_[group_size_++] = row;
+  if (group_size_ == kGroupRows) score_group();
+}
+
+// Lists the candidates of the rows added since the last time.
+void ScoreFilter::score_group() {
+  if (group_size_ == 0) return;
+  GroupColumn sums;
+  if (!task_.sigmoid) softmax_terms(group_.data(), task_.num_columns, sums);
+  task_.class_mode == ClassMode::per_class ? list_candidates(sums) : list_best(sums);
+  group_size_ = 0;
+  if (candidates_->keys.size() / 2 >= capacity_) drop_worst();
+}
+
+void ScoreFilter::list_candidates(const GroupColumn& sums) {
+  // The sum of a softmax is at least 1, so a term that does not exceed the threshold is no score that does.
+  const float least = task_.sigmoid ? limited_.reject_below
+                                    : std::nextafter(limited_.score_threshold, std::numeric_limits<float>::infinity());
+  const int count = list_places(group_.data(), task_.num_columns, task_.background, least, places_.data());
+  if (task_.sigmoid) {
+    sigmoid_scores(group_.data(), places_.data(), count, scores_.data());
+  } else {
+    softmax_scores(group_.data(), sums, places_.data(), count, scores_.data());
+  }
+  for (int i = 0; i < count; ++i) {
+    const int r = static_cast<int>(places_[i] % kGroupRows);
+    if (r < group_size_ && scores_[i] > limited_.score_threshold) {
+      append(scores_[i], group_rows_[r], static_cast<int>(places_[i] / kGroupRows));
+    }
+  }
+}
+
+void ScoreFilter::list_best(const GroupColumn& sums) {
+  if (task_.sigmoid) {
+    all_sigmoid_scores(group_.data(), task_.num_columns);
+  } else {
+    all_softmax_scores(group_.data(), task_.num_columns, sums);
+  }
+  GroupBest best;
+  best_of_rows(group_.data(), task_.num_columns, task_.background, limited_.score_threshold, best);
+  for (int r = 0; r < group_size_; ++r) {
+    if (best.columns[r] >= 0) append(best.scores[r], group_rows_[r], best.columns[r]);
+  }
+}
+
+void ScoreFilter::append(float score, int row, int column) {
+  candidates_->keys.push_back(sorting_key(task_, candidate_key(task_, score, row, column)));
+}
+
+// Leaves the best `capacity` candidates, and lets the next ones be no worse in score.
+void ScoreFilter::drop_worst() {
+  std::vector<uint64_t>& keys = candidates_->keys;
+  std::nth_element(keys.begin(), keys.begin() + capacity_ - 1, keys.end(), std::greater<uint64_t>());
+  keys.resize(capacity_);
+  candidates_->complete_from = keys.back();
+  const float score = score_of(keys.back());
+  if (score > 0) set_score_threshold(limited_, std::max(std::nextafter(score, -1.0f), task_.score_threshold));
 }
 
 }  // namespace ssd

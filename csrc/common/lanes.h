@@ -1,0 +1,68 @@
+// Vectors of floats as wide as a CPU's registers, for CPU loops that compilers do not vectorise well by themselves.
+#pragma once
+
+#include <cstring>
+
+#include "common/box_math.h"
+#include "common/simd.h"
+
+namespace ssd {
+
+template <int kLanes>
+struct Lanes;
+template <>
+struct Lanes<4> {
+  typedef float Floats __attribute__((vector_size(16)));
+  typedef int Ints __attribute__((vector_size(16)));
+};
+template <>
+struct Lanes<8> {
+  typedef float Floats __attribute__((vector_size(32)));
+  typedef int Ints __attribute__((vector_size(32)));
+};
+template <>
+struct Lanes<16> {
+  typedef float Floats __attribute__((vector_size(64)));
+  typedef int Ints __attribute__((vector_size(64)));
+};
+template <int kLanes>
+using Floats = typename Lanes<kLanes>::Floats;
+template <int kLanes>
+using Ints = typename Lanes<kLanes>::Ints;  // -1 where a comparison of Floats is true, else 0
+
+// Defines the function `name`, once for each set of instructions, as `body` of as many lanes as its registers have. The
+// compiler calls the best one, which it must see: keep such functions in the file that calls them.
+#if defined(SSD_HAS_CLONES)
+#define SSD_LANES_CLONES(result, name, parameters, body, ...)                                       \
+  __attribute__((target("default"))) result name parameters { return body<4>(__VA_ARGS__); }        \
+  __attribute__((target("arch=x86-64-v3"))) result name parameters { return body<8>(__VA_ARGS__); } \
+  __attribute__((target("arch=x86-64-v4"))) result name parameters { return body<16>(__VA_ARGS__); }
+#else
+#define SSD_LANES_CLONES(result, name, parameters, body, ...) \
+  result name parameters { return body<4>(__VA_ARGS__); }
+#endif
+
+template <int kLanes>
+SSD_HD Floats<kLanes> load(const float* from) {
+  Floats<kLanes> lanes;
+  std::memcpy(&lanes, from, sizeof lanes);
+  return lanes;
+}
+template <int kLanes>
+SSD_HD Floats<kLanes> all_lanes(float value) {
+  return value - Floats<kLanes>{};
+}
+
+template <int kLanes>
+SSD_HD bool any(Ints<kLanes> lanes) {
+  if constexpr (kLanes > 4) {
+    Ints<kLanes / 2> low, high;
+    std::memcpy(&low, &lanes, sizeof low);
+    std::memcpy(&high, reinterpret_cast<const char*>(&lanes) + sizeof low, sizeof high);
+    return any<kLanes / 2>(low | high);
+  } else {
+    return (lanes[0] | lanes[1] | lanes[2] | lanes[3]) != 0;
+  }
+}
+
+}  // namespace ssd

@@ -1,0 +1,129 @@
+// Which rows may hold a candidate. Few rows do, so many are looked at together before one is looked at alone.
+#include "postprocess/reject_cpu.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "common/lanes.h"
+
+namespace ssd {
+namespace {
+
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
+constexpr int kBlockRows = 8;
+
+struct Range {
+  int begin, end;
+  SSD_HD int size() const { return end - begin; }
+};
+// The columns before and behind the background.
+SSD_HD Range before_background(const RejectRule& rule) {
+  return {0, rule.background < 0 ? rule.columns : rule.background};
+}
+SSD_HD Range behind_background(const RejectRule& rule) {
+  return {rule.background < 0 ? rule.columns : rule.background + 1, rule.columns};
+}
+
+// ---- rows whose columns are neighbours ------------------------------------------------------------------------------
+
+// Of at least kLanes columns: vectors may overlap, since a maximum does not mind.
+template <int kLanes>
+SSD_HD Floats<kLanes> largest(const float* row, Range range, Floats<kLanes> best) {
+  if (range.size() == 0) return best;
+  for (int c = range.begin; c + kLanes < range.end; c += kLanes) best = max_of(best, load<kLanes>(row + c));
+  return max_of(best, load<kLanes>(row + range.end - kLanes));
+}
+
+template <int kLanes>
+SSD_HD Floats<kLanes> margins_of_row(const RejectRule& rule, const float* row) {
+  Floats<kLanes> best = largest<kLanes>(row, behind_background(rule), all_lanes<kLanes>(kLowest));
+  best = largest<kLanes>(row, before_background(rule), best);
+  return rule.relative ? best - row[rule.background] : best;
+}
+
+SSD_HD bool survives(const RejectRule& rule, const float* row) {
+  const float base = rule.relative ? row[rule.background] : 0.0f;
+  int any = 0;
+  for (const Range range : {before_background(rule), behind_background(rule)}) {
+    for (int c = range.begin; c < range.end; ++c) any |= sub(row[c], base) >= rule.below;
+  }
+  return any != 0;
+}
+
+template <int kLanes>
+SSD_HD int list_rows(const RejectRule& rule, const float* rows, int64_t row_stride, int count, int* survivors) {
+  const int sizes[2] = {before_background(rule).size(), behind_background(rule).size()};
+  const bool fits = (sizes[0] == 0 || sizes[0] >= kLanes) && (sizes[1] == 0 || sizes[1] >= kLanes);
+  int num_survivors = 0;
+  if (!fits) {
+    if constexpr (kLanes > 4) return list_rows<kLanes / 2>(rule, rows, row_stride, count, survivors);
+    for (int r = 0; r < count; ++r) {
+      survivors[num_survivors] = r;
+      num_survivors += survives(rule, rows + r * row_stride);
+    }
+    return num_survivors;
+  }
+  for (int first = 0; first < count; first += kBlockRows) {
+    const int last = std::min(first + kBlockRows, count);
+    Floats<kLanes> best = all_lanes<kLanes>(kLowest);
+    for (int r = first; r < last; ++r) best = max_of(best, margins_of_row<kLanes>(rule, rows + r * row_stride));
+    if (!any<kLanes>(best >= rule.below)) continue;
+    for (int r = first; r < last; ++r) {
+      survivors[num_survivors] = r;
+      num_survivors += any<kLanes>(margins_of_row<kLanes>(rule, rows + r * row_stride) >= rule.below);
+    }
+  }
+  return num_survivors;
+}
+
+// ---- rows that are neighbours ---------------------------------------------------------------------------------------
+
+template <int kLanes>
+SSD_HD int list_neighbours(float below, const float* largest, const float* background, int count, int* survivors) {
+  const auto margin = [&](int r) { return background == nullptr ? largest[r] : sub(largest[r], background[r]); };
+  constexpr int kBlock = 4 * kLanes;
+  int num_survivors = 0;
+  for (int first = 0; first < count; first += kBlock) {
+    const int last = std::min(first + kBlock, count);
+    if (last - first == kBlock) {
+      Ints<kLanes> hits{};
+      for (int r = first; r < last; r += kLanes) {
+        Floats<kLanes> margins = load<kLanes>(largest + r);
+        if (background != nullptr) margins = margins - load<kLanes>(background + r);
+        hits = hits | (margins >= below);
+      }
+      if (!any<kLanes>(hits)) continue;
+    }
+    for (int r = first; r < last; ++r) {
+      survivors[num_survivors] = r;
+      num_survivors += margin(r) >= below;
+    }
+  }
+  return num_survivors;
+}
+
+SSD_LANES_CLONES(int, rows_cloned,
+                 (const RejectRule& rule, const float* rows, int64_t row_stride, int count, int* survivors), list_rows,
+                 rule, rows, row_stride, count, survivors)
+SSD_LANES_CLONES(int, neighbours_cloned,
+                 (float below, const float* largest, const float* background, int count, int* survivors),
+                 list_neighbours, below, largest, background, count, survivors)
+
+}  // namespace
+
+int surviving_rows(const RejectRule& rule, const float* rows, int64_t row_stride, int count, int* survivors) {
+  return rows_cloned(rule, rows, row_stride, count, survivors);
+}
+
+SSD_CLONES void raise_to_columns(float* __restrict largest, const float* const columns[4], int count) {
+  const float *a = columns[0], *b = columns[1], *c = columns[2], *d = columns[3];
+  for (int i = 0; i < count; ++i) {
+    largest[i] = max_of(max_of(largest[i], a[i]), b[i]);
+    largest[i] = max_of(max_of(largest[i], c[i]), d[i]);
+  }
+}
+int surviving_neighbours(float below, const float* largest, const float* background, int count, int* survivors) {
+  return neighbours_cloned(below, largest, background, count, survivors);
+}
+
+}  // namespace ssd
