@@ -3,6 +3,7 @@
 
 #include "box_coder/box_coder.h"
 #include "box_iou/box_iou.h"
+#include "common/bind_options.h"
 #include "common/parallel.h"
 #include "common/view_caster.h"
 #include "default_boxes/default_boxes.h"
@@ -28,6 +29,9 @@ using Guard = py::call_guard<ssd::SubnormalsOn>;  // the emulator runs one kerne
 using Guard = py::call_guard<py::gil_scoped_release, ssd::SubnormalsOn>;
 #endif
 
+#define FIELD(options, name) \
+  ssd::Field { #name, &ssd::options::name }
+
 PYBIND11_MODULE(SSD_MODULE, m) {
   m.doc() = "The compiled kernels of ssd_fast. Use ssd_fast.ops, which allocates outputs and documents each op.";
   static py::handle type_error = PyExc_TypeError;
@@ -46,15 +50,18 @@ PYBIND11_MODULE(SSD_MODULE, m) {
   m.def("encode_boxes", &ssd::encode_boxes, "boxes"_a, "default_boxes"_a, "variances"_a, "yx"_a, "out"_a, Guard());
   m.def("decode_boxes", &ssd::decode_boxes, "deltas"_a, "default_boxes"_a, "variances"_a, "log_scale_low"_a,
         "log_scale_high"_a, "yx"_a, "out"_a, Guard());
-  m.def("match", &ssd::match, "gt_boxes"_a, "offsets"_a, "default_boxes"_a, "gt_ignored"_a, "positive_threshold"_a,
-        "positive_inclusive"_a, "negative_threshold"_a, "bipartite"_a, "force"_a, "last_wins"_a, "forced_above"_a,
-        "ignored_coverage"_a, "workspace"_a, "out"_a, Guard());
+  ssd::bind_options(m, "MatchOptions", FIELD(MatchOptions, positive_threshold), FIELD(MatchOptions, positive_inclusive),
+                    FIELD(MatchOptions, negative_threshold), FIELD(MatchOptions, bipartite), FIELD(MatchOptions, force),
+                    FIELD(MatchOptions, last_wins), FIELD(MatchOptions, forced_above),
+                    FIELD(MatchOptions, ignored_coverage));
+  m.def("match", &ssd::match, "gt_boxes"_a, "offsets"_a, "default_boxes"_a, "gt_ignored"_a, "options"_a, "workspace"_a,
+        "out"_a, Guard());
   m.def("match_workspace", &ssd::match_workspace, "gt_boxes"_a);
-  py::class_<ssd::LossOptions>(m, "LossOptions", py::module_local())
-      .def(py::init<std::optional<int64_t>, int64_t, double, double, double, double, int64_t, double, int64_t,
-                    std::vector<float>, bool>(),
-           "background"_a, "classification"_a, "target_weight"_a, "other_weight"_a, "gamma"_a,
-           "negatives_per_positive"_a, "min_negatives"_a, "beta"_a, "normalizer"_a, "variances"_a, "yx"_a);
+  ssd::bind_options(m, "LossOptions", FIELD(LossOptions, background), FIELD(LossOptions, classification),
+                    FIELD(LossOptions, target_weight), FIELD(LossOptions, other_weight), FIELD(LossOptions, gamma),
+                    FIELD(LossOptions, negatives_per_positive), FIELD(LossOptions, min_negatives),
+                    FIELD(LossOptions, beta), FIELD(LossOptions, normalizer), FIELD(LossOptions, variances),
+                    FIELD(LossOptions, yx));
   m.def("multibox_loss_forward", &ssd::multibox_loss_forward, "cls_logits"_a, "bbox_regression"_a, "gt_boxes"_a,
         "gt_labels"_a, "offsets"_a, "matched_idxs"_a, "default_boxes"_a, "options"_a, "workspace"_a, "losses"_a,
         "row_max"_a, "row_sum"_a, "selected"_a, "normalizer"_a, Guard());
@@ -72,18 +79,29 @@ PYBIND11_MODULE(SSD_MODULE, m) {
   m.def("postprocess_workspace", &ssd::postprocess_workspace, "cls_logits"_a, "num_rows"_a, "num_columns"_a,
         "options"_a);
 
-  py::class_<ssd::PostprocessOptions>(m, "PostprocessOptions", py::module_local())
-      .def(py::init<bool, int64_t, double, bool, int64_t, int64_t, int64_t, std::optional<double>, double, bool,
-                    int64_t, int64_t, int64_t, bool, bool, std::vector<float>, float, float, bool>(),
-           "sigmoid"_a, "background"_a, "score_threshold"_a, "score_inclusive"_a, "class_mode"_a, "top_k"_a,
-           "top_k_scope"_a, "min_box_size"_a, "iou_threshold"_a, "iou_inclusive"_a, "keep_top_k"_a, "clip"_a,
-           "rescale"_a, "anchor_major"_a, "ahw"_a, "variances"_a, "log_scale_low"_a, "log_scale_high"_a, "yx"_a);
-  py::class_<ssd::PostprocessOutputs>(m, "PostprocessOutputs", py::module_local())
-      .def(py::init<ssd::View, ssd::View, ssd::View, ssd::View, ssd::View>(), "boxes"_a, "scores"_a, "labels"_a,
-           "box_idxs"_a, "counts"_a);
-  m.def("postprocess", &ssd::postprocess, "cls_logits"_a, "bbox_regression"_a, "default_boxes"_a, "num_columns"_a,
-        "options"_a, "image_sizes"_a, "image_size"_a, "original_sizes"_a, "original_size"_a, "workspace"_a, "out"_a,
-        Guard());
+  ssd::bind_options(
+      m, "PostprocessOptions", FIELD(PostprocessOptions, sigmoid), FIELD(PostprocessOptions, background),
+      FIELD(PostprocessOptions, score_threshold), FIELD(PostprocessOptions, score_inclusive),
+      FIELD(PostprocessOptions, class_mode), FIELD(PostprocessOptions, top_k), FIELD(PostprocessOptions, top_k_scope),
+      FIELD(PostprocessOptions, min_box_size), FIELD(PostprocessOptions, iou_threshold),
+      FIELD(PostprocessOptions, iou_inclusive), FIELD(PostprocessOptions, keep_top_k), FIELD(PostprocessOptions, clip),
+      FIELD(PostprocessOptions, rescale), FIELD(PostprocessOptions, anchor_major), FIELD(PostprocessOptions, ahw),
+      FIELD(PostprocessOptions, variances), FIELD(PostprocessOptions, log_scale_low),
+      FIELD(PostprocessOptions, log_scale_high), FIELD(PostprocessOptions, yx));
+  m.def(
+      "postprocess",
+      [](const std::vector<ssd::View>& cls_logits, const std::vector<ssd::View>& bbox_regression,
+         const ssd::View& default_boxes, int64_t num_columns, const ssd::PostprocessOptions& options,
+         const std::optional<ssd::View>& image_sizes, const std::vector<double>& image_size,
+         const std::optional<ssd::View>& original_sizes, const std::vector<double>& original_size,
+         const ssd::View& workspace, const ssd::View& boxes, const ssd::View& scores, const ssd::View& labels,
+         const ssd::View& box_idxs, const ssd::View& counts) {
+        ssd::postprocess(cls_logits, bbox_regression, default_boxes, num_columns, options, image_sizes, image_size,
+                         original_sizes, original_size, workspace, {boxes, scores, labels, box_idxs, counts});
+      },
+      "cls_logits"_a, "bbox_regression"_a, "default_boxes"_a, "num_columns"_a, "options"_a, "image_sizes"_a,
+      "image_size"_a, "original_sizes"_a, "original_size"_a, "workspace"_a, "boxes"_a, "scores"_a, "labels"_a,
+      "box_idxs"_a, "counts"_a, Guard());
 
   m.def("gpu_of", [](const ssd::View& array) { return array.device.index; }, "array"_a);
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -10,113 +11,93 @@ import numpy as np
 import torch
 
 from . import _backend
+from ._allocation_errors import allocation_error
+from ._libraries import library_name
 
 BOX_BYTES = 16  # kernels load boxes 16 bytes at a time (csrc/common/box_math.h)
 
 _MOST_COPIED = 2**31  # elements of an array that is copied without being asked: an expanded one may outgrow the memory
 
 
-def library_of(array: Any, op: str, argument: str) -> str:
-    """Name the library of an array that has a value in memory for every element.
-
-    Returns: "torch", "numpy", "cupy" or "numba".
-    Raises: TypeError naming op and argument: not an array; a sparse, quantized or nested tensor; a masked array.
-    """
-    if type(array) is np.ndarray:
-        return "numpy"
-    library = "torch" if type(array) is torch.Tensor else _library(array)
-    if library is None:
-        expected = "a torch tensor, or a NumPy, CuPy or Numba device array"
-        raise TypeError(f"{op}: {argument}: expected {expected}, got {type(array).__name__}")
-    if (fault := value_fault(array)) is not None:
-        raise TypeError(f"{op}: {argument}: {fault}")
-    return library
-
-
-def value_fault(array: Any) -> str | None:
-    """Why an array or tensor has no plain value in memory for every element, in the words of a message; None: it has.
-
-    A tensor of the meta device, which stands for one that has, passes.
-    """
-    if isinstance(array, torch.Tensor):
-        if array.layout is not torch.strided or array.is_nested or array.is_quantized:
-            kind = "nested" if array.is_nested else "quantized" if array.is_quantized else str(array.layout)[6:]
-            return f"expected a dense tensor, got a {kind} one"
-    elif isinstance(array, np.ma.MaskedArray):
-        return "expected an array without a mask, got a MaskedArray"
-    return None
-
-
-def _library(array: Any) -> str | None:
-    if isinstance(array, np.ndarray):
-        return "numpy"
-    if isinstance(array, torch.Tensor):
-        return "torch"
-    root = type(array).__module__.partition(".")[0]
-    if root == "cupy" and hasattr(array, "__cuda_array_interface__"):
-        return "cupy"
-    if root in ("numba", "numba_cuda") and hasattr(array, "__cuda_array_interface__"):
-        return "numba"
-    return None
-
-
-def empty(shape: Sequence[int], dtype: str, like: Any) -> Any:
+def empty(shape: Sequence[int], dtype: str, like: Any, op: str) -> Any:
     """An uninitialised array of the library and device of `like`; dtype is a name such as "float32"."""
-    library = _library(like)
-    if library == "torch":
-        return torch.empty(tuple(shape), dtype=getattr(torch, dtype), device=like.device)
-    if library == "numpy":
-        return np.empty(tuple(shape), dtype)
-    if library == "cupy":
-        import cupy
+    try:
+        if isinstance(like, torch.Tensor):
+            sizes: Any = shape or ((),)  # torch parses separate sizes in half the time that it takes for a tuple
+            return torch.empty(*sizes, dtype=getattr(torch, dtype), device=like.device)
+        library = library_name(like)
+        if library == "numpy":
+            return np.empty(tuple(shape), dtype)
+        if library == "cupy":
+            import cupy
 
-        with like.device:
-            return cupy.empty(tuple(shape), dtype)
-    from numba import cuda
+            with like.device:
+                return cupy.empty(tuple(shape), dtype)
+        from numba import cuda
 
-    with cuda.gpus[_backend.C.gpu_of(like)]:
-        return cuda.device_array(tuple(shape), dtype, stream=like.stream)
+        with cuda.gpus[_backend.C.gpu_of(like)]:
+            return cuda.device_array(tuple(shape), dtype, stream=like.stream)
+    except Exception as error:
+        raise allocation_error(op, error, math.prod(shape) * getattr(torch, dtype).itemsize) from error
 
 
-def from_list(values: Sequence[Any], dtype: str, like: Any) -> Any:
+def workspace(num_bytes: int, like: Any, op: str) -> Any:
+    """Memory for the kernels that run on `like`. On the CPU they need none, and none is allocated."""
+    if num_bytes == 0 and isinstance(like, torch.Tensor) and like.is_cpu:
+        return _no_bytes()
+    return empty((num_bytes,), "uint8", like, op)
+
+
+@functools.cache
+def _no_bytes() -> torch.Tensor:
+    return torch.empty(0, dtype=torch.uint8, device="cpu")
+
+
+def from_list(values: Sequence[Any], dtype: str, like: Any, op: str) -> Any:
     """An array of the given values, of the library and device of `like`. Copies to the device."""
-    library = _library(like)
+    library = library_name(like)
     host = np.array(list(values), dtype)
-    if library == "torch":
-        return torch.from_numpy(host).to(like.device)
-    if library == "numpy":
-        return host
-    if library == "cupy":
-        import cupy
+    try:
+        if library == "torch":
+            return torch.from_numpy(host).to(like.device)
+        if library == "numpy":
+            return host
+        if library == "cupy":
+            import cupy
 
-        with like.device:
-            return cupy.asarray(host)
-    from numba import cuda
+            with like.device:
+                return cupy.asarray(host)
+        from numba import cuda
 
-    with cuda.gpus[_backend.C.gpu_of(like)]:
-        return cuda.to_device(host, stream=like.stream)
+        with cuda.gpus[_backend.C.gpu_of(like)]:
+            return cuda.to_device(host, stream=like.stream)
+    except Exception as error:
+        raise allocation_error(op, error, host.nbytes) from error
 
 
-def concatenate(parts: Sequence[Any], like: Any) -> Any:
+def concatenate(parts: Sequence[Any], like: Any, op: str) -> Any:
     """The rows of all parts, of the library of `like`; without parts an empty float32 [0, 4]."""
-    library = _library(like)
+    library = library_name(like)
     if not parts:
-        return empty((0, 4), "float32", like=like)
-    if library == "torch":
-        return torch.cat(list(parts))
-    if library == "numpy":
-        return np.concatenate(parts, dtype=parts[0].dtype)  # else of the machine's byte order, which is another
-    if library == "cupy":
+        return empty((0, 4), "float32", like, op)
+    if library == "numba":
+        raise TypeError("concatenate: Numba arrays cannot be joined on the device: give packed (boxes, offsets)")
+    try:
+        if library == "torch":
+            return torch.cat(list(parts))
+        if library == "numpy":
+            return np.concatenate(parts, dtype=parts[0].dtype)  # else of the machine's byte order, which is another
         import cupy
 
         return cupy.concatenate(parts)
-    raise TypeError("concatenate: Numba arrays cannot be joined on the device: give packed (boxes, offsets)")
+    except Exception as error:
+        raise allocation_error(op, error, sum(part.nbytes for part in parts)) from error
 
 
 def strided(array: Any, op: str, argument: str) -> Any:
     """The array as its memory stands, if kernels can load its elements from there; else a copy."""
     if isinstance(array, torch.Tensor):
-        array = (array.detach() if array.requires_grad else array).resolve_neg()
+        array = _plain_values(array)
     return array if _is_aligned(array, 1) else _copy(array, op, argument)
 
 
@@ -129,11 +110,18 @@ def contiguous(array: Any, op: str, argument: str, alignment: int = 1) -> Any:
     if isinstance(array, np.ndarray):
         in_order = array.flags.c_contiguous
     elif isinstance(array, torch.Tensor):
-        array = (array.detach() if array.requires_grad else array).resolve_neg()
+        array = _plain_values(array)
         in_order = array.is_contiguous()
     else:
-        in_order = _is_row_major(array) if _library(array) == "numba" else array.flags.c_contiguous
+        in_order = _is_row_major(array) if library_name(array) == "numba" else array.flags.c_contiguous
     return array if in_order and _is_aligned(array, alignment) else _copy(array, op, argument)
+
+
+def _plain_values(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor without a gradient, and with the values that its memory holds, not their negatives."""
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    return tensor.resolve_neg() if tensor.is_neg() else tensor
 
 
 def _is_row_major(array: Any) -> bool:
@@ -156,23 +144,28 @@ def _is_aligned(array: Any, alignment: int) -> bool:
         return alignment == 1 or array.base is None or array.__array_interface__["data"][0] % alignment == 0
     if isinstance(array, torch.Tensor):
         address = array.data_ptr()
+        if address == 0:  # of zeros without memory (torch._efficientzerotensor), which a copy has
+            return array.numel() == 0
         return address % BOX_BYTES == 0 or address % max(array.element_size(), alignment) == 0
     return array.__cuda_array_interface__["data"][0] % max(array.dtype.itemsize, alignment) == 0
 
 
 def _copy(array: Any, op: str, argument: str) -> Any:
     """The array in fresh memory, in row-major order."""
-    library = _library(array)
+    library = library_name(array)
     if library == "numba":
         raise ValueError(
             f"{op}: {argument}: expected a contiguous, aligned Numba array (Numba has no device copy), got another one"
         )
     if (fault := copy_fault(array)) is not None:
         raise ValueError(f"{op}: {argument}: {fault}")
-    if library == "torch":
-        return array.clone(memory_format=torch.contiguous_format)
-    # Not its own copy: that of a NumPy matrix has two dimensions, whatever it had itself.
-    return np.array(array, order="C") if library == "numpy" else array.copy(order="C")
+    try:
+        if library == "torch":
+            return array.clone(memory_format=torch.contiguous_format)
+        # Not its own copy: that of a NumPy matrix has two dimensions, whatever it had itself.
+        return np.array(array, order="C") if library == "numpy" else array.copy(order="C")
+    except Exception as error:
+        raise allocation_error(op, error, math.prod(array.shape) * array.dtype.itemsize) from error
 
 
 def copy_fault(array: Any) -> str | None:
@@ -196,4 +189,4 @@ def dtype_name(array: Any) -> str:
 
 def trim(array: Any, count: Any) -> Any:
     """array[:count] with count an array of one element. Syncs: once, to read it."""
-    return array[: int(count[0])]
+    return array[: count.item() if isinstance(count, torch.Tensor) else int(count[0])]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ssd_fast import arrays
+from ssd_fast.ops.default_boxes import _kept
 
 
 @contextlib.contextmanager
@@ -21,6 +22,7 @@ def filled(byte: int) -> Iterator[None]:
         return _fill(allocate(*args, **options), byte)
 
     arrays.empty = empty
+    _kept.cache_clear()
     try:
         yield
     finally:

@@ -52,17 +52,17 @@ def test_every_byte_of_every_dtype_is_filled():
     before = arrays.empty
     with filled(0xA5):
         for dtype in ("float32", "float16", "bfloat16", "int64", "uint8", "bool"):
-            (memory,) = as_bytes(arrays.empty((2, 3), dtype, like=torch.empty(0)))
+            (memory,) = as_bytes(arrays.empty((2, 3), dtype, like=torch.empty(0), op="nms"))
             assert set(memory) == {0xA5} and len(memory) == 6 * getattr(torch, dtype).itemsize
-        assert arrays.empty((), "uint8", like=torch.empty(0)).item() == 0xA5
-        assert arrays.empty((2, 0), "float32", like=np.empty(0)).shape == (2, 0)
-        assert arrays.empty((2, 3), "uint8", like=np.empty(0)).tolist() == [[0xA5] * 3] * 2
+        assert arrays.empty((), "uint8", like=torch.empty(0), op="nms").item() == 0xA5
+        assert arrays.empty((2, 0), "float32", like=np.empty(0), op="nms").shape == (2, 0)
+        assert arrays.empty((2, 3), "uint8", like=np.empty(0), op="nms").tolist() == [[0xA5] * 3] * 2
     assert arrays.empty is before
 
 
 def test_the_switch_of_a_test_run():
     if byte := os.environ.get(SWITCH):
-        assert arrays.empty((3,), "uint8", like=np.empty(0)).tolist() == [int(byte, 0)] * 3
+        assert arrays.empty((3,), "uint8", like=np.empty(0), op="nms").tolist() == [int(byte, 0)] * 3
         return
     command = [sys.executable, "-m", "pytest", "-q", f"{__file__}::test_the_switch_of_a_test_run"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {SWITCH: "0x5A"})

@@ -59,9 +59,10 @@ def test_registered(backend, dtype):
     with _Arguments() as recorder:
         sum(op(*case[:2], boxes, offsets, *case[3:]).values()).backward()
     forward, backward = recorder.arguments
-    torch.library.opcheck(torch.ops.ssd_fast.multibox_loss_backward.default, backward)
+    torch.library.opcheck(torch.ops.ssd_fast.multibox_loss_backward.default, *backward)
 
-    losses, *saved = torch.ops.ssd_fast.multibox_loss_forward(*case[:2], *forward[2:])
+    args, options = forward
+    losses, *saved = torch.ops.ssd_fast.multibox_loss_forward(*case[:2], *args[2:], **options)
     assert losses.requires_grad and not any(x.requires_grad for x in saved)
 
 
@@ -92,7 +93,7 @@ class _Arguments(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         if func.namespace == "ssd_fast":
-            self.arguments.append(tuple(x.detach() if isinstance(x, torch.Tensor) else x for x in args))
+            self.arguments.append((tuple(x.detach() for x in args), kwargs))
         return func(*args, **(kwargs or {}))
 
 

@@ -10,6 +10,16 @@
 
 namespace ssd {
 
+// The thresholds and rules of a MatcherSpec, which has checked them.
+struct MatchOptions {
+  double positive_threshold;
+  bool positive_inclusive;
+  double negative_threshold;
+  bool bipartite, force, last_wins;
+  double forced_above;  // below 0: every pair is forced
+  double ignored_coverage;
+};
+
 inline int64_t match_workspace(const View& gt_boxes) {
   int64_t bytes = 0;
   dispatch(
@@ -18,11 +28,9 @@ inline int64_t match_workspace(const View& gt_boxes) {
   return bytes;
 }
 
-// The thresholds and rules are a MatcherSpec's, which has checked them. `forced_above` below 0 forces every pair.
 inline void match(const View& gt_boxes, const View& offsets, const View& default_boxes,
-                  const std::optional<View>& gt_ignored, double positive_threshold, bool positive_inclusive,
-                  double negative_threshold, bool bipartite, bool force, bool last_wins, double forced_above,
-                  double ignored_coverage, const View& workspace, const View& matched_idxs) {
+                  const std::optional<View>& gt_ignored, const MatchOptions& options, const View& workspace,
+                  const View& matched_idxs) {
   const Checks check("match");
   check.boxes(gt_boxes, "gt_boxes", {kAny, 4}, {DType::float32}, gt_boxes);
   check.array(offsets, "gt_boxes.offsets", {kAny}, {DType::int64}, gt_boxes);
@@ -50,13 +58,14 @@ inline void match(const View& gt_boxes, const View& offsets, const View& default
   task.num_gt = gt_boxes.shape[0];
   task.default_boxes = default_boxes.as<Box>();
   task.num_default_boxes = static_cast<int>(num_default_boxes);
-  task.positive_above = positive_inclusive ? before(positive_threshold) : static_cast<float>(positive_threshold);
-  task.negative_below = std::min(before(negative_threshold), task.positive_above);
-  task.bipartite = bipartite;
-  task.force = force;
-  task.last_wins = last_wins;
-  task.forced_above = static_cast<float>(forced_above);
-  task.covered_from = static_cast<float>(ignored_coverage);
+  const auto positive = static_cast<float>(options.positive_threshold);
+  task.positive_above = options.positive_inclusive ? before(options.positive_threshold) : positive;
+  task.negative_below = std::min(before(options.negative_threshold), task.positive_above);
+  task.bipartite = options.bipartite;
+  task.force = options.force;
+  task.last_wins = options.last_wins;
+  task.forced_above = static_cast<float>(options.forced_above);
+  task.covered_from = static_cast<float>(options.ignored_coverage);
   task.matched_idxs = matched_idxs.as<int64_t>();
   dispatch(
       "match", gt_boxes, [&](auto...) { match_cpu(task); },

@@ -13,7 +13,7 @@ namespace ssd {
 
 // A LossSpec's numbers, which it has checked, and a BoxCoderSpec's.
 struct LossOptions {
-  std::optional<int64_t> background;  // none: with focal alone
+  std::optional<int64_t> background;  // -1: the last column; none: with focal alone
   int64_t classification;             // Classification
   double target_weight, other_weight, gamma;
   double negatives_per_positive;
@@ -49,7 +49,7 @@ inline LossTask make_loss_task(const Checks& check, const LossInputs& in, const 
   check.array(in.offsets, "gt_boxes.offsets", {images + 1}, {DType::int64}, in.cls_logits);
   check.array(in.matched_idxs, "matched_idxs", {images, rows}, {DType::int64}, in.cls_logits);
   check.boxes(in.default_boxes, "default_boxes", {rows, 4}, {DType::float32}, in.cls_logits);
-  const int64_t background = options.background.value_or(-1);
+  const int64_t background = options.background == -1 ? columns - 1 : options.background.value_or(-1);
   if (options.background.has_value() && (background < 0 || background >= columns)) {
     check.value_error("loss.background", "a column below " + std::to_string(columns), std::to_string(background));
   }

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..arrays import value_fault
+from .._libraries import value_fault
 from ..specs._checks import choice, freeze, number, row, size
 
 __all__ = ["Preprocessing", "resize_bilinear_corner"]

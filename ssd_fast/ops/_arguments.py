@@ -6,14 +6,17 @@ values, in `_fakes`. Whatever torch or the binding says of arrays that do not ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from .. import arrays
+from .._allocation_errors import allocation_error
+from .._libraries import library_of
+from ._direct import are_plain, is_observed
+from ._library import Op
 
 _NUMBERS = (int, float, np.integer, np.floating, torch.SymInt, torch.SymFloat)
 _INTEGERS = (int, np.integer, torch.SymInt)
@@ -27,42 +30,47 @@ _WITHOUT_DERIVATIVE = ("nms", "batched_nms", "nms_padded", "match")  # what give
 
 
 def call(
-    op: str,
-    registered: Callable[..., Any],
-    direct: Callable[..., Any],
+    op: Op,
     named: dict[str, Any],
-    *options: Any,
+    *numbers: Any,
+    specs: Sequence[Any] = (),
     optional: Collection[str] = (),
     lists: Collection[str] = (),
 ) -> Any:
     """Run an op, and name the array that keeps it from running.
 
-    Args: registered: torch's op, for tensors; direct: the function behind it, for other arrays. named: the arrays in
-        order, by the names of the op's arguments; the first decides which library's. options: what follows them.
-        optional: the names that may be None. lists: those that stand for lists of arrays.
+    Args: named: the arrays in order, by the names of the op's arguments; the first decides which library's. numbers:
+        the arguments that follow them. specs: what the op's options are packed from. optional: the names that may be
+        None. lists: those that stand for lists of arrays.
     Raises: TypeError: not an array that kernels can read, or one of another library than the first; ValueError: a
         tensor on another device than the first, or on neither a CPU nor a CUDA GPU; RuntimeError: forward-mode
-        differentiation, or derivatives by torch.func.
+        differentiation, or derivatives by torch.func; where memory is lacking, the error of the arrays' library.
     """
+    name = op.name
     try:
-        first = next(iter(named.values()))
+        arguments = (*named.values(), *numbers)
+        first = arguments[0]
         if lists:
             first = first[0]
-        if isinstance(first, torch.Tensor):
-            if getattr(forward_ad, "_current_level", -1) >= 0 and op not in _WITHOUT_DERIVATIVE:
-                _refuse_tangents(op, named, lists)  # within torch.func.jvp, jacfwd or forward_ad.dual_level
-            return registered(*named.values(), *options)
-        check_arrays(op, named, optional, lists)  # before: other libraries' arrays would be read, masks ignored
-        return direct(*named.values(), *options)
+        if not isinstance(first, torch.Tensor):
+            check_arrays(name, named, optional, lists)  # before: other libraries' arrays would be read, masks ignored
+            return op.call_directly(arguments, specs)
+        if not is_observed() and are_plain(named.values(), first.device, op.differentiable):
+            return op.call_directly(arguments, specs)
+        if getattr(forward_ad, "_current_level", -1) >= 0 and name not in _WITHOUT_DERIVATIVE:
+            _refuse_tangents(name, named, lists)  # within torch.func.jvp, jacfwd or forward_ad.dual_level
+        return op.call_registered(arguments, specs)
     except Exception as error:
-        if not str(error).startswith(f"{op}:"):  # torch's words, or the binding's
+        if not str(error).startswith(f"{name}:"):  # torch's words, or the binding's
+            if isinstance(error, MemoryError):
+                raise allocation_error(name, error) from error
             try:
-                check_arrays(op, named, optional, lists)
+                check_arrays(name, named, optional, lists)
             except (TypeError, ValueError) as explained:
                 raise explained from None
             if "functorch" in str(error):
                 expected = "derivatives by torch.autograd (torch.func does not support this op)"
-                raise RuntimeError(f"{op}: expected {expected}, got a transform of torch.func") from None
+                raise RuntimeError(f"{name}: expected {expected}, got a transform of torch.func") from None
         raise
 
 
@@ -70,11 +78,11 @@ def check_arrays(op: str, named: dict[str, Any], optional: Collection[str] = (),
     """Require arrays of one library, and torch tensors of one device. Arguments and errors: as of `call`."""
     pairs = _flat(named, optional, lists)
     first_name, first = next(pairs)
-    library = arrays.library_of(first, op, first_name)
+    library = library_of(first, op, first_name)
     if library == "torch" and first.device.type not in ("cpu", "cuda", "meta"):
         raise ValueError(f"{op}: {first_name}: expected a tensor on the CPU or a CUDA GPU, got {first.device}")
     for name, array in pairs:
-        if (given := arrays.library_of(array, op, name)) != library:
+        if (given := library_of(array, op, name)) != library:
             raise TypeError(f"{op}: {name}: expected {_KINDS[library]}, as {first_name} is, got {_KINDS[given]}")
         if library == "torch" and array.device != first.device:
             raise ValueError(f"{op}: {name}: expected device {first.device}, as of {first_name}, got {array.device}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import arrays
+from .._libraries import library_of
 from ._arguments import check_arrays
 
 
@@ -24,7 +25,7 @@ def packed_ground_truth(gt_boxes: Any, like: Any, op: str, like_name: str) -> tu
     """
     if is_packed(gt_boxes):
         boxes, offsets = gt_boxes
-        arrays.library_of(boxes, op, "gt_boxes")
+        library_of(boxes, op, "gt_boxes")
         return boxes, offsets
     if not isinstance(gt_boxes, (list, tuple)):
         raise TypeError(f"{op}: gt_boxes: expected a list of [G, 4] or (boxes, offsets), got {type(gt_boxes).__name__}")
@@ -33,7 +34,7 @@ def packed_ground_truth(gt_boxes: Any, like: Any, op: str, like_name: str) -> tu
         if len(boxes.shape) != 2 or boxes.shape[1] != 4:
             raise ValueError(f"{op}: gt_boxes[{index}]: expected shape [any, 4], got {list(boxes.shape)}")
     sizes = [int(boxes.shape[0]) for boxes in gt_boxes]
-    offsets = arrays.from_list([0, *itertools.accumulate(sizes)], "int64", like=like)
+    offsets = arrays.from_list([0, *itertools.accumulate(sizes)], "int64", like, op)
     return _joined(gt_boxes, like, op, "gt_boxes"), offsets
 
 
@@ -45,7 +46,7 @@ def packed_values(values: Any, gt_boxes: Any, packed: tuple[Any, Any], op: str, 
     """
     like, offsets = packed
     if not isinstance(values, (list, tuple)):
-        arrays.library_of(values, op, argument)
+        library_of(values, op, argument)
         return values
     check_arrays(op, {"gt_boxes": like, argument: values}, lists=(argument,))
     for index, image_values in enumerate(values):
@@ -60,7 +61,7 @@ def packed_values(values: Any, gt_boxes: Any, packed: tuple[Any, Any], op: str, 
                 raise ValueError(
                     f"{op}: {argument}[{index}]: expected shape {expected}, got {list(image_values.shape)}"
                 )
-    return _joined(values, like, op, argument) if values else arrays.empty((0,), dtype, like=like)
+    return _joined(values, like, op, argument) if values else arrays.empty((0,), dtype, like, op)
 
 
 def _joined(parts: Sequence[Any], like: Any, op: str, argument: str) -> Any:
@@ -69,4 +70,4 @@ def _joined(parts: Sequence[Any], like: Any, op: str, argument: str) -> Any:
         if part.dtype != parts[0].dtype:
             expected, given = arrays.dtype_name(parts[0]), arrays.dtype_name(part)
             raise TypeError(f"{op}: {argument}[{index}]: expected {expected}, as {argument}[0] is, got {given}")
-    return arrays.concatenate(parts, like=like)
+    return arrays.concatenate(parts, like, op)

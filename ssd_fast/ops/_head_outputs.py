@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from .. import arrays
+from .._libraries import library_of
 from ._arguments import real
 
 
@@ -18,7 +19,7 @@ def as_levels(head: Any, argument: str) -> list[Any]:
     if not levels:
         raise ValueError(f"postprocess: {argument}: expected 1 to 8 levels, got none")
     for index, level in enumerate(levels):
-        arrays.library_of(level, "postprocess", f"{argument}[{index}]" if len(levels) > 1 else argument)
+        library_of(level, "postprocess", f"{argument}[{index}]" if len(levels) > 1 else argument)
     return levels
 
 
@@ -36,7 +37,7 @@ def as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
         return None, []
     if isinstance(sizes, (list, tuple)):
         if not sizes:  # of no images
-            return arrays.empty((0, 2), "int64", like=like), []
+            return arrays.empty((0, 2), "int64", like, "postprocess"), []
         if not any(isinstance(side, (list, tuple)) for side in sizes):
             return None, [real("postprocess", argument, side) for side in sizes]
         if isinstance(like, torch.Tensor) and like.is_cuda and _is_captured():
@@ -54,8 +55,9 @@ def as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
                 raise ValueError(
                     f"postprocess: {argument}: expected whole numbers >= 1 in a list of pairs, got {side!r}"
                 )
-        return arrays.from_list([[int(side) for side in pair] for pair in sizes], "int64", like=like), []
-    library, dtype = arrays.library_of(sizes, "postprocess", argument), arrays.dtype_name(sizes)
+        pairs = [[int(side) for side in pair] for pair in sizes]
+        return arrays.from_list(pairs, "int64", like, "postprocess"), []
+    library, dtype = library_of(sizes, "postprocess", argument), arrays.dtype_name(sizes)
     if dtype not in ("int64", "int32", "int16", "uint8"):
         raise TypeError(f"postprocess: {argument}: expected integers, got {dtype}")
     if dtype == "int64":

@@ -1,37 +1,102 @@
-"""How ops are registered with torch: schema, implementation, fake. One call an op."""
+"""How ops are registered with torch: schema, implementation, fake. One call per op."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from .. import _backend
+from ._options import as_object, schema_of
+
 _library = torch.library.Library("ssd_fast", "DEF")
+
+
+class Op:
+    """An op: torch's, for what observes it, and the function behind that one."""
+
+    def __init__(
+        self,
+        name: str,
+        registered: Callable[..., Any],
+        run: Callable[..., Any],
+        pack: Callable[..., Any] | None,
+        prepare: Callable[[Any], Any],
+        differentiable: bool,
+    ) -> None:
+        self.name, self.registered, self.differentiable = name, registered, differentiable
+        self._run, self._pack, self._prepare = run, pack, prepare
+
+    def call_registered(self, arguments: Sequence[Any], specs: Sequence[Any]) -> Any:
+        """The op as torch knows it, with its options as keywords. Arguments: as of call_directly."""
+        if self._pack is None:
+            return self.registered(*arguments)
+        return self.registered(*arguments, **self._pack(*specs)._asdict())
+
+    def call_directly(self, arguments: Sequence[Any], specs: Sequence[Any]) -> Any:
+        """The function behind the op. Args: specs: what the options are packed from."""
+        if self._pack is None:
+            return self._run(*arguments)
+        return self._run(*arguments, prepared(self, _backend.C, *specs))
+
+    def prepare(self, *specs: Any) -> Any:
+        """The options in the form that C++ takes."""
+        assert self._pack is not None
+        return self._prepare(self._pack(*specs))
+
+
+@functools.lru_cache(maxsize=256)
+def prepared(op: Op, extension: Any, *specs: Any) -> Any:
+    """op.prepare(*specs), made once for each extension, to which the result belongs."""
+    return op.prepare(*specs)
 
 
 def register(
     schema: str,
-    implementation: Callable[..., Any],
+    run: Callable[..., Any],
     fake: Callable[..., Any],
+    *,
+    options: type | None = None,
+    pack: Callable[..., Any] | None = None,
+    prepare: Callable[[Any], Any] = as_object,
     keys: Sequence[str] = ("CPU", "CUDA"),
     differentiable: bool = False,
-) -> Any:
-    """Defines torch.ops.ssd_fast.<name> for the dispatch keys and returns it.
+    known_as: str = "",
+) -> Op:
+    """Defines torch.ops.ssd_fast.<name> for the dispatch keys.
 
     An op that is not differentiable returns tensors without grad; the others are given register_autograd.
 
-    Library.define and impl cost a tenth of torch.library.custom_op's call overhead. The implementation is the function
-    that other array libraries call directly, so it allocates by ssd_fast.arrays.
+    Library.define and impl cost a tenth of torch.library.custom_op's call overhead. The function is the one that other
+    array libraries call directly, so it allocates by ssd_fast.arrays.
+
+    Args:
+        schema: "name(arguments) -> results", without the options.
+        run: takes the arguments, and then the options as prepare makes them.
+        fake: takes the arguments, and the options as keywords.
+        options: a NamedTuple, whose fields become keyword-only arguments of the op.
+        pack: makes one of specs.
+        prepare: turns one into what C++ takes.
+        known_as: what errors call the op, unless that is its name.
     """
     name = schema.partition("(")[0]
+    implementation = run
+    if options is not None:
+        arguments, _, results = schema.partition(")")
+        schema = f"{arguments}, *, {schema_of(options)}){results}"
+
+        def implementation(*arguments: Any, **keywords: Any) -> Any:
+            return run(*arguments, prepare(options(**keywords)))
+
     _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
     for key in keys:
         _library.impl(name, implementation, key)
     if not differentiable:
         _library.impl(name, torch.library.fallthrough_kernel, "Autograd")
     torch.library.register_fake(f"ssd_fast::{name}", fake, lib=_library)
-    return getattr(torch.ops.ssd_fast, name)
+    return Op(known_as or name, getattr(torch.ops.ssd_fast, name), run, pack, prepare, differentiable)
 
 
 def register_autograd(op_name: str, backward: Callable[..., Any], setup_context: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""What postprocess does, as numbers by name: the op's schema and C++'s PostprocessOptions have them in this order."""
+"""What postprocess does, as numbers by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TOP_K_SCOPES = {"class": 0, "level": 1, "image": 2}
 
 
 class PostprocessOptions(NamedTuple):
-    """A PostprocessSpec and a BoxCoderSpec, flattened."""
+    """A PostprocessSpec and a BoxCoderSpec as the op and C++'s PostprocessOptions take them."""
 
     sigmoid: bool
     background: int
@@ -34,9 +34,6 @@ class PostprocessOptions(NamedTuple):
     log_scale_low: float
     log_scale_high: float
     yx: bool
-
-
-KEEP_TOP_K = PostprocessOptions._fields.index("keep_top_k")
 
 
 def pack_options(spec: PostprocessSpec, coder: BoxCoderSpec, columns: int) -> PostprocessOptions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -12,6 +12,7 @@ from ..specs import BoxCoderSpec
 from ._arguments import call, check_spec, refuse_gradient
 from ._fakes import HEAD_DTYPES, check_fake
 from ._library import register, register_autograd
+from ._options import as_keywords
 
 
 def encode_boxes(boxes: Any, default_boxes: Any, coder: BoxCoderSpec) -> Any:
@@ -29,7 +30,7 @@ def encode_boxes(boxes: Any, default_boxes: Any, coder: BoxCoderSpec) -> Any:
     """
     check_spec("encode_boxes", "coder", coder, BoxCoderSpec)
     named = {"boxes": boxes, "default_boxes": default_boxes}
-    return call("encode_boxes", _encode_op, _encode_boxes, named, list(coder.variances), coder.order == "yx")
+    return call(_encode_op, named, specs=(coder,))
 
 
 def decode_boxes(deltas: Any, default_boxes: Any, coder: BoxCoderSpec) -> Any:
@@ -47,34 +48,56 @@ def decode_boxes(deltas: Any, default_boxes: Any, coder: BoxCoderSpec) -> Any:
     """
     check_spec("decode_boxes", "coder", coder, BoxCoderSpec)
     named = {"deltas": deltas, "default_boxes": default_boxes}
-    low, high = coder.clamp_limits
-    options = list(coder.variances), low, high, coder.order == "yx"
-    return call("decode_boxes", _decode_op, _decode_boxes, named, *options)
+    return call(_decode_op, named, specs=(coder,))
 
 
-def _encode_boxes(boxes: Any, default_boxes: Any, variances: Sequence[float], yx: bool) -> Any:
+class EncodeOptions(NamedTuple):
+    """What encode_boxes reads of a BoxCoderSpec."""
+
+    variances: Sequence[float]
+    yx: bool
+
+
+class DecodeOptions(NamedTuple):
+    """What decode_boxes reads of a BoxCoderSpec."""
+
+    variances: Sequence[float]
+    log_scale_low: float
+    log_scale_high: float
+    yx: bool
+
+
+def pack_encode_options(coder: BoxCoderSpec) -> EncodeOptions:
+    """The options of the spec."""
+    return EncodeOptions(list(coder.variances), yx=coder.order == "yx")
+
+
+def pack_decode_options(coder: BoxCoderSpec) -> DecodeOptions:
+    """The options of the spec."""
+    return DecodeOptions(list(coder.variances), *coder.clamp_limits, yx=coder.order == "yx")
+
+
+def _encode_boxes(boxes: Any, default_boxes: Any, options: dict[str, Any]) -> Any:
     boxes = arrays.contiguous(boxes, "encode_boxes", "boxes", arrays.BOX_BYTES)
     default_boxes = arrays.contiguous(default_boxes, "encode_boxes", "default_boxes", arrays.BOX_BYTES)
-    out = arrays.empty(boxes.shape, "float32", like=boxes)
-    _backend.C.encode_boxes(boxes, default_boxes, variances, yx, out)
+    out = arrays.empty(boxes.shape, "float32", boxes, "encode_boxes")
+    _backend.C.encode_boxes(boxes, default_boxes, **options, out=out)
     return out
 
 
-def _decode_boxes(
-    deltas: Any, default_boxes: Any, variances: Sequence[float], low: float, high: float, yx: bool
-) -> Any:
+def _decode_boxes(deltas: Any, default_boxes: Any, options: dict[str, Any]) -> Any:
     deltas = arrays.contiguous(deltas, "decode_boxes", "deltas")
     default_boxes = arrays.contiguous(default_boxes, "decode_boxes", "default_boxes", arrays.BOX_BYTES)
-    out = arrays.empty(deltas.shape, "float32", like=deltas)
-    _backend.C.decode_boxes(deltas, default_boxes, variances, low, high, yx, out)
+    out = arrays.empty(deltas.shape, "float32", deltas, "decode_boxes")
+    _backend.C.decode_boxes(deltas, default_boxes, **options, out=out)
     return out
 
 
-def _encode_fake(boxes: torch.Tensor, default_boxes: torch.Tensor, *_: Any) -> torch.Tensor:
+def _encode_fake(boxes: torch.Tensor, default_boxes: torch.Tensor, **_: Any) -> torch.Tensor:
     return _fake("encode_boxes", "boxes", boxes, (torch.float32,), default_boxes)
 
 
-def _decode_fake(deltas: torch.Tensor, default_boxes: torch.Tensor, *_: Any) -> torch.Tensor:
+def _decode_fake(deltas: torch.Tensor, default_boxes: torch.Tensor, **_: Any) -> torch.Tensor:
     return _fake("decode_boxes", "deltas", deltas, HEAD_DTYPES, default_boxes)
 
 
@@ -88,15 +111,21 @@ def _fake(
 
 
 _encode_op = register(
-    "encode_boxes(Tensor boxes, Tensor default_boxes, float[] variances, bool yx) -> Tensor",
+    "encode_boxes(Tensor boxes, Tensor default_boxes) -> Tensor",
     _encode_boxes,
     _encode_fake,
+    options=EncodeOptions,
+    pack=pack_encode_options,
+    prepare=as_keywords,
     differentiable=True,
 )
 _decode_op = register(
-    "decode_boxes(Tensor deltas, Tensor default_boxes, float[] variances, float low, float high, bool yx) -> Tensor",
+    "decode_boxes(Tensor deltas, Tensor default_boxes) -> Tensor",
     _decode_boxes,
     _decode_fake,
+    options=DecodeOptions,
+    pack=pack_decode_options,
+    prepare=as_keywords,
     differentiable=True,
 )
 
@@ -109,39 +138,40 @@ def _split(rows: torch.Tensor, yx: bool) -> tuple[torch.Tensor, torch.Tensor]:
     return (centres.flip(-1), sizes.flip(-1)) if yx else (centres, sizes)
 
 
-def _encode_setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+def _encode_setup(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: dict[str, Any], output: torch.Tensor) -> None:
     refuse_gradient("encode_boxes", ctx.needs_input_grad[1], "default_boxes")
-    boxes, default_boxes, ctx.variances, ctx.yx = inputs
-    ctx.save_for_backward(boxes, default_boxes)
+    ctx.options = EncodeOptions(**keyword_only_inputs)
+    ctx.save_for_backward(*inputs)
 
 
-def _encode_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+def _encode_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
     boxes, default_boxes = ctx.saved_tensors
-    variances = grad.new_tensor(ctx.variances)
-    grad_centre, grad_size = _split(grad, ctx.yx)
+    variances = grad.new_tensor(ctx.options.variances)
+    grad_centre, grad_size = _split(grad, ctx.options.yx)
     grad_centre = grad_centre / (default_boxes[:, 2:] - default_boxes[:, :2]) / variances[:2]
     grad_size = grad_size / (boxes[..., 2:] - boxes[..., :2]) / variances[2:]
-    return torch.cat((0.5 * grad_centre - grad_size, 0.5 * grad_centre + grad_size), -1), None, None, None
+    return torch.cat((0.5 * grad_centre - grad_size, 0.5 * grad_centre + grad_size), -1), None
 
 
-def _decode_setup(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+def _decode_setup(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: dict[str, Any], output: torch.Tensor) -> None:
     refuse_gradient("decode_boxes", ctx.needs_input_grad[1], "default_boxes")
-    deltas, default_boxes, ctx.variances, ctx.low, ctx.high, ctx.yx = inputs
-    ctx.save_for_backward(deltas, default_boxes)
+    ctx.options = DecodeOptions(**keyword_only_inputs)
+    ctx.save_for_backward(*inputs)
 
 
-def _decode_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None, None]:
+def _decode_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
     deltas, default_boxes = ctx.saved_tensors
-    variances = grad.new_tensor(ctx.variances)
+    variance_row, low, high, yx = ctx.options
+    variances = grad.new_tensor(variance_row)
     sizes = default_boxes[:, 2:] - default_boxes[:, :2]
-    log_scale = _split(deltas.float(), ctx.yx)[1] * variances[2:]
-    passes = (log_scale >= ctx.low) & (log_scale <= ctx.high)
-    scaled = torch.exp(log_scale.clamp(ctx.low, ctx.high)) * sizes
+    log_scale = _split(deltas.float(), yx)[1] * variances[2:]
+    passes = (log_scale >= low) & (log_scale <= high)
+    scaled = torch.exp(log_scale.clamp(low, high)) * sizes
     grad_centre = (grad[..., :2] + grad[..., 2:]) * sizes * variances[:2]
     grad_size = 0.5 * (grad[..., 2:] - grad[..., :2]) * scaled * variances[2:] * passes
-    order = [1, 0] if ctx.yx else [0, 1]
+    order = [1, 0] if yx else [0, 1]
     rows = torch.cat((grad_centre[..., order], grad_size[..., order]), -1)
-    return rows.to(deltas.dtype), None, None, None, None, None
+    return rows.to(deltas.dtype), None
 
 
 register_autograd("encode_boxes", _encode_backward, _encode_setup)

@@ -25,14 +25,15 @@ def box_iou(boxes1: Any, boxes2: Any) -> Any:
         RuntimeError: forward-mode differentiation.
     Source: Everingham et al. 2010 (PASCAL VOC). Specification: ssd_fast.reference.box_iou
     """
-    return call("box_iou", _op, _box_iou, {"boxes1": boxes1, "boxes2": boxes2})
+    return call(_op, {"boxes1": boxes1, "boxes2": boxes2})
 
 
 def _box_iou(boxes1: Any, boxes2: Any) -> Any:
     boxes1 = arrays.contiguous(boxes1, "box_iou", "boxes1", arrays.BOX_BYTES)
     boxes2 = arrays.contiguous(boxes2, "box_iou", "boxes2", arrays.BOX_BYTES)
     dtype = "float64" if arrays.dtype_name(boxes1) == "float64" else "float32"
-    out = arrays.empty((arrays.dimension(boxes1, 0), arrays.dimension(boxes2, 0)), dtype, like=boxes1)
+    shape = arrays.dimension(boxes1, 0), arrays.dimension(boxes2, 0)
+    out = arrays.empty(shape, dtype, boxes1, "box_iou")
     _backend.C.box_iou(boxes1, boxes2, out)
     return out
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from .. import _backend, arrays
+from .._allocation_errors import allocation_error
 from ..specs import DefaultBoxSpec
 from ..specs._checks import shown
 from ._arguments import check_spec
+from ._direct import is_observed
 from ._library import register
+from ._options import as_keywords
+
+_MOST_KEPT = 2**16  # boxes: a MiB for each of a few specs
 
 
 def default_boxes(spec: DefaultBoxSpec, *, device: Any = None) -> torch.Tensor:
@@ -20,26 +26,66 @@ def default_boxes(spec: DefaultBoxSpec, *, device: Any = None) -> torch.Tensor:
     Args:
         spec: feature maps, box sizes, steps, clipping, units and row order.
         device: of the result; None is the CPU.
-    Returns: float32 [P, 4] xyxy, P = spec.num_boxes, maps in order, in the order spec.row_order within a map.
+    Returns: float32 [P, 4] xyxy, P = spec.num_boxes, maps in order, in the order spec.row_order within a map; the
+        caller's own, though on the CPU they are computed once for each spec and then copied.
     Ties: none.   Grad: none.   Syncs: never.
     Raises: TypeError: spec is not a DefaultBoxSpec; ValueError: an unknown device.
     Source: Liu et al. 2016, section 2.2; bit-equal to OpenCV's PriorBox.
     Specification: ssd_fast.reference.default_boxes
     """
     check_spec("default_boxes", "spec", spec, DefaultBoxSpec)
-    return _op(
-        [side for size in spec.feature_maps for side in size],
-        list(spec.boxes_per_cell),
-        [side for level in spec.box_sizes for size in level for side in size],
-        [step for steps in spec.level_steps for step in steps],
-        spec.offset,
-        spec.clip_centers,
-        spec.clip,
-        spec.normalized,
-        spec.row_order == "AHW",
-        list(spec.image_size),
-        _device(device),
+    found = _device(device)
+    if is_observed() or found.type == "meta":
+        return _op.call_registered((found,), (spec,))
+    if found.type == "cpu" and spec.num_boxes <= _MOST_KEPT:
+        kept = _kept(spec, _backend.C)
+        try:
+            return kept.clone()
+        except Exception as error:
+            raise allocation_error("default_boxes", error, kept.nbytes) from error
+    return _op.call_directly((found,), (spec,))
+
+
+class DefaultBoxOptions(NamedTuple):
+    """A DefaultBoxSpec as the op and C++'s default_boxes take it."""
+
+    feature_maps: Sequence[int]
+    boxes_per_cell: Sequence[int]
+    box_sizes: Sequence[float]
+    steps: Sequence[float]
+    offset: float
+    clip_centers: bool
+    clip: bool
+    normalized: bool
+    ahw: bool
+    image_height: int
+    image_width: int
+
+
+def pack_options(spec: DefaultBoxSpec) -> DefaultBoxOptions:
+    """The options of the spec."""
+    height, width = spec.image_size
+    return DefaultBoxOptions(
+        feature_maps=[side for size in spec.feature_maps for side in size],
+        boxes_per_cell=list(spec.boxes_per_cell),
+        box_sizes=[side for level in spec.box_sizes for size in level for side in size],
+        steps=[step for steps in spec.level_steps for step in steps],
+        offset=spec.offset,
+        clip_centers=spec.clip_centers,
+        clip=spec.clip,
+        normalized=spec.normalized,
+        ahw=spec.row_order == "AHW",
+        image_height=height,
+        image_width=width,
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _kept(spec: DefaultBoxSpec, extension: Any) -> torch.Tensor:
+    """The boxes on the CPU by this extension. A GPU's are not kept: to launch a copy costs what the kernel does, and a
+    copy would have to wait for another stream, and must not outlive the pool of a captured graph."""
+    with torch.inference_mode(False):  # else they could be copied in inference mode alone
+        return _op.call_directly((torch.device("cpu"),), (spec,))
 
 
 def _device(device: Any) -> torch.device:
@@ -56,45 +102,28 @@ def _device(device: Any) -> torch.device:
     return found
 
 
-def _default_boxes(
-    feature_maps: Sequence[int],
-    boxes_per_cell: Sequence[int],
-    box_sizes: Sequence[float],
-    steps: Sequence[float],
-    offset: float,
-    clip_centers: bool,
-    clip: bool,
-    normalized: bool,
-    ahw: bool,
-    image_size: Sequence[int],
-    device: torch.device,
-) -> torch.Tensor:
-    shape = _num_boxes(feature_maps, boxes_per_cell), 4
-    out = arrays.empty(shape, "float32", like=torch.empty(0, dtype=torch.float32, device=device))
-    if device.type == "meta":
-        return out
-    height, width = image_size
-    _backend.C.default_boxes(
-        feature_maps, boxes_per_cell, box_sizes, steps, offset, clip_centers, clip, normalized, ahw, height, width, out
-    )
+def _default_boxes(device: torch.device, options: dict[str, Any]) -> torch.Tensor:
+    like = torch.empty(0, dtype=torch.float32, device=device)
+    out = arrays.empty((_num_boxes(**options), 4), "float32", like, "default_boxes")
+    if device.type != "meta":
+        _backend.C.default_boxes(**options, out=out)
     return out
 
 
-def _fake(
-    feature_maps: Sequence[int], boxes_per_cell: Sequence[int], *options: Any, device: Any = None
-) -> torch.Tensor:
-    device = options[-1] if device is None else device
-    return torch.empty((_num_boxes(feature_maps, boxes_per_cell), 4), dtype=torch.float32, device=device)
+def _fake(device: torch.device, **options: Any) -> torch.Tensor:
+    return torch.empty((_num_boxes(**options), 4), dtype=torch.float32, device=device)
 
 
-def _num_boxes(feature_maps: Sequence[int], boxes_per_cell: Sequence[int]) -> int:
+def _num_boxes(feature_maps: Sequence[int], boxes_per_cell: Sequence[int], **_: Any) -> int:
     return sum(h * w * a for h, w, a in zip(feature_maps[::2], feature_maps[1::2], boxes_per_cell, strict=True))
 
 
 _op = register(
-    "default_boxes(int[] feature_maps, int[] boxes_per_cell, float[] box_sizes, float[] steps, float offset, "
-    "bool clip_centers, bool clip, bool normalized, bool ahw, int[] image_size, Device device) -> Tensor",
+    "default_boxes(Device device) -> Tensor",
     _default_boxes,
     _fake,
+    options=DefaultBoxOptions,
+    pack=pack_options,
+    prepare=as_keywords,
     keys=("CompositeExplicitAutograd",),  # no tensor argument to choose a device by
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -39,68 +39,53 @@ def match(gt_boxes: Any, default_boxes: Any, matcher: MatcherSpec, *, gt_ignored
     boxes, offsets = packed_ground_truth(gt_boxes, default_boxes, "match", "default_boxes")
     if gt_ignored is not None:
         gt_ignored = packed_values(gt_ignored, gt_boxes, (boxes, offsets), "match", "gt_ignored", "bool")
-    positive, negative, minimum = matcher.positive_threshold, matcher.negative_threshold, matcher.minimum_forced_iou
     named = {
         "gt_boxes": boxes,
         "gt_boxes.offsets": offsets,
         "default_boxes": default_boxes,
         "gt_ignored": gt_ignored,
     }
-    return call(
-        "match",
-        _op,
-        _match,
-        named,
-        positive,
-        matcher.positive_inclusive,
-        math.inf if negative is None else negative,  # no IoU is both below positive and from infinity up
-        matcher.rule == "bipartite",
-        matcher.rule == "forced",
-        matcher.claimed_twice == "last",
-        -1.0 if minimum is None else minimum,
-        matcher.ignored_coverage,
-        optional=("gt_ignored",),
+    return call(_op, named, specs=(matcher,), optional=("gt_ignored",))
+
+
+class MatchOptions(NamedTuple):
+    """A MatcherSpec as the op and C++'s MatchOptions take it."""
+
+    positive_threshold: float
+    positive_inclusive: bool
+    negative_threshold: float
+    bipartite: bool
+    force: bool
+    last_wins: bool
+    forced_above: float
+    ignored_coverage: float
+
+
+def pack_options(matcher: MatcherSpec) -> MatchOptions:
+    """The options of the spec."""
+    negative, minimum = matcher.negative_threshold, matcher.minimum_forced_iou
+    return MatchOptions(
+        positive_threshold=matcher.positive_threshold,
+        positive_inclusive=matcher.positive_inclusive,
+        negative_threshold=math.inf if negative is None else negative,  # no IoU is below positive and from infinity up
+        bipartite=matcher.rule == "bipartite",
+        force=matcher.rule == "forced",
+        last_wins=matcher.claimed_twice == "last",
+        forced_above=-1.0 if minimum is None else minimum,
+        ignored_coverage=matcher.ignored_coverage,
     )
 
 
-def _match(
-    gt_boxes: Any,
-    offsets: Any,
-    default_boxes: Any,
-    gt_ignored: Any,
-    positive_threshold: float,
-    positive_inclusive: bool,
-    negative_threshold: float,
-    bipartite: bool,
-    force: bool,
-    last_wins: bool,
-    forced_above: float,
-    ignored_coverage: float,
-) -> Any:
+def _match(gt_boxes: Any, offsets: Any, default_boxes: Any, gt_ignored: Any, options: Any) -> Any:
     gt_boxes = arrays.contiguous(gt_boxes, "match", "gt_boxes", arrays.BOX_BYTES)
     offsets = arrays.contiguous(offsets, "match", "gt_boxes.offsets")
     default_boxes = arrays.contiguous(default_boxes, "match", "default_boxes", arrays.BOX_BYTES)
     if gt_ignored is not None:
         gt_ignored = arrays.contiguous(gt_ignored, "match", "gt_ignored")
-    workspace = arrays.empty((_backend.C.match_workspace(gt_boxes),), "uint8", like=gt_boxes)
+    workspace = arrays.workspace(_backend.C.match_workspace(gt_boxes), gt_boxes, "match")
     images = max(arrays.dimension(offsets, 0) - 1, 0)
-    out = arrays.empty((images, arrays.dimension(default_boxes, 0)), "int64", like=gt_boxes)
-    _backend.C.match(
-        gt_boxes,
-        offsets,
-        default_boxes,
-        gt_ignored,
-        positive_threshold,
-        positive_inclusive,
-        negative_threshold,
-        bipartite,
-        force,
-        last_wins,
-        forced_above,
-        ignored_coverage,
-        workspace,
-        out,
-    )
+    out = arrays.empty((images, arrays.dimension(default_boxes, 0)), "int64", gt_boxes, "match")
+    _backend.C.match(gt_boxes, offsets, default_boxes, gt_ignored, options, workspace, out)
     return out
 
 
@@ -109,7 +94,7 @@ def _fake(
     offsets: torch.Tensor,
     default_boxes: torch.Tensor,
     gt_ignored: torch.Tensor | None,
-    *_: Any,
+    **_: Any,
 ) -> torch.Tensor:
     check_fake("match", "gt_boxes", gt_boxes, (None, 4), (torch.float32,), gt_boxes)
     check_fake("match", "gt_boxes.offsets", offsets, (None,), (torch.int64,), gt_boxes)
@@ -121,9 +106,9 @@ def _fake(
 
 
 _op = register(
-    "match(Tensor gt_boxes, Tensor offsets, Tensor default_boxes, Tensor? gt_ignored, float positive_threshold, "
-    "bool positive_inclusive, float negative_threshold, bool bipartite, bool force, bool last_wins, "
-    "float forced_above, float ignored_coverage) -> Tensor",
+    "match(Tensor gt_boxes, Tensor offsets, Tensor default_boxes, Tensor? gt_ignored) -> Tensor",
     _match,
     _fake,
+    options=MatchOptions,
+    pack=pack_options,
 )

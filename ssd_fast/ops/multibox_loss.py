@@ -7,9 +7,7 @@ from typing import Any
 from ..specs import BoxCoderSpec, LossSpec
 from ._arguments import call, check_spec
 from ._ground_truth import packed_ground_truth, packed_values
-from ._multibox_loss_op import CLASSIFICATIONS, TENSORS, forward, forward_op
-
-_NORMALIZERS = {"positives": 0, "positives_per_image": 1, "sum_max_one": 2}
+from ._multibox_loss_op import TENSORS, forward_op
 
 
 def multibox_loss(
@@ -76,21 +74,4 @@ def _forward_of(*inputs: Any, coder: BoxCoderSpec, loss: LossSpec) -> tuple[Any,
     boxes, offsets = packed_ground_truth(gt_boxes, cls_logits, op, "cls_logits")
     labels = packed_values(gt_labels, gt_boxes, (boxes, offsets), op, "gt_labels", "int64")
     named = dict(zip(TENSORS, (cls_logits, bbox_regression, boxes, labels, offsets, *inputs[4:]), strict=True))
-    alpha = loss.focal_alpha
-    return call(
-        op,
-        forward_op,
-        forward,
-        named,
-        loss.background,
-        CLASSIFICATIONS[loss.classification],
-        1.0 if alpha is None else alpha,
-        1.0 if alpha is None else 1.0 - alpha,
-        loss.focal_gamma,
-        loss.negatives_per_positive,
-        loss.min_negatives,
-        loss.beta,
-        _NORMALIZERS[loss.normalizer],
-        list(coder.variances),
-        coder.order == "yx",
-    )
+    return call(forward_op, named, specs=(loss, coder))

@@ -26,7 +26,7 @@ def nms(boxes: Any, scores: Any, iou_threshold: float) -> Any:
     Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.nms
     """
     iou_threshold = real("nms", "iou_threshold", iou_threshold)
-    return call("nms", _nms_op, _nms, {"boxes": boxes, "scores": scores}, iou_threshold)
+    return call(_nms_op, {"boxes": boxes, "scores": scores}, iou_threshold)
 
 
 def batched_nms(boxes: Any, scores: Any, idxs: Any, iou_threshold: float) -> Any:
@@ -43,7 +43,7 @@ def batched_nms(boxes: Any, scores: Any, idxs: Any, iou_threshold: float) -> Any
     """
     iou_threshold = real("batched_nms", "iou_threshold", iou_threshold)
     named = {"boxes": boxes, "scores": scores, "idxs": idxs}
-    return call("batched_nms", _batched_nms_op, _batched_nms, named, iou_threshold)
+    return call(_batched_nms_op, named, iou_threshold)
 
 
 def nms_padded(boxes: Any, scores: Any, iou_threshold: float, max_output: int) -> tuple[Any, Any]:
@@ -63,16 +63,16 @@ def nms_padded(boxes: Any, scores: Any, iou_threshold: float, max_output: int) -
     iou_threshold = real("nms_padded", "iou_threshold", iou_threshold)
     max_output = integer("nms_padded", "max_output", max_output)
     named = {"boxes": boxes, "scores": scores}
-    return call("nms_padded", _nms_padded_op, _nms_padded, named, iou_threshold, max_output)
+    return call(_nms_padded_op, named, iou_threshold, max_output)
 
 
 def _prepare_nms(op: str, boxes: Any, scores: Any) -> tuple[Any, Any, Any, Any, Any]:
     """Contiguous inputs, and workspace, indices and count to write to."""
     boxes = arrays.contiguous(boxes, op, "boxes", arrays.BOX_BYTES)
     scores = arrays.contiguous(scores, op, "scores")
-    workspace = arrays.empty((_backend.C.nms_workspace(boxes),), "uint8", like=boxes)
-    kept = arrays.empty((arrays.dimension(boxes, 0),), "int64", like=boxes)
-    return boxes, scores, workspace, kept, arrays.empty((1,), "int64", like=boxes)
+    workspace = arrays.workspace(_backend.C.nms_workspace(boxes), boxes, op)
+    kept = arrays.empty((arrays.dimension(boxes, 0),), "int64", boxes, op)
+    return boxes, scores, workspace, kept, arrays.empty((1,), "int64", boxes, op)
 
 
 def _nms(boxes: Any, scores: Any, iou_threshold: float) -> Any:
@@ -93,9 +93,9 @@ def _nms_padded(boxes: Any, scores: Any, iou_threshold: float, max_output: int) 
     scores = arrays.contiguous(scores, "nms_padded", "scores")
     leading = tuple(scores.shape[:-1])
     workspace_bytes = _backend.C.nms_padded_workspace(boxes, scores, iou_threshold, max_output)
-    workspace = arrays.empty((workspace_bytes,), "uint8", like=boxes)
-    kept = arrays.empty((*leading, max_output), "int64", like=boxes)
-    counts = arrays.empty(leading, "int64", like=boxes)
+    workspace = arrays.workspace(workspace_bytes, boxes, "nms_padded")
+    kept = arrays.empty((*leading, max_output), "int64", boxes, "nms_padded")
+    counts = arrays.empty(leading, "int64", boxes, "nms_padded")
     _backend.C.nms_padded(boxes, scores, iou_threshold, max_output, workspace, kept, counts)
     return kept, counts
 

@@ -14,7 +14,9 @@ from ._arguments import call, check_spec
 from ._fakes import check_fake, check_fake_count, check_fake_levels
 from ._head_outputs import as_levels, as_sizes, count_columns
 from ._library import register
-from ._postprocess_options import KEEP_TOP_K, STAGES, PostprocessOptions, pack_options
+from ._postprocess_options import STAGES, PostprocessOptions, pack_options
+
+_OPTIONAL, _LISTS = ("image_sizes", "original_sizes"), ("cls_logits", "bbox_regression")
 
 
 def postprocess(
@@ -71,9 +73,8 @@ def postprocess(
         "image_sizes": size_tensor,
         "original_sizes": original_tensor,
     }
-    options = size, original, columns, *pack_options(spec, coder, columns)
-    kinds = {"optional": ("image_sizes", "original_sizes"), "lists": ("cls_logits", "bbox_regression")}
-    return Detections(*call("postprocess", _op, _postprocess, named, *options, **kinds))
+    numbers, specs = (size, original, columns), (spec, coder, columns)
+    return Detections(*call(_op, named, *numbers, specs=specs, optional=_OPTIONAL, lists=_LISTS))
 
 
 def _postprocess(
@@ -85,35 +86,24 @@ def _postprocess(
     image_size: Sequence[float],
     original_size: Sequence[float],
     num_columns: int,
-    *options: Any,
+    options: Any,
 ) -> tuple[Any, ...]:
-    extension = _backend.C
-    cls_logits = [arrays.strided(level, "postprocess", "cls_logits") for level in cls_logits]
-    bbox_regression = [arrays.strided(level, "postprocess", "bbox_regression") for level in bbox_regression]
+    extension, op = _backend.C, "postprocess"
+    cls_logits = [arrays.strided(level, op, "cls_logits") for level in cls_logits]
+    bbox_regression = [arrays.strided(level, op, "bbox_regression") for level in bbox_regression]
     like = cls_logits[0]
-    default_boxes = arrays.contiguous(default_boxes, "postprocess", "default_boxes", arrays.BOX_BYTES)
+    default_boxes = arrays.contiguous(default_boxes, op, "default_boxes", arrays.BOX_BYTES)
     if image_sizes is not None:
-        image_sizes = arrays.contiguous(image_sizes, "postprocess", "image_sizes")
+        image_sizes = arrays.contiguous(image_sizes, op, "image_sizes")
     if original_sizes is not None:
-        original_sizes = arrays.contiguous(original_sizes, "postprocess", "original_sizes")
-    packed = extension.PostprocessOptions(*options)
+        original_sizes = arrays.contiguous(original_sizes, op, "original_sizes")
     images, num_rows = arrays.dimension(like, 0), arrays.dimension(default_boxes, 0)
-    workspace_bytes = extension.postprocess_workspace(like, num_rows, num_columns, packed)
-    out = tuple(arrays.empty(shape, dtype, like=like) for shape, dtype in _outputs(images, options[KEEP_TOP_K]))
-    workspace = arrays.empty((workspace_bytes,), "uint8", like=like)
-    extension.postprocess(
-        cls_logits,
-        bbox_regression,
-        default_boxes,
-        num_columns,
-        packed,
-        image_sizes,
-        image_size,
-        original_sizes,
-        original_size,
-        workspace,
-        extension.PostprocessOutputs(*out),
-    )
+    workspace_bytes = extension.postprocess_workspace(like, num_rows, num_columns, options)
+    shapes = _outputs(images, options.keep_top_k)
+    out = tuple([arrays.empty(shape, dtype, like, op) for shape, dtype in shapes])
+    workspace = arrays.workspace(workspace_bytes, like, op)
+    sizes = image_sizes, image_size, original_sizes, original_size
+    extension.postprocess(cls_logits, bbox_regression, default_boxes, num_columns, options, *sizes, workspace, *out)
     return out
 
 
@@ -132,33 +122,32 @@ def _fake(
     image_size: Sequence[float],
     original_size: Sequence[float],
     num_columns: int,
-    *options: Any,
+    **keywords: Any,
 ) -> tuple[torch.Tensor, ...]:
-    like, by_name = cls_logits[0], PostprocessOptions(*options)
-    check_fake_count("postprocess", "C", num_columns, 2 if by_name.background >= 0 else 1)
+    like, options = cls_logits[0], PostprocessOptions(**keywords)
+    check_fake_count("postprocess", "C", num_columns, 2 if options.background >= 0 else 1)
     rows = check_fake_levels(cls_logits, bbox_regression, num_columns)
     check_fake("postprocess", "default_boxes", default_boxes, (rows, 4), (torch.float32,), like)
-    if isinstance(num_columns, int) and by_name.background >= num_columns:
+    if isinstance(num_columns, int) and options.background >= num_columns:
         expected = f"a column below {num_columns}"
-        raise ValueError(f"postprocess: spec.background: expected {expected}, got {by_name.background}")
+        raise ValueError(f"postprocess: spec.background: expected {expected}, got {options.background}")
     for name, sizes in (("image_sizes", image_sizes), ("original_sizes", original_sizes)):
         if sizes is not None:
             check_fake("postprocess", name, sizes, (like.shape[0], 2), (torch.int64,), like)
     rescales = original_sizes is not None or len(original_size) > 0
-    if (by_name.clip != STAGES["none"] or rescales) and image_sizes is None and not image_size:
+    if (options.clip != STAGES["none"] or rescales) and image_sizes is None and not image_size:
         why = "original_sizes are given" if rescales else "spec.clip clips"
         raise ValueError(f"postprocess: image_sizes: expected sizes, since {why}, got None")
-    outputs = _outputs(like.shape[0], by_name.keep_top_k)
+    outputs = _outputs(like.shape[0], options.keep_top_k)
     return tuple(like.new_empty(shape, dtype=getattr(torch, dtype)) for shape, dtype in outputs)
 
 
 _op = register(
     "postprocess(Tensor[] cls_logits, Tensor[] bbox_regression, Tensor default_boxes, Tensor? image_sizes, "
-    "Tensor? original_sizes, float[] image_size, float[] original_size, int num_columns, "
-    "bool sigmoid, int background, float score_threshold, bool score_inclusive, int class_mode, int top_k, "
-    "int top_k_scope, float? min_box_size, float iou_threshold, bool iou_inclusive, int keep_top_k, int clip, "
-    "int rescale, bool anchor_major, bool ahw, float[] variances, float log_scale_low, float log_scale_high, bool yx) "
+    "Tensor? original_sizes, float[] image_size, float[] original_size, int num_columns) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _postprocess,
     _fake,
+    options=PostprocessOptions,
+    pack=pack_options,
 )

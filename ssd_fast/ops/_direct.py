@@ -1,0 +1,59 @@
+"""Which calls may skip torch's dispatcher: those that nothing observes, of plain tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad, profiler
+
+try:
+    from torch._C import _is_tracing, _len_torch_dispatch_stack, _len_torch_function_stack
+    from torch._C._functorch import peek_interpreter_stack
+
+    _PROBES_EXIST = True
+except ImportError:  # in another version of torch: then no call is known to be unobserved
+    _PROBES_EXIST = False
+
+_PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
+
+
+def is_observed() -> bool:
+    """Whether anything wants to see the registered op.
+
+    That is torch.compile, export, jit.trace, a TorchDispatchMode (as FakeTensorMode is), a TorchFunctionMode, a
+    transform of torch.func, forward-mode differentiation, or a profiler.
+    """
+    return (
+        torch.compiler.is_compiling()  # first, since torch.compile traces no further
+        or not _PROBES_EXIST
+        or _is_tracing()
+        or _len_torch_dispatch_stack() > 0
+        or _len_torch_function_stack() > 0
+        or peek_interpreter_stack() is not None
+        or getattr(forward_ad, "_current_level", 0) >= 0
+        or getattr(profiler, "_is_profiler_enabled", True)
+    )
+
+
+def are_plain(values: Iterable[Any], device: torch.device, differentiable: bool) -> bool:
+    """Whether all are tensors of memory on this device, of no subclass, and none of them awaits a gradient.
+
+    Args: values: tensors, None, or lists of tensors. differentiable: whether the op has a gradient.
+    """
+    awaits_gradient = differentiable and torch.is_grad_enabled()
+    for value in values:
+        for tensor in value if type(value) is list else (value,):
+            if tensor is None:
+                continue
+            if (
+                type(tensor) not in _PLAIN_TYPES
+                or tensor.layout is not torch.strided
+                or tensor.is_quantized
+                or tensor.is_nested
+                or tensor.device != device
+                or (awaits_gradient and tensor.requires_grad)
+            ):
+                return False
+    return device.type in ("cpu", "cuda")
