@@ -127,7 +127,7 @@ def default_boxes(device: torch.device, maps: int = 6) -> Prepared:
 
     def run() -> Tensor:
         boxes = torch.empty(spec.num_boxes, 4, dtype=torch.float32, device=device)
-        _backend.C.default_boxes(*options.values(), boxes)
+        _backend.C.default_boxes(**options, out=boxes)
         return boxes
 
     return Prepared((), run)

@@ -67,9 +67,9 @@ class Other:
     def box_iou(self, *arguments):
         self.build.box_iou(*arguments)
         arguments[-1][0, 0] += 1
-    def default_boxes(self, *arguments):
-        self.build.default_boxes(*arguments)
-        arguments[-1][0, 0] += next(self.calls) >= 3
+    def default_boxes(self, out, **options):
+        self.build.default_boxes(**options, out=out)
+        out[0, 0] += next(self.calls) >= 3
 load = device_program.load_extension
 device_program.load_extension = lambda path: Other(load(path)) if "other" in path.name else load(path)
 sys.exit(compare_builds.main())

@@ -108,8 +108,8 @@ inline __device__ unsigned suppressors_of(const TileShared& tile, int own, int w
   return suppressors;
 }
 
-// One tile of greedy NMS: thread t has box t, in score order, unless it is not `valid`; kept_boxes are those kept before
-// the tile. Fills tile.kept; tile.boxes stay. The pairs within the tile are shared out in squares of 32 x 32, since the
+// One tile of greedy NMS: thread t has box t, in score order, unless it is not `valid`; kept_boxes are those kept
+// before the tile. Fills tile.kept; tile.boxes stay. The pairs within the tile are shared out in squares of 32 x 32, since the
 // later a box, the more there are before it. All threads of a block of kSegmentThreads call it; it ends with a barrier,
 // and the tile must have been read before.
 inline __device__ void nms_tile(bool valid, const Box& box, const Box* kept_boxes, int num_kept,
@@ -143,8 +143,8 @@ struct SegmentShared {
   SelectShared select;
 };
 
-// Greedy NMS of the candidates source(0 .. count-1), keys as block_select takes them, until max_keep are kept. load(key)
-// is a candidate's box. emit(rank, key) is called once for each kept one. kept_boxes: global scratch of max_keep boxes.
+// Greedy NMS of the candidates source(0 .. count-1), keys as block_select takes them, until max_keep are kept.
+// load(key) is a candidate's box. emit(rank, key) is called once for each kept one. kept_boxes: global scratch of max_keep boxes.
 // Returns how many were kept. Called by a whole block of kSegmentThreads.
 //
 // Candidates are taken in batches, best first, so that any number of them needs the same shared memory.

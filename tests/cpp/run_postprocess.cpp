@@ -476,6 +476,21 @@ void add_columns(Cases& cases) {
       p.logits = Logits::kUntrained;
     });
   }
+  // More segments than blocks: a block takes several at a time, which may be the last of several images.
+  for (const int rows : {4, 40}) {
+    cases.add("images-450-of-" + std::to_string(rows), one_map(rows), [](Problem& p) {
+      p.images = 450;
+      p.columns = 3;
+      p.background = -1;
+      p.logits = Logits::kUntrained;
+      p.keep_top_k = 10;
+    });
+  }
+  cases.add("images-4000", one_map(3), [](Problem& p) {  // and more than one round
+    p.images = 4000;
+    p.columns = 4;
+    p.keep_top_k = 5;
+  });
   cases.add("column-of-10000-agnostic", one_map(10000), [](Problem& p) {
     p.columns = 3;
     p.class_mode = ClassMode::agnostic;

@@ -62,11 +62,11 @@ class Recorded:
         return functools.partial(_launch, name, found)
 
 
-def _launch(name: str, function: Callable[..., Any], *arguments: Any) -> None:
+def _launch(name: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
     begin = time.perf_counter_ns() / 1e3
-    function(*arguments)
+    function(*arguments, **options)
     if _graph is not None:
-        _graph.calls.append(functools.partial(_launch, name, function, *arguments))
+        _graph.calls.append(functools.partial(_launch, name, function, *arguments, **options))
     if _launches is not None:
         _launches.append((name, begin, time.perf_counter_ns() / 1e3))
 
