@@ -109,7 +109,7 @@ def test_worse_access_is_found(counted: ModuleType) -> None:
 
     rows = {case.name: traffic.count(Case(case.name, misaligned), counted)}  # type: ignore[arg-type]
     found = calls.problems(rows, {case.name: golden()[case.name]})
-    assert len(found) == 1 and "score_filter_kernel<float, true>: load_sectors grew from" in found[0]
+    assert len(found) == 1 and "score_filter_kernel<float>: load_sectors grew from" in found[0]
 
 
 def test_table_notices() -> None:
@@ -159,7 +159,7 @@ def test_what_an_h100_took_was_predicted_within_a_factor_of_two() -> None:
     measured = page.measured_times(page.MEASURED)
     kernels = table.read()["kernels"]
     both = [case for case in golden() if case in measured]
-    assert len(both) >= 8
+    assert len(both) >= 4
     for case in both:
         assert 0.5 < predict.call_us(golden()[case], kernels) / measured[case] < 2, case
 

@@ -16,10 +16,10 @@ COUNTED = "sm_90"  # the architecture whose instructions are counted
 
 # Where the rule of main_loop errs: the beginning of the loop's label, by kernel.
 MAIN_LOOPS = {
-    "merge_kernel": "select.cuh: for (int i = threadIdx.x; i < count;",
-    "mining_kernel": "select.cuh: for (int i = threadIdx.x; i < count;",
-    "nms_padded_kernel": "greedy.cuh: for (int bit = 0;",
-    "segment_nms_kernel": "greedy.cuh: for (int bit = 0;",
+    "mining_kernel": "select.cuh: for (int first = static_cast<int>(threadIdx.x); first < count;",
+    "nms_padded_kernel": "greedy.cuh: for (unsigned rest = tile.alive[word];",
+    "score_filter_kernel": "for (int c = 0; c < head;",
+    "segments_kernel": "greedy.cuh: for (unsigned rest = tile.alive[word];",
 }
 
 Row = dict[str, float]  # without what is 0
