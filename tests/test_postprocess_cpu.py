@@ -86,6 +86,17 @@ def test_best_candidates_that_are_not_enough(mode):
     assert as_reference(logits, torch.zeros(1, rows, 4), default, spec).counts[0] == 20
 
 
+def test_equal_scores_beyond_those_listed():
+    """The rows of a map lie anchor after anchor in memory, so that better ones of equal score come later."""
+    anchors, side = 4, 40
+    rows = anchors * side * side
+    default = torch.tensor([[20.0 * i, 0, 20.0 * i + 10, 10] for i in range(rows)])
+    maps = [torch.zeros(1, anchors * 2, side, side)], [torch.zeros(1, anchors * 4, side, side)]
+    spec = PostprocessSpec("sigmoid", 0, 0.1, top_k=None, keep_top_k=100)
+    result = ssd_fast.postprocess(*maps, default, spec, coder=CODER)
+    assert result.box_idxs.tolist() == [list(range(100))]
+
+
 def test_scores_of_zero_pass_an_inclusive_threshold_of_zero():
     logits = torch.full((2, 70, COLUMNS), -300.0)
     logits[0, 5, 2] = 1.0
@@ -130,6 +141,28 @@ def test_layouts(layout, dtype, rows, columns):
         expected = reference.postprocess(plain, deltas, default, spec, coder=CODER)
         assert_same_bits(result.counts, expected.counts)
         assert_same_bits(list(result), list(ssd_fast.postprocess(plain, deltas, default, spec, coder=CODER)))
+
+
+@pytest.mark.parametrize("columns", [1, 2, 4, 5, 6, 9, 10, 17, 18, 21, 33, 34, 50])
+@pytest.mark.parametrize("by_column", [False, True])
+def test_one_column_makes_a_candidate_of_its_row(columns, by_column):
+    """Wherever the background is, and in the last row of a block as in the first."""
+    for background in {0, columns // 2, columns - 1} if columns > 1 else {None}:
+        classes = [c for c in range(columns) if c != background]
+        rows = 3 * len(classes) + 64
+        logits = torch.full((1, rows, columns), -9.0)
+        labels = torch.tensor(classes)[torch.arange(rows) % len(classes)]
+        logits[0, ::2].scatter_(1, labels[::2, None], 1.0)
+        moved = logits.transpose(1, 2).contiguous().transpose(1, 2) if by_column else logits
+        default = torch.tensor([[20.0 * i, 0, 20.0 * i + 10, 10] for i in range(rows)])
+        for activation in ("sigmoid", "softmax") if columns > 1 else ("sigmoid",):
+            if activation == "softmax":
+                logits[..., background] = moved[..., background] = 0.0
+            spec = PostprocessSpec(activation, background, 0.5, keep_top_k=rows)
+            result = ssd_fast.postprocess(moved, torch.zeros(1, rows, 4), default, spec, coder=CODER)
+            found = dict(zip(result.box_idxs[0].tolist(), result.labels[0].tolist(), strict=True))
+            found.pop(-1, None)
+            assert found == {row: int(labels[row]) for row in range(0, rows, 2)}
 
 
 def test_memory_that_runs_out_is_a_memory_error():
