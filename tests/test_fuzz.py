@@ -60,10 +60,10 @@ class Planted:
         if name != self._name:
             return real
 
-        def planted(*args):
+        def planted(*args, **options):
             if self._instead is not None:
-                return self._instead(real, *args)
-            real(*args)
+                return self._instead(real, *args, **options)
+            real(*args, **options)
             return self._behind(*args)
 
         return planted
@@ -89,10 +89,10 @@ def scribble(boxes, default_boxes, *_):
         default_boxes[0, 0] += 1
 
 
-def trust_alignment(real, deltas, default_boxes, *rest):
-    real(deltas, default_boxes, *rest)
+def trust_alignment(real, deltas, default_boxes, out, **options):
+    real(deltas, default_boxes, **options, out=out)
     if as_array(deltas).ctypes.data % 32 if deltas.dtype != torch.bfloat16 else deltas.data_ptr() % 32:
-        rest[-1][...] = 0
+        out[...] = 0
 
 
 def forget_ties(*args):
@@ -100,7 +100,7 @@ def forget_ties(*args):
     matched[matched == 1] = 0
 
 
-def complain(*_):
+def complain(*_, **options):
     raise RuntimeError("nms_padded: out of luck")
 
 

@@ -84,8 +84,7 @@ def pack_options(spec: DefaultBoxSpec) -> DefaultBoxOptions:
 def _kept(spec: DefaultBoxSpec, extension: Any) -> torch.Tensor:
     """The boxes on the CPU by this extension. A GPU's are not kept: to launch a copy costs what the kernel does, and a
     copy would have to wait for another stream, and must not outlive the pool of a captured graph."""
-    with torch.inference_mode(False):  # else they could be copied in inference mode alone
-        return _op.call_directly((torch.device("cpu"),), (spec,))
+    return _op.call_directly((torch.device("cpu"),), (spec,))
 
 
 def _device(device: Any) -> torch.device:
