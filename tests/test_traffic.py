@@ -98,7 +98,7 @@ def test_results_are_those_of_the_cpu(counted: ModuleType, monkeypatch: pytest.M
 
 
 def test_worse_access_is_found(counted: ModuleType) -> None:
-    """The same call on inputs that start 4 bytes past a sector: a sector more for each request of a warp."""
+    """The same call on inputs that start 4 bytes past a sector, so that the ends of each tile are loaded one by one."""
     case = BY_NAME["postprocess sparse N=1 C=21"]
 
     def misaligned() -> object:
@@ -109,7 +109,7 @@ def test_worse_access_is_found(counted: ModuleType) -> None:
 
     rows = {case.name: traffic.count(Case(case.name, misaligned), counted)}  # type: ignore[arg-type]
     found = calls.problems(rows, {case.name: golden()[case.name]})
-    assert len(found) == 1 and "score_filter_kernel<float>: load_sectors grew from" in found[0]
+    assert any("score_filter_kernel<float>: least_sectors grew from" in text for text in found), found
 
 
 def test_table_notices() -> None:

@@ -2,7 +2,7 @@
 //
 // The same source must give the same bits everywhere (docs/numerics.md), so:
 //   - products and sums that a compiler might contract are spelled mul / add / sub, which are never fused;
-//   - fma is spelled fma, and only exp and log use it;
+//   - fma is spelled fma, and only exp, log and overlaps use it;
 //   - min and max are ternaries: fminf(-0, 0) depends on the order of its operands, a ternary does not;
 //   - exp and log (and log1p, made of log) are our own, since libraries differ in the last bit.
 // Nothing here includes a header on the device: NVRTC compiles it with no include path.
