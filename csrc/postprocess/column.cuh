@@ -5,7 +5,7 @@
 
 namespace ssd {
 
-// The score of a logit, or -1 if it is no candidate.
+// The score of a logit, or -1 if it is not a candidate's.
 SSD_HD float candidate_score(const PostprocessTask& task, float logit, RowStatistics row) {
   if (!may_be_candidate(task, logit, row.max)) return -1.0f;
   const float score = score_at(task, logit, row);
@@ -70,7 +70,7 @@ class RowOffsets {
 // Rows whose loads are under way at a time.
 constexpr int kRowsInFlight = 4;
 
-// scores[i]: that of row first + i in a column, i < count; -1 where it is no candidate that may enter NMS. All threads
+// scores[i]: that of row first + i in a column, i < count; -1 where the row has no candidate to enter NMS. All threads
 // of the block call it.
 template <typename T>
 __device__ void stage_column(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,

@@ -167,7 +167,7 @@ void ScoreFilter::score_group() {
 }
 
 void ScoreFilter::list_candidates(const GroupColumn& sums) {
-  // The sum of a softmax is at least 1, so a term that does not exceed the threshold is no score that does.
+  // The sum of a softmax is at least 1, so a score exceeds the threshold only where its term does.
   const float least = task_.sigmoid ? limited_.reject_below
                                     : std::nextafter(limited_.score_threshold, std::numeric_limits<float>::infinity());
   const int count = list_places(group_.data(), task_.num_columns, task_.background, least, places_.data());
