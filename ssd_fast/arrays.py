@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from ._libraries import library_name
 
 BOX_BYTES = 16  # kernels load boxes 16 bytes at a time (csrc/common/box_math.h)
 
+_NO_BYTES = torch.empty(0, dtype=torch.uint8, device="cpu")
 _MOST_COPIED = 2**31  # elements of an array that is copied without being asked: an expanded one may outgrow the memory
 
 
@@ -44,13 +44,8 @@ def empty(shape: Sequence[int], dtype: str, like: Any, op: str) -> Any:
 def workspace(num_bytes: int, like: Any, op: str) -> Any:
     """Memory for the kernels that run on `like`. On the CPU they need none, and none is allocated."""
     if num_bytes == 0 and isinstance(like, torch.Tensor) and like.is_cpu:
-        return _no_bytes()
+        return _NO_BYTES
     return empty((num_bytes,), "uint8", like, op)
-
-
-@functools.cache
-def _no_bytes() -> torch.Tensor:
-    return torch.empty(0, dtype=torch.uint8, device="cpu")
 
 
 def from_list(values: Sequence[Any], dtype: str, like: Any, op: str) -> Any:
