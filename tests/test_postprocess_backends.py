@@ -206,10 +206,10 @@ def test_a_few_strange_boxes_among_many(backend, class_mode):
     """In some of the warps and tiles of a long segment, and among the boxes kept before them; most have none."""
     rows = 1300
     default, deltas = inputs.boxes(1, rows, extent=1200.0), torch.zeros(1, rows, 4)
-    strange = torch.tensor(inputs.STRANGE_BOXES)
+    strange = torch.tensor(inputs.STRANGE_BOXES) * 30  # some have areas below 0, of the size of the others'
     places = torch.tensor([0, 3, 31, 32, 40, 255, 256, 300, 511, 512, 520, 640, 767, 768, 1023, 1024, 1100])
     default[places] = strange
     spec = PostprocessSpec("sigmoid", None, 0.01, top_k=None, keep_top_k=rows, class_mode=class_mode)
     for threshold in (0.0, 0.3, 1.0):
         spec = dataclasses.replace(spec, iou_threshold=threshold)
-        assert found(backend, descending(rows), deltas, default, spec).counts > 50
+        assert found(backend, descending(rows), deltas, default, spec).counts > 40

@@ -30,9 +30,10 @@ enum class Boxes {
   kRandom,     // many overlap; half of them on a coarse grid, where IoUs of exactly a half are common
   kIdentical,  // each overlaps all
   kDisjoint,
-  kPoints,     // without area: each is disjoint from all, itself included
-  kStaircase,  // each overlaps the next one only: IoU 0.54, then 0.25
-  kHostile,    // random, with NaN, infinite, degenerate and huge ones
+  kPoints,         // without area: each is disjoint from all, itself included
+  kStaircase,      // each overlaps the next one only: IoU 0.54, then 0.25
+  kHostile,        // a third of them NaN, infinite, degenerate or huge
+  kRarelyHostile,  // a few of them, so that most warps have none
 };
 
 template <class T>
@@ -53,6 +54,8 @@ BoxOf<T> hostile_box(int which) {
       return {20, 20, 20, 60};  // no width
     case 5:
       return {60, 60, 20, 20};  // the wrong way round
+    case 6:
+      return {0, 90, 100, 0};  // in one direction: its area is below 0, more than others' are above
     default:
       return {-huge, -huge, huge, huge};
   }
@@ -84,8 +87,11 @@ std::vector<BoxOf<T>> make_boxes(Boxes kind, int n, uint64_t seed) {
         boxes[i] = {T(3 * i), T(0), T(3 * i + 10), T(10)};
         break;
       case Boxes::kHostile:
-        boxes[i] = i % 3 == 1 ? hostile_box<T>(random.below(7)) : BoxOf<T>{x, y, x + T(60), y + T(60)};
+      case Boxes::kRarelyHostile: {
+        const bool hostile = i % (kind == Boxes::kHostile ? 3 : 97) == 1;
+        boxes[i] = hostile ? hostile_box<T>(random.below(8)) : BoxOf<T>{x, y, x + T(60), y + T(60)};
         break;
+      }
     }
   }
   return boxes;

@@ -146,6 +146,7 @@ void add_padded(Runner& runner) {
   add("max-over-n", {1, 2, 40, 100, Boxes::kRandom, Scores::kRandom});
   add("tied", {1, 1, 600, 600, Boxes::kRandom, Scores::kTied});
   add("hostile", {2, 2, 300, 300, Boxes::kHostile, Scores::kHostile});
+  add("rarely-hostile", {1, 2, 1100, 900, Boxes::kRarelyHostile, Scores::kRandom});
   add("identical", {1, 1, 2500, 5, Boxes::kIdentical, Scores::kRandom});  // three chunks of 1024 for one box
   add("points", {1, 1, 1100, 1100, Boxes::kPoints, Scores::kRandom});     // taken twice, a point would be kept twice
   add("disjoint", {1, 1, 1100, 1050, Boxes::kDisjoint, Scores::kRandom});

@@ -303,6 +303,7 @@ void add_modes(Cases& cases) {
     cases.add(name + "-many", base, [](Problem& p) { p.top_k = 10000; });  // more than there are
     cases.add(name + "-nothing", base, [](Problem& p) { p.score_threshold = 2.0f; }, 0);
     cases.add(name + "-lists-overflow", base, [](Problem& p) {  // the last level is the last to be rescanned
+      p.pool_capacity = 100;
       p.maps = {{1, 3, 3}, {2, 25, 30}, {2, 15, 10}};
       p.columns = 4;
       p.background = -1;
@@ -382,8 +383,9 @@ void add_sizes(Cases& cases) {
     p.columns = 2000;
     p.score_threshold = 0.005f;
   });
-  // Segments of up to 32 candidates are a warp's work; those of up to 1024 come from the lists; others from a column.
-  for (const int rows : {31, 32, 33, 1023, 1024, 1025}) {
+  // Segments of up to 32 candidates are a warp's work. Of larger ones up to 1024 are sorted at a time, and a block's
+  // threads, 256 or 512, take a box each.
+  for (const int rows : {31, 32, 33, 511, 512, 513, 1023, 1024, 1025}) {
     cases.add("segment-of-" + std::to_string(rows), one_map(rows), [](Problem& p) {
       p.logits = Logits::kUntrained;
       p.columns = 3;
@@ -456,6 +458,47 @@ void add_columns(Cases& cases) {
       p.top_k = 0;
       p.keep_top_k = 1500;
     });
+  }
+  // Of the levels of such maps a thread takes several rows, which it finds without a division.
+  for (int bits = 0; bits < 8; ++bits) {
+    base.class_mode = ClassMode::per_class;
+    cases.add("column-of-large-maps-" + std::to_string(bits), base, [=](Problem& p) {
+      p.channels_last = (bits & 1) != 0;
+      p.anchor_major = (bits & 2) != 0;
+      p.ahw = (bits & 4) != 0;
+      p.maps = {{3, 17, 41}, {7, 11, 19}};
+      p.images = 1;
+      p.columns = 2;
+    });
+  }
+  // Boxes that are none are in some warps and tiles, and among the boxes kept before.
+  cases.add("rarely-hostile-boxes", one_map(1100), [](Problem& p) {
+    p.columns = 2;
+    p.logits = Logits::kUntrained;
+    p.boxes = Boxes::kRarelyHostile;
+    p.clip = Stage::never;
+    p.top_k = 0;
+    p.keep_top_k = 900;
+  });
+  // A segment that the pool does not hold, but shared memory does or just does not, and one in a long column.
+  for (const int rows : {4479, 4480, 4481}) {
+    cases.add("pool-of-one-segment-of-" + std::to_string(rows), one_map(rows), [](Problem& p) {
+      p.pool_capacity = 1;
+      p.columns = 2;
+      p.logits = Logits::kUntrained;
+      p.top_k = 1100;
+      p.keep_top_k = 700;
+    });
+  }
+  for (const ClassMode mode : {ClassMode::per_class, ClassMode::agnostic}) {
+    cases.add("few-of-a-column-of-12000-mode-" + std::to_string(static_cast<int>(mode)), one_map(12000),
+              [=](Problem& p) {
+                p.class_mode = mode;
+                p.pool_capacity = 100;
+                p.columns = 2;
+                p.top_k = 1100;
+                p.keep_top_k = 700;
+              });
   }
   cases.add("all-nan", base, [](Problem& p) { p.logits = Logits::kNaN; }, 0);
   cases.add("candidate-per-class", one_map(1), [](Problem& p) {
