@@ -202,6 +202,21 @@ def test_thresholds_that_ious_equal(backend, iou_threshold, scale):
 
 
 @pytest.mark.parametrize("class_mode", ["per_class", "agnostic"])
+@pytest.mark.parametrize("candidates", [32, 33, 512, 1024, 2048])
+def test_points_that_fill_whole_batches(backend, candidates, class_mode):
+    """Nothing suppresses a point, not even the point itself: a candidate that is taken twice is found twice."""
+    rows = 2 * candidates + 100
+    logits = torch.full((1, rows, 1), -9.0)
+    logits[0, 1 : 2 * candidates : 2, 0] = torch.linspace(0, 4, candidates)
+    default, deltas = torch.arange(float(rows))[:, None].repeat(1, 4), torch.zeros(1, rows, 4)
+    for threshold in (0.5, 0.7):  # their last bits are 0 and 1
+        spec = PostprocessSpec(
+            "sigmoid", None, 0.1, top_k=None, keep_top_k=rows, iou_threshold=threshold, class_mode=class_mode
+        )
+        assert found(backend, logits, deltas, default, spec).counts == candidates
+
+
+@pytest.mark.parametrize("class_mode", ["per_class", "agnostic"])
 def test_a_few_strange_boxes_among_many(backend, class_mode):
     """In some of the warps and tiles of a long segment, and among the boxes kept before them; most have none."""
     rows = 1300

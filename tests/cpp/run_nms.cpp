@@ -151,6 +151,8 @@ void add_padded(Runner& runner) {
   add("points", {1, 1, 1100, 1100, Boxes::kPoints, Scores::kRandom});     // taken twice, a point would be kept twice
   add("disjoint", {1, 1, 1100, 1050, Boxes::kDisjoint, Scores::kRandom});
   add("staircase", {1, 1, 700, 700, Boxes::kStaircase, Scores::kDescending});
+  add("staircase-shuffled-all", {1, 1, 1700, 1700, Boxes::kStaircase, Scores::kRandom});  // 700 are kept
+  add("points-1024", {1, 1, 1024, 1100, Boxes::kPoints, Scores::kRandom});
   add("staircase-shuffled", {1, 1, 1500, 40, Boxes::kStaircase, Scores::kRandom});
 }
 

@@ -480,6 +480,31 @@ void add_columns(Cases& cases) {
     p.top_k = 0;
     p.keep_top_k = 900;
   });
+  // More are kept than a block has threads, and suppress later ones.
+  cases.add(
+      "staircase-shuffled-of-1700", one_map(1700),
+      [](Problem& p) {
+        p.columns = 2;
+        p.logits = Logits::kUntrained;
+        p.boxes = Boxes::kStaircase;
+        p.clip = Stage::never;
+        p.top_k = 0;
+        p.keep_top_k = 1700;
+      },
+      600);
+  // The union of two points is 0, and a threshold of an odd last bit includes what is halfway to the next float.
+  cases.add(
+      "points", one_map(1100),
+      [](Problem& p) {
+        p.columns = 2;
+        p.logits = Logits::kUntrained;
+        p.boxes = Boxes::kPoints;
+        p.clip = Stage::never;
+        p.iou_threshold = 0.7f;
+        p.top_k = 0;
+        p.keep_top_k = 1100;
+      },
+      1100);
   // A segment that the pool does not hold, but shared memory does or just does not, and one in a long column.
   for (const int rows : {4479, 4480, 4481}) {
     cases.add("pool-of-one-segment-of-" + std::to_string(rows), one_map(rows), [](Problem& p) {
