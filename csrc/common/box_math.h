@@ -2,7 +2,7 @@
 //
 // The same source must give the same bits everywhere (docs/numerics.md), so:
 //   - products and sums that a compiler might contract are spelled mul / add / sub, which are never fused;
-//   - fma is spelled fma, and only exp, log and overlaps use it;
+//   - fma is spelled fma, and only exp, log and overlap.h use it;
 //   - min and max are ternaries: fminf(-0, 0) depends on the order of its operands, a ternary does not;
 //   - exp and log (and log1p, made of log) are our own, since libraries differ in the last bit.
 // Nothing here includes a header on the device: NVRTC compiles it with no include path.
@@ -171,35 +171,6 @@ SSD_HD T iou(const BoxOf<T>& a, T area_a, const BoxOf<T>& b, T area_b) {
 template <typename T>
 SSD_HD T iou(const BoxOf<T>& a, const BoxOf<T>& b) {
   return iou(a, area(a), b, area(b));
-}
-
-// What IoUs are compared with, and what the comparison needs to do without a division.
-struct IouThreshold {
-  float value;
-  float half_step;  // half the distance from `value` to the next larger float; 0 if the comparison has to divide
-  bool rounds_up;   // a quotient halfway between the two is rounded to the larger: the last bit of `value` is 1
-};
-SSD_HD IouThreshold iou_threshold(float value) {
-  const bool in_range = value >= 0x1p-20f && value < 1.0f;
-  const unsigned bits = float_to_bits(value);
-  const float step = sub(bits_to_float(bits + 1), value);
-  return {value, in_range ? mul(0.5f, step) : 0.0f, (bits & 1u) != 0};
-}
-
-// iou(a, area_a, b, area_b) > threshold.value. A quotient exceeds t in float if shared - t * united exceeds half a step
-// of t times united. Both sides are exact: the left one by fma, since the products are close, the right one as a power of
-// two, while nothing underflows or overflows; beyond that the division decides.
-SSD_HD bool overlaps(const Box& a, float area_a, const Box& b, float area_b, const IouThreshold& threshold) {
-  const float shared = intersection(a, b);
-  if (!(shared > 0.0f)) return 0.0f > threshold.value;
-  const float united = sub(add(area_a, area_b), shared);
-  if (threshold.half_step > 0.0f && united >= 0x1p-50f && united <= 0x1p100f) {
-    const float excess = fma(-threshold.value, united, shared);
-    const float half_step = mul(threshold.half_step, united);
-    return threshold.rounds_up ? excess >= half_step : excess > half_step;
-  }
-  const float quotient = div(shared, united);
-  return (quotient > 0.0f ? quotient : 0.0f) > threshold.value;
 }
 
 // The share of the box that `other` covers; 0 where it is undefined: NaN boxes, and boxes without a finite area.

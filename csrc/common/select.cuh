@@ -52,32 +52,39 @@ struct KeyRange {
   int count;
 };
 
-// Of the keys of all threads that are below `bound`. All threads of the block call it; it contains one barrier.
-template <typename Visit>
-__device__ KeyRange key_range(const Visit& visit, uint64_t bound, SelectShared& shared) {
-  KeyRange range{~uint64_t{0}, 0, 0};
-  visit([&](uint64_t key) {
-    if (key >= bound) return;
-    range = {min_of(range.least, key), max_of(range.greatest, key), range.count + 1};
-  });
+// The range of the keys in all lanes' ranges. Called by a whole warp.
+inline __device__ KeyRange warp_range(KeyRange range) {
   for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
     range.least = min_of(range.least, __shfl_xor_sync(kFullWarp, range.least, distance));
     range.greatest = max_of(range.greatest, __shfl_xor_sync(kFullWarp, range.greatest, distance));
     range.count += __shfl_xor_sync(kFullWarp, range.count, distance);
   }
+  return range;
+}
+
+// Of the keys of all threads that are below `bound`. All threads of the block call it; it contains one barrier.
+template <typename Visit>
+__device__ KeyRange key_range(const Visit& visit, uint64_t bound, SelectShared& shared) {
+  constexpr KeyRange kEmpty{~uint64_t{0}, 0, 0};
+  KeyRange range = kEmpty;
+  visit([&](uint64_t key) {
+    if (key >= bound) return;
+    range = {min_of(range.least, key), max_of(range.greatest, key), range.count + 1};
+  });
+  range = warp_range(range);
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  if (threadIdx.x % kWarpSize == 0) {
+  if (lane == 0) {
     shared.least[warp] = range.least;
     shared.greatest[warp] = range.greatest;
     shared.counts[warp] = range.count;
   }
   __syncthreads();
-  range = {~uint64_t{0}, 0, 0};
-  for (int i = 0; i < static_cast<int>(blockDim.x) / kWarpSize; ++i) {
-    range = {min_of(range.least, shared.least[i]), max_of(range.greatest, shared.greatest[i]),
-             range.count + shared.counts[i]};
+  range = kEmpty;
+  if (lane < static_cast<int>(blockDim.x) / kWarpSize) {
+    range = {shared.least[lane], shared.greatest[lane], shared.counts[lane]};
   }
-  return range;
+  return warp_range(range);
 }
 
 // Finds the bin in which the wanted-th largest key lies, by the histogram of at least as many. Called by the first warp.

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "common/box_math.h"
 #include "common/cuda.cuh"
+#include "common/overlap.h"
 #include "common/sort.cuh"
 
 namespace ssd {
@@ -65,76 +65,120 @@ inline __device__ int count_kept(const unsigned* kept, int& before) {
 
 // ---- one problem per block ------------------------------------------------------------------------------------------
 
-constexpr int kSegmentThreads = 256;
+constexpr int kSegmentThreads = 512;
 constexpr int kSegmentWords = kSegmentThreads / kWarpSize;
-constexpr int kWordPairs = kSegmentWords * (kSegmentWords + 1) / 2;  // of a word and itself or an earlier one
-constexpr int kSelectedKeys = 1024;                                  // candidates selected and sorted at a time
+constexpr int kSelectedKeys = 1024;  // candidates selected and sorted at a time
 
 struct TileShared {
-  Box boxes[kSegmentThreads];
+  Box boxes[kSegmentThreads];  // those that others are compared with: a warp's own, or kept ones in order
   float areas[kSegmentThreads];
-  unsigned suppressors[kWordPairs][kWarpSize];  // of each box of the later word, those of the earlier one
-  unsigned alive[kSegmentWords], kept[kSegmentWords];
+  unsigned kept[kSegmentWords];
+  int ends[kSegmentWords + 1];  // where the kept boxes of each word end among those of the tile
+  bool regular[kSegmentWords];  // whether all boxes compared with are regular, by words
 };
 
-// Where the pair of a word and an earlier one is.
-inline __device__ int word_pair(int later, int earlier) { return later * (later + 1) / 2 + earlier; }
-
-// Whether one of the kept boxes suppresses this one. All threads read the same box at a time, a few in advance.
-inline __device__ bool is_suppressed(const Box& box, float box_area, const Box* kept_boxes, int num_kept,
-                                     const IouThreshold& threshold) {
-  constexpr int kInFlight = 4;
-  bool suppressed = false;
-  for (int first = 0; first < num_kept && !suppressed; first += kInFlight) {
-    Box kept[kInFlight];
-#pragma unroll
-    for (int k = 0; k < kInFlight; ++k) kept[k] = kept_boxes[min(first + k, num_kept - 1)];
-#pragma unroll
-    for (int k = 0; k < kInFlight; ++k) suppressed |= overlaps(kept[k], area(kept[k]), box, box_area, threshold);
-  }
-  return suppressed;
+// Whether the boxes of all lanes of the warp that take part are regular, and comparisons without a check are exact.
+inline __device__ bool all_regular(bool takes_part, float box_area, const IouThreshold& threshold) {
+  return __all_sync(kFullWarp, !takes_part || is_regular(box_area)) && threshold.half_step > 0.0f;
 }
 
-// Which boxes of a word suppress this thread's own box of another.
-inline __device__ unsigned suppressors_of(const TileShared& tile, int own, int word, const IouThreshold& threshold) {
-  const Box box = tile.boxes[own];
-  const float box_area = tile.areas[own];
+// Which of the boxes `first`, `first` + 1, ... in the tile suppress this thread's box, if kept: of up to 32, a bit each.
+inline __device__ unsigned suppressors_among(const TileShared& tile, int first, int count, bool regular, const Box& box,
+                                             float box_area, const IouThreshold& threshold) {
   unsigned suppressors = 0;
-  for (unsigned rest = tile.alive[word]; rest != 0; rest &= rest - 1) {
-    const int bit = __ffs(static_cast<int>(rest)) - 1;
-    const int other = word * kWarpSize + bit;
-    if (overlaps(tile.boxes[other], tile.areas[other], box, box_area, threshold)) suppressors |= 1u << bit;
+  if (regular) {
+#pragma unroll 4
+    for (int k = 0; k < count; ++k) {
+      const bool overlap = regular_overlap(tile.boxes[first + k], tile.areas[first + k], box, box_area, threshold);
+      suppressors |= static_cast<unsigned>(overlap) << k;
+    }
+    return suppressors;
+  }
+  for (int k = 0; k < count; ++k) {
+    const bool overlap = overlaps(tile.boxes[first + k], tile.areas[first + k], box, box_area, threshold);
+    suppressors |= static_cast<unsigned>(overlap) << k;
   }
   return suppressors;
 }
 
-// One tile of greedy NMS: thread t has box t, in score order, unless it is not `valid`; kept_boxes are those kept
-// before the tile. Fills tile.kept; tile.boxes stay. The pairs within the tile are shared out in squares of 32 x 32, since the
-// later a box, the more there are before it. All threads of a block of kSegmentThreads call it; it ends with a barrier,
-// and the tile must have been read before.
-inline __device__ void nms_tile(bool valid, const Box& box, const Box* kept_boxes, int num_kept,
+// Of the boxes of a warp, a lane each, those before the lane's own that suppress it, if kept. Called by a whole warp of
+// the tile, whose own part of tile.boxes it overwrites.
+inline __device__ unsigned suppressors_within_warp(bool alive, const Box& box, float box_area,
+                                                   const IouThreshold& threshold, TileShared& tile) {
+  const int thread = static_cast<int>(threadIdx.x);
+  const int lane = thread % kWarpSize;
+  const unsigned alive_lanes = __ballot_sync(kFullWarp, alive);
+  const bool regular = all_regular(alive, box_area, threshold);
+  tile.boxes[thread] = box;
+  tile.areas[thread] = box_area;
+  __syncwarp();
+  const int count = kWarpSize - __clz(static_cast<int>(alive_lanes));
+  const unsigned before = alive_lanes & ((1u << lane) - 1);
+  return before & suppressors_among(tile, thread - lane, count, regular, box, box_area, threshold);
+}
+
+// One tile of greedy NMS: thread t < size has box t, in score order, unless it is not `valid`; there may be more than a
+// tile's. kept_boxes are those kept before the tile. Fills tile.kept, of boxes in order until `wanted` or more are kept. All threads of a block of
+// kSegmentThreads call it. It contains a barrier after which tile.kept is complete; the caller has one before it uses
+// the tile again.
+//
+// Word by word: a warp decides on its own 32 boxes, then all later ones compare theirs with what it keeps.
+inline __device__ void nms_tile(int size, bool valid, const Box& box, const Box* kept_boxes, int num_kept, int wanted,
                                 const IouThreshold& threshold, TileShared& tile) {
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = thread / kWarpSize;
   const int lane = thread % kWarpSize;
   const float box_area = area(box);
-  const bool alive = valid && !is_suppressed(box, box_area, kept_boxes, num_kept, threshold);
-  const unsigned alive_word = __ballot_sync(kFullWarp, alive);
-  tile.boxes[thread] = box;
-  tile.areas[thread] = box_area;
-  if (lane == 0) tile.alive[warp] = alive_word;
-  __syncthreads();
-  for (int pair = warp; pair < kWordPairs; pair += kSegmentWords) {
-    int later = 0;
-    while (word_pair(later + 1, 0) <= pair) ++later;
-    const int earlier = pair - word_pair(later, 0);
-    unsigned suppressors = 0;
-    if (tile.alive[later] != 0) suppressors = suppressors_of(tile, later * kWarpSize + lane, earlier, threshold);
-    if (later == earlier) suppressors &= (1u << lane) - 1;
-    tile.suppressors[pair][lane] = suppressors;
+  const bool regular = all_regular(valid, box_area, threshold);
+  bool alive = valid;
+  const auto compare_with = [&](int first, int count, bool others_regular) {
+    if (!__any_sync(kFullWarp, alive)) return;
+    alive = alive && suppressors_among(tile, first, count, regular && others_regular, box, box_area, threshold) == 0;
+  };
+
+  for (int first = 0; first < num_kept; first += kSegmentThreads) {
+    const int count = min(num_kept - first, kSegmentThreads);
+    const Box kept = thread < count ? kept_boxes[first + thread] : Box{0.0f, 0.0f, 0.0f, 0.0f};
+    const float kept_area = area(kept);
+    const bool kept_regular = all_regular(thread < count, kept_area, threshold);
+    tile.boxes[thread] = kept;
+    tile.areas[thread] = kept_area;
+    if (lane == 0) tile.regular[warp] = kept_regular;
+    __syncthreads();
+    for (int word = 0; word * kWarpSize < count; ++word) {
+      compare_with(word * kWarpSize, min(count - word * kWarpSize, kWarpSize), tile.regular[word]);
+    }
+    __syncthreads();
   }
-  // Warp 0 has pair 0 of its own; what other warps have written is read after resolve_tile's first barrier.
-  resolve_tile(alive, [&](int word) { return tile.suppressors[word_pair(warp, word)][lane]; }, tile.kept);
+
+  const unsigned suppressors = suppressors_within_warp(alive, box, box_area, threshold, tile);
+  if (thread < kSegmentWords) tile.kept[thread] = 0;
+  if (thread == 0) tile.ends[0] = 0;
+  __syncthreads();
+  const int words = ceil_div(min(size, kSegmentThreads), kWarpSize);
+  for (int word = 0; word < words; ++word) {
+    if (warp == word) {
+      const unsigned kept = resolve_warp(alive, suppressors);
+      const bool is_kept = kept >> lane & 1;
+      const bool kept_regular = all_regular(is_kept, box_area, threshold);
+      const int begin = tile.ends[word];
+      if (is_kept) {
+        const int place = begin + __popc(kept & ((1u << lane) - 1));
+        tile.boxes[place] = box;
+        tile.areas[place] = box_area;
+      }
+      if (lane == 0) {
+        tile.kept[word] = kept;
+        tile.ends[word + 1] = begin + __popc(kept);
+        tile.regular[word] = kept_regular;
+      }
+    }
+    __syncthreads();
+    const int begin = tile.ends[word];
+    const int end = tile.ends[word + 1];
+    if (end >= wanted) break;
+    if (warp > word) compare_with(begin, end - begin, tile.regular[word]);
+  }
 }
 
 struct SegmentShared {
@@ -161,7 +205,7 @@ __device__ int segment_nms(const Source& source, int count, int max_keep, const 
       const bool valid = first + thread < selected;
       const uint64_t key = valid ? shared.keys[first + thread] : 0;
       const Box box = valid ? load(key) : Box{0.0f, 0.0f, 0.0f, 0.0f};
-      nms_tile(valid, box, kept_boxes, num_kept, threshold, shared.tile);
+      nms_tile(selected - first, valid, box, kept_boxes, num_kept, max_keep - num_kept, threshold, shared.tile);
       int before = 0;
       const int total = count_kept(shared.tile.kept, before);
       const bool kept = shared.tile.kept[thread / kWarpSize] >> (thread % kWarpSize) & 1;

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "common/box_math.h"
+#include "common/overlap.h"
 
 namespace ssd {
 

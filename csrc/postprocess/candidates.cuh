@@ -114,9 +114,8 @@ __device__ void list_columns(const PostprocessTask& task, const PostprocessWorks
         const RowStatistics of_row{__shfl_sync(kFullWarp, statistics.max, r),
                                    __shfl_sync(kFullWarp, statistics.sum, r)};
         const float logit = eligible ? rows.logit(offset, column) : 0.0f;
-        if (!eligible || !may_be_candidate(task, logit, of_row.max)) continue;
-        const float score = score_at(task, logit, of_row);
-        if (score > task.score_threshold) keys[k] = candidate_key(task, score, row, column);
+        const float score = candidate_score(task, logit, of_row);
+        if (eligible && score >= 0.0f) keys[k] = candidate_key(task, score, row, column);
       }
       list_candidates(task, workspace, image, keys);
     }
@@ -130,11 +129,10 @@ __device__ void list_best_column(const PostprocessTask& task, const PostprocessW
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   uint64_t keys[1] = {0};
   if (surviving >> lane & 1) {
-    float best = task.score_threshold;
+    float best = -1.0f;
     for (int c = 0; c < task.num_columns; ++c) {
-      const float logit = rows.logit(rows.offset, c);
-      if (c == task.background || !may_be_candidate(task, logit, statistics.max)) continue;
-      const float score = score_at(task, logit, statistics);
+      if (c == task.background) continue;
+      const float score = candidate_score(task, rows.logit(rows.offset, c), statistics);
       if (!(score > best)) continue;
       best = score;
       keys[0] = candidate_key(task, score, rows.row, c);

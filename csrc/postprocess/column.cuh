@@ -1,16 +1,9 @@
-// The scores of a column, computed once more from the logits and from what the score filter kept of the rows.
+// The candidates of a column, computed once more from the logits and from what the score filter kept of the rows.
 #pragma once
 
 #include "postprocess/stages.cuh"
 
 namespace ssd {
-
-// The score of a logit, or -1 if it is not a candidate's.
-SSD_HD float candidate_score(const PostprocessTask& task, float logit, RowStatistics row) {
-  if (!may_be_candidate(task, logit, row.max)) return -1.0f;
-  const float score = score_at(task, logit, row);
-  return score > task.score_threshold ? score : -1.0f;
-}
 
 inline __device__ bool survives(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
                                 int row) {
@@ -70,11 +63,24 @@ class RowOffsets {
 // Rows whose loads are under way at a time.
 constexpr int kRowsInFlight = 4;
 
-// scores[i]: that of row first + i in a column, i < count; -1 where the row has no candidate to enter NMS. All threads
-// of the block call it.
-template <typename T>
-__device__ void stage_column(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
-                             int column, int first, int count, float* scores) {
+// Bit k: row + k * step is below `end` and may have candidates.
+inline __device__ unsigned survivors_of(const PostprocessTask& task, const PostprocessWorkspace& workspace,
+                                        int64_t image, int row, int step, int end) {
+  unsigned alive = 0;
+#pragma unroll
+  for (int k = 0; k < kRowsInFlight; ++k) {
+    const int own = row + k * step;
+    const bool survived = survives(task, workspace, image, min(own, end - 1));
+    alive |= static_cast<unsigned>(survived & (own < end)) << k;
+  }
+  return alive;
+}
+
+// Calls use(row, key) for this thread's share of the rows first .. first + count - 1: the key of the row's candidate in
+// a column that enters NMS, or 0 where it has none.
+template <typename T, typename Use>
+__device__ void visit_column(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
+                             int column, int first, int count, const Use& use) {
   const int step = static_cast<int>(blockDim.x);
   for (int index = 0; index < task.num_levels; ++index) {
     const HeadLevel& level = task.levels[index];
@@ -84,56 +90,51 @@ __device__ void stage_column(const PostprocessTask& task, const PostprocessWorks
     const T* logits = static_cast<const T*>(level.logits.data) + column * level.logits.column_stride;
     RowOffsets offsets(level.logits, level.sizes, image, begin - level.first_row, step);
     for (int row = begin; row < end; row += kRowsInFlight * step) {
-      bool alive[kRowsInFlight];
+      const unsigned alive = survivors_of(task, workspace, image, row, step, end);
       float logit[kRowsInFlight];
       RowStatistics statistics[kRowsInFlight];
 #pragma unroll
       for (int k = 0; k < kRowsInFlight; ++k) {
-        const int own = row + k * step;
-        alive[k] = own < end && survives(task, workspace, image, own);
-      }
-#pragma unroll
-      for (int k = 0; k < kRowsInFlight; ++k) {
-        logit[k] = alive[k] ? to_float(logits[offsets.offset()]) : 0.0f;
-        statistics[k] = alive[k] ? statistics_of(task, workspace, image, row + k * step) : RowStatistics{0.0f, 1.0f};
+        if (alive >> k & 1) {
+          logit[k] = to_float(logits[offsets.offset()]);
+          statistics[k] = statistics_of(task, workspace, image, row + k * step);
+        }
         offsets.advance();
       }
 #pragma unroll
       for (int k = 0; k < kRowsInFlight; ++k) {
         const int own = row + k * step;
-        if (own >= end) continue;
-        float score = alive[k] ? candidate_score(task, logit[k], statistics[k]) : -1.0f;
-        if (score >= 0.0f && !enters_top_k(task, workspace, image, candidate_key(task, score, own, column))) {
-          score = -1.0f;
+        uint64_t key = 0;
+        if (alive >> k & 1) {
+          const float score = candidate_score(task, logit[k], statistics[k]);
+          if (score >= 0.0f) key = candidate_key(task, score, own, column);
+          if (key != 0 && !enters_top_k(task, workspace, image, key)) key = 0;
         }
-        scores[own - first] = score;
+        if (own < end) use(own, key);
       }
     }
   }
 }
 
-// The same of a segment of which only the best columns of rows are candidates, from their keys.
-inline __device__ void stage_best(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
-                                  int segment, int first, int count, float* scores) {
+// The same of a segment of which only the best columns of rows are candidates.
+template <typename Use>
+__device__ void visit_best(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
+                           int segment, int first, int count, const Use& use) {
   const uint64_t* keys = workspace.row_best + image * task.num_rows;
   const int step = static_cast<int>(blockDim.x);
-  for (int i = static_cast<int>(threadIdx.x); i < count; i += kRowsInFlight * step) {
-    bool alive[kRowsInFlight];
+  const int end = first + count;
+  for (int row = first + static_cast<int>(threadIdx.x); row < end; row += kRowsInFlight * step) {
+    const unsigned alive = survivors_of(task, workspace, image, row, step, end);
     uint64_t key[kRowsInFlight];
 #pragma unroll
-    for (int k = 0; k < kRowsInFlight; ++k) {
-      const int own = i + k * step;
-      alive[k] = own < count && survives(task, workspace, image, first + own);
-    }
-#pragma unroll
-    for (int k = 0; k < kRowsInFlight; ++k) key[k] = alive[k] ? keys[first + i + k * step] : 0;
+    for (int k = 0; k < kRowsInFlight; ++k) key[k] = (alive >> k & 1) ? keys[row + k * step] : 0;
 #pragma unroll
     for (int k = 0; k < kRowsInFlight; ++k) {
-      const int own = i + k * step;
-      if (own >= count) continue;
+      const int own = row + k * step;
+      if (own >= end) continue;
       const bool enters = key[k] != 0 && task.segment_of(column_of(task, key[k])) == segment &&
                           enters_top_k(task, workspace, image, key[k]);
-      scores[own] = enters ? score_of(key[k]) : -1.0f;
+      use(own, enters ? key[k] : 0);
     }
   }
 }

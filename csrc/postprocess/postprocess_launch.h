@@ -4,8 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "common/box_math.h"
 #include "common/dtype.h"
+#include "common/overlap.h"
 #include "common/stream.h"
 
 namespace ssd {

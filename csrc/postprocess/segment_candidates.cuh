@@ -1,6 +1,8 @@
 // The best candidates of one segment, in order, by a whole block.
 #pragma once
 
+#include <algorithm>
+
 #include "common/sort.cuh"
 #include "nms/greedy.cuh"
 #include "postprocess/column.cuh"
@@ -14,22 +16,24 @@ struct Segment {
   int size;       // candidates
 };
 
-// Rows of a column that are in shared memory at a time: all that common models have.
-constexpr int kStagedRows = 9216;
+// A segment's candidates are gathered in shared memory, from the lists or from its column. Of more than fit, which is
+// where nearly every row is one, the column's scores are staged there, a row each: all rows that common models have.
+constexpr int kGatheredKeys = 4480;
+constexpr int kStagedRows = 2 * kGatheredKeys;
 
 struct ColumnShared {  // dynamic shared memory
-  float* scores;       // [min(P, kStagedRows)]
+  uint64_t* keys;      // [min(P, kGatheredKeys)] the candidates
+  float* scores;       // [min(P, kStagedRows)] in the same place
   uint64_t* best;      // [kSelectedKeys] out of what was staged before, if P exceeds kStagedRows
 };
 
 inline size_t column_bytes(int num_rows) {
-  const bool chunked = num_rows > kStagedRows;
-  return chunked ? kStagedRows * sizeof(float) + kSelectedKeys * sizeof(uint64_t)
-                 : static_cast<size_t>(num_rows > 0 ? num_rows : 1) * sizeof(float);
+  const int keys = num_rows > kStagedRows ? kGatheredKeys + kSelectedKeys : std::clamp(num_rows, 1, kGatheredKeys);
+  return static_cast<size_t>(keys) * sizeof(uint64_t);
 }
 
-inline __device__ ColumnShared column_shared(float* memory) {
-  return {memory, reinterpret_cast<uint64_t*>(memory + kStagedRows)};
+inline __device__ ColumnShared column_shared(uint64_t* memory) {
+  return {memory, reinterpret_cast<float*>(memory), memory + kGatheredKeys};
 }
 
 struct BlockShared {
@@ -39,53 +43,75 @@ struct BlockShared {
   int count;
 };
 
-// Sorts all candidates of a segment, which are in its list and in the pool and no more than kSelectedKeys, into
-// shared.keys. Returns how many enter NMS. All threads of the block call it, after a barrier; ends with one.
-inline __device__ int sort_listed(const PostprocessTask& task, const PostprocessWorkspace& workspace,
-                                  const Segment& segment, BlockShared& shared) {
-  if (threadIdx.x == 0) shared.count = 0;
-  __syncthreads();
-  const auto take = [&](uint64_t key) {
-    if (task.segment_of(column_of(task, key)) != segment.of_image) return;
-    if (enters_top_k(task, workspace, segment.image, key)) shared.keys[atomicAdd(&shared.count, 1)] = key;
-  };
-  const uint64_t* first_keys = workspace.first_keys + segment.index * kFirstKeys;
-  const uint64_t* pool = workspace.pool + segment.image * workspace.pool_capacity;
-  for_each_key([&](int i) { return first_keys[i]; }, min(segment.size, kFirstKeys), take);
-  for_each_key([&](int i) { return pool[i]; }, workspace.pool_sizes[segment.image], take);
-  __syncthreads();
-  const int count = shared.count;
-  block_pad_and_sort(shared.keys, count);
-  return min(count, task.segment_top_k());
-}
-
-// The candidates of a segment from its column, best first, a batch at a time.
+// The candidates of a segment, best first, a batch at a time.
 template <typename T>
-class ColumnBatches {
+class CandidateBatches {
  public:
-  __device__ ColumnBatches(const PostprocessTask& task, const PostprocessWorkspace& workspace, const Segment& segment,
-                           const ColumnShared& column, BlockShared& shared)
+  __device__ CandidateBatches(const PostprocessTask& task, const PostprocessWorkspace& workspace,
+                              const Segment& segment, const ColumnShared& column, BlockShared& shared)
       : task_(task), workspace_(workspace), segment_(segment), column_(column), shared_(shared) {}
 
   // Sorts the best `wanted` that have not been taken yet into shared.keys. Returns how many there were. All threads of
   // the block call it, after a barrier; thread t may then read the keys t, t + blockDim.x, ...
   __device__ int take(int wanted) {
-    const int selected = task_.num_rows <= kStagedRows ? select_at_once(wanted) : select_by_chunks(wanted);
+    const bool gathered = segment_.size <= kGatheredKeys;
+    const int selected = gathered ? select_gathered(wanted) : select_staged(wanted);
     if (selected == 0) return 0;
     block_pad_and_sort(shared_.keys, selected);
     bound_ = shared_.keys[selected - 1];
-    if (task_.class_mode == ClassMode::agnostic) complete(selected);
+    if (!gathered && task_.class_mode == ClassMode::agnostic) complete(selected);
     return selected;
   }
 
  private:
+  // Calls use(row, key) for the rows of the segment's column.
+  template <typename Use>
+  __device__ void visit(int first, int count, const Use& use) const {
+    if (task_.class_mode == ClassMode::per_class) {
+      visit_column<T>(task_, workspace_, segment_.image, segment_.of_image, first, count, use);
+    } else {
+      visit_best(task_, workspace_, segment_.image, segment_.of_image, first, count, use);
+    }
+  }
+
+  __device__ void gather() {
+    if (threadIdx.x == 0) shared_.count = 0;
+    __syncthreads();
+    const auto append = [&](uint64_t key) { column_.keys[atomicAdd(&shared_.count, 1)] = key; };
+    const int pool_size = workspace_.pool_sizes[segment_.image];
+    if (pool_size <= workspace_.pool_capacity) {
+      const auto append_own = [&](uint64_t key) {
+        if (task_.segment_of(column_of(task_, key)) != segment_.of_image) return;
+        if (enters_top_k(task_, workspace_, segment_.image, key)) append(key);
+      };
+      const uint64_t* first_keys = workspace_.first_keys + segment_.index * kFirstKeys;
+      const uint64_t* pool = workspace_.pool + segment_.image * workspace_.pool_capacity;
+      for_each_key([&](int i) { return first_keys[i]; }, min(segment_.size, kFirstKeys), append_own);
+      for_each_key([&](int i) { return pool[i]; }, pool_size, append_own);
+    } else {
+      visit(0, task_.num_rows, [&](int, uint64_t key) {
+        if (key != 0) append(key);
+      });
+    }
+    __syncthreads();
+    num_gathered_ = shared_.count;
+  }
+
+  __device__ int select_gathered(int wanted) {
+    if (num_gathered_ < 0) gather();
+    if (num_gathered_ <= wanted && bound_ == ~uint64_t{0}) {  // all at once
+      for (int i = static_cast<int>(threadIdx.x); i < num_gathered_; i += static_cast<int>(blockDim.x)) {
+        shared_.keys[i] = column_.keys[i];
+      }
+      return num_gathered_;
+    }
+    return block_select([&](int i) { return column_.keys[i]; }, num_gathered_, bound_, wanted, shared_.keys,
+                        shared_.select);
+  }
+
   // Whatever was read of the scores before was read in a selection, which ended with a barrier.
   __device__ void stage(int first, int count) const {
-    if (task_.class_mode == ClassMode::per_class) {
-      stage_column<T>(task_, workspace_, segment_.image, segment_.of_image, first, count, column_.scores);
-    } else {
-      stage_best(task_, workspace_, segment_.image, segment_.of_image, first, count, column_.scores);
-    }
+    visit(first, count, [&](int row, uint64_t key) { column_.scores[row - first] = key == 0 ? -1.0f : score_of(key); });
   }
 
   // The key of a staged score: its column is that of the segment, or 0 where a segment has all columns. Only one of a
@@ -95,20 +121,16 @@ class ColumnBatches {
     return score < 0.0f ? 0 : candidate_key(task_, score, first + i, segment_.of_image);
   }
 
-  __device__ int select_at_once(int wanted) {
-    if (!staged_) stage(0, task_.num_rows);
-    staged_ = true;
-    return block_select([&](int i) { return staged_key(0, i); }, task_.num_rows, bound_, wanted, shared_.keys,
-                        shared_.select);
-  }
-
-  __device__ int select_by_chunks(int wanted) {
-    int found = 0;  // in column_.best: the best of the chunks before
+  // Where the rows are too many to be staged at once, the best of those before join each part.
+  __device__ int select_staged(int wanted) {
+    int found = 0;
     for (int first = 0; first < task_.num_rows; first += kStagedRows) {
       const int count = min(task_.num_rows - first, kStagedRows);
-      stage(first, count);
+      if (staged_ != first) stage(first, count);
+      staged_ = first;
       const auto key_at = [&](int i) { return i < found ? column_.best[i] : staged_key(first, i - found); };
       found = block_select(key_at, found + count, bound_, wanted, shared_.keys, shared_.select);
+      if (first + count == task_.num_rows) break;
       for (int i = static_cast<int>(threadIdx.x); i < found; i += static_cast<int>(blockDim.x)) {
         column_.best[i] = shared_.keys[i];
       }
@@ -131,7 +153,8 @@ class ColumnBatches {
   const ColumnShared& column_;
   BlockShared& shared_;
   uint64_t bound_ = ~uint64_t{0};
-  bool staged_ = false;
+  int num_gathered_ = -1;
+  int staged_ = -1;  // the first row whose score is in column.scores
 };
 
 }  // namespace ssd

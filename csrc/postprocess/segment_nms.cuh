@@ -19,7 +19,7 @@ inline __device__ bool load_candidate(const PostprocessTask& task, int64_t image
 
 // NMS of a segment of up to kFirstKeys candidates, a lane each. Called by a whole warp.
 inline __device__ void nms_by_warp(const PostprocessTask& task, const PostprocessWorkspace& workspace,
-                                   const Segment& segment) {
+                                   const Segment& segment, TileShared& tile) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   uint64_t key = lane < segment.size ? workspace.first_keys[segment.index * kFirstKeys + lane] : 0;
   if (key != 0 && !enters_top_k(task, workspace, segment.image, key)) key = 0;
@@ -27,16 +27,7 @@ inline __device__ void nms_by_warp(const PostprocessTask& task, const Postproces
   if (lane >= task.segment_top_k()) key = 0;
   Box box{0.0f, 0.0f, 0.0f, 0.0f};
   const bool alive = load_candidate(task, segment.image, key, box);
-  const float box_area = area(box);
-
-  unsigned suppressors = 0;
-  for (unsigned rest = __ballot_sync(kFullWarp, alive); rest != 0; rest &= rest - 1) {
-    const int other = __ffs(static_cast<int>(rest)) - 1;
-    const Box other_box{__shfl_sync(kFullWarp, box.x1, other), __shfl_sync(kFullWarp, box.y1, other),
-                        __shfl_sync(kFullWarp, box.x2, other), __shfl_sync(kFullWarp, box.y2, other)};
-    const float other_area = __shfl_sync(kFullWarp, box_area, other);
-    if (other < lane && overlaps(other_box, other_area, box, box_area, task.iou_threshold)) suppressors |= 1u << other;
-  }
+  const unsigned suppressors = suppressors_within_warp(alive, box, area(box), task.iou_threshold, tile);
   const unsigned kept = resolve_warp(alive, suppressors);
   const int total = min(__popc(kept), workspace.kept_capacity);
   if (total == 0) return;
@@ -60,9 +51,10 @@ inline __device__ int nms_of_batch(const PostprocessTask& task, const Postproces
     const uint64_t key = first + thread < count ? shared.keys[first + thread] : 0;
     Box box{0.0f, 0.0f, 0.0f, 0.0f};
     const bool valid = load_candidate(task, image, key, box);
-    nms_tile(valid, box, kept_boxes, num_kept, task.iou_threshold, shared.tile);
+    const int wanted = workspace.kept_capacity - num_kept;
+    nms_tile(count - first, valid, box, kept_boxes, num_kept, wanted, task.iou_threshold, shared.tile);
     int before = 0;
-    const int total = min(count_kept(shared.tile.kept, before), workspace.kept_capacity - num_kept);
+    const int total = min(count_kept(shared.tile.kept, before), wanted);
     if (thread == 0) shared.count = atomicAdd(&workspace.kept_sizes[image], total);
     __syncthreads();
     const bool kept = shared.tile.kept[thread / kWarpSize] >> (thread % kWarpSize) & 1;
@@ -80,11 +72,7 @@ inline __device__ int nms_of_batch(const PostprocessTask& task, const Postproces
 template <typename T>
 __device__ void nms_by_block(const PostprocessTask& task, const PostprocessWorkspace& workspace, const Segment& segment,
                              const ColumnShared& column, BlockShared& shared) {
-  if (segment.size <= kSelectedKeys && workspace.pool_sizes[segment.image] <= workspace.pool_capacity) {
-    nms_of_batch(task, workspace, segment.image, sort_listed(task, workspace, segment, shared), 0, shared);
-    return;
-  }
-  ColumnBatches<T> batches(task, workspace, segment, column, shared);
+  CandidateBatches<T> batches(task, workspace, segment, column, shared);
   int num_kept = 0;
   for (int remaining = task.segment_top_k(); remaining > 0 && num_kept < workspace.kept_capacity;) {
     const int wanted = min(remaining, kSelectedKeys);

@@ -8,6 +8,9 @@ namespace ssd {
 namespace {
 
 constexpr int kWarps = kSegmentThreads / kWarpSize;
+// As many segments as this are a block's work each; of more, a block takes several at a time, since no GPU runs many
+// more blocks of this size at once.
+constexpr int kBusyBlocks = 128;
 
 struct SegmentsShared {
   BlockShared block;
@@ -25,14 +28,14 @@ inline __device__ Segment segment_at(const PostprocessTask& task, const Postproc
 // Block:   rounds of up to kWarps segments that have candidates. Small ones are a warp's work, then the block takes the
 //          others one by one. Whoever finishes the last segment of an image merges what was kept of it.
 // Memory:  reads the candidates' keys, their offsets and default boxes; of a segment that the lists do not hold its
-//          column, once per kSelectedKeys candidates if it fits into shared memory or not.
+//          column, once, or once per kSelectedKeys candidates where it has more rows than fit into shared memory.
 // Order:   deterministic: keys are distinct, so neither the lists' order matters nor which block merges.
 template <typename T>
-__global__ void __launch_bounds__(kSegmentThreads, 2)
+__global__ void __launch_bounds__(kSegmentThreads)
     segments_kernel(const __grid_constant__ PostprocessTask task,
                     const __grid_constant__ PostprocessWorkspace workspace) {
   SSD_SHARED(shared, SegmentsShared);
-  SSD_DYN_SHARED(float, column_memory);
+  SSD_DYN_SHARED(uint64_t, column_memory);
   const ColumnShared column = column_shared(column_memory);
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = thread / kWarpSize;
@@ -40,14 +43,14 @@ __global__ void __launch_bounds__(kSegmentThreads, 2)
   wait_for_predecessor();
 
   const int work_size = *workspace.work_size;
-  const int group = min(max(ceil_div(work_size, blocks), 1), kWarps);
+  const int group = min(max(ceil_div(work_size, kBusyBlocks), 1), kWarps);
   for (int first = static_cast<int>(blockIdx.x) * group; first < work_size; first += blocks * group) {
     const int index = warp < min(group, work_size - first) ? workspace.work[first + warp] : -1;
     bool is_small = false;
     if (index >= 0) {
       const Segment segment = segment_at(task, workspace, index);
       is_small = segment.size <= kFirstKeys;
-      if (is_small) nms_by_warp(task, workspace, segment);
+      if (is_small) nms_by_warp(task, workspace, segment, shared.block.tile);
     }
     if (thread % kWarpSize == 0) {
       shared.segments[warp] = index;

@@ -9,7 +9,7 @@ namespace ssd {
 // The first candidates of a segment have a list of its own. A segment with no more than these is the work of one warp.
 constexpr int kFirstKeys = kWarpSize;
 // Blocks of the segment stage: more than any GPU holds at a time, and each has boxes of its own in the workspace.
-constexpr int kMaxSegmentBlocks = 1024;
+constexpr int kMaxSegmentBlocks = 512;
 
 struct RowStatistics {  // softmax: the largest logit of a row, and the sum of its terms
   float max, sum;
@@ -53,6 +53,13 @@ SSD_HD float score_at(const PostprocessTask& task, float logit, RowStatistics ro
 // since the sum of a row's terms is at least 1.
 SSD_HD bool may_be_candidate(const PostprocessTask& task, float logit, float row_max) {
   return (task.sigmoid ? logit : sub(logit, row_max)) >= task.reject_below;
+}
+
+// The score of a logit, or -1 if it is not a candidate's.
+SSD_HD float candidate_score(const PostprocessTask& task, float logit, RowStatistics row) {
+  if (!may_be_candidate(task, logit, row.max)) return -1.0f;
+  const float score = score_at(task, logit, row);
+  return score > task.score_threshold ? score : -1.0f;
 }
 
 }  // namespace ssd

@@ -1,0 +1,51 @@
+// IoU > threshold as NMS asks for it: without a division, and just as the rounded quotient would decide.
+#pragma once
+
+#include "common/box_math.h"
+
+namespace ssd {
+
+// What IoUs are compared with, and what the comparison needs to do without a division.
+struct IouThreshold {
+  float value;
+  float half_step;  // half the distance from `value` to the next larger float; 0 if the comparison has to divide
+};
+SSD_HD IouThreshold iou_threshold(float value) {
+  const bool in_range = value >= 0x1p-20f && value < 1.0f;
+  const float step = sub(bits_to_float(float_to_bits(value) + 1), value);
+  return {value, in_range ? mul(0.5f, step) : 0.0f};
+}
+
+// Areas of boxes whose IoUs neither underflow nor overflow anywhere: such a box's corners are finite, and their products
+// are neither tiny nor huge. An area of 0 is one of them: the box overlaps nothing.
+SSD_HD bool is_regular(float box_area) { return box_area == 0.0f || (box_area >= 0x1p-49f && box_area <= 0x1p99f); }
+
+#if defined(__CUDA_ARCH__)  // one instruction each, where nothing is NaN and the sign of a zero does not matter
+SSD_HD float smaller(float a, float b) { return fminf(a, b); }
+SSD_HD float larger(float a, float b) { return fmaxf(a, b); }
+#else
+SSD_HD float smaller(float a, float b) { return min_of(a, b); }
+SSD_HD float larger(float a, float b) { return max_of(a, b); }
+#endif
+
+// iou(a, b) > threshold.value where both areas are regular and threshold.half_step is not 0. The quotient exceeds t in
+// float if shared - t * united exceeds half a step of t times united; it is never halfway between two floats, since that
+// takes one bit more than a float has. Where the two sides are close, both are exact: the left one by fma, the right one
+// as a product with a power of two. Of boxes that are apart `shared` is 0 or less, and nothing exceeds.
+SSD_HD bool regular_overlap(const Box& a, float area_a, const Box& b, float area_b, const IouThreshold& threshold) {
+  const float width = sub(smaller(a.x2, b.x2), larger(a.x1, b.x1));
+  const float height = larger(sub(smaller(a.y2, b.y2), larger(a.y1, b.y1)), 0.0f);
+  const float shared = mul(width, height);
+  const float united = sub(add(area_a, area_b), shared);
+  return fma(-threshold.value, united, shared) > mul(threshold.half_step, united);
+}
+
+// iou(a, area_a, b, area_b) > threshold.value, of any boxes.
+SSD_HD bool overlaps(const Box& a, float area_a, const Box& b, float area_b, const IouThreshold& threshold) {
+  if (threshold.half_step > 0.0f && is_regular(area_a) && is_regular(area_b)) {
+    return regular_overlap(a, area_a, b, area_b, threshold);
+  }
+  return iou(a, area_a, b, area_b) > threshold.value;
+}
+
+}  // namespace ssd
