@@ -73,7 +73,7 @@ __device__ void visit_row(const PostprocessTask& task, const PostprocessWorkspac
 // Memory:  reads the image's lists once per radix-select pass; the surviving rows of the scope if its pool was full.
 // Order:   deterministic: keys are distinct.
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     top_k_kernel(const __grid_constant__ PostprocessTask task, const __grid_constant__ PostprocessWorkspace workspace) {
   SSD_SHARED(shared, SelectShared);
   trigger_dependents();
