@@ -18,6 +18,7 @@ namespace {
 
 constexpr int kBlockRows = 64;     // rows that are looked at together
 constexpr int kColumnRows = 1536;  // the same, if column by column: a few pages of memory each
+constexpr int kColumnsAhead = 6;   // a column is prefetched so many columns before it is read
 constexpr int kNeighbours = 8;     // rows that must be neighbours in memory for a pass column by column to pay
 
 // Logits as floats, where `count` of them lie `stride` apart. target_clones does not work on templates.
@@ -132,6 +133,8 @@ int ScoreFilter::survivors_by_column(const T* first, int64_t column_stride, int 
     }
   };
   std::fill_n(largest_.begin(), count, -std::numeric_limits<float>::infinity());
+  // Widened logits are in the cache.
+  const int64_t ahead = std::is_same_v<T, float> ? kColumnsAhead * column_stride : 0;
   const float* columns[4];
   int num_columns = 0;
   for (int c = 0; c < task_.num_columns; ++c) {
@@ -141,7 +144,7 @@ int ScoreFilter::survivors_by_column(const T* first, int64_t column_stride, int 
     }
     if (num_columns == 4 || (num_columns > 0 && c + 1 == task_.num_columns)) {
       std::fill(columns + num_columns, columns + 4, columns[0]);
-      raise_to_columns(largest_.data(), columns, count);
+      raise_to_columns(largest_.data(), columns, ahead, count);
       num_columns = 0;
     }
   }
