@@ -1,6 +1,7 @@
 // Vectors of floats as wide as a CPU's registers, for CPU loops that compilers do not vectorise well by themselves.
 #pragma once
 
+#include <cstdint>
 #include <cstring>
 
 #include "common/box_math.h"
@@ -63,6 +64,12 @@ SSD_HD bool any(Ints<kLanes> lanes) {
   } else {
     return (lanes[0] | lanes[1] | lanes[2] | lanes[3]) != 0;
   }
+}
+
+// Brings the line of from[ahead] into the second-level cache. It may lie outside of any array.
+SSD_HD void prefetch(const float* from, int64_t ahead) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(from) + static_cast<uintptr_t>(ahead) * sizeof(float);
+  __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 2);
 }
 
 }  // namespace ssd

@@ -11,6 +11,7 @@ namespace {
 
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 constexpr int kBlockRows = 8;
+constexpr int kLine = 16;  // floats of a line of the cache
 
 struct Range {
   int begin, end;
@@ -78,6 +79,32 @@ SSD_HD int list_rows(const RejectRule& rule, const float* rows, int64_t row_stri
 
 // ---- rows that are neighbours ---------------------------------------------------------------------------------------
 
+// Vectors may overlap, since a maximum does not mind.
+template <int kLanes>
+SSD_HD void raise(float* largest, const float* const columns[4], int64_t ahead, int count) {
+  const float *a = columns[0], *b = columns[1], *c = columns[2], *d = columns[3];
+  const auto raise_lanes = [&](int i) {
+    Floats<kLanes> best = max_of(load<kLanes>(largest + i), load<kLanes>(a + i));
+    best = max_of(max_of(max_of(best, load<kLanes>(b + i)), load<kLanes>(c + i)), load<kLanes>(d + i));
+    std::memcpy(largest + i, &best, sizeof best);
+  };
+  int first = 0;
+  for (; first + kLine <= count; first += kLine) {
+    prefetch(a + first, ahead);
+    prefetch(b + first, ahead);
+    prefetch(c + first, ahead);
+    prefetch(d + first, ahead);
+    for (int i = first; i < first + kLine; i += kLanes) raise_lanes(i);
+  }
+  if (count >= kLanes) {
+    for (; first < count; first += kLanes) raise_lanes(std::min(first, count - kLanes));
+  } else {
+    for (int i = 0; i < count; ++i) {
+      largest[i] = max_of(max_of(max_of(max_of(largest[i], a[i]), b[i]), c[i]), d[i]);
+    }
+  }
+}
+
 template <int kLanes>
 SSD_HD int list_neighbours(float below, const float* largest, const float* background, int count, int* survivors) {
   const auto margin = [&](int r) { return background == nullptr ? largest[r] : sub(largest[r], background[r]); };
@@ -105,6 +132,8 @@ SSD_HD int list_neighbours(float below, const float* largest, const float* backg
 SSD_LANES_CLONES(int, rows_cloned,
                  (const RejectRule& rule, const float* rows, int64_t row_stride, int count, int* survivors), list_rows,
                  rule, rows, row_stride, count, survivors)
+SSD_LANES_CLONES(void, raise_cloned, (float* largest, const float* const columns[4], int64_t ahead, int count), raise,
+                 largest, columns, ahead, count)
 SSD_LANES_CLONES(int, neighbours_cloned,
                  (float below, const float* largest, const float* background, int count, int* survivors),
                  list_neighbours, below, largest, background, count, survivors)
@@ -115,12 +144,8 @@ int surviving_rows(const RejectRule& rule, const float* rows, int64_t row_stride
   return rows_cloned(rule, rows, row_stride, count, survivors);
 }
 
-SSD_CLONES void raise_to_columns(float* __restrict largest, const float* const columns[4], int count) {
-  const float *a = columns[0], *b = columns[1], *c = columns[2], *d = columns[3];
-  for (int i = 0; i < count; ++i) {
-    largest[i] = max_of(max_of(largest[i], a[i]), b[i]);
-    largest[i] = max_of(max_of(largest[i], c[i]), d[i]);
-  }
+void raise_to_columns(float* largest, const float* const columns[4], int64_t ahead, int count) {
+  raise_cloned(largest, columns, ahead, count);
 }
 int surviving_neighbours(float below, const float* largest, const float* background, int count, int* survivors) {
   return neighbours_cloned(below, largest, background, count, survivors);

@@ -6,45 +6,17 @@
 #include <cmath>
 #include <functional>
 #include <limits>
-#include <numeric>
-#include <type_traits>
 
-#include "common/simd.h"
 #include "postprocess/postprocess.h"
-#include "postprocess/reject_cpu.h"
 
 namespace ssd {
-namespace {
-
-constexpr int kBlockRows = 64;     // rows that are looked at together
-constexpr int kColumnRows = 1536;  // the same, if column by column: a few pages of memory each
-constexpr int kNeighbours = 8;     // rows that must be neighbours in memory for a pass column by column to pay
-
-// Logits as floats, where `count` of them lie `stride` apart. target_clones does not work on templates.
-template <typename T>
-SSD_HD void widen_all(const T* from, int64_t stride, int count, float* to) {
-  if (stride == 1) {
-    for (int i = 0; i < count; ++i) to[i] = to_float(from[i]);
-  } else {
-    for (int i = 0; i < count; ++i) to[i] = to_float(from[i * stride]);
-  }
-}
-SSD_CLONES void widen(const float* from, int64_t stride, int count, float* to) { widen_all(from, stride, count, to); }
-SSD_CLONES void widen(const Half* from, int64_t stride, int count, float* to) { widen_all(from, stride, count, to); }
-SSD_CLONES void widen(const BFloat16* from, int64_t stride, int count, float* to) {
-  widen_all(from, stride, count, to);
-}
-
-}  // namespace
 
 ScoreFilter::ScoreFilter(const PostprocessTask& task)
     : task_(task),
       limited_(task),
       group_(task.num_columns),
       places_(static_cast<size_t>(task.num_columns) * kGroupRows),
-      scores_(places_.size()),
-      largest_(kColumnRows),
-      survivors_(kColumnRows) {}
+      scores_(places_.size()) {}
 
 void ScoreFilter::find(int64_t image, int begin, int end, size_t capacity, Candidates& candidates) {
   capacity_ = capacity;
@@ -73,80 +45,24 @@ void ScoreFilter::scan_level(const HeadLevel& level, int64_t image, int begin, i
     const int run = begin / runs.length();
     const int skipped = begin % runs.length();
     const int count = std::min(end - begin, runs.length() - skipped);
-    scan_run(level, runs, data + runs.first_offset(run) + skipped * runs.stride(),
-             level.first_row + runs.first_row(run) + skipped * runs.step(), count);
+    const RowBlock<T> whole{data + runs.first_offset(run), runs.stride(), level.logits.column_stride, runs.length()};
+    scan_block(whole.part(skipped, count), level.first_row + runs.first_row(run) + skipped * runs.step(), runs.step());
     begin += count;
   }
 }
 
 template <typename T>
-void ScoreFilter::scan_run(const HeadLevel& level, const RowRuns& runs, const T* first, int row, int count) {
-  const int64_t column_stride = level.logits.column_stride;
-  const bool by_column = column_stride != 1 && runs.stride() == 1 && count >= kNeighbours;
-  const int block_rows = by_column ? kColumnRows : kBlockRows;
-  for (int begin = 0; begin < count; begin += block_rows) {
-    const T* block = first + begin * runs.stride();
-    const int rows = std::min(block_rows, count - begin);
-    int num_survivors = rows;
-    if (!limited_.can_reject) {
-      std::iota(survivors_.begin(), survivors_.begin() + rows, 0);
-    } else if (by_column) {
-      num_survivors = survivors_by_column(block, column_stride, rows);
-    } else {
-      num_survivors = survivors(block, runs.stride(), column_stride, rows);
-    }
-    for (int i = 0; i < num_survivors; ++i) {
+void ScoreFilter::scan_block(const RowBlock<T>& block, int first_row, int step) {
+  const int rows_together = Survivors::rows_together(block);
+  for (int begin = 0; begin < block.count; begin += rows_together) {
+    const RowBlock<T> part = block.part(begin, std::min(rows_together, block.count - begin));
+    const RejectRule rule{task_.num_columns, task_.background, !task_.sigmoid, limited_.reject_below};
+    const int count = limited_.can_reject ? survivors_.find(rule, part) : survivors_.take_all(part.count);
+    for (int i = 0; i < count; ++i) {
       const int r = survivors_[i];
-      add_row(block + r * runs.stride(), column_stride, row + (begin + r) * runs.step());
+      add_row(part.first + r * part.row_stride, part.column_stride, first_row + (begin + r) * step);
     }
   }
-}
-
-// Fills survivors_; returns how many.
-template <typename T>
-int ScoreFilter::survivors(const T* first, int64_t row_stride, int64_t column_stride, int count) {
-  const int columns = task_.num_columns;
-  const RejectRule rule{columns, task_.background, !task_.sigmoid, limited_.reject_below};
-  if constexpr (std::is_same_v<T, float>) {
-    if (column_stride == 1) return surviving_rows(rule, first, row_stride, count, survivors_.data());
-  }
-  widened_.resize(static_cast<size_t>(kBlockRows) * columns);
-  if (column_stride == 1 && row_stride == columns) {
-    widen(first, 1, count * columns, widened_.data());
-  } else {
-    for (int r = 0; r < count; ++r) widen(first + r * row_stride, column_stride, columns, &widened_[r * columns]);
-  }
-  return surviving_rows(rule, widened_.data(), columns, count, survivors_.data());
-}
-
-template <typename T>
-int ScoreFilter::survivors_by_column(const T* first, int64_t column_stride, int count) {
-  widened_.resize(5 * kColumnRows);
-  const auto floats = [&](int column, int buffer) -> const float* {
-    const T* of_column = first + column * column_stride;
-    if constexpr (std::is_same_v<T, float>) {
-      return of_column;
-    } else {
-      widen(of_column, 1, count, &widened_[buffer * kColumnRows]);
-      return &widened_[buffer * kColumnRows];
-    }
-  };
-  std::fill_n(largest_.begin(), count, -std::numeric_limits<float>::infinity());
-  const float* columns[4];
-  int num_columns = 0;
-  for (int c = 0; c < task_.num_columns; ++c) {
-    if (c != task_.background) {
-      columns[num_columns] = floats(c, num_columns);
-      ++num_columns;
-    }
-    if (num_columns == 4 || (num_columns > 0 && c + 1 == task_.num_columns)) {
-      std::fill(columns + num_columns, columns + 4, columns[0]);
-      raise_to_columns(largest_.data(), columns, count);
-      num_columns = 0;
-    }
-  }
-  const float* background = task_.sigmoid ? nullptr : floats(task_.background, 4);
-  return surviving_neighbours(limited_.reject_below, largest_.data(), background, count, survivors_.data());
 }
 
 template <typename T>

@@ -6,6 +6,7 @@
 #include "postprocess/candidate_key.h"
 #include "postprocess/row_group_cpu.h"
 #include "postprocess/row_runs_cpu.h"
+#include "postprocess/survivors_cpu.h"
 
 namespace ssd {
 
@@ -32,11 +33,7 @@ class ScoreFilter {
   template <typename T>
   void scan_level(const HeadLevel& level, int64_t image, int begin, int end);
   template <typename T>
-  void scan_run(const HeadLevel& level, const RowRuns& runs, const T* first, int row, int count);
-  template <typename T>
-  int survivors(const T* first, int64_t row_stride, int64_t column_stride, int count);
-  template <typename T>
-  int survivors_by_column(const T* first, int64_t column_stride, int count);
+  void scan_block(const RowBlock<T>& block, int first_row, int step);
   template <typename T>
   void add_row(const T* first, int64_t column_stride, int row);
   void score_group();
@@ -49,14 +46,12 @@ class ScoreFilter {
   PostprocessTask limited_;  // the same, but that its threshold rises with the candidates found
   size_t capacity_ = 0;
   Candidates* candidates_ = nullptr;
+  Survivors survivors_;
   std::vector<GroupColumn> group_;
   int group_rows_[kGroupRows] = {};
   int group_size_ = 0;
   std::vector<uint32_t> places_;
   std::vector<float> scores_;
-  std::vector<float> widened_;  // logits of 16 bits as floats
-  std::vector<float> largest_;  // logits of rows
-  std::vector<int> survivors_;
 };
 
 }  // namespace ssd

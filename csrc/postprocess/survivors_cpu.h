@@ -1,0 +1,48 @@
+// The rows of a block that may hold a candidate, wherever its logits lie in memory and whatever their type.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "postprocess/reject_cpu.h"
+
+namespace ssd {
+
+// The logits of `count` rows, equally far apart.
+template <typename T>
+struct RowBlock {
+  const T* first;
+  int64_t row_stride, column_stride;
+  int count;
+
+  RowBlock part(int begin, int rows) const { return {first + begin * row_stride, row_stride, column_stride, rows}; }
+};
+
+// Lists rows by their places in a block. One per thread: it has the memory that this takes.
+class Survivors {
+ public:
+  Survivors();
+
+  // How many rows of a block are best looked at together.
+  template <typename T>
+  static int rows_together(const RowBlock<T>& block);
+
+  // Both list rows of a part of a block, of at most rows_together, and return how many: all of them, or the survivors.
+  int take_all(int count);
+  template <typename T>
+  int find(const RejectRule& rule, const RowBlock<T>& part);
+
+  int operator[](int i) const { return rows_[i]; }
+
+ private:
+  template <typename T>
+  int find_by_row(const RejectRule& rule, const RowBlock<T>& part);
+  template <typename T>
+  int find_by_column(const RejectRule& rule, const RowBlock<T>& part);
+
+  std::vector<int> rows_;
+  std::vector<float> largest_;  // logits of the rows
+  std::vector<float> widened_;  // logits of 16 bits as floats
+};
+
+}  // namespace ssd
