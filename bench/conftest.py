@@ -107,15 +107,15 @@ def _run(
             current = next_copy()
             for name, call in calls.items():
                 if is_due(index, rounds[name]):
-                    times[name].calls.append(time_call(call, current, device))
+                    times[name].add(time_call(call, current, device), index)
             index += 1
 
         def timed() -> None:
-            times[ours.name].calls.append(time_call(our_call, current, device))
+            times[ours.name].add(time_call(our_call, current, device), index - 1)
 
         benchmark.group = op
         benchmark.pedantic(timed, setup=setup, rounds=ROUNDS, iterations=1, warmup_rounds=2)
-        del times[ours.name].calls[:2]  # of the warm-up
+        del times[ours.name].calls[:2], times[ours.name].rounds[:2]  # of the warm-up
 
         if device.type == "cuda":
             failed |= _time_graphs(ours, rivals, {ours.name: our_call, **calls}, copies, times)
@@ -129,7 +129,7 @@ def _run(
         bytes=bytes_moved,
         bandwidth=bandwidth(device),
         ours=times[ours.name].summary(),
-        rivals={name: times[name].summary() for name in calls},
+        rivals={name: times[name].compared_with(times[ours.name]) for name in calls},
         absent={rival.name: rival.absent for rival in rivals if rival.absent} | failed,
     )
 

@@ -24,9 +24,10 @@ def markdown(report: dict[str, Any]) -> str:
         "",
     ]
     lines += [
-        "A rival's cell is its time divided by ours: of a call (medians), of the fastest calls, and on a GPU of a call "
-        "within a replayed CUDA graph. The byte limit is the least that must be read and written, at the speed of a "
-        "large copy; inputs that lie in a cache can exceed it.",
+        "A rival's cell is its time divided by ours: of a call (the median of the rounds' ratios and, in brackets, "
+        "their quartiles; without them, of the medians), of the fastest calls, and on a GPU of a call within a "
+        "replayed CUDA graph. The byte limit is the least that must be read and written, at the speed of a large copy; "
+        "inputs that lie in a cache can exceed it.",
         "",
     ]
     if report["quick"]:
@@ -43,7 +44,7 @@ def markdown(report: dict[str, Any]) -> str:
         for row in rows
         for name, ratios in row["ratios"].items()
         for kind, value in ratios.items()
-        if value < 1 and kind != "fastest call" and not name.startswith("softmax alone")
+        if value < 1 and kind != "fastest call" and " alone (" not in name
     ]
     lines += ["### Where a rival is faster", "", *(lost or ["Nowhere in this run."]), ""]
     if report["failed"]:
@@ -69,7 +70,9 @@ def table(rows: list[Row]) -> list[str]:
         cells.append(f"{row['share_of_limit']:.1%}")
         for name in rivals:
             ratios = row["ratios"].get(name, {})
-            texts = [f"{value:.2f}x" + ("" if kind == "call" else f" ({kind})") for kind, value in ratios.items()]
+            low, high = row.get("quartiles", {}).get(name, (None, None))
+            spread = f" [{low:.2f}, {high:.2f}]" if low is not None else ""
+            texts = [f"{value:.2f}x" + (spread if kind == "call" else f" ({kind})") for kind, value in ratios.items()]
             cells.append(", ".join(texts) or "-")
         lines.append("| " + " | ".join(cells) + " |")
     return lines

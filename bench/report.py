@@ -85,7 +85,7 @@ def joined(rows: list[Row]) -> list[Row]:
     for row in rows:
         key = json.dumps([row[name] for name in ("op", "device", "memory", "parameters")])
         first = found.setdefault(key, row)
-        for name in ("ratios", "rivals", "absent"):
+        for name in ("ratios", "quartiles", "rivals", "absent"):
             first[name] = first[name] | row[name]
         first["absent"] = {name: why for name, why in first["absent"].items() if name not in first["ratios"]}
     return list(found.values())
@@ -101,17 +101,22 @@ def row(info: dict[str, Any]) -> Row:
     assert seconds is not None
     limit = info["bytes"] / info["bandwidth"]
     ratios: dict[str, dict[str, float]] = {}
+    quartiles: dict[str, list[float]] = {}
     for name, times in info["rivals"].items():
         ratios[name] = {
             kind: round(theirs / mine, 3)
             for kind in ("call", "graph")
             if (theirs := median(times, kind)) and (mine := median(ours, kind))
         }
+        if ratio := times.get("ratio"):  # of each round: whatever slows a round down slows both
+            ratios[name]["call"] = round(ratio["median"], 3)
+            quartiles[name] = [round(ratio["q1"], 3), round(ratio["q3"], 3)]
         # Where others use the CPU too, the fastest calls are the ones that nobody disturbed.
         ratios[name]["fastest call"] = round(times["call"]["min"] / ours["call"]["min"], 3)
     return {
         **{key: info[key] for key in ("op", "device", "memory", "parameters", "past_cache", "bytes")},
         "ratios": ratios,
+        "quartiles": quartiles,
         "absent": info["absent"],
         "limit_seconds": limit,
         "share_of_limit": limit / seconds,
@@ -125,7 +130,8 @@ def without_times(row: Row) -> Row:
     """A row of a shared CPU: ratios, and how widely our own calls scattered."""
     spread = row["ours"]["call"]
     kept = {
-        key: row[key] for key in ("op", "device", "memory", "parameters", "past_cache", "bytes", "ratios", "absent")
+        key: row[key]
+        for key in ("op", "device", "memory", "parameters", "past_cache", "bytes", "ratios", "quartiles", "absent")
     }
     return {
         **kept,

@@ -29,9 +29,16 @@ def postprocess(
         rivals.append(Implementation("vectorised torch", function, capturable=cuda, memory=memory))
     else:
         rivals.append(absent("vectorised torch", "its overlaps of all classes take too much memory or time here"))
-    softmax = functools.partial(lambda logits, *_: logits.softmax(-1))
-    rivals.append(Implementation("softmax alone (torch)", softmax, capturable=cuda))
-    return rivals
+    return rivals + steps_alone(device)
+
+
+def steps_alone(device: torch.device) -> list[Implementation]:
+    """Not rivals, but what any postprocess has to do at least: how far ours is from it."""
+    cuda = device.type == "cuda"
+    return [
+        Implementation("softmax alone (torch)", lambda logits, *_: logits.softmax(-1), capturable=cuda),
+        Implementation("largest logit alone (torch)", lambda logits, *_: logits.amax(), capturable=cuda),
+    ]
 
 
 def torchvision_postprocess(

@@ -45,13 +45,27 @@ class Implementation:
 
 @dataclass
 class Times:
-    """Seconds: of single calls (CUDA: between events), and on a GPU of a call within a replayed graph."""
+    """Seconds: of single calls (CUDA: between events), and on a GPU of a call within a replayed graph.
+
+    rounds: in which each of the calls was made.
+    """
 
     calls: list[float] = field(default_factory=list)
     graph: list[float] = field(default_factory=list)
+    rounds: list[int] = field(default_factory=list)
+
+    def add(self, seconds: float, in_round: int) -> None:
+        self.calls.append(seconds)
+        self.rounds.append(in_round)
 
     def summary(self) -> dict[str, Any]:
         return {"rounds": len(self.calls), "call": spread(self.calls), "graph": spread(self.graph)}
+
+    def compared_with(self, ours: Times) -> dict[str, Any]:
+        """The summary of a rival, with its time divided by ours of the same round."""
+        our_calls = dict(zip(ours.rounds, ours.calls, strict=True))
+        calls = zip(self.rounds, self.calls, strict=True)
+        return self.summary() | {"ratio": spread([call / our_calls[n] for n, call in calls if n in our_calls])}
 
 
 def spread(values: Sequence[float]) -> dict[str, float] | None:

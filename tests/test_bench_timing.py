@@ -9,7 +9,7 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
 
-from timing import clone, in_turns
+from timing import Times, clone, in_turns
 
 
 def test_each_benchmark_has_a_case_before_any_has_a_second() -> None:
@@ -33,3 +33,15 @@ def test_copies_are_leaves_of_the_same_layout() -> None:
         assert copy.data_ptr() != original.data_ptr()
     (copied_logits.sum() + copied_maps.sum()).backward()
     assert copied_logits.grad is not None and logits.grad is None
+
+
+def test_a_rival_is_compared_within_rounds() -> None:
+    """A machine that slows down for some rounds changes no ratio; calls of a warm-up have none of ours beside them."""
+    ours, rival = Times(), Times()
+    for n, slowness in enumerate((1.0, 1.0, 5.0, 9.0), start=2):
+        ours.add(1e-3 * slowness, n)
+    for n, slowness in ((0, 100.0), (2, 1.0), (4, 5.0), (5, 9.0)):
+        rival.add(3e-3 * slowness, n)
+    found = rival.compared_with(ours)
+    assert found["rounds"] == 4
+    assert all(abs(value - 3) < 1e-9 for value in found["ratio"].values())
