@@ -27,8 +27,8 @@ struct SelectShared {  // scratch in shared memory
   int num_selected;
 };
 
-// Calls use(key) for the keys load(0 .. count-1) other than 0 that fall to this thread of the block. The loads of several
-// keys are under way at a time.
+// Calls use(key) for the keys load(0 .. count-1) other than 0 that fall to this thread of the block. The loads of
+// several keys are under way at a time.
 template <typename Load, typename Use>
 __device__ void for_each_key(const Load& load, int count, const Use& use) {
   constexpr int kInFlight = 4;
@@ -87,7 +87,7 @@ __device__ KeyRange key_range(const Visit& visit, uint64_t bound, SelectShared& 
   return warp_range(range);
 }
 
-// Finds the bin in which the wanted-th largest key lies, by the histogram of at least as many. Called by the first warp.
+// Finds the bin of the wanted-th largest key, by the histogram of at least as many. Called by the first warp.
 inline __device__ void find_bin(SelectShared& shared, int wanted) {
   constexpr int kBinsPerLane = kDigits / kWarpSize;
   const int lane = static_cast<int>(threadIdx.x);

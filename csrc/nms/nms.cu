@@ -2,7 +2,7 @@
 // against the boxes kept so far and against itself. No step waits for the host: the number of kept boxes stays on the
 // device.
 #include "common/arena.h"
-#include "nms/greedy.cuh"
+#include "nms/resolve.cuh"
 #include "nms/sort_candidates.cuh"
 
 namespace ssd {

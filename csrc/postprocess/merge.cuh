@@ -43,7 +43,7 @@ inline __device__ void merge_image(const PostprocessTask& task, const Postproces
     int selected = min(count - written, kSelectedKeys);
     if (count <= kSelectedKeys) {
       __syncthreads();  // shared.keys have been read
-      for (int i = static_cast<int>(threadIdx.x); i < count; i += kSegmentThreads) shared.keys[i] = keys[i];
+      for (int i = static_cast<int>(threadIdx.x); i < count; i += kTileThreads) shared.keys[i] = keys[i];
       block_pad_and_sort(shared.keys, count);
     } else {
       selected = min(selected, task.keep_top_k - written);

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "common/sort.cuh"
-#include "nms/greedy.cuh"
+#include "nms/tile.cuh"
 #include "postprocess/column.cuh"
 
 namespace ssd {

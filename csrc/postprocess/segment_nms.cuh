@@ -47,7 +47,7 @@ inline __device__ int nms_of_batch(const PostprocessTask& task, const Postproces
                                    int count, int num_kept, BlockShared& shared) {
   const int thread = static_cast<int>(threadIdx.x);
   Box* kept_boxes = workspace.kept_boxes + int64_t{blockIdx.x} * workspace.kept_capacity;
-  for (int first = 0; first < count && num_kept < workspace.kept_capacity; first += kSegmentThreads) {
+  for (int first = 0; first < count && num_kept < workspace.kept_capacity; first += kTileThreads) {
     const uint64_t key = first + thread < count ? shared.keys[first + thread] : 0;
     Box box{0.0f, 0.0f, 0.0f, 0.0f};
     const bool valid = load_candidate(task, image, key, box);
@@ -68,7 +68,7 @@ inline __device__ int nms_of_batch(const PostprocessTask& task, const Postproces
   return num_kept;
 }
 
-// NMS of a segment of more candidates. All threads of a block of kSegmentThreads call it.
+// NMS of a segment of more candidates. All threads of a block of kTileThreads call it.
 template <typename T>
 __device__ void nms_by_block(const PostprocessTask& task, const PostprocessWorkspace& workspace, const Segment& segment,
                              const ColumnShared& column, BlockShared& shared) {

@@ -7,7 +7,7 @@
 namespace ssd {
 namespace {
 
-constexpr int kWarps = kSegmentThreads / kWarpSize;
+constexpr int kWarps = kTileThreads / kWarpSize;
 // As many segments as this are a block's work each; of more, a block takes several at a time, since no GPU runs many
 // more blocks of this size at once.
 constexpr int kBusyBlocks = 128;
@@ -31,7 +31,7 @@ inline __device__ Segment segment_at(const PostprocessTask& task, const Postproc
 //          column, once, or once per kSelectedKeys candidates where it has more rows than fit into shared memory.
 // Order:   deterministic: keys are distinct, so neither the lists' order matters nor which block merges.
 template <typename T>
-__global__ void __launch_bounds__(kSegmentThreads)
+__global__ void __launch_bounds__(kTileThreads)
     segments_kernel(const __grid_constant__ PostprocessTask task,
                     const __grid_constant__ PostprocessWorkspace workspace) {
   SSD_SHARED(shared, SegmentsShared);
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kSegmentThreads)
 void segment_stage(const PostprocessTask& task, const PostprocessWorkspace& workspace, Stream stream) {
   const int64_t blocks = std::min<int64_t>(task.num_images * task.num_segments(), kMaxSegmentBlocks);
   visit_logit_type(task.logits_dtype, [&](auto zero) {
-    launch(segments_kernel<decltype(zero)>, kProgrammatic, dim3(static_cast<unsigned>(blocks)), dim3(kSegmentThreads),
+    launch(segments_kernel<decltype(zero)>, kProgrammatic, dim3(static_cast<unsigned>(blocks)), dim3(kTileThreads),
            column_bytes(task.num_rows), stream, task, workspace);
   });
 }

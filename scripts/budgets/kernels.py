@@ -17,9 +17,9 @@ COUNTED = "sm_90"  # the architecture whose instructions are counted
 # Where the rule of main_loop errs: the beginning of the loop's label, by kernel.
 MAIN_LOOPS = {
     "mining_kernel": "select.cuh: for (int first = static_cast<int>(threadIdx.x); first < count;",
-    "nms_padded_kernel": "greedy.cuh: for (int k = 0; k < count; ++k)",
+    "nms_padded_kernel": "tile.cuh: for (int k = 0; k < count; ++k)",
     "score_filter_kernel": "for (int c = 0; c < head;",
-    "segments_kernel": "greedy.cuh: for (int k = 0; k < count; ++k)",
+    "segments_kernel": "tile.cuh: for (int k = 0; k < count; ++k)",
 }
 
 Row = dict[str, float]  # without what is 0
