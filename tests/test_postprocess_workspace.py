@@ -37,6 +37,7 @@ def test_of_a_large_batch(backend):
     assert used <= 160_000_000
     assert (used > 0) == (backend.name != "cpu")
     assert workspace(backend, 0, 8732, 91, PostprocessSpec()) == 0
+    assert workspace(backend, 300, 0, 10**6, PostprocessSpec()) <= 300 * 16 + SLACK  # and not more per column
 
 
 @pytest.mark.parametrize("name", SPECS)

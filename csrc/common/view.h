@@ -158,10 +158,10 @@ class Checks {
     if (value < minimum) value_error(argument, "at least " + std::to_string(minimum), std::to_string(value));
   }
 
-  // Counts that kernels hold in 32 bits, each and their product. A block also steps past the last element. Every factor
-  // is checked, since an empty array may have dimensions of any size.
+  // Counts that kernels hold in 32 bits, each and their product. A block also steps past the last element, by up to four
+  // per thread. Every factor is checked, since an empty array may have dimensions of any size.
   void fits_int32(std::initializer_list<int64_t> factors, const std::string& argument) const {
-    constexpr int64_t kMost = 0x7FFFFFFF - 1024;
+    constexpr int64_t kMost = 0x7FFFFFFF - 4096;
     int64_t product = 1;
     for (const int64_t factor : factors) {
       const int64_t largest = std::max(factor, product * std::min(factor, kMost));  // below 2^62

@@ -12,7 +12,7 @@ namespace {
 PostprocessWorkspace make_workspace(const PostprocessTask& task, Arena& arena, size_t& zeroed) {
   PostprocessWorkspace workspace{};
   const int64_t images = task.num_images;
-  const int64_t segments = images * task.num_segments();
+  const int64_t segments = task.num_rows > 0 ? images * task.num_segments() : 0;
   const int64_t rows = images * task.num_rows;
   const bool per_class = task.class_mode == ClassMode::per_class;
   const int64_t most_candidates = int64_t{task.num_rows} * (per_class ? task.num_columns : 1);

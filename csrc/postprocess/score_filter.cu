@@ -10,6 +10,8 @@ namespace {
 constexpr int kWarps = 2;  // of a block: each takes a tile, and none waits for another
 constexpr int kThreads = kWarps * kWarpSize;
 constexpr int kCopyBytes = 16;
+constexpr size_t kLeastSharedMemory = 64 * 1024;  // that a block may have: sm_75's
+static_assert(kWarps * (kTermCount * sizeof(float) + kLongestRow + 2 * kCopyBytes) <= kLeastSharedMemory);
 constexpr float kLowest = -__builtin_inff();
 
 // Copies a run of elements into shared memory, 16 bytes at a time where both addresses allow it: the copy keeps the

@@ -95,6 +95,7 @@ class CandidateBatches {
     }
     __syncthreads();
     num_gathered_ = shared_.count;
+    __syncthreads();  // read by all: where none enters NMS, the next segment's count may begin at once
   }
 
   __device__ int select_gathered(int wanted) {

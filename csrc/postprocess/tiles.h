@@ -82,10 +82,11 @@ inline int lanes_without_conflict(int columns, int element_bytes) {
   return row_bytes % kBankBytes == 0 ? std::gcd(row_bytes / kBankBytes, kBanks) : 1;
 }
 
+constexpr int kTileBytes = 16 * 1024;   // of a warp: with a few warps enough to keep memory busy
+constexpr int kLongestRow = 28 * 1000;  // bytes: so that a block's tiles fit into any GPU's shared memory
+
 inline Tiles make_tiles(const PostprocessTask& task) {
   constexpr int kLanes = 32;
-  constexpr int kTileBytes = 16 * 1024;  // of a warp: with a few warps enough to keep memory busy
-  constexpr int kLongestRow = 64 * 1024;
   const int element_bytes = size_of(task.logits_dtype);
   const int64_t row_bytes = int64_t{task.num_columns} * element_bytes;
   Tiles tiles{};

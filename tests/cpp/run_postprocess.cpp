@@ -371,11 +371,22 @@ void add_sizes(Cases& cases) {
         p.keep_top_k = 600;
       },
       500);
-  for (const int columns : {31, 33, 90, 400, 2000}) {  // ever fewer rows fit a tile; of 2000 columns none is staged
+  for (const int columns : {31, 33, 90, 400, 2000}) {  // ever fewer rows fit a tile
     cases.add("columns-" + std::to_string(columns), one_map(33), [=](Problem& p) {
       p.columns = columns;
       p.score_threshold = std::min(0.1f, 10.0f / static_cast<float>(columns));
     });
+  }
+  for (const int columns : {7000, 7001}) {  // the longest row that is staged, and one that is not
+    cases.add(
+        "columns-" + std::to_string(columns), one_map(3),
+        [=](Problem& p) {
+          p.columns = columns;
+          p.score_threshold = 0.0001f;
+          p.logits = Logits::kUntrained;
+          p.class_mode = ClassMode::agnostic;
+        },
+        1);
   }
   cases.add("columns-2000-nchw", one_map(0), [](Problem& p) {
     p.maps = {{2, 3, 4}, {1, 1, 3}};
@@ -392,6 +403,17 @@ void add_sizes(Cases& cases) {
       p.top_k = 200;
     });
   }
+  cases.add("segments-of-which-one-enters", one_map(0), [](Problem& p) {  // and blocks take several
+    p.maps = {{1, 1, 50}};
+    p.raw = false;
+    p.images = 60;
+    p.logits = Logits::kUntrained;
+    p.sigmoid = true;
+    p.background = -1;
+    p.top_k_scope = TopKScope::image;
+    p.top_k = 1;
+    p.keep_top_k = 10;
+  });
   cases.add("list-overflows-sigmoid", one_map(1100), [](Problem& p) {
     p.logits = Logits::kUntrained;
     p.columns = 2;
