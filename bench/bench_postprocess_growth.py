@@ -28,7 +28,8 @@ CASES = [
 
 
 def heads(what: str, value: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """lead_of_background: how far its mean logit is above the others, of noise alone: the less, the more candidates."""
+    """lead_of_background: the logits are noise, and the background's mean is this much higher; the less, the more
+    candidates."""
     images = value if what == "images" else 1
     columns = value if what == "columns" else 21
     logits, deltas, default_boxes = workloads.head_outputs("sparse", images, columns, device)
@@ -36,7 +37,7 @@ def heads(what: str, value: int, device: torch.device) -> tuple[Tensor, Tensor, 
         logits = torch.randn(logits.shape, generator=workloads.generator(1)).to(device)
         logits[..., 0] += value
     if what == "times_the_default_boxes":  # the added ones see background
-        others = logits.roll(1, 1)
+        others = logits.clone()
         others[..., 0] += 100
         logits = torch.cat((logits, *[others] * (value - 1)), 1)
         deltas, default_boxes = deltas.repeat(1, value, 1), default_boxes.repeat(value, 1)
@@ -45,7 +46,7 @@ def heads(what: str, value: int, device: torch.device) -> tuple[Tensor, Tensor, 
 
 @pytest.mark.parametrize(("what", "value"), CASES)
 def bench_postprocess_growth(race: Any, device: torch.device, what: str, value: int) -> None:
-    if QUICK and value > 8:
+    if QUICK and what in ("images", "columns") and value > 21:
         pytest.skip("not for a quick run")
     preset = workloads.preset()
     spec = preset.postprocess

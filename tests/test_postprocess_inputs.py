@@ -10,7 +10,7 @@ import torch
 from checks import assert_numpy_agrees, assert_same_bits, assert_well_registered, run_postprocess, specified, unmodified
 
 import ssd_fast
-from ssd_fast import PostprocessSpec, reference
+from ssd_fast import BoxCoderSpec, PostprocessSpec, reference
 
 CODER = inputs.CODER
 DEFAULT = reference.default_boxes(inputs.SMALL)
@@ -300,3 +300,22 @@ def test_rejected(backend, change, error, message):
 def test_rejected_fields(fields, message):
     with pytest.raises(ValueError, match=f"PostprocessSpec: {message}"):
         PostprocessSpec(**fields)
+
+
+def test_channels_of_maps_that_do_not_fit():
+    """A level of another C, levels whose heads are swapped, and a head without a box are named by their channels."""
+    boxes = torch.rand(2 * 9, 4)
+    maps, deltas = torch.rand(1, 2 * 5, 3, 3), torch.rand(1, 2 * 4, 3, 3)
+    spec = PostprocessSpec()
+    for logits, offsets, message in (
+        ([maps, maps[:, :6]], [deltas, deltas], r"cls_logits: expected shape \[1, 10, any, any\], got \[1, 6, 3, 3\]"),
+        (
+            [deltas[:, :4]],
+            [maps[:, :10].repeat(1, 4, 1, 1)],
+            r"cls_logits: expected A \* C channels .* got 4 beside 40",
+        ),
+        ([maps], [deltas[:, :3]], r"cls_logits: expected A \* C channels .* got 10 beside 3"),
+        ([maps[:, :2]], [deltas], r"cls_logits: expected at least 2 columns, got 1"),
+    ):
+        with pytest.raises(ValueError, match=rf"^postprocess: {message}"):
+            ssd_fast.postprocess(logits, offsets, boxes, spec, coder=BoxCoderSpec(), image_sizes=(9, 9))

@@ -17,7 +17,7 @@ SSD_HD IouThreshold iou_threshold(float value) {
 }
 
 // Areas of boxes whose IoUs neither underflow nor overflow anywhere: such a box's corners are finite, and its sides'
-// product is neither tiny nor huge. An area of 0 is one of them: the box overlaps nothing.
+// product is neither tiny nor huge. An area of 0 counts as regular: such a box overlaps nothing.
 SSD_HD bool is_regular(float box_area) { return box_area == 0.0f || (box_area >= 0x1p-49f && box_area <= 0x1p99f); }
 
 #if defined(__CUDA_ARCH__)  // one instruction each, where nothing is NaN and the sign of a zero does not matter
@@ -28,10 +28,10 @@ SSD_HD float smaller(float a, float b) { return min_of(a, b); }
 SSD_HD float larger(float a, float b) { return max_of(a, b); }
 #endif
 
-// iou(a, b) > threshold.value where both areas are regular and threshold.half_step is not 0. The quotient exceeds t in
-// float if shared - t * united exceeds half a step of t times united; it is never halfway between two floats, since
-// that takes one bit more than a float has. Where the two sides are close, both are exact: the left one by fma, the
-// right one as a product with a power of two. Of boxes that are apart `shared` is 0 or less, and nothing exceeds.
+// iou(a, b) > threshold.value where both areas are regular and threshold.half_step is not 0. The rounded quotient exceeds
+// the threshold t if and only if shared - t * united > half_step * united. The two are never equal: a quotient halfway
+// between two floats takes one bit more than a float has. The left side is one fma, exact wherever the sides are close;
+// the right side is exact, since half_step is a power of two. For disjoint boxes `shared` is 0 or less.
 SSD_HD bool regular_overlap(const Box& a, float area_a, const Box& b, float area_b, const IouThreshold& threshold) {
   const float width = sub(smaller(a.x2, b.x2), larger(a.x1, b.x1));
   const float height = larger(sub(smaller(a.y2, b.y2), larger(a.y1, b.y1)), 0.0f);

@@ -18,7 +18,7 @@ struct WarpRows {
   }
 };
 
-constexpr int kTermPitch = kWarpSize + 1;  // odd: lanes that read their rows meet in no bank
+constexpr int kTermPitch = kWarpSize + 1;  // odd, so that lanes that read their own rows hit different banks
 constexpr int kTermCount = kWarpSize * kTermPitch;
 
 // Each lane's sum of its row's softmax terms, in ascending order of columns (docs/numerics.md). The lanes take the terms
@@ -46,8 +46,8 @@ __device__ float sum_of_terms(const WarpRows<T>& rows, unsigned surviving, int c
   return sum;
 }
 
-// Hands a warp's candidates on: each lane has up to Count keys, 0 where it has none. A segment's candidates are counted;
-// its first get into its own list, the others into the image's pool, as far as there is room.
+// Appends a warp's candidates to the lists: each lane has up to Count keys, 0 where it has none. A segment's first
+// kFirstKeys go to its own list, the others to the image's pool while it has room. All are counted.
 template <int Count>
 __device__ void list_candidates(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
                                 const uint64_t (&keys)[Count]) {
@@ -91,8 +91,8 @@ __device__ void list_candidates(const PostprocessTask& task, const PostprocessWo
   }
 }
 
-// Lists all columns of the rows whose scores exceed the threshold. The lanes take the columns of a row together, and
-// several rows at a time, so that as many counters are on their way.
+// Lists every column of the surviving rows whose score exceeds the threshold. The lanes take the columns of a row
+// together, and several rows at a time, so that several atomics are in flight.
 template <typename T>
 __device__ void list_columns(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
                              const WarpRows<T>& rows, unsigned surviving, RowStatistics statistics) {

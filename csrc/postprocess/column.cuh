@@ -11,7 +11,7 @@ inline __device__ bool survives(const PostprocessTask& task, const PostprocessWo
   return words[row / kWarpSize] >> (row % kWarpSize) & 1;
 }
 
-// Of a surviving row, where all columns may be candidates.
+// The statistics of a surviving row, where all columns may be candidates.
 inline __device__ RowStatistics statistics_of(const PostprocessTask& task, const PostprocessWorkspace& workspace,
                                               int64_t image, int row) {
   return task.sigmoid ? RowStatistics{0.0f, 1.0f} : workspace.statistics[image * task.num_rows + row];
@@ -116,7 +116,7 @@ __device__ void visit_column(const PostprocessTask& task, const PostprocessWorks
   }
 }
 
-// The same of a segment of which only the best columns of rows are candidates.
+// As visit_column, for class modes in which only the best column of a row may be a candidate.
 template <typename Use>
 __device__ void visit_best(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
                            int segment, int first, int count, const Use& use) {

@@ -5,7 +5,7 @@
 
 namespace ssd {
 
-// Writes what the sorted shared.keys stand for to the places from `first` on.
+// Writes the detections of keys[0, count), sorted, to the places from `first` on.
 inline __device__ void write_detections(const PostprocessTask& task, int64_t image, int first, int count,
                                         const uint64_t* keys) {
   for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(blockDim.x)) {

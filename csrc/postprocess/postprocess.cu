@@ -8,7 +8,7 @@
 namespace ssd {
 namespace {
 
-// How much of the workspace begins as zeros comes first.
+// Lays out the workspace. The part that has to be zeroed comes first; `zeroed` is its size in bytes.
 PostprocessWorkspace make_workspace(const PostprocessTask& task, Arena& arena, size_t& zeroed) {
   PostprocessWorkspace workspace{};
   const int64_t images = task.num_images;

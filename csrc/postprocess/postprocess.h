@@ -103,7 +103,10 @@ inline void set_score_threshold(PostprocessTask& task, float threshold) {
 // What decides how much memory a task needs, checked before any of it is allocated.
 inline void set_problem(const Checks& check, PostprocessTask& task, int64_t images, int64_t rows, int64_t columns,
                         const PostprocessOptions& options) {
-  check.at_least(columns, options.background >= -1 && options.background < 0 ? 1 : 2, "C");
+  const int64_t least_columns = options.background == -1 ? 1 : 2;
+  if (columns < least_columns) {
+    check.value_error("cls_logits", "at least " + std::to_string(least_columns) + " columns", std::to_string(columns));
+  }
   check.fits_int32({rows, columns}, "cls_logits");
   if (images > 65535) check.value_error("cls_logits", "at most 65535 images", std::to_string(images));
   check.at_least(options.top_k, 0, "spec.top_k");
@@ -158,7 +161,7 @@ inline void postprocess(const std::vector<View>& cls_logits, const std::vector<V
   for (size_t i = 0; i < cls_logits.size(); ++i) {
     const View &logits = cls_logits[i], &deltas = bbox_regression[i];
     const bool raw = logits.ndim == 4;
-    const int64_t anchors = raw ? logits.shape[1] / num_columns : 1;
+    const int64_t anchors = !raw ? 1 : deltas.ndim == 4 ? deltas.shape[1] / 4 : logits.shape[1] / num_columns;
     if (raw) {
       check.shape(logits, "cls_logits", {first.shape[0], anchors * num_columns, kAny, kAny});
       check.shape(deltas, "bbox_regression", {first.shape[0], 4 * anchors, logits.shape[2], logits.shape[3]});

@@ -11,7 +11,7 @@
 namespace ssd {
 
 constexpr int kMaxHeadLevels = 8;
-constexpr int kPoolCapacity = 8192;  // candidates of an image that CUDA's stages pass on at any rate
+constexpr int kPoolCapacity = 8192;  // candidates per image that CUDA's pool holds, beside the lists of the segments
 
 // Where the elements of one head output lie. A row of a level is (i0, i1, i2) of `sizes`, i2 fastest: (y, x, anchor)
 // for rows in HWA order, (anchor, y, x) for AHW, (0, row, 0) for a plain [N, P, columns] tensor. So NCHW, channels-last
@@ -76,7 +76,9 @@ struct PostprocessTask {
   // No candidate where logit - the row's largest logit (softmax), or the logit itself (sigmoid), is below; -infinity where
   // every number may be one.
   float reject_below;
-  bool can_reject;  // softmax: no candidate either where logit - background logit is below
+  // Whether the largest foreground logit of a row can reject all of it: if that (sigmoid), or its distance from the
+  // background's (softmax with a background column), is below reject_below.
+  bool can_reject;
   ClassMode class_mode;
   int top_k;  // at most the candidates that its scope can have
   TopKScope top_k_scope;

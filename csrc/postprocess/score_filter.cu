@@ -81,9 +81,10 @@ __device__ float largest_of_staged(const T* staged, int lanes_per_row, int rows,
 // score_filter_kernel: lists the candidates of every segment, and keeps what a segment that the lists do not hold needs.
 // Block:   kWarps tiles of image blockIdx.y.
 // Warp:    a tile of up to 32 rows of one level, neighbors in memory; a lane owns a row.
-// Memory:  reads each logit once, contiguous rows by asynchronous copies through shared memory, other layouts directly,
-//          a lane per pixel. Of rows without a candidate, which the largest foreground logit tells, it writes nothing;
-//          of the others a bit, 8 bytes, and 8 bytes per candidate.
+// Memory:  reads each logit of contiguous rows once, by asynchronous copies into shared memory. Other layouts, and rows
+//          too long to stage, it reads directly, a lane per row, and the logits of surviving rows twice more. It writes
+//          nothing for rows that the largest foreground logit rejects; for the others a bit, 8 bytes, and 8 bytes per
+//          candidate.
 // Order:   the lists' order depends on the atomics; the sets do not, and the keys are distinct, so results do not
 //          either. Which candidates find the pool full depends on them too, and then the segment is computed again.
 template <typename T>

@@ -16,8 +16,9 @@ struct Segment {
   int size;       // candidates
 };
 
-// A segment's candidates are gathered in shared memory, from the lists or from its column. Of more than fit, which is
-// where nearly every row is one, the column's scores are staged there, a row each: all rows that common models have.
+// A segment's candidates are gathered in shared memory, from the lists or from its column. If they do not fit, nearly
+// every row is one, and the column's scores are staged instead, one per row: those of an SSD300 at once, those of an
+// SSD512 in three parts.
 constexpr int kGatheredKeys = 4480;
 constexpr int kStagedRows = 2 * kGatheredKeys;
 
@@ -59,7 +60,7 @@ class CandidateBatches {
     if (selected == 0) return 0;
     block_pad_and_sort(shared_.keys, selected);
     bound_ = shared_.keys[selected - 1];
-    if (!gathered && task_.class_mode == ClassMode::agnostic) complete(selected);
+    if (!gathered && task_.class_mode == ClassMode::agnostic) restore_columns(selected);
     return selected;
   }
 
@@ -110,7 +111,7 @@ class CandidateBatches {
                         shared_.select);
   }
 
-  // Whatever was read of the scores before was read in a selection, which ended with a barrier.
+  // Needs no barrier before: the last selection, which read the scores, ended with one.
   __device__ void stage(int first, int count) const {
     visit(first, count, [&](int row, uint64_t key) { column_.scores[row - first] = key == 0 ? -1.0f : score_of(key); });
   }
@@ -140,7 +141,7 @@ class CandidateBatches {
   }
 
   // Thread t completes the keys t, t + blockDim.x, ..., which are those that it takes to NMS: no barrier follows.
-  __device__ void complete(int selected) const {
+  __device__ void restore_columns(int selected) const {
     __syncthreads();  // the bound has been read
     const uint64_t* row_best = workspace_.row_best + segment_.image * task_.num_rows;
     for (int i = static_cast<int>(threadIdx.x); i < selected; i += static_cast<int>(blockDim.x)) {

@@ -1,4 +1,4 @@
-// The last stage of postprocess in CUDA: NMS of every segment, and of what it keeps of an image the best keep_top_k.
+// The last stage of postprocess in CUDA: NMS of every segment, then the best keep_top_k detections of each image.
 #include <algorithm>
 
 #include "common/grid.cuh"
@@ -16,7 +16,7 @@ struct SegmentsShared {
   BlockShared block;
   int segments[kWarps];  // of this round, by index; -1: none
   int large[kWarps];     // those of them that are the whole block's work; -1: none
-  int complete[kWarps];  // images of which they were the last; -1: none
+  int finished[kWarps];  // images of which they were the last; -1: none
 };
 
 inline __device__ Segment segment_at(const PostprocessTask& task, const PostprocessWorkspace& workspace, int index) {
@@ -27,8 +27,8 @@ inline __device__ Segment segment_at(const PostprocessTask& task, const Postproc
 // segments_kernel: the detections of all images, best first, padded.
 // Block:   rounds of up to kWarps segments that have candidates. Small ones are a warp's work, then the block takes the
 //          others one by one. Whoever finishes the last segment of an image merges what was kept of it.
-// Memory:  reads the candidates' keys, their offsets and default boxes; of a segment that the lists do not hold its
-//          column, once, or once per kSelectedKeys candidates where it has more rows than fit into shared memory.
+// Memory:  reads the candidates' keys, box offsets and default boxes. If the lists do not hold a segment, it reads the
+//          column once, or once per batch of kSelectedKeys if P exceeds kStagedRows.
 // Order:   deterministic: keys are distinct, so neither the lists' order matters nor which block merges.
 template <typename T>
 __global__ void __launch_bounds__(kTileThreads)
@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kTileThreads)
       shared.large[warp] = is_small ? -1 : index;
     }
     __syncthreads();
-    for (int i = 0; i < group; ++i) {  // ends with a barrier where it keeps anything
+    for (int i = 0; i < group; ++i) {  // ends with a barrier unless no candidate enters NMS
       if (shared.large[i] < 0) continue;
       const Segment segment = segment_at(task, workspace, shared.large[i]);
       nms_by_block<T>(task, workspace, segment, column, shared.block);
@@ -73,11 +73,11 @@ __global__ void __launch_bounds__(kTileThreads)
         __threadfence();  // the ticket, before what others have kept; by its own thread, and the barrier passes it on
         if (finished == workspace.active_segments[image]) complete = image;
       }
-      shared.complete[thread] = complete;
+      shared.finished[thread] = complete;
     }
     __syncthreads();
     for (int i = 0; i < group; ++i) {
-      if (shared.complete[i] >= 0) merge_image(task, workspace, shared.complete[i], shared.block);
+      if (shared.finished[i] >= 0) merge_image(task, workspace, shared.finished[i], shared.block);
     }
   }
 

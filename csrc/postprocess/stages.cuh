@@ -6,9 +6,9 @@
 
 namespace ssd {
 
-// The first candidates of a segment have a list of its own. A segment with no more than these is the work of one warp.
+// Each segment has its own list of its first candidates. A segment with no more than these is the work of one warp.
 constexpr int kFirstKeys = kWarpSize;
-// Blocks of the segment stage: more than any GPU holds at a time, and each has boxes of its own in the workspace.
+// At most this many blocks run the segment stage, more than any GPU holds at once; each has its own kept_boxes.
 constexpr int kMaxSegmentBlocks = 512;
 
 struct RowStatistics {  // softmax: the largest logit of a row, and the sum of its terms

@@ -75,7 +75,8 @@ inline LevelTiles order_by_memory(const HeadLevel& level, int columns) {
 }
 
 // Lanes that read the same column of neighboring rows meet in a bank of shared memory where the length of a row and the
-// number of banks have a common factor. That many lanes per row avoid it.
+// number of banks have a common factor. That many lanes per row avoid it. Rows of 16-bit logits that do not fill
+// whole words keep their conflicts.
 inline int lanes_without_conflict(int columns, int element_bytes) {
   constexpr int kBanks = 32, kBankBytes = 4;
   const int row_bytes = columns * element_bytes;

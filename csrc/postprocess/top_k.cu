@@ -1,4 +1,5 @@
-// The stage of postprocess in CUDA that only a top-k over classes needs: of each scope the least key that enters NMS.
+// The top-k stage of postprocess in CUDA, which only a top-k per level or image needs: finds the smallest key of each
+// scope that enters NMS.
 #include "common/grid.cuh"
 #include "common/select.cuh"
 #include "postprocess/column.cuh"
@@ -70,7 +71,7 @@ __device__ void visit_row(const PostprocessTask& task, const PostprocessWorkspac
 
 // top_k_kernel: the key of the top_k-th best candidate of a level, or of an image.
 // Block:   scope blockIdx.x of image blockIdx.y.
-// Memory:  reads the image's lists once per radix-select pass; the surviving rows of the scope if its pool was full.
+// Memory:  reads the image's lists once per radix-select pass, or the scope's surviving rows if its pool overflowed.
 // Order:   deterministic: keys are distinct.
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 2)

@@ -24,11 +24,19 @@ def as_levels(head: Any, argument: str) -> list[Any]:
 
 
 def count_columns(logits: Any, deltas: Any) -> int:
-    """C, for raw maps from the two channel counts; 0 where the shapes make no sense, which the op then reports."""
+    """C, for raw maps from the two channel counts.
+
+    Raises: ValueError: the channels of raw maps leave no column.
+    """
     if len(logits.shape) != 4:
         return arrays.dimension(logits, -1)
-    anchors = arrays.dimension(deltas, 1) // 4
-    return arrays.dimension(logits, 1) // anchors if anchors else 0
+    channels, anchors = arrays.dimension(logits, 1), arrays.dimension(deltas, 1) // 4
+    if anchors == 0 or channels < anchors:
+        raise ValueError(
+            "postprocess: cls_logits: expected A * C channels beside A * 4 of bbox_regression, got "
+            f"{channels} beside {arrays.dimension(deltas, 1)}"
+        )
+    return channels // anchors
 
 
 def as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
