@@ -7,6 +7,7 @@ order of operations on every backend.
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import inputs
 import pytest
@@ -38,6 +39,7 @@ def found(backend, logits, deltas, default, spec, exact=True):
 # ---- layouts --------------------------------------------------------------------------------------------------------
 
 LEVELS = ((1, 1, 1), (3, 5, 3), (7, 7, 1), (2, 9, 3), (3, 2, 7), (1, 4, 5), (6, 1, 1), (9, 1, 3))  # h, w, anchors
+LAYOUT = SimpleNamespace(feature_maps=[level[:2] for level in LEVELS], boxes_per_cell=[level[2] for level in LEVELS])
 ROWS = sum(h * w * a for h, w, a in LEVELS)
 
 
@@ -51,18 +53,9 @@ def placed(x, offset, channels_last):
 
 def head(rows, first_offset, channel_order, row_order):
     """Rows [N, ROWS, C] as eight maps: every other one channels-last, all at odd offsets of their storages."""
-    maps, begin = [], 0
-    for i, (h, w, a) in enumerate(LEVELS):
-        level = rows[:, begin : begin + h * w * a]
-        begin += h * w * a
-        if row_order == "HWA":
-            level = level.unflatten(1, (h, w, a)).permute(0, 3, 4, 1, 2)  # N, A, C, h, w
-        else:
-            level = level.unflatten(1, (a, h, w)).permute(0, 1, 4, 2, 3)
-        if channel_order == "CA":
-            level = level.transpose(1, 2)
-        maps.append(placed(level.flatten(1, 2), first_offset + 2 * i, (i + first_offset // 2) % 2 == 0))
-    return maps
+    maps = inputs.head_maps(rows, LAYOUT, channel_order, row_order)
+    places = ((first_offset + 2 * i, (i + first_offset // 2) % 2 == 0) for i in range(len(maps)))
+    return [placed(level, *place) for level, place in zip(maps, places, strict=True)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
