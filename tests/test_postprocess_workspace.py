@@ -42,7 +42,7 @@ def test_of_a_large_batch(backend):
 
 @pytest.mark.parametrize("name", SPECS)
 def test_grows_with_rows_and_with_kept_boxes(backend, name):
-    """As N (P + C keep_top_k): there is no memory for each score, however many images, rows and columns there are."""
+    """As N (P + C keep_top_k), so with nothing per score, however many images, rows and columns there are."""
     n, p, c, k = 64, 20_000, 91, 200
     spec = dataclasses.replace(SPECS[name], keep_top_k=k)
 

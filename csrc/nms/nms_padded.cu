@@ -1,4 +1,4 @@
-// nms_padded in CUDA: a block a problem.
+// nms_padded in CUDA: one block per problem.
 #include "common/sort.cuh"
 #include "nms/nms_launch.h"
 #include "nms/score_key.h"
@@ -49,8 +49,8 @@ __device__ int nms_in_batches(const Source& source, int count, int max_keep, con
 }
 
 // nms_padded_kernel: the kept indices of one (image, class), best first, padded with -1.
-// Block:   one problem: a grid holds 2^31 - 1, whose scores alone fill a GPU.
-// Memory:  reads the scores once a radix-select pass (1 to 8), and the boxes that it takes; scratch: the kept boxes.
+// Block:   one problem. A grid holds 2^31 - 1 blocks; the scores of so many problems do not fit on a GPU.
+// Memory:  reads the scores once per radix-select pass (1 to 8), and the boxes that it takes; scratch: the kept boxes.
 // Order:   deterministic: keys are distinct, so the order in which atomics arrive does not matter.
 __global__ void __launch_bounds__(kTileThreads)
     nms_padded_kernel(const __grid_constant__ NmsPaddedTask task, Box* kept_boxes) {

@@ -8,7 +8,7 @@ namespace ssd {
 namespace {
 
 constexpr int kWarps = kTileThreads / kWarpSize;
-// As many segments as this are a block's work each; of more, a block takes several at a time, since no GPU runs many
+// Up to this many segments get a block each. If there are more, a block takes several per round, since no GPU runs many
 // more blocks of this size at once.
 constexpr int kBusyBlocks = 128;
 
