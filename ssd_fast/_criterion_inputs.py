@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .ops._ground_truth import packed_ground_truth, packed_values
-from .specs._checks import instance
+from ._checks import instance
+from .ground_truth.packing import packed_ground_truth, packed_values
 
 _OP = "SSDCriterion"
 

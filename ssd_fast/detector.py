@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from ._backend import cuda_status
-from ._devices import known_device, move_to
+from ._checks import as_int, as_path, as_row, instance, is_not_negative, number, require
 from .assets import SHIPPED_WEIGHTS, weights_path
 from .detections import Detections
 from .images import Image, as_image_tensors
-from .models._blocks import SSDNetwork, check_orders
-from .models._metadata import class_names
-from .models.weights import load_network
+from .models._devices import known_device, move_to
+from .models.network import SSDNetwork, check_orders
+from .models.weights.loading import load_network
+from .models.weights.metadata import class_names
 from .ops import default_boxes, postprocess
 from .presets import Preset
 from .specs import PostprocessSpec
-from .specs._checks import as_int, as_path, as_row, instance, is_not_negative, number, require
 
 __all__ = ["CapturedDetector", "Detector", "load_detector"]
 

@@ -15,9 +15,9 @@ import PIL.ImageOps
 import torch
 from torch import Tensor
 
-from ._libraries import value_fault
-from ._paths import failure_reason, require_input_file, shown_path
-from .arrays import copy_fault
+from ._io.paths import failure_reason, require_input_file, shown_path
+from .arrays import value_fault
+from .arrays.allocation import copy_fault
 
 __all__ = ["IMAGE_SUFFIXES", "Image", "as_image_tensor", "as_image_tensors", "open_image"]
 

@@ -9,9 +9,9 @@ import PIL.Image
 import pytest
 import torch
 
-from ssd_fast.colors import class_color
 from ssd_fast.detections import Detections
 from ssd_fast.drawing import draw_detections
+from ssd_fast.drawing.colors import class_color
 
 CLASSES = (
     "background",

@@ -6,7 +6,7 @@ import torch
 
 import ssd_fast
 from ssd_fast import DefaultBoxSpec
-from ssd_fast.colors import class_color
+from ssd_fast.drawing.colors import class_color
 
 SPEC = DefaultBoxSpec(
     image_size=(100, 200), feature_maps=((2, 4), (1, 1)), box_sizes=(((40.0, 40.0),), ((150.0, 80.0), (60.0, 90.0)))

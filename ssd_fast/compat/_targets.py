@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import ground_truth
+from .._checks import is_positive, number
+from ..ground_truth import faults as ground_truth
 from ..ops import decode_boxes, encode_boxes, match, multibox_loss
 from ..specs import BoxCoderSpec, LossSpec, MatcherSpec
-from ..specs._checks import is_positive, number
 from ._inputs import float32, share, tensor
 from ._priors import corner_form
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._text import display_name, printable
-from .._writing import require_output_file
+from .._io.text import display_name, printable
+from .._io.writing import require_output_file
 
 if TYPE_CHECKING:
     from .result import ClassResult, Evaluation

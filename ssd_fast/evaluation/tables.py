@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from .._text import display_name, listing
+from .._io.text import display_name, listing
 
 if TYPE_CHECKING:
     from .result import ClassResult, Evaluation

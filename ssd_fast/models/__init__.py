@@ -1,5 +1,6 @@
 """SSD networks in plain torch: a batch of preprocessed images in, raw heads out."""
 
+from .network import SSDNetwork
 from .preprocessing import Preprocessing
 from .registry import list_networks, make_network
 from .ssd300_resnet50 import SSD300ResNet50, ssd300_resnet50
@@ -17,6 +18,7 @@ __all__ = [
     "SSD300ResNet50",
     "SSDLite300MobileNetV2",
     "SSDLite320MobileNetV3Large",
+    "SSDNetwork",
     "SSDTiny",
     "list_networks",
     "load_network",

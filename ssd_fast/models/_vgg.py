@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..specs._checks import choice
-from ._blocks import HeadConvs, SSDNetwork
+from .._checks import choice
+from .layers import HeadConvs
+from .network import SSDNetwork
 from .preprocessing import Preprocessing
 
 CONV4_3_NORMS = ("l2_norm", "batch_norm")

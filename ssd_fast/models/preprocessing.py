@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._libraries import value_fault
-from ..specs._checks import choice, freeze, number, row, size
+from .._checks import choice, freeze, number, row, size
+from ..arrays import value_fault
 
 __all__ = ["Preprocessing", "resize_bilinear_corner"]
 

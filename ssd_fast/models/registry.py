@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..specs._checks import choice
-from ._blocks import SSDNetwork
+from .._checks import choice
+from .network import SSDNetwork
 from .ssd300_resnet50 import ssd300_resnet50
 from .ssd300_vgg16 import ssd300_vgg16
 from .ssd512_vgg16 import ssd512_vgg16

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from ..presets import Preset
 from ..presets import preset as named_preset
-from ._blocks import HeadConvs, SSDNetwork
 from ._resnet50 import CHANNELS, ResNet50Features
+from .layers import HeadConvs
+from .network import SSDNetwork
 from .preprocessing import Preprocessing
 
 __all__ = ["SSD300ResNet50", "ssd300_resnet50"]

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._checks import positive_numbers, row
+from .._checks import size as image_size
 from ..presets import Preset
 from ..specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec, PostprocessSpec
-from ..specs._checks import positive_numbers, row
-from ..specs._checks import size as image_size
-from ._blocks import SSDNetwork
+from .network import SSDNetwork
 from .preprocessing import Preprocessing
 
 __all__ = ["STRIDES", "SSDTiny", "ssd_tiny"]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ._blocks import SameConv2d, SameConvReLU6, SSDNetwork
+from .layers import SameConv2d, SameConvReLU6
+from .network import SSDNetwork
 from .preprocessing import Preprocessing
 
 __all__ = ["SSDLite300MobileNetV2", "ssdlite300_mobilenet_v2"]

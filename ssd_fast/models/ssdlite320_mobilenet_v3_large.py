@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..specs._checks import flag
-from ._blocks import SSDNetwork
+from .._checks import flag
 from ._mobilenet_v3 import RELU6, ConvNorm, MobileNetV3Features
+from .network import SSDNetwork
 from .preprocessing import Preprocessing
 
 __all__ = ["SSDLite320MobileNetV3Large", "ssdlite320_mobilenet_v3_large"]

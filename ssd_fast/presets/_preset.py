@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .._checks import instance, require, shown
 from ..specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec, PostprocessSpec
-from ..specs._checks import instance, require, shown
-from ..specs._plain import from_plain, to_plain
+from ..specs._json import from_plain, to_plain
 
 
 @dataclass(frozen=True)

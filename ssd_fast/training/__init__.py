@@ -3,10 +3,10 @@
 from .checkpoint import CheckpointError
 from .config import TrainingConfig
 from .distributed import Processes, joined_processes
-from .heads import fit_sides, training_preset
+from .initial_network import default_size, start_network
 from .log import Step
-from .run import log_evaluation
-from .starting import default_size, start_network
+from .presets import fit_sides, training_preset
+from .run_folder import log_evaluation
 from .trainer import NonFiniteLossError, train
 
 __all__ = [

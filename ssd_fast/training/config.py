@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from ..specs._checks import as_float, as_int, choice, freeze, is_not_negative, is_positive, require
+from .._checks import as_float, as_int, choice, freeze, is_not_negative, is_positive, require
 
 __all__ = ["Flip", "Loss", "OptimizerName", "Precision", "TrainingConfig"]
 

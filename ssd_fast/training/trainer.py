@@ -11,18 +11,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .._devices import known_device, move_to
+from .._checks import as_path, flag, instance
 from ..criterion import SSDCriterion
 from ..datasets import DetectionDataset
-from ..models._blocks import SSDNetwork
-from ..specs._checks import as_path, flag, instance
+from ..models import SSDNetwork
+from ..models._devices import known_device, move_to
 from .config import TrainingConfig
 from .data import Batch, TrainingSamples, batches, iterations_per_epoch
 from .distributed import Processes
-from .heads import training_preset
 from .log import EpochMeans, Step, TrainingLog
 from .options import Options
-from .run import Run
+from .presets import training_preset
+from .run_folder import Run
 from .schedule import learning_rate
 from .state import TrainingState, deterministic_cudnn
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._dtypes import float32_by_default
+from ..models._dtypes import float32_by_default
 from .config import TrainingConfig
 
 __all__ = ["LEAST_SIDE", "Augmentation", "require_torchvision", "sample_seed"]
