@@ -63,6 +63,31 @@ def packed_values(values: Any, gt_boxes: Any, packed: tuple[Any, Any], op: str, 
     return _joined(values, like, op, argument) if values else arrays.empty((0,), dtype, like, op)
 
 
+def packed_batch(
+    gt_boxes: Any, gt_labels: Any, gt_ignored: Any, cls_logits: Any, op: str
+) -> tuple[Any, Any, Any, Any | None]:
+    """Pack the ground truth of the images of cls_logits.
+
+    Returns: (boxes [sum G, 4], offsets int64 [N + 1], labels int64 [sum G], ignored bool [sum G] or None).
+    Raises: TypeError, ValueError: arrays that do not belong together, or of another number of images.
+    """
+    boxes, offsets = packed_ground_truth(gt_boxes, cls_logits, op, "cls_logits")
+    images = cls_logits.shape[0]
+    if offsets.shape[0] != images + 1:
+        plural = "" if images == 1 else "s"
+        raise ValueError(
+            f"{op}: gt_boxes: expected {images} image{plural}, as cls_logits has, got {offsets.shape[0] - 1}"
+        )
+    packed = boxes, offsets
+    labels = packed_values(gt_labels, gt_boxes, packed, op, "gt_labels", "int64")
+    ignored = None if gt_ignored is None else packed_values(gt_ignored, gt_boxes, packed, op, "gt_ignored", "bool")
+    for name, values in (("gt_labels", labels), ("gt_ignored", ignored)):
+        if values is not None and values.shape != boxes.shape[:1]:
+            expected, given = list(boxes.shape[:1]), list(values.shape)
+            raise ValueError(f"{op}: {name}: expected shape {expected}, got {given}")
+    return boxes, offsets, labels, ignored
+
+
 def _joined(parts: Sequence[Any], like: Any, op: str, argument: str) -> Any:
     """The parts one after the other, which must not change a dtype on the way."""
     for index, part in enumerate(parts):
