@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 
 from .._io.text import listing
-from ..ground_truth.faults import GroundTruthError, GroundTruthWarning, Policy, clip_boxes, fault_mask, find_faults
+from ..ground_truth.faults import GroundTruthError, GroundTruthWarning, Policy, clip_boxes
+from ..ground_truth.policy import apply_policy
 from .dataset import Action, DetectionDataset, Problem, Sample, check_classes
 from .files import image_size
 
@@ -119,19 +120,16 @@ def _sample(
     if not all(0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height for x1, y1, x2, y2 in boxes.tolist()):
         # Rarely needed, and far slower than the look above. With "raise" all faults are collected, then raised.
         given, given_labels = torch.from_numpy(boxes), torch.from_numpy(columns)
-        faults = find_faults(given, given_labels, size=(height, width))
-        cut = clip_boxes(given, (height, width))  # those within the slack too
-        keep = np.ones(len(boxes), bool)
-        keep[[fault.index for fault in faults]] = False
-        if policy == "clip":
-            remains = ~fault_mask(cut, given_labels, size=(height, width)) & given.isfinite().all(1)
-            keep = remains.numpy()
+        lenient: Policy = "clip" if policy == "clip" else "drop"
+        kept, rows, faults = apply_policy(given, given_labels, lenient, raw.where, size=(height, width))
+        keep = rows.numpy()
         for fault in faults:
             item = raw.items[fault.index]
-            action: Action = "clipped" if keep[fault.index] else "dropped"
+            action: Action = "clipped" if fault.index in keep else "dropped"
             problem = Problem(str(raw.file), item.index, item.where, item.label, item.values, fault.reason, action)
             problems.append(problem)
-        boxes, columns, ignored = cut.numpy()[keep], columns[keep], ignored[keep]
+        boxes = clip_boxes(kept, (height, width)).numpy()  # those within the slack too
+        columns, ignored = columns[keep], ignored[keep]
     return Sample(str(raw.path), raw.name, size, boxes, columns, ignored)
 
 

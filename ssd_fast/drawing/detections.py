@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
-from PIL import ImageDraw, ImageFont
+from PIL import ImageFont
 
 from .._io.text import display_name
 from ..detections import Detections
 from ..images import Image, as_image_tensor
 from .colors import Color, class_color
+from .layer import Layer
 
 __all__ = ["draw_detections"]
 
@@ -58,7 +59,7 @@ def draw_detections(
         plates.append(canvas.place(frame, text, color, [plate.rect for plate in plates]))
     for plate in reversed(plates):
         canvas.draw_plate(plate)
-    return PIL.Image.alpha_composite(picture.convert("RGBA"), canvas.overlay(picture.size)).convert("RGB")
+    return canvas.over(picture)
 
 
 class _Plate(NamedTuple):
@@ -67,30 +68,27 @@ class _Plate(NamedTuple):
     color: Color
 
 
-class _Canvas:
-    """A transparent layer, drawn `zoom` times larger for smooth edges. All lengths are in its own pixels."""
+class _Canvas(Layer):
+    """A layer of frames and their name plates. All lengths are in its own pixels."""
 
     def __init__(self, size: tuple[int, int], zoom: int) -> None:
-        self.width, self.height = size[0] * zoom, size[1] * zoom
-        self.zoom = zoom
+        super().__init__(size, zoom)
         side = math.sqrt(self.width * self.height)
-        self.line = max(2 * zoom, round(side / 170))
+        self.stroke = max(2 * zoom, round(side / 170))
         self.font = ImageFont.load_default(max(11 * zoom, round(side / 29)))
         _, top, _, bottom = self.font.getbbox("Ayg|")
-        self.pad, self.text_top = self.line + (bottom - top) // 6, top
+        self.pad, self.text_top = self.stroke + (bottom - top) // 6, top
         self.text_height = bottom - top
-        self.layer = PIL.Image.new("RGBA", (self.width, self.height), (0, 0, 0, 0))
-        self.draw = ImageDraw.Draw(self.layer)
 
     def frame(self, box: np.ndarray) -> Rect:
         """The middle of the line around a box, wholly inside the image."""
-        half = self.line / 2
+        half = self.stroke / 2
         xs = sorted(min(max(float(x) * self.zoom, half), max(self.width - half, half)) for x in box[0::2])
         ys = sorted(min(max(float(y) * self.zoom, half), max(self.height - half, half)) for y in box[1::2])
         return xs[0], ys[0], xs[1], ys[1]
 
     def draw_frame(self, frame: Rect, color: Color) -> None:
-        for width, ink in ((self.line + 2 * self.zoom, _HALO), (self.line, (*color, 255))):
+        for width, ink in ((self.stroke + 2 * self.zoom, _HALO), (self.stroke, (*color, 255))):
             half = width / 2
             x1, y1, x2, y2 = frame
             outside = (x1 - half, y1 - half, x2 + half - 1, y2 + half - 1)
@@ -101,7 +99,7 @@ class _Canvas:
         while self.font.getlength(text) > self.width - 2 * self.pad and len(text) > 4:
             text = text.removesuffix("...")[:-1] + "..."
         width, height = self.font.getlength(text) + 2 * self.pad, self.text_height + 1.4 * self.pad
-        half = self.line / 2
+        half = self.stroke / 2
         x1, y1, x2, y2 = frame[0] - half, frame[1] - half, frame[2] + half, frame[3] + half
         spots = [(x1, y1 - height), (x1, y1), (x2 - width, y1 - height), (x2 - width, y1)]
         spots += [(x1, y2), (x1, y2 - height), (x2 - width, y2), (x2 - width, y2 - height)]
@@ -118,12 +116,9 @@ class _Canvas:
 
     def draw_plate(self, plate: _Plate) -> None:
         x1, y1, x2, y2 = plate.rect
-        self.draw.rounded_rectangle((x1, y1, x2 - 1, y2 - 1), radius=1.5 * self.line, fill=(*plate.color, 255))
+        self.draw.rounded_rectangle((x1, y1, x2 - 1, y2 - 1), radius=1.5 * self.stroke, fill=(*plate.color, 255))
         top = y1 + (y2 - y1 - self.text_height) / 2 - self.text_top
         self.draw.text((x1 + self.pad, top), plate.text, font=self.font, fill=(12, 12, 16, 255))
-
-    def overlay(self, size: tuple[int, int]) -> PIL.Image.Image:
-        return self.layer if self.layer.size == size else self.layer.resize(size, PIL.Image.Resampling.BOX)
 
 
 def _fields(detections: Detections | Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

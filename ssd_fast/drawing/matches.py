@@ -12,7 +12,8 @@ from ..ops import default_boxes
 from ..specs import DefaultBoxSpec
 from .colors import class_color
 from .detections import as_numpy, as_pil
-from .panels import Layer, dimmed, on_background, panel, sheet
+from .layer import Layer
+from .panels import dimmed, on_background, panel, sheet
 
 __all__ = ["draw_matches"]
 
@@ -57,7 +58,7 @@ def draw_matches(
     for (rows, columns), count in zip(spec.feature_maps, spec.boxes_per_cell, strict=True):
         own = slice(first, first + rows * columns * count)
         first = own.stop
-        layer = Layer(background)
+        layer = Layer(background.size)
         for box in boxes[own][mined[own]]:
             layer.rectangle(box.tolist(), outline=_GREY, alpha=130, width=1)
         for box in truths * scale + margin:
@@ -68,5 +69,5 @@ def draw_matches(
         reached = len(set(matched[own][positives].tolist()))
         plural = "" if positives.sum() == 1 else "s"
         caption = f"of {reached} of {len(truths)} ground truths; {mined[own].sum()} mined negatives"
-        panels.append(panel(layer.merged(), f"{rows} x {columns}: {positives.sum()} positive{plural}", caption))
+        panels.append(panel(layer.over(background), f"{rows} x {columns}: {positives.sum()} positive{plural}", caption))
     return sheet(panels, columns=min(_COLUMNS, len(panels)))

@@ -1,4 +1,4 @@
-"""Panels with a headline, and sheets of them, for the demo's pictures."""
+"""Panels with a headline, and sheets of panels."""
 
 from __future__ import annotations
 
@@ -7,44 +7,10 @@ from collections.abc import Sequence
 import PIL.Image
 from PIL import ImageDraw, ImageFont
 
-__all__ = ["Layer", "dimmed", "on_background", "panel", "sheet"]
+__all__ = ["dimmed", "on_background", "panel", "sheet"]
 
 _BACKGROUND, _BRIGHT, _SOFT = (16, 17, 22), (245, 246, 250), (150, 154, 168)
 _GAP = 18
-
-
-class Layer:
-    """Translucent shapes on a picture, drawn at twice its size for smooth edges."""
-
-    def __init__(self, picture: PIL.Image.Image) -> None:
-        self._picture = picture
-        self._sheet = PIL.Image.new("RGBA", (2 * picture.width, 2 * picture.height), (0, 0, 0, 0))
-
-    def rectangle(
-        self,
-        box: Sequence[float],
-        outline: tuple[int, int, int] | None = None,
-        fill: tuple[int, int, int] | None = None,
-        alpha: int = 255,
-        width: float = 1,
-    ) -> None:
-        """A rectangle, blended with those already there; box in pixels of the picture."""
-        x1, y1, x2, y2 = (2 * float(value) for value in box)
-        shape = (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2))
-        ImageDraw.Draw(self._sheet).rectangle(
-            shape,
-            outline=None if outline is None else (*outline, alpha),
-            fill=None if fill is None else (*fill, alpha),
-            width=round(2 * width),
-        )
-
-    def line(self, ends: Sequence[float], ink: tuple[int, int, int], alpha: int, width: float = 1) -> None:
-        points = [2 * float(value) for value in ends]
-        ImageDraw.Draw(self._sheet).line(points, fill=(*ink, alpha), width=round(2 * width))
-
-    def merged(self) -> PIL.Image.Image:
-        small = self._sheet.resize(self._picture.size, PIL.Image.Resampling.BOX)
-        return PIL.Image.alpha_composite(self._picture.convert("RGBA"), small).convert("RGB")
 
 
 def dimmed(picture: PIL.Image.Image, share: float) -> PIL.Image.Image:

@@ -15,7 +15,8 @@ from ..ops import decode_boxes, default_boxes, postprocess
 from ..specs import DefaultBoxSpec
 from .colors import class_color
 from .detections import draw_detections
-from .panels import Layer, dimmed, on_background, panel, sheet
+from .layer import Layer
+from .panels import dimmed, on_background, panel, sheet
 
 __all__ = ["Stage", "default_boxes_picture", "stages", "stages_picture"]
 
@@ -26,7 +27,7 @@ _SCORE_THRESHOLD, _TOP_K, _SHOWN_SCORE = 0.02, 20, 0.5
 def default_boxes_picture(photo: PIL.Image.Image, spec: DefaultBoxSpec, at: tuple[float, float]) -> PIL.Image.Image:
     """A panel a feature map: its cells, and the default boxes of the cell at the point (x, y in 0..1) of the photo."""
     side, margin = 372, 56
-    small = dimmed(photo.resize((side, side), PIL.Image.Resampling.LANCZOS), 0.45)
+    background = on_background(dimmed(photo.resize((side, side), PIL.Image.Resampling.LANCZOS), 0.45), margin)
     extent = torch.tensor(spec.extent, dtype=torch.float32).flip(0).repeat(2)
     boxes = (default_boxes(spec) / extent).split([h * w * a for (h, w), a in _levels(spec)])
     panels = []
@@ -35,7 +36,7 @@ def default_boxes_picture(photo: PIL.Image.Image, spec: DefaultBoxSpec, at: tupl
         if spec.row_order == "AHW":
             level = level.reshape(count, height, width, 4).permute(1, 2, 0, 3)
         cells = level.reshape(height, width, count, 4)
-        layer = Layer(on_background(small, margin))
+        layer = Layer(background.size)
         for line in range(width + 1):
             x = margin + side * line / width
             layer.line((x, margin, x, margin + side), _WHITE, 60)
@@ -49,7 +50,7 @@ def default_boxes_picture(photo: PIL.Image.Image, spec: DefaultBoxSpec, at: tupl
             layer.rectangle((margin + side * box).tolist(), outline=class_color(index), width=2.5)
         plural = "es" if count > 1 else ""
         caption = f"{count} default box{plural} a cell: {height * width * count:,} boxes"
-        panels.append(panel(layer.merged(), f"{height} x {width} cells", caption))
+        panels.append(panel(layer.over(background), f"{height} x {width} cells", caption))
     return sheet(panels, columns=3)
 
 
@@ -123,9 +124,9 @@ def stages_picture(photo: PIL.Image.Image, found: list[Stage], classes: tuple[st
         if index == len(found) - 1:
             picture = draw_detections(small, {"boxes": boxes, "scores": stage.scores, "labels": stage.labels}, classes)
         else:
-            layer = Layer(dimmed(small, 0.35))
+            layer = Layer(small.size)
             for box, label in zip(boxes.flip(0).tolist(), stage.labels.flip(0).tolist(), strict=True):
                 layer.rectangle(box, outline=class_color(label) if label else _WHITE, alpha=230 if label else 45)
-            picture = layer.merged()
+            picture = layer.over(dimmed(small, 0.35))
         panels.append(panel(picture, f"{stage.count:,} {stage.unit}", stage.caption))
     return sheet(panels, columns=len(panels))

@@ -75,6 +75,7 @@ class VGG16Network(SSDNetwork):
     The box columns are (dx, dy, dw, dh); the class columns are logits of a softmax whose column 0 is the background.
     """
 
+    class_head_prefix = "head.classification_head."
     shrinking_blocks: ClassVar[tuple[dict[str, int], ...]]
     boxes_per_cell: ClassVar[tuple[int, ...]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ from ..presets import preset as named_preset
 from ..presets._preset import require_preset
 from ._dtypes import float32_by_default
 from .preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from ..datasets import DetectionDataset
 
 _ORDERS = {"default_boxes.row_order": "HWA", "postprocess.row_order": "HWA", "postprocess.channel_order": "AC"}
 
@@ -61,7 +64,10 @@ class SSDNetwork(nn.Module, metaclass=_Float32Meta):
     """A network that turns preprocessed images into raw SSD heads, and nothing else.
 
     Attributes:
-        name: of the function in `ssd_fast.models` that makes it.
+        name: of the function that makes it (see `register_network`).
+        preset_name: of the preset that it has when none is given.
+        class_head_prefix: what the names of the class heads' parameters begin with, and of no others; training for
+            other classes starts these at random.
         preset: how the heads are read and trained. It may be replaced by one with the order of rows and channels that
             all networks here have (`check_orders`); `save_weights` writes it into the file.
         preprocessing: what the images went through.
@@ -72,6 +78,7 @@ class SSDNetwork(nn.Module, metaclass=_Float32Meta):
 
     name: ClassVar[str]
     preset_name: ClassVar[str]
+    class_head_prefix: ClassVar[str] = "class_heads."
     preprocessing: Preprocessing
     num_classes: int
     min_training_batch: int = 1
@@ -95,6 +102,14 @@ class SSDNetwork(nn.Module, metaclass=_Float32Meta):
     @property
     def arguments(self) -> dict[str, Any]:
         """What the function `name` was given besides num_classes, as JSON can hold it."""
+        return {}
+
+    @classmethod
+    def fitted_arguments(cls, dataset: DetectionDataset, size: tuple[int, int] | None) -> dict[str, Any]:
+        """Return arguments for the function `name` that fit it to a dataset; none for a network of one fixed size.
+
+        Args: size: (height, width) of the input that the user wants; None: the network chooses.
+        """
         return {}
 
     @abstractmethod

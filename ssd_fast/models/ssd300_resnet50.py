@@ -15,6 +15,7 @@ from ._resnet50 import CHANNELS, ResNet50Features
 from .layers import HeadConvs
 from .network import SSDNetwork
 from .preprocessing import Preprocessing
+from .registry import register_network
 
 __all__ = ["SSD300ResNet50", "ssd300_resnet50"]
 
@@ -28,6 +29,7 @@ class SSD300ResNet50(SSDNetwork):
     """
 
     name = "ssd300_resnet50"
+    class_head_prefix = "head.classification_head."
     min_training_batch = 2
     preprocessing = Preprocessing(
         size=(300, 300), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), pixel_range=1.0, rule="antialiased"
@@ -49,6 +51,7 @@ class SSD300ResNet50(SSDNetwork):
         return self.head["regression_head"](features), self.head["classification_head"](features)
 
 
+@register_network(SSD300ResNet50)
 def ssd300_resnet50(num_classes: int = 81) -> SSD300ResNet50:
     """A new SSD300 ResNet-50, randomly initialised; `load_weights` fills it, also from NVIDIA's checkpoints.
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .layers import SameConv2d, SameConvReLU6
 from .network import SSDNetwork
 from .preprocessing import Preprocessing
+from .registry import register_network
 
 __all__ = ["SSDLite300MobileNetV2", "ssdlite300_mobilenet_v2"]
 
@@ -112,6 +113,7 @@ class SSDLite300MobileNetV2(SSDNetwork):
         return bbox_maps, cls_maps
 
 
+@register_network(SSDLite300MobileNetV2)
 def ssdlite300_mobilenet_v2(num_classes: int = 91) -> SSDLite300MobileNetV2:
     """A new SSDLite300 MobileNetV2, randomly initialised; `load_weights` fills it.
 

@@ -1,11 +1,12 @@
 """Training an SSD on a data set of one's own: deterministic, resumable to the bit, on one device or several."""
 
+from ..models._fitting import default_size, fit_sides
 from .checkpoint import CheckpointError
 from .config import TrainingConfig
 from .distributed import Processes, joined_processes
-from .initial_network import default_size, start_network
+from .initial_network import start_network
 from .log import Step
-from .presets import fit_sides, training_preset
+from .presets import training_preset
 from .run_folder import log_evaluation
 from .trainer import NonFiniteLossError, train
 

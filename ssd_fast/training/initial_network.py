@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from ..datasets import DetectionDataset
-from ..models import SSDNetwork, load_network, load_weights, make_network
-from .presets import fit_sides
+from ..models import SSDNetwork, load_network, load_weights, make_network, network_class
 
-__all__ = ["default_size", "start_network"]
+__all__ = ["start_network"]
 
-_TINY = "ssd_tiny"
-_PIXELS = 240 * 320  # of ssd_tiny's input, whatever its shape
-_MULTIPLE = 16
+_DEFAULT = "ssd_tiny"
 _BACKGROUND_BIAS = 3.0
-_CLASS_HEADS = ("class_heads.", "head.classification_head.")
 
 
 def start_network(
@@ -44,11 +37,8 @@ def start_network(
     source = None if weights is None else load_network(weights)[0]
     if source is not None and name not in (None, source.name):
         raise ValueError(f"start_network: name: {weights} is of {source.name}, got {name!r}")
-    name = source.name if source is not None else name or _TINY
-    arguments: dict[str, Any] = {} if source is None else source.arguments
-    if source is None and name == _TINY:
-        arguments["size"] = default_size(dataset) if size is None else size
-        arguments["sides"] = fit_sides(dataset, arguments["size"])
+    name = source.name if source is not None else name or _DEFAULT
+    arguments = network_class(name).fitted_arguments(dataset, size) if source is None else source.arguments
     with torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(seed)
         network = make_network(name, len(dataset.classes) + 1, **arguments)
@@ -59,8 +49,7 @@ def start_network(
         raise ValueError(f"start_network: size: {name if source is None else weights} has {held}, got {size}")
     if source is not None and weights is not None:
         network.preset, network.preprocessing = source.preset, source.preprocessing
-        heads = [head for head in _CLASS_HEADS if any(name.startswith(head) for name in network.state_dict())]
-        load_weights(network, weights, exclude=heads)
+        load_weights(network, weights, exclude=network.class_head_prefix)
     return network
 
 
@@ -73,14 +62,7 @@ def _begin_class_heads(network: SSDNetwork) -> None:
         predicts = (
             isinstance(module, nn.Conv2d) and module.groups == 1 and module.out_channels % network.num_classes == 0
         )
-        if predicts and name.startswith(_CLASS_HEADS) and module.bias is not None:
+        if predicts and name.startswith(network.class_head_prefix) and module.bias is not None:
             nn.init.normal_(module.weight, std=0.01)
             nn.init.zeros_(module.bias)
             module.bias.data[:: network.num_classes] = _BACKGROUND_BIAS
-
-
-def default_size(dataset: DetectionDataset) -> tuple[int, int]:
-    """(height, width) of about 77 000 pixels in the shape of the data set's median photo, in multiples of 16."""
-    ratio = float(np.median([width / height for height, width in (sample.size for sample in dataset.samples)]))
-    height, width = math.sqrt(_PIXELS / ratio), math.sqrt(_PIXELS * ratio)
-    return max(round(height / _MULTIPLE), 1) * _MULTIPLE, max(round(width / _MULTIPLE), 1) * _MULTIPLE
