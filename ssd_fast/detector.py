@@ -31,7 +31,7 @@ def load_detector(
     """A detector with trained weights, ready to call; nothing is downloaded.
 
     Args:    name_or_path: "ssdlite300_mobilenet_v2_coco" or "coco" for short, which ships with the package, or a weight
-                 file of any network of `ssd_fast.models`, which is recognised by its tensors. The classes are called
+                 file of any network of `ssd_fast.models`, which is recognized by its tensors. The classes are called
                  what `load_network` calls them, or by their numbers.
              device: where it runs; None: the current CUDA device if `cuda_status()` finds one available, else the CPU.
     Raises:  ValueError, FileNotFoundError: an unknown name, no such file, or a file that `load_weights` refuses; a

@@ -170,7 +170,7 @@ def _from_tensor(image: Tensor) -> Tensor:
     if not image.is_contiguous() and (fault := copy_fault(image)) is not None:
         raise ValueError(fault)
     rgb = _rgb(image)
-    on_cpu = image.device.type == "cpu"  # elsewhere the look would be a synchronisation
+    on_cpu = image.device.type == "cpu"  # elsewhere the look would be a synchronization
     if on_cpu and image.is_floating_point() and image.numel():
         least, most = (float(value) for value in image.detach().aminmax())
         if not _LEAST <= least <= most <= _MOST:  # false too if they are NaN

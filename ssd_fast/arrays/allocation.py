@@ -20,7 +20,7 @@ _MOST_COPIED = 2**31  # elements of an array that is copied without being asked:
 
 
 def empty(shape: Sequence[int], dtype: str, like: Any, op: str) -> Any:
-    """An uninitialised array of the library and device of `like`; dtype is a name such as "float32"."""
+    """An uninitialized array of the library and device of `like`; dtype is a name such as "float32"."""
     try:
         if isinstance(like, torch.Tensor):
             sizes: Any = shape or ((),)  # torch parses separate sizes in half the time that it takes for a tuple

@@ -1,4 +1,4 @@
-"""Training targets row by row, as Caffe's PyTorch ports hand them from the data set to the loss."""
+"""Training targets row by row, as Caffe's PyTorch ports hand them from the dataset to the loss."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class RowTargets:
 def row_losses(
     op: str, confidence: Tensor, predicted_locations: Tensor, labels: Tensor, gt_locations: Tensor, loss: LossSpec
 ) -> tuple[Tensor, Tensor]:
-    """(localisation, classification) losses of rows whose label and offsets are given; labels 0: background.
+    """(localization, classification) losses of rows whose label and offsets are given; labels 0: background.
 
     Args: confidence [N, P, C], predicted_locations [N, P, 4], labels [N, P], gt_locations [N, P, 4] offsets.
     """

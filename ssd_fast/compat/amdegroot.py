@@ -100,7 +100,7 @@ class MultiBoxLoss(nn.Module):
         self._loss = LossSpec(negatives_per_positive=neg_pos)
 
     def forward(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The two losses, float32 scalars with gradients: localisation and classification.
+        """The two losses, float32 scalars with gradients: localization and classification.
 
         Args:
             predictions: loc [N, P, 4] offsets, conf [N, P, C] logits, priors [at least P, 4] (cx, cy, w, h).

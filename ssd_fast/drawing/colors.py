@@ -1,4 +1,4 @@
-"""A colour for every class."""
+"""A color for every class."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))  # between consecutive labels: the 
 
 
 def class_color(label: int) -> Color:
-    """A vivid colour of medium lightness, always the same for a label and unlike those of its neighbours."""
+    """A vivid color of medium lightness, always the same for a label and unlike those of its neighbors."""
     hue, lightness = 0.4 + label * _GOLDEN_ANGLE, (0.74, 0.82, 0.66)[label % 3]
     for chroma in np.arange(0.20, 0.0, -0.01):  # the most vivid that a screen can show
         rgb = _oklch_to_rgb(lightness, float(chroma), hue)
@@ -25,7 +25,7 @@ def class_color(label: int) -> Color:
 
 
 def _oklch_to_rgb(lightness: float, chroma: float, hue: float) -> list[float]:
-    """Ottosson's OKLab, whose equal distances look equal, to sRGB in 0..1 (outside of it: no colour of a screen)."""
+    """Ottosson's OKLab, whose equal distances look equal, to sRGB in 0..1 (outside of it: no color of a screen)."""
     a, b = chroma * math.cos(hue), chroma * math.sin(hue)
     to_cone = np.array(
         [

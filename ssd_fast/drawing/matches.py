@@ -17,7 +17,7 @@ from .panels import dimmed, on_background, panel, sheet
 
 __all__ = ["draw_matches"]
 
-_WHITE, _GREY = (255, 255, 255), (168, 172, 186)
+_WHITE, _GRAY = (255, 255, 255), (168, 172, 186)
 _COLUMNS = 3
 _LONGEST = 420  # side of a panel, in pixels
 _MARGIN = 0.12  # default boxes reach out of the image
@@ -26,9 +26,9 @@ _MARGIN = 0.12  # default boxes reach out of the image
 def draw_matches(
     image: Image, gt_boxes: Any, spec: DefaultBoxSpec, matched_idxs: Any, hard_negatives: Any = None
 ) -> PIL.Image.Image:
-    """A panel a feature map: the ground truths in white, the default boxes matched to each in its colour.
+    """A panel a feature map: the ground truths in white, the default boxes matched to each in its color.
 
-    Default boxes that stand for background but were mined as hard negatives are grey. What `match` ignores is left out.
+    Default boxes that stand for background but were mined as hard negatives are gray. What `match` ignores is left out.
 
     Args:    image: of any kind and size that the detector takes.
              gt_boxes: [G, 4] xyxy in the unit of the default boxes.
@@ -60,7 +60,7 @@ def draw_matches(
         first = own.stop
         layer = Layer(background.size)
         for box in boxes[own][mined[own]]:
-            layer.rectangle(box.tolist(), outline=_GREY, alpha=130, width=1)
+            layer.rectangle(box.tolist(), outline=_GRAY, alpha=130, width=1)
         for box in truths * scale + margin:
             layer.rectangle(box.tolist(), outline=_WHITE, width=3)
         positives = matched[own] >= 0

@@ -137,7 +137,7 @@ def _shrinking_block(
 
 
 def _initialize(network: VGG16Network) -> None:
-    """He's initialisation for VGG's own convolutions, Xavier's for what SSD adds; biases 0."""
+    """He's initialization for VGG's own convolutions, Xavier's for what SSD adds; biases 0."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             if name.startswith("backbone.features"):

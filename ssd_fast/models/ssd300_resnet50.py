@@ -53,7 +53,7 @@ class SSD300ResNet50(SSDNetwork):
 
 @register_network(SSD300ResNet50)
 def ssd300_resnet50(num_classes: int = 81) -> SSD300ResNet50:
-    """A new SSD300 ResNet-50, randomly initialised; `load_weights` fills it, also from NVIDIA's checkpoints.
+    """A new SSD300 ResNet-50, randomly initialized; `load_weights` fills it, also from NVIDIA's checkpoints.
 
     To train from ImageNet's weights as the original does, put torchvision's in, whose last stage is left over:
     `network.backbone.load_state_dict(torchvision.models.resnet50(weights="DEFAULT").state_dict(), strict=False)`.
@@ -75,7 +75,7 @@ def _preset() -> Preset:
 
 
 def _initialize(network: SSD300ResNet50) -> None:
-    """He's initialisation for ResNet's own convolutions, Xavier's for what SSD adds; the heads' biases are torch's."""
+    """He's initialization for ResNet's own convolutions, Xavier's for what SSD adds; the heads' biases are torch's."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             if name.startswith(("backbone.extra", "head")):

@@ -28,7 +28,7 @@ class SSD300VGG16(VGG16Network):
 
 @register_network(SSD300VGG16)
 def ssd300_vgg16(num_classes: int = 91, conv4_3_norm: str = "l2_norm") -> SSD300VGG16:
-    """A new SSD300 VGG16, randomly initialised; `load_weights` fills it, also from other projects' checkpoints.
+    """A new SSD300 VGG16, randomly initialized; `load_weights` fills it, also from other projects' checkpoints.
 
     Args:   num_classes: columns of cls_logits, background included; 91 is COCO's.
             conv4_3_norm: what the first map goes through: "l2_norm", the paper's, or "batch_norm", which

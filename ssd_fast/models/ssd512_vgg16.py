@@ -32,7 +32,7 @@ class SSD512VGG16(VGG16Network):
 
 @register_network(SSD512VGG16)
 def ssd512_vgg16(num_classes: int = 21, conv4_3_norm: str = "l2_norm") -> SSD512VGG16:
-    """A new SSD512 VGG16, randomly initialised; `load_weights` fills it, also from other projects' checkpoints.
+    """A new SSD512 VGG16, randomly initialized; `load_weights` fills it, also from other projects' checkpoints.
 
     Args:   num_classes: columns of cls_logits, background included; 21 is PASCAL VOC's.
             conv4_3_norm: as for `ssd300_vgg16`.

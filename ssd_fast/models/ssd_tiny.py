@@ -127,7 +127,7 @@ class SSDTiny(SSDNetwork):
 def ssd_tiny(
     num_classes: int, size: Sequence[int] = (240, 320), sides: Sequence[Sequence[float]] | None = None
 ) -> SSDTiny:
-    """A new SSDTiny, randomly initialised, to be trained by `ssd_fast.training`.
+    """A new SSDTiny, randomly initialized, to be trained by `ssd_fast.training`.
 
     Args:   num_classes: columns of cls_logits, background included.
             size: (height, width) of the input in pixels, any; keep the shape of the photos and it is not distorted.

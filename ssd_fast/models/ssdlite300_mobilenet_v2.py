@@ -115,7 +115,7 @@ class SSDLite300MobileNetV2(SSDNetwork):
 
 @register_network(SSDLite300MobileNetV2)
 def ssdlite300_mobilenet_v2(num_classes: int = 91) -> SSDLite300MobileNetV2:
-    """A new SSDLite300 MobileNetV2, randomly initialised; `load_weights` fills it.
+    """A new SSDLite300 MobileNetV2, randomly initialized; `load_weights` fills it.
 
     Args: num_classes: columns of cls_logits, background included; 91 is COCO's.
     """

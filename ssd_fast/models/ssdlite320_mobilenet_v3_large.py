@@ -79,7 +79,7 @@ class SSDLite320MobileNetV3Large(SSDNetwork):
 
 @register_network(SSDLite320MobileNetV3Large)
 def ssdlite320_mobilenet_v3_large(num_classes: int = 91, reduced_tail: bool = True) -> SSDLite320MobileNetV3Large:
-    """A new SSDLite320 MobileNetV3-Large, randomly initialised; `load_weights` fills it, also from torchvision's files.
+    """A new SSDLite320 MobileNetV3-Large, randomly initialized; `load_weights` fills it, also from torchvision's files.
 
     Args:   num_classes: columns of cls_logits, background included; 91 is COCO's.
             reduced_tail: the last three bottlenecks at half their width, as in torchvision's COCO weights; False for

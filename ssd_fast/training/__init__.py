@@ -1,4 +1,4 @@
-"""Training an SSD on a data set of one's own: deterministic, resumable to the bit, on one device or several."""
+"""Training an SSD on a dataset of one's own: deterministic, resumable to the bit, on one device or several."""
 
 from ..models._fitting import default_size, fit_sides
 from .checkpoint import CheckpointError

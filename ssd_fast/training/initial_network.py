@@ -1,4 +1,4 @@
-"""The network that a training begins with: made for the data set, or taken from weights for other classes."""
+"""The network that a training begins with: made for the dataset, or taken from weights for other classes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def start_network(
     weights: str | Path | None = None,
     seed: int = 0,
 ) -> SSDNetwork:
-    """A network with a column for the background and each class of the data set.
+    """A network with a column for the background and each class of the dataset.
 
     Args:   name: one of list_networks(); None: that of the weights, or ssd_tiny, whose default boxes are then fitted
-                to the data set (`fit_sides`).
+                to the dataset (`fit_sides`).
             size: (height, width) of ssd_tiny's input; None: `default_size(dataset)`.
             weights: a file whose parameters are taken, but for the class heads, which begin at random.
             seed: of what begins at random.

@@ -52,9 +52,9 @@ def train(
     checkpoint_every: int | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Path:
-    """Trains a network on a data set and writes the moving average of its weights.
+    """Trains a network on a dataset and writes the moving average of its weights.
 
-    The weights depend only on the network, the data set, the config, torch's version, the device, its number of threads
+    The weights depend only on the network, the dataset, the config, torch's version, the device, its number of threads
     and the number of processes: not on workers or cache, nor on how often the training was killed and resumed. (With
     more than two processes a resumed training may differ in the last bit, since DistributedDataParallel then adds the
     processes' gradients in another order.) On a GPU cuDNN is limited to deterministic algorithms meanwhile.
@@ -69,7 +69,7 @@ def train(
              on_step: called after each iteration of the main process.
     Returns: the path of the weights, which `load_detector` takes.
     Syncs:   every iteration, to see whether the losses and the gradient are finite.
-    Raises:  TypeError, ValueError: an argument of another kind or out of its range; network, data set and config do not
+    Raises:  TypeError, ValueError: an argument of another kind or out of its range; network, dataset and config do not
              fit each other; CheckpointError (a ValueError): another process is writing into the folder, it holds a
              training and resume is not set, or its checkpoint is damaged, is of another training or cannot be written;
              NonFiniteLossError naming iteration and images; RuntimeError: a device that cannot be used here;

@@ -25,7 +25,7 @@ def torch_postprocess(
     """Detections of the raw head maps of the shipped network: sigmoid, threshold, decode, NMS a class, clip, rescale.
 
     Args:    cls_maps, bbox_maps: lists of [N, A * C, h, w] and [N, A * 4, h, w].
-             default_boxes: [P, 4] normalised xyxy.
+             default_boxes: [P, 4] normalized xyxy.
              preset, spec: the network's, spec with a top_k of None.
              original_sizes: int64 [N, 2].
     Returns: a dict an image of "boxes" [k, 4], "scores" [k], "labels" [k].
@@ -50,8 +50,8 @@ def _decode(deltas: Tensor, default_boxes: Tensor, preset: Preset) -> Tensor:
     """[N, P, 4] offsets (ty, tx, th, tw) -> xyxy."""
     x_variance, y_variance, w_variance, h_variance = preset.coder.variances
     size = default_boxes[:, 2:] - default_boxes[:, :2]
-    centre = default_boxes[:, :2] + size / 2
+    center = default_boxes[:, :2] + size / 2
     ty, tx, th, tw = deltas.unbind(-1)
-    moved = centre + torch.stack((tx * x_variance, ty * y_variance), -1) * size
+    moved = center + torch.stack((tx * x_variance, ty * y_variance), -1) * size
     half = torch.stack((tw * w_variance, th * h_variance), -1).exp() * size / 2
     return torch.cat((moved - half, moved + half), -1)

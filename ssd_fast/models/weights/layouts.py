@@ -38,7 +38,7 @@ _MARKERS = {
     "nvidia": "feature_extractor.feature_extractor.0.weight",
 }
 
-# Files that are recognised and that no network of this package can take, by one of their tensors.
+# Files that are recognized and that no network of this package can take, by one of their tensors.
 _REFUSED = {
     "bbox_head.cls_convs.0.weight": "mmdetection's before 2.14: convert it with its upgrade_ssd_version.py first",
     "base_net.0.0.weight": "qfgaohao's on a MobileNet, which this package has no network for",

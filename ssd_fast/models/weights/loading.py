@@ -63,7 +63,7 @@ def load_network(path: str | Path, *, preset: str | None = None) -> tuple[SSDNet
     """The network that a file's tensors belong to, filled from it, and the names of its columns, None if unknown.
 
     A file of save_weights says which network it is of, and holds its preset and the names that it was given. Any other
-    is recognised by its tensors, and one of another project gets that project's preset and normalisation. The names are
+    is recognized by its tensors, and one of another project gets that project's preset and normalization. The names are
     COCO's for the file that ships with this package and for those that torchvision publishes.
 
     Args:   path: as for load_weights.

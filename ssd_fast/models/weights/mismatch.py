@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 _ROWS_SHOWN = 6  # of each kind of difference
-_NAMES_SHOWN = 4  # of a file that is recognised by none
+_NAMES_SHOWN = 4  # of a file that is recognized by none
 _COUNTERS = "num_batches_tracked"  # of batch norms: files from before torch 0.4.1 lack them, and nothing reads them
 
 Tensors = Mapping[str, Tensor]

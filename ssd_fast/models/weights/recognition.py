@@ -76,10 +76,10 @@ def published_classes(path: Path, columns: int) -> tuple[str, ...] | None:
 
 
 def adopt_dialect(network: SSDNetwork, layout: str, chosen: str | None = None) -> None:
-    """Gives a network that is to hold another project's weights that project's preset and normalisation.
+    """Gives a network that is to hold another project's weights that project's preset and normalization.
 
     mmdetection's preset is changed in one point: its background is the last class column there, the first here.
-    NVIDIA's network has its project's preset and normalisation from the start.
+    NVIDIA's network has its project's preset and normalization from the start.
 
     Args:   chosen: the name of one of the project's presets; None: the only one, or that of so many class columns.
     Raises: ValueError: another name; the project has no such network, or several presets for it and none is chosen.
