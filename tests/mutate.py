@@ -165,7 +165,7 @@ class Workplace:
         if run.returncode == 0:
             return ""
         found = re.search(
-            r"data race|uninitialised|out of bounds|never waited for|deadlock|divergence|livelock", run.stdout
+            r"data race|uninitialized|out of bounds|never waited for|deadlock|divergence|livelock", run.stdout
         )
         return found[0] if found else "wrong results" if "FAIL" in run.stdout else f"exit status {run.returncode}"
 

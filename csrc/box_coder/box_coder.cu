@@ -1,5 +1,5 @@
 // encode_boxes and decode_boxes in CUDA.
-#include "box_coder/box_coder_launch.h"
+#include "box_coder/box_coder_task.h"
 #include "common/cuda.cuh"
 
 namespace ssd {

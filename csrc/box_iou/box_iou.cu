@@ -1,7 +1,7 @@
 // box_iou in CUDA.
 #include <algorithm>
 
-#include "box_iou/box_iou_launch.h"
+#include "box_iou/box_iou_task.h"
 #include "common/cuda.cuh"
 
 namespace ssd {

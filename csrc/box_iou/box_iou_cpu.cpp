@@ -1,8 +1,8 @@
 // box_iou on the CPU: a row of the result at a time, over coordinates laid out one after the other so that it
-// vectorises.
+// vectorizes.
 #include <vector>
 
-#include "box_iou/box_iou_launch.h"
+#include "box_iou/box_iou_task.h"
 #include "common/parallel.h"
 #include "common/simd.h"
 

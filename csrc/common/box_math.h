@@ -180,8 +180,8 @@ SSD_HD T coverage(const BoxOf<T>& box, T box_area, const BoxOf<T>& other) {
   return quotient > T(0) ? quotient : T(0);
 }
 
-// Where the centre of a cell lies: `index + offset` cells of `step` pixels from the edge.
-SSD_HD float cell_centre(int index, float offset, float step) {
+// Where the center of a cell lies: `index + offset` cells of `step` pixels from the edge.
+SSD_HD float cell_center(int index, float offset, float step) {
   return mul(add(static_cast<float>(index), offset), step);
 }
 SSD_HD Box box_around(float cx, float cy, float width, float height) {
@@ -209,10 +209,10 @@ struct BoxCoder {
   bool yx;                              // offsets are stored (ty, tx, th, tw)
 };
 
-struct CentreBox {
+struct CenterBox {
   float cx, cy, w, h;
 };
-SSD_HD CentreBox to_centre(const Box& box) {
+SSD_HD CenterBox to_center(const Box& box) {
   const float w = sub(box.x2, box.x1);
   const float h = sub(box.y2, box.y1);
   return {add(box.x1, mul(0.5f, w)), add(box.y1, mul(0.5f, h)), w, h};
@@ -230,7 +230,7 @@ SSD_HD float decode_size(float delta, float variance, float size, const BoxCoder
 }
 
 SSD_HD Box decode(const Deltas& deltas, const Box& default_box, const BoxCoder& coder) {
-  const CentreBox base = to_centre(default_box);
+  const CenterBox base = to_center(default_box);
   const float cx = add(base.cx, mul(mul(deltas.x, coder.variance_x), base.w));
   const float cy = add(base.cy, mul(mul(deltas.y, coder.variance_y), base.h));
   const float half_w = mul(0.5f, decode_size(deltas.w, coder.variance_w, base.w, coder));
@@ -239,8 +239,8 @@ SSD_HD Box decode(const Deltas& deltas, const Box& default_box, const BoxCoder& 
 }
 
 SSD_HD Deltas encode(const Box& box, const Box& default_box, const BoxCoder& coder) {
-  const CentreBox target = to_centre(box);
-  const CentreBox base = to_centre(default_box);
+  const CenterBox target = to_center(box);
+  const CenterBox base = to_center(default_box);
   return {div(div(sub(target.cx, base.cx), base.w), coder.variance_x),
           div(div(sub(target.cy, base.cy), base.h), coder.variance_y),
           div(log(div(target.w, base.w)), coder.variance_w), div(log(div(target.h, base.h)), coder.variance_h)};

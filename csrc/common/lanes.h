@@ -1,4 +1,4 @@
-// Vectors of floats as wide as a CPU's registers, for CPU loops that compilers do not vectorise well by themselves.
+// Vectors of floats as wide as a CPU's registers, for CPU loops that compilers do not vectorize well by themselves.
 #pragma once
 
 #include <cstdint>

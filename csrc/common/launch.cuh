@@ -28,7 +28,7 @@ void wait_for(Stream stream, const char* what);
 struct LaunchAttributes {
   bool cooperative = false;   // all blocks run at once, for grid_barrier; at most most_cooperative_blocks()
   bool programmatic = false;  // may start before the stream's previous work has ended, for wait_for_predecessor
-  unsigned cluster_size = 1;  // so many neighbours in x are a cluster (has_clusters); divides the grid's x
+  unsigned cluster_size = 1;  // so many neighbors in x are a cluster (has_clusters); divides the grid's x
 };
 
 inline constexpr LaunchAttributes kPlain{};

@@ -1,4 +1,4 @@
-// stream.h: where an op runs. Needs no CUDA header, so <family>_launch.h and plain C++ can name it.
+// stream.h: where an op runs. Needs no CUDA header, so <family>_task.h and plain C++ can name it.
 #pragma once
 
 namespace ssd {

@@ -194,7 +194,7 @@ View view_of_capsule(PyObject* capsule, const char* name, const char* used_name)
 }
 
 inline View view_by_dlpack(py::handle array) {
-  // stream=-1: no synchronisation, since the work goes to the stream that the array's library works on anyway.
+  // stream=-1: no synchronization, since the work goes to the stream that the array's library works on anyway.
   const bool cuda = array.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<int>() == dlpack::kCuda;
   const py::object capsule = cuda ? array.attr("__dlpack__")(py::arg("stream") = -1) : array.attr("__dlpack__")();
   View view = PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned")

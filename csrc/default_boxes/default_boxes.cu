@@ -1,6 +1,6 @@
 // default_boxes in CUDA.
 #include "common/cuda.cuh"
-#include "default_boxes/default_boxes_launch.h"
+#include "default_boxes/default_boxes_task.h"
 
 namespace ssd {
 namespace {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "common/view.h"
-#include "default_boxes/default_boxes_launch.h"
+#include "default_boxes/default_boxes_task.h"
 
 namespace ssd {
 

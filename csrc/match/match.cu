@@ -1,7 +1,7 @@
 // match in CUDA: no matrix of IoUs. Each default box keeps its best ground truth in registers, each ground truth its
 // best default box in one 64-bit word.
 #include "common/cuda.cuh"
-#include "match/match_launch.h"
+#include "match/match_task.h"
 
 namespace ssd {
 namespace {

@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "common/view.h"
-#include "match/match_launch.h"
+#include "match/match_task.h"
 
 namespace ssd {
 

@@ -1,4 +1,4 @@
-// match on the CPU: images in parallel; a ground truth at a time against tiles of default boxes, so that it vectorises
+// match on the CPU: images in parallel; a ground truth at a time against tiles of default boxes, so that it vectorizes
 // and that tiles far from the ground truth are passed over.
 #include <algorithm>
 #include <limits>
@@ -6,7 +6,7 @@
 
 #include "common/parallel.h"
 #include "common/simd.h"
-#include "match/match_launch.h"
+#include "match/match_task.h"
 
 namespace ssd {
 namespace {
@@ -30,7 +30,7 @@ struct Tile {
 };
 
 // The IoUs of a ground truth with a tile. Returns the bits of the largest: IoUs are not negative, so bits order as they
-// do, and an integer maximum vectorises. (As the loops do whose inputs are copies: a reference might alias the output.)
+// do, and an integer maximum vectorizes. (As the loops do whose inputs are copies: a reference might alias the output.)
 SSD_CLONES unsigned ious_with(const Box gt, const Tile& tile, float* ious) {
   const float gt_area = area(gt);
   unsigned largest = 0;

@@ -1,6 +1,6 @@
 // The backward pass of multibox_loss in CUDA.
 #include "common/cuda.cuh"
-#include "multibox_loss/multibox_loss_launch.h"
+#include "multibox_loss/multibox_loss_task.h"
 
 namespace ssd {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "common/parallel.h"
 #include "common/simd.h"
-#include "multibox_loss/multibox_loss_launch.h"
+#include "multibox_loss/multibox_loss_task.h"
 
 namespace ssd {
 namespace {

@@ -7,7 +7,7 @@
 
 #include "box_coder/box_coder.h"
 #include "common/view.h"
-#include "multibox_loss/multibox_loss_launch.h"
+#include "multibox_loss/multibox_loss_task.h"
 
 namespace ssd {
 

@@ -5,7 +5,7 @@
 #include "common/parallel.h"
 #include "common/simd.h"
 #include "common/tree_sum.h"
-#include "multibox_loss/multibox_loss_launch.h"
+#include "multibox_loss/multibox_loss_task.h"
 
 namespace ssd {
 namespace {

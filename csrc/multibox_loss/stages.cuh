@@ -2,7 +2,7 @@
 #pragma once
 
 #include "common/cuda.cuh"
-#include "multibox_loss/multibox_loss_launch.h"
+#include "multibox_loss/multibox_loss_task.h"
 
 namespace ssd {
 

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "common/view.h"
-#include "nms/nms_launch.h"
+#include "nms/nms_task.h"
 
 namespace ssd {
 

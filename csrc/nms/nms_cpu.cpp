@@ -5,7 +5,7 @@
 #include "common/parallel.h"
 #include "common/simd.h"
 #include "nms/greedy_cpu.h"
-#include "nms/nms_launch.h"
+#include "nms/nms_task.h"
 #include "nms/score_key.h"
 
 namespace ssd {
@@ -21,7 +21,7 @@ SSD_HD bool overlaps_any_of(const BoxOf<T>& box, const T* const columns[5], int6
     return iou(kept, columns[4][i], box, box_area) > iou_threshold;
   };
   int64_t begin = 0;
-  for (; begin + kBlock <= count; begin += kBlock) {  // a fixed length and no exit inside, so that it vectorises
+  for (; begin + kBlock <= count; begin += kBlock) {  // a fixed length and no exit inside, so that it vectorizes
     int hits = 0;
     for (int64_t i = begin; i < begin + kBlock; ++i) hits |= test(i);
     if (hits != 0) return true;

@@ -1,6 +1,6 @@
 // nms_padded in CUDA: one block per problem.
 #include "common/sort.cuh"
-#include "nms/nms_launch.h"
+#include "nms/nms_task.h"
 #include "nms/score_key.h"
 #include "nms/tile.cuh"
 

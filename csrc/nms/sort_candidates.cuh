@@ -2,7 +2,7 @@
 #pragma once
 
 #include "common/cuda.cuh"
-#include "nms/nms_launch.h"
+#include "nms/nms_task.h"
 #include "nms/score_key.h"
 
 namespace ssd {

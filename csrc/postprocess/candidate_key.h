@@ -1,7 +1,7 @@
 // Candidates as integers that order as they rank, so that sorting and selecting need nothing else.
 #pragma once
 
-#include "postprocess/postprocess_launch.h"
+#include "postprocess/postprocess_task.h"
 
 namespace ssd {
 

@@ -8,7 +8,7 @@
 
 #include "box_coder/box_coder.h"
 #include "common/view.h"
-#include "postprocess/postprocess_launch.h"
+#include "postprocess/postprocess_task.h"
 
 namespace ssd {
 

@@ -25,7 +25,7 @@ SSD_HD Range behind_background(const RejectRule& rule) {
   return {rule.background < 0 ? rule.columns : rule.background + 1, rule.columns};
 }
 
-// ---- rows whose columns are neighbours ------------------------------------------------------------------------------
+// ---- rows whose columns are neighbors ------------------------------------------------------------------------------
 
 // Of at least kLanes columns: vectors may overlap, since a maximum does not mind.
 template <int kLanes>
@@ -77,7 +77,7 @@ SSD_HD int list_rows(const RejectRule& rule, const float* rows, int64_t row_stri
   return num_survivors;
 }
 
-// ---- rows that are neighbours ---------------------------------------------------------------------------------------
+// ---- rows that are neighbors ---------------------------------------------------------------------------------------
 
 // Vectors may overlap, since a maximum does not mind.
 template <int kLanes>
@@ -106,7 +106,7 @@ SSD_HD void raise(float* largest, const float* const columns[4], int64_t ahead, 
 }
 
 template <int kLanes>
-SSD_HD int list_neighbours(float below, const float* largest, const float* background, int count, int* survivors) {
+SSD_HD int list_neighbors(float below, const float* largest, const float* background, int count, int* survivors) {
   const auto margin = [&](int r) { return background == nullptr ? largest[r] : sub(largest[r], background[r]); };
   constexpr int kBlock = 4 * kLanes;
   int num_survivors = 0;
@@ -134,9 +134,9 @@ SSD_LANES_CLONES(int, rows_cloned,
                  rule, rows, row_stride, count, survivors)
 SSD_LANES_CLONES(void, raise_cloned, (float* largest, const float* const columns[4], int64_t ahead, int count), raise,
                  largest, columns, ahead, count)
-SSD_LANES_CLONES(int, neighbours_cloned,
+SSD_LANES_CLONES(int, neighbors_cloned,
                  (float below, const float* largest, const float* background, int count, int* survivors),
-                 list_neighbours, below, largest, background, count, survivors)
+                 list_neighbors, below, largest, background, count, survivors)
 
 }  // namespace
 
@@ -147,8 +147,8 @@ int surviving_rows(const RejectRule& rule, const float* rows, int64_t row_stride
 void raise_to_columns(float* largest, const float* const columns[4], int64_t ahead, int count) {
   raise_cloned(largest, columns, ahead, count);
 }
-int surviving_neighbours(float below, const float* largest, const float* background, int count, int* survivors) {
-  return neighbours_cloned(below, largest, background, count, survivors);
+int surviving_neighbors(float below, const float* largest, const float* background, int count, int* survivors) {
+  return neighbors_cloned(below, largest, background, count, survivors);
 }
 
 }  // namespace ssd

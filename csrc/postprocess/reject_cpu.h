@@ -13,14 +13,14 @@ struct RejectRule {
   float below;
 };
 
-// Of `count` rows whose columns are neighbours in memory.
+// Of `count` rows whose columns are neighbors in memory.
 int surviving_rows(const RejectRule& rule, const float* rows, int64_t row_stride, int count, int* survivors);
 
-// The same of rows that are neighbours in memory themselves, column by column: the largest logits so far, of columns four
+// The same of rows that are neighbors in memory themselves, column by column: the largest logits so far, of columns four
 // at a time, and at last what they exceed. background: the logits to subtract, or null.
 // ahead: what lies so many floats behind each column is prefetched, since a column is too short for the hardware to
 // foresee where the next one is.
 void raise_to_columns(float* largest, const float* const columns[4], int64_t ahead, int count);
-int surviving_neighbours(float below, const float* largest, const float* background, int count, int* survivors);
+int surviving_neighbors(float below, const float* largest, const float* background, int count, int* survivors);
 
 }  // namespace ssd

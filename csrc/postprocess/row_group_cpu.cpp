@@ -1,5 +1,5 @@
 // The scores of a few rows at once. What needs an accumulator per row is written in vectors, since compilers keep arrays
-// of accumulators in memory; the rest they vectorise themselves.
+// of accumulators in memory; the rest they vectorize themselves.
 #include "postprocess/row_group_cpu.h"
 
 #include "common/lanes.h"

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <utility>
 
-#include "postprocess/postprocess_launch.h"
+#include "postprocess/postprocess_task.h"
 
 namespace ssd {
 

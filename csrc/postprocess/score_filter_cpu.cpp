@@ -1,5 +1,5 @@
 // The first stage of postprocess on the CPU. Most rows hold no candidate, and the logits alone say so: the stage is one
-// vectorised pass over the logits, and takes exponentials of the few rows that survive.
+// vectorized pass over the logits, and takes exponentials of the few rows that survive.
 #include "postprocess/score_filter_cpu.h"
 
 #include <algorithm>

@@ -14,11 +14,11 @@ namespace {
 constexpr int kBlockRows = 64;     // rows that are looked at together
 constexpr int kColumnRows = 1536;  // the same, if column by column: a few pages of memory each
 constexpr int kColumnsAhead = 6;   // a column is prefetched so many columns before it is read
-constexpr int kNeighbours = 8;     // rows that must be neighbours in memory for a pass column by column to pay
+constexpr int kNeighbors = 8;      // rows that must be neighbors in memory for a pass column by column to pay
 
 template <typename T>
 bool is_by_column(const RowBlock<T>& block) {
-  return block.column_stride != 1 && block.row_stride == 1 && block.count >= kNeighbours;
+  return block.column_stride != 1 && block.row_stride == 1 && block.count >= kNeighbors;
 }
 
 }  // namespace
@@ -85,7 +85,7 @@ int Survivors::find_by_column(const RejectRule& rule, const RowBlock<T>& part) {
     }
   }
   const float* background = rule.relative ? floats(rule.background, 4) : nullptr;
-  return surviving_neighbours(rule.below, largest_.data(), background, part.count, rows_.data());
+  return surviving_neighbors(rule.below, largest_.data(), background, part.count, rows_.data());
 }
 
 template int Survivors::rows_together(const RowBlock<float>& block);

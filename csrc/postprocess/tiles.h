@@ -6,7 +6,7 @@
 #include <numeric>
 #include <utility>
 
-#include "postprocess/postprocess_launch.h"
+#include "postprocess/postprocess_task.h"
 
 namespace ssd {
 

@@ -2,7 +2,7 @@
 // sorting, reduction, compaction, bit masks, tickets, histograms. Each can be run with a planted fault.
 // tests/mutate.py deletes their barriers and fences in turn, and expects the checker to notice each time.
 #include "common/cuda.cuh"
-#include "demo_launch.h"
+#include "demo_task.h"
 
 namespace ssd::demo {
 namespace {
@@ -69,7 +69,7 @@ __global__ void sum_and_compact_kernel(const float* __restrict__ x, int n, float
   if (lane == 0) warp_sums[warp] = partial;
   if (kFault != Fault::kSumBarrierMissing) __syncthreads();
   if (warp == 0) {
-    const bool present = lane < warps || kFault == Fault::kSumUninitialised;
+    const bool present = lane < warps || kFault == Fault::kSumUninitialized;
     const float total = warp_sum(present ? warp_sums[lane] : 0.0f);
     if (lane == 0) *sum = total;
   }
@@ -218,7 +218,7 @@ void sum_and_compact(const float* x, int n, float threshold, float* sum, int* ke
                      Fault fault) {
   auto kernel = sum_and_compact_kernel<Fault::kNone>;
   if (fault == Fault::kSumBarrierMissing) kernel = sum_and_compact_kernel<Fault::kSumBarrierMissing>;
-  if (fault == Fault::kSumUninitialised) kernel = sum_and_compact_kernel<Fault::kSumUninitialised>;
+  if (fault == Fault::kSumUninitialized) kernel = sum_and_compact_kernel<Fault::kSumUninitialized>;
   if (fault == Fault::kCompactBarrierMissing) kernel = sum_and_compact_kernel<Fault::kCompactBarrierMissing>;
   launch(kernel, dim3(1), dim3(256), 0, stream, x, n, threshold, sum, kept, count);
 }

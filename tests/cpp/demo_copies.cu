@@ -2,7 +2,7 @@
 // be run with a planted fault.
 #include "common/async_copy.cuh"
 #include "common/cuda.cuh"
-#include "demo_launch.h"
+#include "demo_task.h"
 
 namespace ssd::demo {
 namespace {

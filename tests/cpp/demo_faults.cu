@@ -2,7 +2,7 @@
 #include "common/async_copy.cuh"
 #include "common/cuda.cuh"
 #include "common/grid.cuh"
-#include "demo_launch.h"
+#include "demo_task.h"
 
 namespace ssd::demo {
 namespace {
@@ -17,7 +17,7 @@ __global__ void read_beside_atomic_kernel(int* value, int* out) {
 }
 
 // The lower half writes, the upper half reads, and each waits for itself only.
-__global__ void synchronise_halves_kernel(int* out) {
+__global__ void synchronize_halves_kernel(int* out) {
   SSD_SHARED(values, int[16]);
   if (threadIdx.x < 16) values[threadIdx.x] = 1;
   __syncwarp(threadIdx.x < 16 ? 0x0000ffffu : 0xffff0000u);
@@ -87,8 +87,8 @@ void read_beside_atomic(int* value, int* out, Stream stream) {
   launch(read_beside_atomic_kernel, dim3(1), dim3(64), 0, stream, value, out);
 }
 
-void synchronise_halves(int* out, Stream stream) {
-  launch(synchronise_halves_kernel, dim3(1), dim3(32), 0, stream, out);
+void synchronize_halves(int* out, Stream stream) {
+  launch(synchronize_halves_kernel, dim3(1), dim3(32), 0, stream, out);
 }
 
 void diverge_at_barrier(int* out, Stream stream) {

@@ -1,7 +1,7 @@
 // demo_functions.cu: kernels that call what kernels can call - 16-bit types, atomics, warp and scalar functions,
 // dynamic shared memory of any size - as demo.cu has those that work as the project's do.
 #include "common/cuda.cuh"
-#include "demo_launch.h"
+#include "demo_task.h"
 
 namespace ssd::demo {
 namespace {

@@ -54,7 +54,7 @@ inline double decoded(const Format& format, int bits) {
   return std::ldexp(mantissa + (1 << format.mantissa_bits), format.least_exponent + exponent - 1);
 }
 
-// Around every number of the type: it, its neighbours among floats, the middle to the next, and the middle's.
+// Around every number of the type: it, its neighbors among floats, the middle to the next, and the middle's.
 template <class T>
 void rounding(Case& one, const Format& format) {
   const auto check = [&](double value, int bits) {

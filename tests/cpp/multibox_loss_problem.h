@@ -4,7 +4,7 @@
 #include <map>
 #include <utility>
 
-#include "multibox_loss/multibox_loss_launch.h"
+#include "multibox_loss/multibox_loss_task.h"
 #include "oracles.h"
 
 namespace ssd::test {

@@ -1,5 +1,5 @@
 // patterns.h: kernels whose memory accesses can be counted by hand, and those counts: what a GPU's profiler and the
-// count flavour of the emulator must both say.
+// count flavor of the emulator must both say.
 #pragma once
 
 #include <vector>

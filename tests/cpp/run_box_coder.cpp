@@ -3,7 +3,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "box_coder/box_coder_launch.h"
+#include "box_coder/box_coder_task.h"
 #include "oracles.h"
 
 namespace {

@@ -1,5 +1,5 @@
 // run_box_iou.cpp: box_iou in float and double, every pair against the definition.
-#include "box_iou/box_iou_launch.h"
+#include "box_iou/box_iou_task.h"
 #include "oracles.h"
 
 namespace {

@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "demo_launch.h"
+#include "demo_task.h"
 #include "run_demo_grids.h"
 #include "runner.h"
 
@@ -315,8 +315,8 @@ void add_good(Runner& runner) {
 void add_faults(Runner& runner) {
   runner.fault("fault-sort-barrier", "data race", [](Case& one) { sort(one, Fault::kSortBarrierMissing); });
   runner.fault("fault-sum-barrier", "data race", [](Case& one) { sum_and_compact(one, Fault::kSumBarrierMissing); });
-  runner.fault("fault-sum-uninitialised", "uninitialised",
-               [](Case& one) { sum_and_compact(one, Fault::kSumUninitialised); });
+  runner.fault("fault-sum-uninitialized", "uninitialized",
+               [](Case& one) { sum_and_compact(one, Fault::kSumUninitialized); });
   runner.fault("fault-compact-barrier", "data race",
                [](Case& one) { sum_and_compact(one, Fault::kCompactBarrierMissing); });
   runner.fault("fault-nms-barrier", "data race", [](Case& one) { nms(one, 500, 1, Fault::kNmsBarrierMissing); });
@@ -342,9 +342,9 @@ void add_faults(Runner& runner) {
     DeviceArray<int> out(1);
     ssd::demo::read_beside_atomic(value.data(), out.data(), kStream);
   });
-  runner.fault("fault-synchronised-halves", "data race", [](Case&) {
+  runner.fault("fault-synchronized-halves", "data race", [](Case&) {
     DeviceArray<int> out(32);
-    ssd::demo::synchronise_halves(out.data(), kStream);
+    ssd::demo::synchronize_halves(out.data(), kStream);
   });
   runner.fault("fault-divergent-barrier", "barrier divergence", [](Case&) {
     DeviceArray<int> out(64);
@@ -358,7 +358,7 @@ void add_faults(Runner& runner) {
     DeviceArray<int> flag = DeviceArray<int>::zeros(1);
     ssd::demo::spin_for_ever(flag.data(), kStream);
   });
-  runner.fault("fault-copy-uninitialised", "uninitialised: cudaMemcpy reads 8 bytes", [](Case& one) {
+  runner.fault("fault-copy-uninitialized", "uninitialized: cudaMemcpy reads 8 bytes", [](Case& one) {
     DeviceArray<int> out(2);
     ssd::test::require(cudaMemset(out.data(), 0, sizeof(int)));
     one.equal(out.first(1), {0}, "what was written");

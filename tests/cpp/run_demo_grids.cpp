@@ -5,7 +5,7 @@
 #include <numeric>
 #include <vector>
 
-#include "demo_launch.h"
+#include "demo_task.h"
 
 #ifdef SSD_EMULATED
 #include "emu/emu.h"
@@ -79,8 +79,8 @@ void programmatic_chain(Case& one, Fault fault) {
   constexpr int kSize = Chain::kSize;
   Chain chain;
   for (int round = 0; round < 2; ++round) {  // the second overlaps with the end of the first
-    ssd::demo::add_doubled_neighbours(chain.input.data(), kSize, chain.values.data(), chain.count.data(),
-                                      chain.sums.data(), chain.result.data(), kStream, fault);
+    ssd::demo::add_doubled_neighbors(chain.input.data(), kSize, chain.values.data(), chain.count.data(),
+                                     chain.sums.data(), chain.result.data(), kStream, fault);
   }
   std::vector<int> want(kSize);
   for (int i = 0; i < kSize; ++i) want[i] = 2 * chain.x[i] + 2 * chain.x[(i + 1) % kSize] + chain.positive();

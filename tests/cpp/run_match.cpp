@@ -1,5 +1,5 @@
 // run_match.cpp: match under every rule, against the rules written out on the whole matrix of IoUs.
-#include "match/match_launch.h"
+#include "match/match_task.h"
 #include "oracles.h"
 
 namespace {

@@ -1,5 +1,5 @@
 // run_nms.cpp: nms and batched_nms in float and double, and nms_padded, against greedy NMS over all pairs.
-#include "nms/nms_launch.h"
+#include "nms/nms_task.h"
 #include "oracles.h"
 
 namespace {

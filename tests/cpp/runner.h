@@ -21,7 +21,7 @@ inline void require(cudaError_t status) {
   if (status != cudaSuccess) throw std::runtime_error(cudaGetErrorString(status));
 }
 
-// An array in device memory. Its elements are uninitialised unless they come from a vector.
+// An array in device memory. Its elements are uninitialized unless they come from a vector.
 template <class T>
 class DeviceArray {
  public:
@@ -121,8 +121,8 @@ class Runner {
 
   void good(const std::string& name, const Function& function);
 
-  // The checker must report the fault under every schedule, in a text that contains expected. Only the check flavour
-  // runs faults, unless --faults asks for them: elsewhere they may go unseen, or be undefined behaviour.
+  // The checker must report the fault under every schedule, in a text that contains expected. Only the check flavor
+  // runs faults, unless --faults asks for them: elsewhere they may go unseen, or be undefined behavior.
   void fault(const std::string& name, const std::string& expected, const Function& function);
 
   // Prints "<family>: N passed, M failed". Returns the exit status.

@@ -35,7 +35,7 @@ struct Result {
   }
 };
 
-// The distance of neighbouring floats around a value that is in the normal range.
+// The distance of neighboring floats around a value that is in the normal range.
 double ulp(double value) { return std::ldexp(1.0, std::ilogb(value) - 23); }
 
 constexpr int kBatch = 4096;
@@ -87,7 +87,7 @@ Result sweep(uint64_t begin, uint64_t end, Batch batch, Truth truth_of, Special 
       const double truth = truth_of(static_cast<double>(x[i]));
       float expected;
       if (is_special(x[i], truth, &expected)) {
-        // At the two edges of exp's range a neighbour's rounding may decide: one ulp of the normal limit is let pass.
+        // At the two edges of exp's range a neighbor's rounding may decide: one ulp of the normal limit is let pass.
         const bool edge = std::fabs(truth / kSmallestNormal - 1) < 2e-7 && y[i] == kSmallestNormal;
         if (!same(y[i], expected) && !edge && result.wrong++ == 0) result.wrong_at = x[i];
         continue;

@@ -1,4 +1,4 @@
-// access_hooks.h: the hooks that code compiled with -fsanitize=thread calls at each access, for the one file of a flavour
+// access_hooks.h: the hooks that code compiled with -fsanitize=thread calls at each access, for the one file of a flavor
 // that defines them. There is no libtsan in the program. The names are those of GCC's gcc/sanitizer.def.
 #pragma once
 

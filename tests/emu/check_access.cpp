@@ -123,7 +123,7 @@ struct Check {
       return false;
     }
     if (!is_write(kind) && (cell.written & mask) != mask) {
-      report_fault("uninitialised");
+      report_fault("uninitialized");
       cell.written |= mask & kAllBytes;
     }
     against_write(cell, mask);
@@ -267,9 +267,9 @@ void order_host_access(const void* memory, std::size_t bytes, bool writes, const
     report(format("data race: %s of %zu bytes at %p\n  is not ordered with %s", function, bytes, memory,
                   whose(other, name).c_str()));
   };
-  bool initialised = true;
+  bool initialized = true;
   for_each_cell(memory, bytes, [&](Cell& cell, unsigned mask) {
-    initialised = initialised && (writes || (cell.written & mask) == mask);
+    initialized = initialized && (writes || (cell.written & mask) == mask);
     if ((cell.write_mask & mask) != 0) check(cell.write, name_of_write(cell));
     for (int i = 0; i < 2; ++i) {
       if (writes && (cell.read_masks[i] & mask) != 0) check(cell.reads[i], "read");
@@ -289,7 +289,7 @@ void order_host_access(const void* memory, std::size_t bytes, bool writes, const
     return true;
   });
   // As initcheck does on a GPU.
-  if (!initialised) report(format("uninitialised: %s reads %zu bytes at %p", function, bytes, memory));
+  if (!initialized) report(format("uninitialized: %s reads %zu bytes at %p", function, bytes, memory));
 }
 
 }  // namespace emu

@@ -1,7 +1,7 @@
-// checker.h: what the scheduler tells the checker. check_*.cpp implement it by CUDA's rules for the check flavour;
-// count_blocks.cpp counts, for the count flavour; unchecked.cpp, for the others, only allocates.
+// checker.h: what the scheduler tells the checker. check_*.cpp implement it by CUDA's rules for the check flavor;
+// count_blocks.cpp counts, for the count flavor; unchecked.cpp, for the others, only allocates.
 //
-// In the check flavour the compiler's -fsanitize=thread reports every memory access of a kernel to hooks of our own
+// In the check flavor the compiler's -fsanitize=thread reports every memory access of a kernel to hooks of our own
 // (there is no libtsan). Every 4 bytes of device memory have a shadow that knows what is allocated, what was written,
 // and who accessed it last. An access is an error if it is out of bounds, or reads what was never written (as a copy to
 // the host may too), or races: another thread accessed the same bytes, one of the two wrote, not both were atomic, and

@@ -1,4 +1,4 @@
-// count_hooks.cpp: the hooks of the count flavour, whose code is compiled with -fsanitize-coverage=trace-pc too.
+// count_hooks.cpp: the hooks of the count flavor, whose code is compiled with -fsanitize-coverage=trace-pc too.
 #include "emu/count_hooks.h"
 
 #include "emu/access_hooks.h"

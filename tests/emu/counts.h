@@ -1,4 +1,4 @@
-// counts.h: what the count flavour counts of each launch, as a profiler on a GPU would.
+// counts.h: what the count flavor counts of each launch, as a profiler on a GPU would.
 //
 // Every memory access of every thread is recorded with the line of code that made it, and every basic block that a
 // thread enters (-fsanitize-coverage=trace-pc). Where the whole warp meets (a barrier, __syncwarp, the block's end), the

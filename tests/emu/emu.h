@@ -2,10 +2,10 @@
 //
 // The emulator runs CUDA kernel source on the CPU. A CUDA thread is a fiber; all fibers of a launch share one OS
 // thread, and a seeded random choice says which runs next whenever one waits, so a schedule can be repeated. A few
-// blocks at a time are interleaved. It comes in four flavours of the same kernels:
+// blocks at a time are interleaved. It comes in four flavors of the same kernels:
 //   plain  finds wrong results, deadlocks and divergent barriers; shared memory starts as NaN or 0xCD
 //   asan   the same under AddressSanitizer and UBSan
-//   check  memory, initialisation and race checker by CUDA's rules (checker.h)
+//   check  memory, initialization and race checker by CUDA's rules (checker.h)
 //   count  what a profiler would count: requests, sectors, bank conflicts, barriers (counts.h)
 #pragma once
 

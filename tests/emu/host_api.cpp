@@ -145,7 +145,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   return cudaSuccess;
 }
 
-// ---- errors and synchronisation ------------------------------------------------------------------------------------
+// ---- errors and synchronization ------------------------------------------------------------------------------------
 
 cudaError_t cudaPeekAtLastError() { return last_error; }
 

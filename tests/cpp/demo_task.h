@@ -1,4 +1,4 @@
-// demo_launch.h: entry points of the demonstration kernels, as <family>_launch.h has those of a kernel family.
+// demo_task.h: entry points of the demonstration kernels, as <family>_task.h has those of a kernel family.
 // Fault says what is wrong with the kernel that is run; each kernel knows some of them and ignores the others.
 #pragma once
 
@@ -18,7 +18,7 @@ enum class Fault {
   kNone,
   kSortBarrierMissing,       // of many barriers in a loop, one now and then
   kSumBarrierMissing,        // between writing the warps' sums and reading them
-  kSumUninitialised,         // reads sums of warps that the block does not have
+  kSumUninitialized,         // reads sums of warps that the block does not have
   kCompactBarrierMissing,    // at the end of a loop whose next round overwrites what is still read
   kNmsBarrierMissing,        // between filling the tile and reading it
   kNmsGlobalOverrun,         // reads a box past the last
@@ -36,9 +36,9 @@ enum class Fault {
   kLaunchAwaitedAlone,       // one thread waits, and no barrier makes the others wait for it
   kNobodyWaits,              // a launch waits for the one before it, which has not waited for the one before that
   kOverwritesTooEarly,       // one overwrites what the launch before it reads
-  kClusterNotStarted,        // reads a neighbour's shared memory before that may have begun
+  kClusterNotStarted,        // reads a neighbor's shared memory before that may have begun
   kClusterBarrierMissing,    // between reading it and another's writing it
-  kClusterEndsTooEarly,      // a block may exit before its neighbour has written to it
+  kClusterEndsTooEarly,      // a block may exit before its neighbor has written to it
   kCopySourceWritten,        // an asynchronous copy's source is overwritten before its thread waits for it
   kCopyDestinationWritten,   // its destination
   kCopyNotCommitted,         // it belongs to no batch, so that waiting for batches does not wait for it
@@ -119,8 +119,8 @@ void sum_by_all_blocks(const int* x, int n, int blocks, int* partial, int* total
 
 // A memset and three programmatic launches: values = 2 x, count = how many of them are positive, sums[i] = values[i] +
 // values[i + 1], result = sums + count, values = -1. x [n]; count [1]; the others [n].
-void add_doubled_neighbours(const int* x, int n, int* values, int* count, int* sums, int* result, Stream stream,
-                            Fault fault = Fault::kNone);
+void add_doubled_neighbors(const int* x, int n, int* values, int* count, int* sums, int* result, Stream stream,
+                           Fault fault = Fault::kNone);
 // Nothing but wrong: a memset of values, before which only a launch comes that has not waited for the one that writes
 // them.
 void zero_behind_a_chain(const int* x, int n, int* values, int* count, int* sums, Stream stream);
@@ -156,7 +156,7 @@ void wait_across_blocks(int* flag, int* out, Stream stream, Fault fault = Fault:
 
 void write_twice(int* out, Stream stream);
 void read_beside_atomic(int* value, int* out, Stream stream);  // value starts as 0
-void synchronise_halves(int* out, Stream stream);
+void synchronize_halves(int* out, Stream stream);
 void diverge_at_barrier(int* out, Stream stream);
 void leave_out_a_lane(int* out, Stream stream);
 void spin_for_ever(int* flag, Stream stream);

@@ -31,8 +31,8 @@ SSD_HD Box default_box_at(const DefaultBoxParams& params, int row) {
   const int cells = level.height * level.width;
   const int shape = params.ahw ? local / cells : local % level.boxes_per_cell;
   const int cell = params.ahw ? local % cells : local / level.boxes_per_cell;
-  float cx = cell_centre(cell % level.width, params.offset, level.step_x);
-  float cy = cell_centre(cell / level.width, params.offset, level.step_y);
+  float cx = cell_center(cell % level.width, params.offset, level.step_x);
+  float cy = cell_center(cell / level.width, params.offset, level.step_y);
   if (params.clip_centers) {
     cx = clamp(cx, 0.0f, params.image_width);
     cy = clamp(cy, 0.0f, params.image_height);
