@@ -35,9 +35,9 @@ __global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ 
   const bool valid = i < task.num_default_boxes;
   const Box box = valid ? task.default_boxes[i] : Box{0, 0, 0, 0};
   const float box_area = area(box);
-  const GtRange range = gt_range(task, image);
+  const GtRange range = gt_range(task.offsets, task.num_gt, image);
   const int64_t first_gt = range.first;
-  const int num_gt = range.count;
+  const int num_gt = static_cast<int>(range.count);
   float best_iou = -1.0f;
   int64_t best_gt = -1;
   bool covered = false;
@@ -86,9 +86,9 @@ __global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ 
 // Order:   deterministic: each box is written by one thread.
 __global__ void __launch_bounds__(kThreads) force_kernel(const __grid_constant__ MatchTask task, const PairKey* pairs) {
   const int64_t image = blockIdx.x;
-  const GtRange range = gt_range(task, image);
+  const GtRange range = gt_range(task.offsets, task.num_gt, image);
   const int64_t first_gt = range.first;
-  const int num_gt = range.count;
+  const int num_gt = static_cast<int>(range.count);
   const auto is_forced = [&](int gt) { return is_pair(task, pairs[first_gt + gt]); };
   for (int gt = static_cast<int>(threadIdx.x); gt < num_gt; gt += kThreads) {
     if (!is_forced(gt)) continue;
@@ -115,8 +115,8 @@ __device__ Best block_best(Best mine, Best* shared) {
   for (int half = kThreads / 2; half > 0; half /= 2) {
     if (thread < half) {
       const Best other = shared[thread + half];
-      const Best own = shared[thread];
-      if (other.key > own.key || (other.key == own.key && other.index < own.index)) shared[thread] = other;
+      const Best best = shared[thread];
+      if (other.key > best.key || (other.key == best.key && other.index < best.index)) shared[thread] = other;
     }
     __syncthreads();
   }
@@ -133,17 +133,17 @@ __global__ void __launch_bounds__(kThreads) pair_kernel(const __grid_constant__ 
   SSD_SHARED(lost, bool[kThreads]);
   const int thread = static_cast<int>(threadIdx.x);
   const int64_t image = blockIdx.x;
-  const GtRange range = gt_range(task, image);
+  const GtRange range = gt_range(task.offsets, task.num_gt, image);
   const Box* gts = task.gt_boxes + range.first;
-  PairKey* own_pairs = pairs + range.first;
-  const int num_gt = range.count;
+  PairKey* image_pairs = pairs + range.first;
+  const int num_gt = static_cast<int>(range.count);
   int64_t* matched = task.matched_idxs + image * task.num_default_boxes;
   for (int i = thread; i < task.num_default_boxes; i += kThreads) matched[i] = kBackground;
 
   for (int round = 0; round < num_gt; ++round) {
     Best mine{0, num_gt};
     for (int gt = thread; gt < num_gt; gt += kThreads) {
-      const PairKey key = own_pairs[gt];
+      const PairKey key = image_pairs[gt];
       if (key > mine.key) mine = {key, gt};
     }
     const Best best = block_best(mine, reduction);
@@ -151,13 +151,13 @@ __global__ void __launch_bounds__(kThreads) pair_kernel(const __grid_constant__ 
     const int box = default_box_of(best.key);
     if (thread == 0) {
       matched[box] = best.index;
-      own_pairs[best.index] = 0;  // matched
+      image_pairs[best.index] = 0;  // matched
     }
     // A chunk's losers are read by all from shared memory: should wrong offsets let images overlap, then another block
     // writes to the same pairs, and yet the threads of this one must not part.
     for (int begin = 0; begin < num_gt; begin += kThreads) {
       __syncthreads();
-      const PairKey key = begin + thread < num_gt ? own_pairs[begin + thread] : 0;
+      const PairKey key = begin + thread < num_gt ? image_pairs[begin + thread] : 0;
       lost[thread] = key != 0 && default_box_of(key) == box;
       __syncthreads();
       for (int g = 0; g < kThreads; ++g) {
@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(kThreads) pair_kernel(const __grid_constant__ 
           if (candidate > next.key) next.key = candidate;
         }
         const PairKey found = block_best(next, reduction).key;
-        if (thread == 0) own_pairs[begin + g] = found;
+        if (thread == 0) image_pairs[begin + g] = found;
         __syncthreads();
       }
     }

@@ -70,7 +70,7 @@ class ImageMatcher {
       : task_(task), tiles_(tiles), best_ious_(tiles.size() * kTile), best_gts_(tiles.size() * kTile) {}
 
   void match(int64_t image) {
-    const GtRange range = gt_range(task_, image);
+    const GtRange range = gt_range(task_.offsets, task_.num_gt, image);
     const Box* gts = task_.gt_boxes + range.first;
     int64_t* matched = task_.matched_idxs + image * task_.num_default_boxes;
     const auto ignored = [&](int gt) { return is_ignored(task_, range.first + gt); };

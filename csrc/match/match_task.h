@@ -5,12 +5,11 @@
 #include <cstdint>
 
 #include "common/box_math.h"
+#include "common/ground_truth.h"
+#include "common/ranking_key.h"
 #include "common/stream.h"
 
 namespace ssd {
-
-constexpr int64_t kBackground = -1;  // values of matched_idxs that are no ground truth
-constexpr int64_t kIgnored = -2;
 
 struct MatchTask {
   const Box* gt_boxes;        // of all images, one after the other
@@ -29,18 +28,6 @@ struct MatchTask {
   int64_t* matched_idxs;  // [N, P]
 };
 
-struct GtRange {
-  int64_t first;
-  int count;
-};
-// The ground truths of an image. Offsets in device memory cannot be checked without a sync; wrong ones are made
-// harmless.
-SSD_HD GtRange gt_range(const MatchTask& task, int64_t image) {
-  const int64_t first = clamp(task.offsets[image], int64_t{0}, task.num_gt);
-  const int64_t end = clamp(task.offsets[image + 1], first, task.num_gt);
-  return {first, static_cast<int>(end - first)};
-}
-
 // An ignored ground truth is no one's match and enters no pair.
 SSD_HD bool is_ignored(const MatchTask& task, int64_t gt) {
   return task.gt_ignored != nullptr && task.gt_ignored[gt] != 0;
@@ -48,11 +35,11 @@ SSD_HD bool is_ignored(const MatchTask& task, int64_t gt) {
 
 // A default box as a candidate of a ground truth: the larger is the better, ties go to the lower index. 0 is no pair.
 SSD_HD uint64_t pair_key(float iou, int default_box) {
-  return static_cast<uint64_t>(float_to_bits(iou)) << 32 | ~static_cast<uint32_t>(default_box);
+  return ranking_key(float_to_bits(iou), static_cast<uint32_t>(default_box));
 }
-SSD_HD float iou_of(uint64_t key) { return bits_to_float(static_cast<uint32_t>(key >> 32)); }
+SSD_HD float iou_of(uint64_t key) { return bits_to_float(rank_of(key)); }
+SSD_HD int default_box_of(uint64_t key) { return static_cast<int>(index_of(key)); }
 SSD_HD bool is_pair(const MatchTask& task, uint64_t key) { return key != 0 && iou_of(key) > task.forced_above; }
-SSD_HD int default_box_of(uint64_t key) { return static_cast<int>(~static_cast<uint32_t>(key)); }
 
 // What a default box becomes by its best ground truth, before any is forced.
 SSD_HD int64_t match_by_threshold(const MatchTask& task, float best_iou, int64_t best_gt) {

@@ -6,6 +6,8 @@
 
 #include "common/box_math.h"
 #include "common/dtype.h"
+#include "common/ground_truth.h"
+#include "common/ranking_key.h"
 #include "common/stream.h"
 
 namespace ssd {
@@ -70,13 +72,12 @@ struct RowTarget {
 // index or label is out of range counts as ignored.
 SSD_HD RowTarget row_target(const LossTask& task, int64_t image, int row) {
   const int64_t matched = task.matched_idxs[image * task.num_rows + row];
-  if (matched == -1) return {kHardNegative, task.background, -1};
-  const int64_t first = clamp(task.offsets[image], int64_t{0}, task.num_gt);
-  const int64_t end = clamp(task.offsets[image + 1], first, task.num_gt);
-  if (matched < 0 || matched >= end - first) return {kNotSelected, 0, -1};
-  const int64_t label = task.gt_labels[first + matched];
+  if (matched == kBackground) return {kHardNegative, task.background, -1};
+  const GtRange range = gt_range(task.offsets, task.num_gt, image);
+  if (matched < 0 || matched >= range.count) return {kNotSelected, 0, -1};
+  const int64_t label = task.gt_labels[range.first + matched];
   if (label < 0 || label >= task.num_columns || label == task.background) return {kNotSelected, 0, -1};
-  return {kPositive, static_cast<int>(label), first + matched};
+  return {kPositive, static_cast<int>(label), range.first + matched};
 }
 
 // -log softmax of the target: not negative, so its bits order as it does. NaN where a logit is NaN.
@@ -85,8 +86,8 @@ SSD_HD float cross_entropy(float logit, float max, float sum) { return sub(log(s
 // How a cross-entropy ranks among an image's negatives: larger is mined first, NaN before all; ties to the lower row.
 // Never 0 nor all ones.
 SSD_HD uint64_t mining_key(float loss, int row) {
-  const unsigned bits = loss == loss ? float_to_bits(add(loss, 0.0f)) + 1 : 0xFFFFFFFEu;
-  return static_cast<uint64_t>(bits) << 32 | ~static_cast<uint32_t>(row);
+  const uint32_t rank = loss == loss ? float_to_bits(add(loss, 0.0f)) + 1 : 0xFFFFFFFEu;
+  return ranking_key(rank, static_cast<uint32_t>(row));
 }
 
 // How many negatives an image with that many positives may have.

@@ -1,4 +1,5 @@
 // nms_padded in CUDA: one block per problem.
+#include "common/ranking_key.h"
 #include "common/sort.cuh"
 #include "nms/nms_task.h"
 #include "nms/score_key.h"
@@ -60,10 +61,9 @@ __global__ void __launch_bounds__(kTileThreads)
   const Box* boxes = task.boxes + problem / task.segments_per_image * task.n;
   int64_t* kept = task.kept + problem * task.max_output;
   const auto key_at = [&](int i) {
-    const uint32_t key = score_key(scores[i]);
-    return key == 0 ? uint64_t{0} : static_cast<uint64_t>(key) << 32 | ~static_cast<uint32_t>(i);
+    const uint32_t rank = score_key(scores[i]);
+    return rank == 0 ? uint64_t{0} : ranking_key(rank, static_cast<uint32_t>(i));
   };
-  const auto index_of = [](uint64_t key) { return static_cast<int>(~static_cast<uint32_t>(key)); };
   const int n = static_cast<int>(task.n);
   const auto load = [&](uint64_t key) { return boxes[index_of(key)]; };
   const int num_kept = nms_in_batches(

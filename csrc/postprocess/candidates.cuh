@@ -111,10 +111,10 @@ __device__ void list_columns(const PostprocessTask& task, const PostprocessWorks
         rest &= rest - 1;
         const int64_t offset = __shfl_sync(kFullWarp, rows.offset, r);
         const int row = __shfl_sync(kFullWarp, rows.row, r);
-        const RowStatistics of_row{__shfl_sync(kFullWarp, statistics.max, r),
-                                   __shfl_sync(kFullWarp, statistics.sum, r)};
+        const RowStatistics row_statistics{__shfl_sync(kFullWarp, statistics.max, r),
+                                           __shfl_sync(kFullWarp, statistics.sum, r)};
         const float logit = eligible ? rows.logit(offset, column) : 0.0f;
-        const float score = candidate_score(task, logit, of_row);
+        const float score = candidate_score(task, logit, row_statistics);
         if (eligible && score >= 0.0f) keys[k] = candidate_key(task, score, row, column);
       }
       list_candidates(task, workspace, image, keys);

@@ -54,16 +54,16 @@ bool ImageNms::run(int64_t image, Candidates& candidates) {
 
 // Drops what is not among the best top_k of its level, or of its image, and makes detection keys of the others.
 void ImageNms::keep_top_k_of_scopes(std::vector<uint64_t>& keys) {
-  for (auto& of_scope : of_scope_) of_scope.clear();
-  for (const uint64_t key : keys) of_scope_[task_.scope_of(row_of(task_, key))].push_back(key);
+  for (auto& scope_keys : keys_of_scopes_) scope_keys.clear();
+  for (const uint64_t key : keys) keys_of_scopes_[task_.scope_of(row_of(task_, key))].push_back(key);
   keys.clear();
   for (int scope = 0; scope < task_.num_scopes(); ++scope) {
-    std::vector<uint64_t>& of_scope = of_scope_[scope];
-    if (static_cast<int64_t>(of_scope.size()) > task_.top_k) {
-      std::nth_element(of_scope.begin(), of_scope.begin() + task_.top_k, of_scope.end(), kBestFirst);
-      of_scope.resize(task_.top_k);
+    std::vector<uint64_t>& scope_keys = keys_of_scopes_[scope];
+    if (static_cast<int64_t>(scope_keys.size()) > task_.top_k) {
+      std::nth_element(scope_keys.begin(), scope_keys.begin() + task_.top_k, scope_keys.end(), kBestFirst);
+      scope_keys.resize(task_.top_k);
     }
-    for (const uint64_t key : of_scope) keys.push_back(detection_key(task_, key));
+    for (const uint64_t key : scope_keys) keys.push_back(detection_key(task_, key));
   }
 }
 

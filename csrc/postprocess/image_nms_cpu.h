@@ -31,7 +31,7 @@ class ImageNms {
   std::vector<KeptBoxes> blocks_;    // of all segments
   std::vector<uint64_t> kept_keys_;  // detection_key
   std::vector<Box> kept_boxes_;
-  std::vector<uint64_t> of_scope_[kMaxHeadLevels];
+  std::vector<uint64_t> keys_of_scopes_[kMaxHeadLevels];
 };
 
 }  // namespace ssd

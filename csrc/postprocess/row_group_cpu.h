@@ -8,7 +8,7 @@ namespace ssd {
 constexpr int kGroupRows = 16;
 
 struct alignas(64) GroupColumn {  // one column of the rows of a group
-  float of_row[kGroupRows];
+  float values[kGroupRows];
 };
 
 struct GroupBest {  // of each row

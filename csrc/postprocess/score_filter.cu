@@ -72,8 +72,8 @@ __device__ float largest_of_staged(const T* staged, int lanes_per_row, int rows,
     for (int distance = lanes_per_row / 2; distance > 0; distance /= 2) {
       largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, distance));
     }
-    const float of_row = __shfl_sync(kFullWarp, largest, (lane - first) * lanes_per_row % kWarpSize);
-    if (lane >= first && lane < first + at_a_time) mine = of_row;
+    const float row_largest = __shfl_sync(kFullWarp, largest, (lane - first) * lanes_per_row % kWarpSize);
+    if (lane >= first && lane < first + at_a_time) mine = row_largest;
   }
   return mine;
 }
@@ -100,23 +100,23 @@ __global__ void __launch_bounds__(kThreads)
   if (tile >= tiles.per_image) return;
   int index = 0;
   while (index + 1 < tiles.num_levels && tile >= tiles.levels[index + 1].first_tile) ++index;
-  const LevelTiles& order = tiles.levels[index];
+  const LevelTiles& level_tiles = tiles.levels[index];
   const HeadLevel& level = task.levels[index];
   const int columns = task.num_columns;
-  const int tile_rows = tiles.rows_of(order);
-  const int first = (tile - order.first_tile) * tile_rows;
+  const int tile_rows = tiles.rows_of(level_tiles);
+  const int first = (tile - level_tiles.first_tile) * tile_rows;
   const int count = min(tile_rows, level.num_rows - first);
   const bool mine = lane < count;
 
   float* terms = reinterpret_cast<float*>(memory) + warp * kTermCount;
   const T* image_logits = static_cast<const T*>(level.logits.data) + image * level.logits.image_stride;
   WarpRows<T> rows{image_logits, level.logits.column_stride, 0, level.first_row + first + lane};
-  if (mine && !(order.contiguous && order.in_order)) {
-    order.find(first + lane, rows.row, rows.offset);
+  if (mine && !(level_tiles.contiguous && level_tiles.in_order)) {
+    level_tiles.find(first + lane, rows.row, rows.offset);
     rows.row += level.first_row;
   }
   float largest = kLowest;
-  if (order.contiguous) {
+  if (level_tiles.contiguous) {
     unsigned char* staging = memory + kWarps * kTermCount * sizeof(float) + warp * tiles.staged_bytes;
     const T* staged = stage_run(image_logits + int64_t{first} * columns, count * columns, staging);
     rows.logits = staged;

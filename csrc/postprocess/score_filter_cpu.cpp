@@ -7,7 +7,7 @@
 #include <functional>
 #include <limits>
 
-#include "postprocess/postprocess.h"
+#include "postprocess/score_threshold.h"
 
 namespace ssd {
 
@@ -67,7 +67,7 @@ void ScoreFilter::scan_block(const RowBlock<T>& block, int first_row, int step) 
 
 template <typename T>
 void ScoreFilter::add_row(const T* first, int64_t column_stride, int row) {
-  for (int c = 0; c < task_.num_columns; ++c) group_[c].of_row[group_size_] = to_float(first[c * column_stride]);
+  for (int c = 0; c < task_.num_columns; ++c) group_[c].values[group_size_] = to_float(first[c * column_stride]);
   group_rows_[group_size_++] = row;
   if (group_size_ == kGroupRows) score_group();
 }

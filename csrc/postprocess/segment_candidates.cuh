@@ -11,9 +11,9 @@ namespace ssd {
 
 struct Segment {
   int64_t image;
-  int of_image;   // which of the image's segments
-  int64_t index;  // among those of all images
-  int size;       // candidates
+  int local_index;  // among the segments of its image
+  int64_t index;    // among those of all images
+  int size;         // in candidates
 };
 
 // A segment's candidates are gathered in shared memory, from the lists or from its column. If they do not fit, nearly
@@ -69,9 +69,9 @@ class CandidateBatches {
   template <typename Use>
   __device__ void visit(int first, int count, const Use& use) const {
     if (task_.class_mode == ClassMode::per_class) {
-      visit_column<T>(task_, workspace_, segment_.image, segment_.of_image, first, count, use);
+      visit_column<T>(task_, workspace_, segment_.image, segment_.local_index, first, count, use);
     } else {
-      visit_best(task_, workspace_, segment_.image, segment_.of_image, first, count, use);
+      visit_best(task_, workspace_, segment_.image, segment_.local_index, first, count, use);
     }
   }
 
@@ -81,14 +81,14 @@ class CandidateBatches {
     const auto append = [&](uint64_t key) { column_.keys[atomicAdd(&shared_.count, 1)] = key; };
     const int pool_size = workspace_.pool_sizes[segment_.image];
     if (pool_size <= workspace_.pool_capacity) {
-      const auto append_own = [&](uint64_t key) {
-        if (task_.segment_of(column_of(task_, key)) != segment_.of_image) return;
+      const auto append_of_segment = [&](uint64_t key) {
+        if (task_.segment_of(column_of(task_, key)) != segment_.local_index) return;
         if (enters_top_k(task_, workspace_, segment_.image, key)) append(key);
       };
       const uint64_t* first_keys = workspace_.first_keys + segment_.index * kFirstKeys;
       const uint64_t* pool = workspace_.pool + segment_.image * workspace_.pool_capacity;
-      for_each_key([&](int i) { return first_keys[i]; }, min(segment_.size, kFirstKeys), append_own);
-      for_each_key([&](int i) { return pool[i]; }, pool_size, append_own);
+      for_each_key([&](int i) { return first_keys[i]; }, min(segment_.size, kFirstKeys), append_of_segment);
+      for_each_key([&](int i) { return pool[i]; }, pool_size, append_of_segment);
     } else {
       visit(0, task_.num_rows, [&](int, uint64_t key) {
         if (key != 0) append(key);
@@ -120,7 +120,7 @@ class CandidateBatches {
   // row is a candidate then, so these keys order as the complete ones do.
   __device__ uint64_t staged_key(int first, int i) const {
     const float score = column_.scores[i];
-    return score < 0.0f ? 0 : candidate_key(task_, score, first + i, segment_.of_image);
+    return score < 0.0f ? 0 : candidate_key(task_, score, first + i, segment_.local_index);
   }
 
   // Where the rows are too many to be staged at once, the best of those before join each part.

@@ -64,10 +64,10 @@ __global__ void __launch_bounds__(kTileThreads)
     }
 
     if (thread < kWarps) {
-      const int own = shared.segments[thread];
+      const int segment = shared.segments[thread];
       int complete = -1;
-      if (own >= 0) {
-        const int image = own / task.num_segments();
+      if (segment >= 0) {
+        const int image = segment / task.num_segments();
         __threadfence();  // what the block has kept, before the ticket
         const int finished = atomicAdd(&workspace.finished_segments[image], 1) + 1;
         __threadfence();  // the ticket, before what others have kept; by its own thread, and the barrier passes it on

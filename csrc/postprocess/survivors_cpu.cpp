@@ -60,11 +60,11 @@ template <typename T>
 int Survivors::find_by_column(const RejectRule& rule, const RowBlock<T>& part) {
   widened_.resize(5 * kColumnRows);
   const auto floats = [&](int column, int buffer) -> const float* {
-    const T* of_column = part.first + column * part.column_stride;
+    const T* column_logits = part.first + column * part.column_stride;
     if constexpr (std::is_same_v<T, float>) {
-      return of_column;
+      return column_logits;
     } else {
-      widen(of_column, 1, part.count, &widened_[buffer * kColumnRows]);
+      widen(column_logits, 1, part.count, &widened_[buffer * kColumnRows]);
       return &widened_[buffer * kColumnRows];
     }
   };

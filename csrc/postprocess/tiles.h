@@ -45,10 +45,10 @@ struct Tiles {
   SSD_HD int rows_of(const LevelTiles& level) const { return level.contiguous ? staged_rows : 32; }
 };
 
-inline LevelTiles order_by_memory(const HeadLevel& level, int columns) {
+inline LevelTiles make_level_tiles(const HeadLevel& level, int columns) {
   const HeadMap& map = level.logits;
-  int order[3] = {0, 1, 2};  // slowest first
-  std::stable_sort(order, order + 3, [&](int a, int b) {
+  int dimensions[3] = {0, 1, 2};  // slowest first
+  std::stable_sort(dimensions, dimensions + 3, [&](int a, int b) {
     if (level.sizes[a] == 1 || level.sizes[b] == 1) return level.sizes[a] == 1 && level.sizes[b] != 1;
     return map.strides[a] > map.strides[b];
   });
@@ -57,7 +57,7 @@ inline LevelTiles order_by_memory(const HeadLevel& level, int columns) {
   tiles.contiguous = map.column_stride == 1 || columns == 1;
   tiles.in_order = true;
   for (int d = 2; d >= 0; --d) {
-    const int from = order[d];
+    const int from = dimensions[d];
     tiles.sizes[d] = level.sizes[from];
     tiles.strides[d] = map.strides[from];
     tiles.row_strides[d] = 1;
@@ -101,7 +101,7 @@ inline Tiles make_tiles(const PostprocessTask& task) {
   for (int i = 0; i < task.num_levels; ++i) {
     const int rows = task.levels[i].num_rows;
     LevelTiles& level = tiles.levels[i];
-    level = order_by_memory(task.levels[i], task.num_columns);
+    level = make_level_tiles(task.levels[i], task.num_columns);
     if (tiles.staged_rows == 0) level.contiguous = false;
     level.first_tile = tiles.per_image;
     tiles.per_image += (rows + tiles.rows_of(level) - 1) / tiles.rows_of(level);
