@@ -1,5 +1,4 @@
-// box_iou on the CPU: a row of the result at a time, over coordinates laid out one after the other so that it
-// vectorizes.
+// box_iou on the CPU: one row of the result at a time, over one array per coordinate, so that it vectorizes.
 #include <vector>
 
 #include "box_iou/box_iou_task.h"

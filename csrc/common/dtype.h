@@ -99,7 +99,7 @@ SSD_HD void store(Half* place, float value) {
   const unsigned magnitude = bits & 0x7FFFFFFFu;
   unsigned half;
   if (magnitude > 0x7F800000u) {
-    half = 0x7FFFu;  // NaN, as the GPU's conversion has it
+    half = 0x7FFFu;  // NaN, as the GPU's conversion gives it
   } else if (magnitude >= 0x477FF000u) {
     half = 0x7C00u;  // rounds past the largest half: infinity
   } else if (magnitude < 0x38800000u) {

@@ -29,7 +29,7 @@ class RelaxedCapture {
 
  private:
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;  // after an exchange, the thread's former mode
-  const bool relaxed_;  // if false, the call that it is made for fails within a capture
+  const bool relaxed_;  // if false, the call that needs it fails within a capture
 };
 
 }  // namespace ssd

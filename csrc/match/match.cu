@@ -1,5 +1,5 @@
-// match in CUDA: no matrix of IoUs. Each default box keeps its best ground truth in registers, each ground truth its
-// best default box in one 64-bit word.
+// match in CUDA, without a matrix of IoUs: each default box keeps its best ground truth in registers, each ground truth
+// its best default box in one 64-bit word.
 #include "common/cuda.cuh"
 #include "match/match_task.h"
 
@@ -18,11 +18,13 @@ __device__ unsigned warp_max(unsigned value) {  // __reduce_max_sync wants sm_80
   return value;
 }
 
-// best_kernel: of every ground truth the best default box (FindPairs), and of every default box that is not taken yet
-// the best ground truth, by threshold (Assign). Ignored ground truths (SomeIgnored) say which background to ignore.
+// best_kernel: finds each ground truth's best default box (FindPairs), and matches each default box that no pair has
+// taken to its best ground truth, by threshold (Assign). If SomeIgnored, background that an ignored ground truth covers
+// is ignored.
 // Block:   256 default boxes of image blockIdx.y.
 // Thread:  one default box against all ground truths of its image.
-// Memory:  reads each ground truth once a block; writes 8 B a default box, and one atomic a ground truth and block.
+// Memory:  reads each ground truth once per block; writes 8 B per default box, and makes one atomic per ground truth
+//          and block.
 // Order:   deterministic: the maximum of distinct keys does not depend on the atomics' order.
 template <bool FindPairs, bool Assign, bool SomeIgnored>
 __global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ MatchTask task, PairKey* pairs) {
@@ -46,7 +48,7 @@ __global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ 
     if (thread < count) {
       staged[thread] = task.gt_boxes[first_gt + begin + thread];
       const bool ignored = SomeIgnored && is_ignored(task, first_gt + begin + thread);
-      staged_pairs[thread] = ignored ? 0 : pair_key(0.0f, 0);  // no pair; or the best of those that do not overlap
+      staged_pairs[thread] = ignored ? 0 : pair_key(0.0f, 0);  // no pair, or the best one without overlap
       if (SomeIgnored) staged_ignored[thread] = ignored;
     }
     __syncthreads();
@@ -63,7 +65,7 @@ __global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ 
       }
       // IoUs are not negative, so their bits order as they do.
       const unsigned bits = valid ? float_to_bits(overlap) : 0;
-      if (FindPairs && __any_sync(kFullWarp, bits != 0)) {  // few warps see a given ground truth
+      if (FindPairs && __any_sync(kFullWarp, bits != 0)) {  // few warps overlap a given ground truth
         const unsigned largest = warp_max(bits);
         const unsigned holders = __ballot_sync(kFullWarp, bits == largest);
         if (thread % kWarpSize == __ffs(static_cast<int>(holders)) - 1) {
@@ -82,7 +84,7 @@ __global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ 
 }
 
 // force_kernel: gives each ground truth of image blockIdx.x its best default box.
-// Thread:  a ground truth, which gives way if another that wins over it wants the same box.
+// Thread:  one ground truth, which gives way if one with precedence has the same best box.
 // Order:   deterministic: each box is written by one thread.
 __global__ void __launch_bounds__(kThreads) force_kernel(const __grid_constant__ MatchTask task, const PairKey* pairs) {
   const int64_t image = blockIdx.x;
@@ -103,7 +105,8 @@ __global__ void __launch_bounds__(kThreads) force_kernel(const __grid_constant__
   }
 }
 
-// The largest value of the block's threads, and the lowest `index` that holds it. A barrier must come before the next.
+// The largest key of the block's threads, and the lowest `index` among equal ones. A barrier must come before the next
+// call.
 struct Best {
   PairKey key;
   int index;
@@ -123,10 +126,10 @@ __device__ Best block_best(Best mine, Best* shared) {
   return shared[0];
 }
 
-// pair_kernel: bipartite matching of image blockIdx.x: the best pair of a free ground truth and a free default box,
-// again and again; ties to the lower default box, then the lower ground truth.
-// Block:   one image; a ground truth whose box was taken looks for its next best over all default boxes.
-// Memory:  O(P) a ground truth that lost its box.
+// pair_kernel: matches the ground truths of image blockIdx.x one to one: takes the best pair of a free ground truth and
+// a free default box until none is left. Ties go to the lower default box, then to the lower ground truth.
+// Block:   one image; a ground truth whose box is taken searches all default boxes for its next best.
+// Memory:  reads the P default boxes once each time that a ground truth loses its box.
 // Order:   deterministic.
 __global__ void __launch_bounds__(kThreads) pair_kernel(const __grid_constant__ MatchTask task, PairKey* pairs) {
   SSD_SHARED(reduction, Best[kThreads]);
@@ -153,8 +156,8 @@ __global__ void __launch_bounds__(kThreads) pair_kernel(const __grid_constant__ 
       matched[box] = best.index;
       image_pairs[best.index] = 0;  // matched
     }
-    // A chunk's losers are read by all from shared memory: should wrong offsets let images overlap, then another block
-    // writes to the same pairs, and yet the threads of this one must not part.
+    // All threads read a chunk's losers from shared memory: if wrong offsets make images overlap, another block writes
+    // to the same pairs, and the threads of this one must not diverge even then.
     for (int begin = 0; begin < num_gt; begin += kThreads) {
       __syncthreads();
       const PairKey key = begin + thread < num_gt ? image_pairs[begin + thread] : 0;

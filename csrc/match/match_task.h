@@ -13,27 +13,28 @@ namespace ssd {
 
 struct MatchTask {
   const Box* gt_boxes;        // of all images, one after the other
-  const int64_t* offsets;     // [N + 1]: image n has the ground truths offsets[n] .. offsets[n + 1]
-  const uint8_t* gt_ignored;  // a byte for each ground truth: not 0, and it is ignored; or null: none is
+  const int64_t* offsets;     // [N + 1]: image n has the ground truths offsets[n] .. offsets[n + 1] - 1
+  const uint8_t* gt_ignored;  // one byte per ground truth, not 0 if it is ignored; null if none is
   int64_t num_images, num_gt;
   const Box* default_boxes;
   int num_default_boxes;
   float positive_above;   // an IoU above it makes a positive; an inclusive threshold comes as the float before it
-  float negative_below;   // an IoU below it, or equal to it, makes background; between the two a box is ignored
+  float negative_below;   // an IoU up to it makes background; between the two thresholds a box is ignored
   bool bipartite;         // each ground truth gets a default box of its own, best pairs first
   bool force;             // each ground truth gets its best default box, whatever the IoU
-  bool last_wins;         // of two ground truths with the same best box; else the first
+  bool last_wins;         // the last of several ground truths gets the best box that they share; else the first
   float forced_above;     // a forced or bipartite pair has an IoU above it
-  float covered_from;     // background of which an ignored ground truth covers this share or more is ignored
+  float covered_from;     // background is ignored if an ignored ground truth covers at least this share of it
   int64_t* matched_idxs;  // [N, P]
 };
 
-// An ignored ground truth is no one's match and enters no pair.
+// An ignored ground truth matches nothing and enters no pair.
 SSD_HD bool is_ignored(const MatchTask& task, int64_t gt) {
   return task.gt_ignored != nullptr && task.gt_ignored[gt] != 0;
 }
 
-// A default box as a candidate of a ground truth: the larger is the better, ties go to the lower index. 0 is no pair.
+// Ranks the default boxes of a ground truth by IoU, which is not negative, so that its bits order as it does. 0 stands
+// for no pair.
 SSD_HD uint64_t pair_key(float iou, int default_box) {
   return ranking_key(float_to_bits(iou), static_cast<uint32_t>(default_box));
 }
@@ -41,13 +42,13 @@ SSD_HD float iou_of(uint64_t key) { return bits_to_float(rank_of(key)); }
 SSD_HD int default_box_of(uint64_t key) { return static_cast<int>(index_of(key)); }
 SSD_HD bool is_pair(const MatchTask& task, uint64_t key) { return key != 0 && iou_of(key) > task.forced_above; }
 
-// What a default box becomes by its best ground truth, before any is forced.
+// The match of a default box by its best ground truth, before any pair is forced.
 SSD_HD int64_t match_by_threshold(const MatchTask& task, float best_iou, int64_t best_gt) {
   if (best_gt >= 0 && best_iou > task.positive_above) return best_gt;
   return best_gt >= 0 && best_iou > task.negative_below ? kIgnored : kBackground;
 }
 
-// Whether a default box that is background is to be ignored because of an ignored ground truth.
+// Whether an ignored ground truth covers enough of a default box for background there to be ignored.
 SSD_HD bool is_covered(const MatchTask& task, const Box& box, float box_area, const Box& ignored_gt) {
   return coverage(box, box_area, ignored_gt) >= task.covered_from;
 }

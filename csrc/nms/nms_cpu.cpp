@@ -1,4 +1,4 @@
-// nms, batched_nms and nms_padded on the CPU: sort once, then greedy NMS a class, classes in parallel.
+// nms, batched_nms and nms_padded on the CPU: sort once, then greedy NMS per class, classes in parallel.
 #include <algorithm>
 #include <numeric>
 
@@ -11,7 +11,7 @@
 namespace ssd {
 namespace {
 
-constexpr int64_t kBlock = 64;  // kept boxes tested between two looks at the answer
+constexpr int64_t kBlock = 64;  // kept boxes that are tested before the result is looked at
 
 template <typename T>
 SSD_HD bool overlaps_any_of(const BoxOf<T>& box, const T* const columns[5], int64_t count, T iou_threshold) {
@@ -38,7 +38,7 @@ struct Candidate {
   bool operator<(const Candidate& that) const { return key != that.key ? key > that.key : index < that.index; }
 };
 
-// Indices of the scores that are numbers, best first, ties by index.
+// Lists the scores that are not NaN, best first, ties by index.
 template <typename T>
 void sort_candidates(const T* scores, int64_t n, std::vector<Candidate<T>>& candidates) {
   candidates.clear();

@@ -1,4 +1,4 @@
-// The candidates of a column, computed once more from the logits and from what the score filter kept of the rows.
+// Computes the candidates of a column again, from the logits and from what the score filter has kept of the rows.
 #pragma once
 
 #include "postprocess/stages.cuh"
@@ -60,7 +60,7 @@ class RowOffsets {
   int64_t offset_, step_offset_, carry1_, carry2_;
 };
 
-// Rows whose loads are under way at a time.
+// Rows whose loads are in flight at a time.
 constexpr int kRowsInFlight = 4;
 
 // Bit k says whether row first + k * step is below `end` and may have candidates.
@@ -116,7 +116,7 @@ __device__ void visit_column(const PostprocessTask& task, const PostprocessWorks
   }
 }
 
-// As visit_column, for class modes in which only the best column of a row may be a candidate.
+// visit_column for class modes in which only the best column of a row may be a candidate.
 template <typename Use>
 __device__ void visit_best(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
                            int segment, int first, int count, const Use& use) {

@@ -8,7 +8,7 @@
 
 namespace ssd {
 
-// One level of one head output. `columns` is C for cls_logits and 4 for bbox_regression.
+// Where the elements of one level of one head output lie. `columns`: C for cls_logits, 4 for bbox_regression.
 inline HeadMap head_map(const View& view, int64_t columns, bool anchor_major, bool ahw) {
   if (view.ndim == 3) return {view.data, view.strides[0], view.strides[2], {0, view.strides[1], 0}};
   const int64_t channel = view.strides[1];

@@ -1,5 +1,6 @@
-// postprocess: head outputs -> padded detections. Scores, threshold, top-k a class, decode, clip, greedy NMS a class,
-// the best keep_top_k of an image, rescale; over a batch, without a sync. Source: Liu et al. 2016, section 2.2.
+// postprocess: turns head outputs into padded detections by scores, threshold, top-k per class, decoding, clipping,
+// greedy NMS per class, the best keep_top_k per image and rescaling; for a batch, without a sync. Source: Liu et al.
+// 2016, section 2.2.
 #pragma once
 
 #include <optional>
@@ -57,7 +58,7 @@ inline void set_columns(PostprocessTask& task, int columns) {
   while (int64_t{1} << task.column_bits < columns) ++task.column_bits;
 }
 
-// What decides how much memory a task needs, checked before any of it is allocated.
+// Checks and sets what decides how much memory a task needs, before any of it is allocated.
 inline void set_problem(const Checks& check, PostprocessTask& task, int64_t images, int64_t rows, int64_t columns,
                         const PostprocessOptions& options) {
   const int64_t least_columns = options.background == -1 ? 1 : 2;
@@ -114,7 +115,7 @@ inline void check_outputs(const Checks& check, const PostprocessOutputs& out, in
   check.array(out.counts, "out.counts", {images}, {DType::int64}, reference);
 }
 
-// Sets what set_problem leaves of the options, apart from clip and rescale.
+// Sets the options that set_problem leaves, apart from clip and rescale.
 inline void set_options(const Checks& check, PostprocessTask& task, const PostprocessOptions& options) {
   task.coder = make_box_coder(check, options.variances, options.log_scale_low, options.log_scale_high, options.yx);
   task.background = static_cast<int>(options.background);
@@ -155,7 +156,7 @@ inline void set_outputs(PostprocessTask& task, const PostprocessOutputs& out) {
   task.counts = out.counts.as<int64_t>();
 }
 
-// cls_logits and bbox_regression: as HeadOutputs has them.
+// cls_logits and bbox_regression: as in HeadOutputs.
 inline void postprocess(const std::vector<View>& cls_logits, const std::vector<View>& bbox_regression,
                         const View& default_boxes, int64_t num_columns, const PostprocessOptions& options,
                         const std::optional<View>& image_sizes, const std::vector<double>& image_size,

@@ -1,5 +1,5 @@
-// The scores of a few rows at once. What needs an accumulator per row is written in vectors, since compilers keep arrays
-// of accumulators in memory; the rest they vectorize themselves.
+// The scores of a few rows at once. Loops with an accumulator per row are written in vectors, since compilers keep
+// arrays of accumulators in memory; compilers vectorize the other loops themselves.
 #include "postprocess/row_group_cpu.h"
 
 #include "common/lanes.h"

@@ -72,7 +72,7 @@ void ScoreFilter::add_row(const T* first, int64_t column_stride, int row) {
   if (group_size_ == kGroupRows) score_group();
 }
 
-// Lists the candidates of the rows added since the last time.
+// Lists the candidates of the rows added since the last call.
 void ScoreFilter::score_group() {
   if (group_size_ == 0) return;
   GroupColumn sums;
@@ -117,7 +117,7 @@ void ScoreFilter::append(float score, int row, int column) {
   candidates_->keys.push_back(sorting_key(task_, candidate_key(task_, score, row, column)));
 }
 
-// Leaves the best `capacity` candidates, and lets the next ones be no worse in score.
+// Keeps the best `capacity` candidates, and raises the threshold so that later ones score no worse.
 void ScoreFilter::drop_worst() {
   std::vector<uint64_t>& keys = candidates_->keys;
   std::nth_element(keys.begin(), keys.begin() + capacity_ - 1, keys.end(), std::greater<uint64_t>());

@@ -8,14 +8,14 @@
 
 namespace ssd {
 
-// The threshold that a number exceeds just when it passes: x >= t is x > the float before t.
+// Turns an inclusive threshold into an exclusive one: x >= t is x > the float before t.
 inline float exclusive_threshold(double threshold, bool inclusive) {
   const auto value = static_cast<float>(threshold);
   if (!inclusive) return value;
   return value > 0 ? std::nextafter(value, -1.0f) : -1.0f;
 }
 
-// The smallest float whose value under a monotone function exceeds the threshold, by bisection over the floats in
+// Finds the smallest float whose value under a monotone function exceeds the threshold, by bisection over the floats in
 // order.
 template <typename Function>
 float smallest_above(float threshold, Function function) {
@@ -32,12 +32,12 @@ float smallest_above(float threshold, Function function) {
   return float_at(above);
 }
 
-// The threshold that candidates exceed, and the limits of logits that follow from it. The activation and the background
-// are set.
+// Sets the threshold that candidates exceed, and the limits of logits that follow from it. The task's activation and
+// background must be set.
 inline void set_score_threshold(PostprocessTask& task, float threshold) {
   task.score_threshold = threshold;
   // Softmax: the sum is at least exp(0), and exp is monotone, so a score exceeds t only if exp(logit - max) does, and
-  // then exp(logit - background logit) does too. Without a background column a row has nothing to be rejected by.
+  // then exp(logit - background logit) does too. Without a background column there is nothing to reject a row by.
   task.can_reject = threshold >= 0 && (task.sigmoid || task.background >= 0);
   task.reject_below = -std::numeric_limits<float>::infinity();
   if (threshold >= 0) {

@@ -1,4 +1,4 @@
-// The best candidates of one segment, in order, by a whole block.
+// Finds the best candidates of one segment, in order, with a whole block.
 #pragma once
 
 #include <algorithm>
@@ -17,7 +17,7 @@ struct Segment {
 };
 
 // A segment's candidates are gathered in shared memory, from the lists or from its column. If they do not fit, nearly
-// every row is one, and the column's scores are staged instead, one per row: those of an SSD300 at once, those of an
+// every row holds one, and the column's scores are staged instead, one per row: those of an SSD300 at once, those of an
 // SSD512 in three parts.
 constexpr int kGatheredKeys = 4480;
 constexpr int kStagedRows = 2 * kGatheredKeys;
@@ -25,7 +25,7 @@ constexpr int kStagedRows = 2 * kGatheredKeys;
 struct ColumnShared {  // dynamic shared memory
   uint64_t* keys;      // [min(P, kGatheredKeys)] the candidates
   float* scores;       // [min(P, kStagedRows)] in the same place
-  uint64_t* best;      // [kSelectedKeys] out of what was staged before, if P exceeds kStagedRows
+  uint64_t* best;      // [kSelectedKeys] the best of the parts staged before, if P exceeds kStagedRows
 };
 
 inline size_t column_bytes(int num_rows) {
@@ -96,7 +96,7 @@ class CandidateBatches {
     }
     __syncthreads();
     num_gathered_ = shared_.count;
-    __syncthreads();  // read by all: where none enters NMS, the next segment's count may begin at once
+    __syncthreads();  // all have read it: if none enters NMS, the next segment's count may begin at once
   }
 
   __device__ int select_gathered(int wanted) {
@@ -116,14 +116,14 @@ class CandidateBatches {
     visit(first, count, [&](int row, uint64_t key) { column_.scores[row - first] = key == 0 ? -1.0f : score_of(key); });
   }
 
-  // The key of a staged score: its column is that of the segment, or 0 where a segment has all columns. Only one of a
-  // row is a candidate then, so these keys order as the complete ones do.
+  // The key of a staged score. Its column is the segment's, or 0 where a segment has all columns. Then a row has only
+  // one candidate, so these keys order as the complete ones do.
   __device__ uint64_t staged_key(int first, int i) const {
     const float score = column_.scores[i];
     return score < 0.0f ? 0 : candidate_key(task_, score, first + i, segment_.local_index);
   }
 
-  // Where the rows are too many to be staged at once, the best of those before join each part.
+  // If the rows are too many to stage at once, the best of the parts before join each part.
   __device__ int select_staged(int wanted) {
     int found = 0;
     for (int first = 0; first < task_.num_rows; first += kStagedRows) {

@@ -11,10 +11,10 @@
 namespace ssd {
 namespace {
 
-constexpr int kBlockRows = 64;     // rows that are looked at together
+constexpr int kBlockRows = 64;     // rows that are tested together
 constexpr int kColumnRows = 1536;  // the same, if column by column: a few pages of memory each
-constexpr int kColumnsAhead = 6;   // a column is prefetched so many columns before it is read
-constexpr int kNeighbors = 8;      // rows that must be neighbors in memory for a pass column by column to pay
+constexpr int kColumnsAhead = 6;   // a column is prefetched this many columns before it is read
+constexpr int kNeighbors = 8;      // adjacent rows that a pass column by column needs to pay off
 
 template <typename T>
 bool is_by_column(const RowBlock<T>& block) {
