@@ -9,7 +9,7 @@ namespace {
 
 // ---- copies ---------------------------------------------------------------------------------------------------------
 
-constexpr int kTile = 64;  // quadruples, one a thread
+constexpr int kTile = 64;  // quadruples, one per thread
 
 // Thread t copies quadruple t of the tile. Past the end, its place becomes zero.
 __device__ void copy_tile(int4* tile, const int4* x, int n, int first) {

@@ -1,5 +1,5 @@
-// demo_grids.cu: kernels whose blocks, or which themselves, wait for one another: cooperative grids, programmatic
-// launches, clusters. Each can be run with a planted fault.
+// demo_grids.cu: kernels that wait for one another, or whose blocks do: cooperative grids, programmatic launches,
+// clusters. Each can be run with a planted fault.
 #include "common/cuda.cuh"
 #include "common/grid.cuh"
 #include "demo_task.h"
@@ -64,7 +64,7 @@ __global__ void overwrite_kernel(int* values, int n, const int* sums, const int*
   values[i] = -1;
 }
 
-// Does not wait: right only where it is not launched as programmatic, which is so for code of an architecture below 90.
+// Does not wait: right only if it is not launched as programmatic, as code for an architecture below 90 never is.
 __global__ void copy_early_kernel(const int* values, int n, int* copies) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (i < n) copies[i] = values[i];
@@ -75,7 +75,7 @@ __global__ void copy_early_kernel(const int* values, int n, int* copies) {
 constexpr unsigned kClusterSize = 4;
 constexpr unsigned kClusterThreads = 64;
 
-// Every block takes a number from its right neighbor, and gives its left neighbor one.
+// Every block takes a number from its right neighbor, and gives one to its left neighbor.
 __global__ void pass_on_kernel(int* out, Fault fault) {
   SSD_SHARED(numbers, int[kClusterThreads]);
   const unsigned thread = threadIdx.x;

@@ -9,7 +9,7 @@
 namespace ssd::patterns {
 
 struct Use {
-  int requests = 0;   // of a warp
+  int requests = 0;   // per warp
   int sectors = 0;    // of 32 bytes, in global memory
   int conflicts = 0;  // passes over the banks beyond what the width needs, in shared memory
 };

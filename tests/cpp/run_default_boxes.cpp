@@ -25,7 +25,7 @@ struct Options {
 constexpr float kImageHeight = 300.0f;
 constexpr float kImageWidth = 400.0f;
 
-// Steps and sizes that are no round numbers; the largest boxes leave the image.
+// Steps and sizes that are not round numbers; the largest boxes leave the image.
 DefaultBoxParams make_params(const std::vector<Map>& maps, const Options& options) {
   DefaultBoxParams params{};
   int num_sizes = 0;

@@ -1,6 +1,6 @@
-// runner.h: what a kernel family's runner is written with. How to add one: README.md.
+// runner.h: the tools with which a kernel family's runner is written. README.md says how to add one.
 //
-// A case is a function that runs kernels and compares what they leave with a naive host oracle. It is run under several
+// A case is a function that runs kernels and compares their results with a naive host oracle. It is run under several
 // schedules of the emulator; it passes if nothing is reported, every comparison holds, and the results are the same
 // bits under every schedule. A fault is a case whose kernel has a planted error, which the checker must report.
 #pragma once
@@ -42,7 +42,7 @@ class DeviceArray {
 
   std::vector<T> host() const { return first(size_); }
   std::vector<T> first(std::size_t count) const { return part(0, count); }
-  std::vector<T> part(std::size_t begin, std::size_t count) const {  // where the other elements were never written
+  std::vector<T> part(std::size_t begin, std::size_t count) const {  // where the others were never written
     std::vector<T> values(count);
     if (count > 0) require(cudaMemcpy(values.data(), data_ + begin, count * sizeof(T), cudaMemcpyDeviceToHost));
     return values;
