@@ -48,7 +48,7 @@ SSD_HD int64_t match_by_threshold(const MatchTask& task, float best_iou, int64_t
   return best_gt >= 0 && best_iou > task.negative_below ? kIgnored : kBackground;
 }
 
-// Whether an ignored ground truth covers enough of a default box for background there to be ignored.
+// Whether an ignored ground truth covers enough of a default box for the box to be ignored, if it is background.
 SSD_HD bool is_covered(const MatchTask& task, const Box& box, float box_area, const Box& ignored_gt) {
   return coverage(box, box_area, ignored_gt) >= task.covered_from;
 }

@@ -65,10 +65,11 @@ __global__ void __launch_bounds__(kTileThreads)
     return rank == 0 ? uint64_t{0} : ranking_key(rank, static_cast<uint32_t>(i));
   };
   const int n = static_cast<int>(task.n);
-  const auto load = [&](uint64_t key) { return boxes[index_of(key)]; };
+  const auto load = [&](uint64_t key) { return boxes[static_cast<int>(index_of(key))]; };
   const int num_kept = nms_in_batches(
       key_at, n, static_cast<int>(task.max_output), iou_threshold(task.iou_threshold), load,
-      [&](int rank, uint64_t key) { kept[rank] = index_of(key); }, kept_boxes + problem * task.max_output, shared);
+      [&](int rank, uint64_t key) { kept[rank] = static_cast<int>(index_of(key)); },
+      kept_boxes + problem * task.max_output, shared);
   for (int64_t i = num_kept + threadIdx.x; i < task.max_output; i += kTileThreads) kept[i] = -1;
   if (threadIdx.x == 0) task.counts[problem] = num_kept;
 }

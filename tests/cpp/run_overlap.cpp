@@ -1,5 +1,5 @@
 // run_overlap.cpp: NMS decides IoU > threshold without a division. This compares it with the division, pair by pair,
-// where it is hardest: quotients at the threshold and beside it, areas that underflow or overflow, boxes that are not
+// where it is hardest: quotients at the threshold and beside it, areas that underflow or overflow, degenerate and NaN
 // boxes.
 #include "nms/greedy_cpu.h"
 #include "oracles.h"

@@ -51,7 +51,7 @@ SSD_CLONES void log1p_batch(const float* x, float* y) {
   for (int i = 0; i < kBatch; ++i) y[i] = ssd::log1p(x[i]);
 }
 
-// What a special argument must give, or a number to be compared by its error.
+// The result that a special argument must have, or false for a result to compare by its error.
 bool exp_is_special(float x, double truth, float* expected) {
   if (std::isnan(x)) return *expected = NAN, true;
   if (truth < kSmallestNormal) return *expected = 0.0f, true;

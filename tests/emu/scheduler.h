@@ -132,7 +132,7 @@ void* shared_variable_of(Block& block, int number);
 std::vector<std::pair<char*, std::size_t>> shared_memory_of(const Block& block);  // all that it has taken
 bool is_shared_memory_of(const Block& block, const void* address);
 
-// What a kernel has opted in to with cudaFuncSetAttribute.
+// The bytes that a kernel has opted in to with cudaFuncSetAttribute.
 std::size_t dynamic_shared_opt_in(const void* function);
 cudaError_t begin_launch(const void* function);  // loads the kernel, if this is its first launch, and counts
 cudaError_t remember_error(cudaError_t status);
