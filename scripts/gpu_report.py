@@ -151,6 +151,6 @@ def stop(number: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 (it runs by any Python, the package need not be installed)
         sys.exit("gpu-report: Python 3.11 or later is needed")
     sys.exit(main())
