@@ -36,8 +36,7 @@ def run_benchmarks(folder: Path, quick: bool) -> tuple[list[Row], list[str], int
     with tempfile.TemporaryDirectory() as temporary:
         results, outcome = Path(temporary) / "benchmark.json", Path(temporary) / "junit.xml"
         command = [sys.executable, "-m", "pytest", str(ROOT / "bench"), "-rfE", "-p", "no:cacheprovider"]
-        command += ["-o", "python_files=bench_*.py", "-o", "python_functions=bench_*", f"--junitxml={outcome}"]
-        command += [f"--benchmark-json={results}", "--benchmark-columns=median,iqr,rounds"]
+        command += [f"--junitxml={outcome}", f"--benchmark-json={results}", "--benchmark-columns=median,iqr,rounds"]
         with (folder / "log.txt").open("w") as log:
             process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

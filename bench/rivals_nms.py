@@ -130,8 +130,8 @@ def nms_padded(iou_threshold: float, max_output: int, pairs: int, device: torch.
     return [
         from_torchvision(in_a_loop),
         Implementation(
-            "vectorised torch",
-            functools.partial(_vectorised_nms, iou_threshold=iou_threshold, max_output=max_output),
+            "vectorized torch",
+            functools.partial(_vectorized_nms, iou_threshold=iou_threshold, max_output=max_output),
             capturable=device.type == "cuda",
             memory=pairs * BYTES_A_PAIR,
         ),
@@ -152,7 +152,7 @@ def suppress(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
     return kept
 
 
-def _vectorised_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_output: int) -> tuple[Tensor, Tensor]:
+def _vectorized_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_output: int) -> tuple[Tensor, Tensor]:
     sorted_scores, order = scores.sort(dim=-1, descending=True, stable=True)
     images = torch.arange(len(boxes), device=boxes.device)[:, None, None]
     kept = suppress(boxes[images, order], sorted_scores > -torch.inf, iou_threshold)

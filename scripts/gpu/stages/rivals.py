@@ -35,13 +35,12 @@ def _describe(report: Report) -> None:
 
 def _run_benchmarks(report: Report, compiled: str) -> None:
     """Run all files in one process, since importing torch and the rivals takes longer than many cases."""
-    options = ["-o", "python_files=bench_*.py", "-o", "python_functions=bench_*", "-p", "gpu.pytest_findings"]
     variables = {"SSD_FAST_BENCH_DEVICES": "cuda", "SSD_FAST_BENCH_RIVAL_SECONDS": "0.5"}
     if report.options.rehearsal:
         variables |= _QUICK
     run_cases(
         report,
-        python("-m", "pytest", *_files(report), *options, "-p", "no:cacheprovider", "-q"),
+        python("-m", "pytest", *_files(report), "-p", "gpu.pytest_findings", "-p", "no:cacheprovider", "-q"),
         "run",
         part="bench",
         case_seconds=90,
