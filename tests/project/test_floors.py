@@ -27,8 +27,8 @@ PYTHON_FLOORS = (
 )
 CSRC_FLOORS = (
     {"common"},
-    {"box_coder", "box_iou", "default_boxes", "match", "multibox_loss", "nms"},
-    {"postprocess"},
+    {"box_coder", "box_iou", "default_boxes", "match", "nms"},
+    {"multibox_loss", "postprocess"},
     {"bindings.cpp"},
 )
 
