@@ -1,4 +1,4 @@
-"""Stage `rivals`: the benchmarks on the GPU, one after another, those that compile last."""
+"""Stage `rivals`: the benchmarks on the GPU, one after another; rivals that compile come last."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rivals(report: Report) -> None:
 
 
 def _describe(report: Report) -> None:
-    """Record what bench/report.py puts above the table that it makes from these findings."""
+    """Record the environment, which bench/report.py puts above its table of these findings."""
     with report.findings.case("environment") as result:
         ended = report.execute(python("bench/machine.py"), "run")
         result["environment"] = json.loads(ended.output.splitlines()[-1])
