@@ -35,49 +35,46 @@ if TYPE_CHECKING:
     from .compat import ParityReport, compare, patch, patched, unpatch
     from .criterion import SSDCriterion
     from .detector import Detector, load_detector
-    from .drawing import draw_detections
-    from .drawing_matches import draw_matches
+    from .drawing import draw_detections, draw_matches
 
 __version__ = "0.1.0"
 
-# What needs a network, an image library or torchvision is imported when it is first asked for, and so are the modules.
-_MODULES = (
-    "assets",
-    "compat",
-    "datasets",
-    "evaluation",
-    "images",
-    "models",
-    "ops",
-    "presets",
-    "reference",
-    "specs",
-    "training",
-)
+# What needs a network, an image library or torchvision is imported on first use: each lazy name with the module that
+# has it, or None for a module itself.
 _LAZY = {
-    "ParityReport": ".compat",
-    "SSDCriterion": ".criterion",
-    "compare": ".compat",
-    "Detector": ".detector",
-    "load_detector": ".detector",
-    "draw_detections": ".drawing",
-    "draw_matches": ".drawing_matches",
-    "patch": ".compat",
-    "patched": ".compat",
-    "unpatch": ".compat",
+    "Detector": "detector",
+    "ParityReport": "compat",
+    "SSDCriterion": "criterion",
+    "assets": None,
+    "compare": "compat",
+    "compat": None,
+    "datasets": None,
+    "draw_detections": "drawing",
+    "draw_matches": "drawing",
+    "evaluation": None,
+    "images": None,
+    "load_detector": "detector",
+    "models": None,
+    "ops": None,
+    "patch": "compat",
+    "patched": "compat",
+    "presets": None,
+    "reference": None,
+    "specs": None,
+    "training": None,
+    "unpatch": "compat",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return import_module(f".{name}", __name__)
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name], __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f".{_LAZY[name] or name}", __name__)
+    return module if _LAZY[name] is None else getattr(module, name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_MODULES])
+    return sorted({*__all__, *_LAZY})
 
 
 __all__ = [

@@ -8,18 +8,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._criterion_inputs import packed_truth, require_heads
+from ._checks import instance, require
 from .ground_truth import Policy, Rules
-from .ground_truth_policy import apply_policy_packed, check_policy
+from .ground_truth.packing import packed_batch
+from .ground_truth.policy import apply_policy_packed, check_policy
 from .ops import default_boxes as make_default_boxes
 from .ops import match, multibox_loss
 from .ops.multibox_loss import selected_rows
 from .presets import Preset
 from .presets._preset import require_preset
 from .specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec
-from .specs._checks import instance, require
 
 __all__ = ["SSDCriterion", "Selection"]
+
+_OP = "SSDCriterion"
 
 Ragged = Sequence[Tensor]  # one tensor per image
 
@@ -63,20 +65,20 @@ class SSDCriterion(nn.Module):
         process_group: Any = None,
     ) -> None:
         super().__init__()
-        instance("SSDCriterion", "coder", coder, BoxCoderSpec)
-        instance("SSDCriterion", "matcher", matcher, MatcherSpec)
-        instance("SSDCriterion", "loss", loss, LossSpec)
+        instance(_OP, "coder", coder, BoxCoderSpec)
+        instance(_OP, "matcher", matcher, MatcherSpec)
+        instance(_OP, "loss", loss, LossSpec)
         if policy is not None:
-            check_policy(policy, "SSDCriterion")
+            check_policy(policy, _OP)
         self.extent: tuple[float, float] | None = None
         self.pixel = 1.0  # the length of one in the unit of the boxes
         if isinstance(default_boxes, DefaultBoxSpec):
             self.extent = default_boxes.extent
             self.pixel = max(default_boxes.extent) / max(default_boxes.image_size)
             default_boxes = make_default_boxes(default_boxes)
-        instance("SSDCriterion", "default_boxes", default_boxes, Tensor, "a DefaultBoxSpec or a float32 tensor [P, 4]")
+        instance(_OP, "default_boxes", default_boxes, Tensor, "a DefaultBoxSpec or a float32 tensor [P, 4]")
         given, rows = (default_boxes.dtype, list(default_boxes.shape)), default_boxes.numel() // 4
-        require(given == (torch.float32, [rows, 4]), "SSDCriterion", "default_boxes", "a float32 tensor [P, 4]", given)
+        require(given == (torch.float32, [rows, 4]), _OP, "default_boxes", "a float32 tensor [P, 4]", given)
         self.register_buffer("default_boxes", default_boxes, persistent=False)
         self.coder, self.matcher, self.loss = coder, matcher, loss
         self.policy = policy
@@ -97,11 +99,9 @@ class SSDCriterion(nn.Module):
 
         Raises: ValueError: the preset has no loss. TypeError: it is not a Preset, but a name for example.
         """
-        require_preset(preset, "SSDCriterion.from_preset")
+        require_preset(preset, f"{_OP}.from_preset")
         if preset.loss is None:
-            raise ValueError(
-                f"SSDCriterion: {preset.name} has no loss that a LossSpec can express; choose one yourself"
-            )
+            raise ValueError(f"{_OP}: {preset.name} has no loss that a LossSpec can express; choose one yourself")
         return cls(preset.default_boxes, preset.coder, preset.matcher, preset.loss, **options)
 
     def extra_repr(self) -> str:
@@ -128,7 +128,7 @@ class SSDCriterion(nn.Module):
         Syncs:   once, for the check of the ground truth, if it lies on a GPU and policy is not None.
         Raises:  GroundTruthError (a ValueError); TypeError, ValueError: as match and multibox_loss.
         """
-        require_heads(cls_logits, bbox_regression, len(self.default_boxes))
+        _require_heads(cls_logits, bbox_regression, len(self.default_boxes))
         truth = self._matched(cls_logits, gt_boxes, gt_labels, gt_ignored)
         specs = {"coder": self.coder, "loss": self.loss}
         losses = multibox_loss(cls_logits, bbox_regression, *truth, self.default_boxes, **specs)  # type: ignore[arg-type]
@@ -152,7 +152,7 @@ class SSDCriterion(nn.Module):
             truths that the policy leaves.
         Grad: none.   Syncs, Raises: as forward.
         """
-        require_heads(cls_logits, bbox_regression, len(self.default_boxes))
+        _require_heads(cls_logits, bbox_regression, len(self.default_boxes))
         truth = self._matched(cls_logits, gt_boxes, gt_labels, gt_ignored)
         specs = {"coder": self.coder, "loss": self.loss}
         rows = selected_rows(cls_logits, bbox_regression, *truth, self.default_boxes, **specs)  # type: ignore[arg-type]
@@ -162,10 +162,10 @@ class SSDCriterion(nn.Module):
         self, cls_logits: Tensor, gt_boxes: Any, gt_labels: Any, gt_ignored: Any
     ) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
         """Packed ground truth after the policy, its labels, and matched_idxs."""
-        boxes, offsets, labels, ignored = packed_truth(cls_logits, gt_boxes, gt_labels, gt_ignored)
+        boxes, offsets, labels, ignored = packed_batch(gt_boxes, gt_labels, gt_ignored, cls_logits, _OP)
         if self.policy is not None:
             rules = self._rules(cls_logits.shape[-1])
-            boxes, rows, offsets = apply_policy_packed(boxes, labels, offsets, self.policy, "SSDCriterion", **rules)
+            boxes, rows, offsets = apply_policy_packed(boxes, labels, offsets, self.policy, _OP, **rules)
             if rows is not None:
                 labels, ignored = labels[rows], None if ignored is None else ignored[rows]
         matched_idxs = match((boxes, offsets), self.default_boxes, self.matcher, gt_ignored=ignored)
@@ -190,3 +190,16 @@ class SSDCriterion(nn.Module):
             torch.distributed.all_reduce(total, group=self.process_group)
             processes = torch.distributed.get_world_size(self.process_group)
         return processes * own.clamp(min=1).float() / total.clamp(min=1).float()
+
+
+def _require_heads(cls_logits: Tensor, bbox_regression: Tensor, rows: int) -> None:
+    """Raise TypeError or ValueError unless these are [N, rows, C] and [N, rows, 4]."""
+    instance(_OP, "cls_logits", cls_logits, Tensor, "a tensor")
+    instance(_OP, "bbox_regression", bbox_regression, Tensor, "a tensor")
+    logits, deltas = list(cls_logits.shape), list(bbox_regression.shape)
+    if len(logits) != 3 or logits[1] != rows:
+        raise ValueError(f"{_OP}: cls_logits: expected shape [any, {rows}, any], got {logits}")
+    expected = [logits[0], rows, 4]
+    if deltas != expected:
+        swapped = " (are cls_logits and bbox_regression swapped?)" if logits == expected else ""
+        raise ValueError(f"{_OP}: bbox_regression: expected shape {expected}, got {deltas}{swapped}")

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from ._backend import cuda_status
-from ._devices import known_device, move_to
+from ._checks import as_int, as_path, as_row, instance, is_not_negative, number, require
 from .assets import SHIPPED_WEIGHTS, weights_path
 from .detections import Detections
 from .images import Image, as_image_tensors
-from .models._blocks import SSDNetwork, check_orders
-from .models._metadata import class_names
-from .models.weights import load_network
+from .models._devices import known_device, move_to
+from .models.network import SSDNetwork, check_orders
+from .models.weights.loading import load_network
+from .models.weights.metadata import class_names
 from .ops import default_boxes, postprocess
 from .presets import Preset
 from .specs import PostprocessSpec
-from .specs._checks import as_int, as_path, as_row, instance, is_not_negative, number, require
 
 __all__ = ["CapturedDetector", "Detector", "load_detector"]
 
@@ -31,7 +31,7 @@ def load_detector(
     """A detector with trained weights, ready to call; nothing is downloaded.
 
     Args:    name_or_path: "ssdlite300_mobilenet_v2_coco" or "coco" for short, which ships with the package, or a weight
-                 file of any network of `ssd_fast.models`, which is recognised by its tensors. The classes are called
+                 file of any network of `ssd_fast.models`, which is recognized by its tensors. The classes are called
                  what `load_network` calls them, or by their numbers.
              device: where it runs; None: the current CUDA device if `cuda_status()` finds one available, else the CPU.
     Raises:  ValueError, FileNotFoundError: an unknown name, no such file, or a file that `load_weights` refuses; a

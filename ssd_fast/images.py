@@ -15,9 +15,9 @@ import PIL.ImageOps
 import torch
 from torch import Tensor
 
-from ._libraries import value_fault
-from ._paths import failure_reason, require_input_file, shown_path
-from .arrays import copy_fault
+from ._io.paths import failure_reason, require_input_file, shown_path
+from .arrays import value_fault
+from .arrays.allocation import copy_fault
 
 __all__ = ["IMAGE_SUFFIXES", "Image", "as_image_tensor", "as_image_tensors", "open_image"]
 
@@ -170,7 +170,7 @@ def _from_tensor(image: Tensor) -> Tensor:
     if not image.is_contiguous() and (fault := copy_fault(image)) is not None:
         raise ValueError(fault)
     rgb = _rgb(image)
-    on_cpu = image.device.type == "cpu"  # elsewhere the look would be a synchronisation
+    on_cpu = image.device.type == "cpu"  # elsewhere the look would be a synchronization
     if on_cpu and image.is_floating_point() and image.numel():
         least, most = (float(value) for value in image.detach().aminmax())
         if not _LEAST <= least <= most <= _MOST:  # false too if they are NaN

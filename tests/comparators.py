@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssd_fast.compat.comparison import Candidates, Comparison, Limits
-from ssd_fast.compat.comparison import compare_detections as compare
+from ssd_fast.compat.torchvision.differences import Candidates, Comparison, Limits
+from ssd_fast.compat.torchvision.differences import compare_detections as compare
 
 __all__ = ["Candidates", "Comparison", "Limits", "assert_same_detections", "compare"]
 

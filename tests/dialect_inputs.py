@@ -35,7 +35,7 @@ def head_outputs(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(cls_logits [2, P, C], bbox_regression [2, P, 4]) of two images, float32.
 
-    Objects are runs of neighbouring rows that agree on a class, over a floor from which some hundred rows a class pass
+    Objects are runs of neighboring rows that agree on a class, over a floor from which some hundred rows a class pass
     a threshold of 0.01, so that every stage has work: more candidates than top_k, overlaps to suppress, a full
     keep_top_k. The second image has a lower floor. Some rows ask for sizes that only a clamp of the log scale limits.
     background: -1 is the last column, None: there is none.

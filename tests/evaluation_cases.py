@@ -1,4 +1,4 @@
-"""Small data sets and detections for the tests of evaluation."""
+"""Small datasets and detections for the tests of evaluation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Found = tuple[Box, int, float]  # box, label, score
 
 
 def dataset(*images: Sequence[Truth], classes: Sequence[str] = ("cat", "dog", "owl")) -> DetectionDataset:
-    """A data set of images that are nowhere: for detections made elsewhere."""
+    """A dataset of images that are nowhere: for detections made elsewhere."""
     return DetectionDataset([sample(f"{i}.png", truths) for i, truths in enumerate(images)], classes)
 
 

@@ -2,7 +2,7 @@
 
 The statements: __syncthreads, __syncwarp, grid_barrier, cluster_barrier; __threadfence; wait_for_predecessor,
 __pipeline_wait_prior, __pipeline_commit. For each, the runners that include its file are rebuilt without it, in the
-check flavour, and their good cases are run. A deletion that every runner survives means that no case needs the
+check flavor, and their good cases are run. A deletion that every runner survives means that no case needs the
 statement, or that the checker is blind to it: exit status 1. One that is truly harmless says so on its line:
 
     __syncwarp();  // mutate: harmless because the lanes meet again before ...
@@ -87,7 +87,7 @@ def without(site: Site, source: str) -> str:
 
 
 def checked_units(build: Path) -> list[Unit]:
-    """What the check flavour of every runner is compiled from, in the order in which it is linked."""
+    """What the check flavor of every runner is compiled from, in the order in which it is linked."""
     units = []
     for entry in json.loads((build / "compile_commands.json").read_text()):
         target = re.search(r"CMakeFiles/(\w+)_check\.dir/", entry["output"])
@@ -165,7 +165,7 @@ class Workplace:
         if run.returncode == 0:
             return ""
         found = re.search(
-            r"data race|uninitialised|out of bounds|never waited for|deadlock|divergence|livelock", run.stdout
+            r"data race|uninitialized|out of bounds|never waited for|deadlock|divergence|livelock", run.stdout
         )
         return found[0] if found else "wrong results" if "FAIL" in run.stdout else f"exit status {run.returncode}"
 

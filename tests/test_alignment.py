@@ -75,7 +75,7 @@ def test_aligned_arrays_are_not_copied(monkeypatch):
     def refuse(*_):
         raise AssertionError("copied")
 
-    monkeypatch.setattr(ssd_fast.arrays, "_copy", refuse)
+    monkeypatch.setattr(ssd_fast.arrays.allocation, "_copy", refuse)
     for call, named in make_cases().values():
         call(*named.values())
         if not any(tensor.dtype == torch.bfloat16 for tensor in named.values()):

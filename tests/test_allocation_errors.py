@@ -13,7 +13,7 @@ from op_calls import make_cases
 from unaligned_calls import moved_tensor
 
 import ssd_fast
-from ssd_fast._allocation_errors import allocation_error
+from ssd_fast.arrays import allocation_error
 
 CASES = make_cases()
 OUT_OF_MEMORY = getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError)

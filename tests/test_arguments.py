@@ -71,7 +71,7 @@ def test_what_is_not_an_array_of_the_same_library(case, argument, kind):
 
 @pytest.mark.parametrize(("case", "argument"), ARGUMENTS)
 def test_a_tensor_on_another_device(case, argument, backend):
-    """A meta tensor, such as a buffer that was never materialised, among others made torch return what nobody wrote."""
+    """A meta tensor, such as a buffer that was never materialized, among others made torch return what nobody wrote."""
     _, named = CASES[case]
     changes = {name: backend.to(tensor) for name, tensor in named.items()} | {argument: named[argument].to("meta")}
     text = assert_refused(case, next(iter(named)), changes, ValueError)

@@ -36,7 +36,7 @@ def check(backend, op_name, rows, default, coder):
 
 
 def test_by_hand(backend):
-    default = torch.tensor([[10.0, 20, 30, 60]])  # centre (20, 40), 20 x 40
+    default = torch.tensor([[10.0, 20, 30, 60]])  # center (20, 40), 20 x 40
     deltas = torch.tensor([[1.0, -1.0, 0.0, -0.0]])
     decoded = ssd_fast.decode_boxes(*backend.to((deltas, default)), BoxCoderSpec())
     assert_same_bits(decoded, torch.tensor([[12.0, 16, 32, 56]]))
@@ -69,7 +69,7 @@ def test_narrow_deltas_are_widened(backend, dtype):
     assert_same_bits(actual, ssd_fast.decode_boxes(wide, default, CODERS["plain"]))
 
 
-def test_centres_equal_the_reference_bit_for_bit(backend):
+def test_centers_equal_the_reference_bit_for_bit(backend):
     """Where no exp enters: offsets without a change of size."""
     deltas = inputs.bell(6, 3, P, 4) * 5
     deltas[..., 2:] = 0

@@ -14,14 +14,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "tests"
-FLAVOURS = ("plain", "asan", "check")
+FLAVORS = ("plain", "asan", "check")
 FAMILIES = re.findall(r"^ *ssd_add_runner\((\w+)", (ROOT / "CMakeLists.txt").read_text(), re.MULTILINE)
 
 GOOD_CASES = {"plain": 34, "asan": 34, "check": 33}  # the checker knows one host thread
 FAULTS = (
     "fault-sort-barrier",
     "fault-sum-barrier",
-    "fault-sum-uninitialised",
+    "fault-sum-uninitialized",
     "fault-compact-barrier",
     "fault-nms-barrier",
     "fault-nms-global-overrun",
@@ -34,11 +34,11 @@ FAULTS = (
     "fault-histogram-barrier",
     "fault-two-writers",
     "fault-read-beside-atomic",
-    "fault-synchronised-halves",
+    "fault-synchronized-halves",
     "fault-divergent-barrier",
     "fault-missing-lane",
     "fault-livelock",
-    "fault-copy-uninitialised",
+    "fault-copy-uninitialized",
     "fault-host-memory",
     "fault-use-after-free",
     "fault-no-shared-memory",
@@ -105,21 +105,21 @@ def run(program: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([program, *arguments], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("flavor", FLAVORS)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_runner_passes(runners: Path, family: str, flavour: str) -> None:
-    result = run(runners / f"{family}_{flavour}")
+def test_runner_passes(runners: Path, family: str, flavor: str) -> None:
+    result = run(runners / f"{family}_{flavor}")
     closing_line = result.stdout.splitlines()[-1] if result.stdout else ""
     assert re.fullmatch(rf"{family}: [1-9]\d* passed, 0 failed", closing_line), result.stdout + result.stderr
     assert result.returncode == 0
 
 
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_no_demonstration_is_left_out(runners: Path, flavour: str) -> None:
-    names = run(runners / f"demo_{flavour}", "--list").stdout.split()
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_no_demonstration_is_left_out(runners: Path, flavor: str) -> None:
+    names = run(runners / f"demo_{flavor}", "--list").stdout.split()
     faults = tuple(name for name in names if name.startswith("fault-"))
-    assert len(names) - len(faults) == GOOD_CASES[flavour]
-    assert faults == (FAULTS if flavour == "check" else ())
+    assert len(names) - len(faults) == GOOD_CASES[flavor]
+    assert faults == (FAULTS if flavor == "check" else ())
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -145,10 +145,10 @@ def test_runner_fails_when_it_runs_nothing(runners: Path) -> None:
     assert "no case has such a name" in result.stdout
 
 
-@pytest.mark.parametrize("flavour", ["plain", "check"])
-def test_launch_reports_kernel_failure(runners: Path, flavour: str) -> None:
+@pytest.mark.parametrize("flavor", ["plain", "check"])
+def test_launch_reports_kernel_failure(runners: Path, flavor: str) -> None:
     """Deadlocks and divergence need no checker: ssd::launch throws, and names the kernel."""
-    result = run(runners / f"demo_{flavour}", "--faults", "fault-divergent-barrier", "fault-missing-lane")
+    result = run(runners / f"demo_{flavor}", "--faults", "fault-divergent-barrier", "fault-missing-lane")
     assert "demo: 2 passed, 0 failed" in result.stdout, result.stdout
 
 

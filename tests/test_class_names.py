@@ -11,7 +11,7 @@ import torch
 from ssd_fast.assets import COCO_CLASSES, asset_path
 from ssd_fast.detector import Detector, load_detector
 from ssd_fast.models import load_network, save_weights, ssd300_vgg16, ssdlite300_mobilenet_v2
-from ssd_fast.models._recognition import _COCO_FILES
+from ssd_fast.models.weights.recognition import _COCO_FILES
 
 
 def test_columns_without_names_are_numbered_however_many_there_are(tmp_path):

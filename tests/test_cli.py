@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 import ssd_fast
 from ssd_fast.assets import asset_path
-from ssd_fast.showcase import comparison
+from ssd_fast.cli.demo import comparison
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # of processes
 

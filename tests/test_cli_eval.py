@@ -47,7 +47,7 @@ def boxes() -> dict[str, list[float]]:
 
 @pytest.fixture
 def photos(tmp_path, boxes) -> Path:
-    """A data set in COCO's form of three photos with one object each."""
+    """A dataset in COCO's form of three photos with one object each."""
     for name in PHOTOS:
         shutil.copy(asset_path(name), tmp_path / name)
     write(tmp_path, boxes)

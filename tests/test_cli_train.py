@@ -205,7 +205,7 @@ def test_an_empty_folder_is_no_data_set(tmp_path):
     one_line(run(tmp_path / "empty", "--out", tmp_path / "run"), tmp_path / "empty")
 
 
-@pytest.mark.skipif(not os.environ.get("SSD_FAST_BCCD"), reason="SSD_FAST_BCCD names no copy of the BCCD data set")
+@pytest.mark.skipif(not os.environ.get("SSD_FAST_BCCD"), reason="SSD_FAST_BCCD names no copy of the BCCD dataset")
 def test_bccd_names_its_degenerate_boxes(tmp_path):
     bccd = os.environ["SSD_FAST_BCCD"]
     options = ("--size", "48x64", "--epochs", "1", "--batch-size", "146", "--device", "cpu", "--json")

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ssd_fast.models import load_network, save_weights
-from ssd_fast.models._files import read_metadata, read_tensors
+from ssd_fast.models.weights.files import read_metadata, read_tensors
 from ssd_fast.training.checkpoint import CheckpointError, read_checkpoint
 
 GOLDEN = run_folders.FOLDER / "finished"

@@ -33,7 +33,7 @@ def test_by_hand(backend):
 
 def test_clip_centers_by_hand(backend):
     spec = DefaultBoxSpec((40, 60), ((2, 1),), (((20.0, 10.0),),), ((30.0, 130.0),), clip_centers=True)
-    expected = torch.tensor([[50.0, 10, 70, 20], [50, 35, 70, 45]])  # centres (65, 15) and (65, 45), before
+    expected = torch.tensor([[50.0, 10, 70, 20], [50, 35, 70, 45]])  # centers (65, 15) and (65, 45), before
     assert_same_bits(ssd_fast.default_boxes(spec, device=backend.device), expected)
     normalized = dataclasses.replace(spec, normalized=True)
     expected = expected / torch.tensor([60.0, 40, 60, 40])

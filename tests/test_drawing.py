@@ -9,9 +9,9 @@ import PIL.Image
 import pytest
 import torch
 
-from ssd_fast.colors import class_color
 from ssd_fast.detections import Detections
 from ssd_fast.drawing import draw_detections
+from ssd_fast.drawing.colors import class_color
 
 CLASSES = (
     "background",
@@ -19,11 +19,11 @@ CLASSES = (
     "dog",
     "a name far too long for the picture that it is written on",
 )
-GREY = 128
+GRAY = 128
 
 
-def grey(width: int = 400, height: int = 300) -> PIL.Image.Image:
-    return PIL.Image.new("RGB", (width, height), (GREY, GREY, GREY))
+def gray(width: int = 400, height: int = 300) -> PIL.Image.Image:
+    return PIL.Image.new("RGB", (width, height), (GRAY, GRAY, GRAY))
 
 
 def dicts(boxes: list, labels: list | None = None, scores: list | None = None) -> dict[str, torch.Tensor]:
@@ -36,8 +36,8 @@ def dicts(boxes: list, labels: list | None = None, scores: list | None = None) -
 
 
 def painted(picture: PIL.Image.Image) -> np.ndarray:
-    """[H, W] where anything was drawn on grey."""
-    return (np.asarray(picture) != GREY).any(-1)
+    """[H, W] where anything was drawn on gray."""
+    return (np.asarray(picture) != GRAY).any(-1)
 
 
 def colored(picture: PIL.Image.Image, label: int) -> np.ndarray:
@@ -45,7 +45,7 @@ def colored(picture: PIL.Image.Image, label: int) -> np.ndarray:
 
 
 def test_a_frame_in_the_class_color_and_nothing_elsewhere():
-    picture = draw_detections(grey(), dicts([[100, 80, 300, 220]]), CLASSES)
+    picture = draw_detections(gray(), dicts([[100, 80, 300, 220]]), CLASSES)
     assert picture.mode == "RGB" and picture.size == (400, 300)
     mask = colored(picture, 1)
     for x in (180, 250, 290):
@@ -60,14 +60,14 @@ def test_a_frame_in_the_class_color_and_nothing_elsewhere():
 
 
 def test_the_name_is_written_in_dark_on_the_color():
-    plate = np.asarray(draw_detections(grey(), dicts([[100, 80, 300, 220]]), CLASSES))[55:78, 100:200].astype(int)
+    plate = np.asarray(draw_detections(gray(), dicts([[100, 80, 300, 220]]), CLASSES))[55:78, 100:200].astype(int)
     assert (plate.max(-1) < 60).sum() > 40
-    other = np.asarray(draw_detections(grey(), dicts([[100, 80, 300, 220]], [2]), CLASSES))[55:78, 100:200]
+    other = np.asarray(draw_detections(gray(), dicts([[100, 80, 300, 220]], [2]), CLASSES))[55:78, 100:200]
     assert (other != plate).any()
 
 
 def test_the_score_is_written():
-    scores = [draw_detections(grey(), dicts([[100, 80, 300, 220]], scores=[s]), CLASSES) for s in (0.91, 0.19, 0.912)]
+    scores = [draw_detections(gray(), dicts([[100, 80, 300, 220]], scores=[s]), CLASSES) for s in (0.91, 0.19, 0.912)]
     assert painted(scores[0]).any()
     assert not np.array_equal(scores[0], scores[1]) and np.array_equal(scores[0], scores[2])
 
@@ -87,37 +87,37 @@ def test_the_score_is_written():
 )
 def test_frame_and_name_stay_inside_the_image(box):
     """A plate cut by the border would be smaller than one in the middle."""
-    middle = colored(draw_detections(grey(1000, 1000), dicts([[400, 400, 401, 401]]), CLASSES), 1).sum()
-    alone = colored(draw_detections(grey(1000, 1000), dicts([[value * 2.5 for value in box]]), CLASSES), 1).sum()
+    middle = colored(draw_detections(gray(1000, 1000), dicts([[400, 400, 401, 401]]), CLASSES), 1).sum()
+    alone = colored(draw_detections(gray(1000, 1000), dicts([[value * 2.5 for value in box]]), CLASSES), 1).sum()
     assert alone >= 0.9 * middle
 
 
 def test_a_frame_around_the_whole_image_is_visible():
-    border = colored(draw_detections(grey(), dicts([[0, 0, 400, 300]]), CLASSES), 1)
+    border = colored(draw_detections(gray(), dicts([[0, 0, 400, 300]]), CLASSES), 1)
     assert border[150, 0] and border[150, -1] and border[-1, 200] and border[0, 200]
 
 
 def test_names_do_not_overlap():
     boxes = [[100 + 4 * i, 100 + 3 * i, 300, 250] for i in range(6)]
     labels = [1, 2, 1, 2, 1, 2]
-    separate = sum(colored(draw_detections(grey(), dicts([box], [1]), CLASSES), 1)[:, :].sum() for box in boxes[:1])
-    picture = draw_detections(grey(), dicts(boxes, labels), CLASSES)
+    separate = sum(colored(draw_detections(gray(), dicts([box], [1]), CLASSES), 1)[:, :].sum() for box in boxes[:1])
+    picture = draw_detections(gray(), dicts(boxes, labels), CLASSES)
     both = colored(picture, 1).sum() + colored(picture, 2).sum()
     assert both > 3 * separate
 
 
 def test_the_best_lies_on_top_whatever_the_order():
     boxes, labels = [[100, 80, 300, 220], [100, 80, 300, 220]], [1, 2]
-    first = draw_detections(grey(), dicts(boxes, labels, [0.9, 0.3]), CLASSES)
+    first = draw_detections(gray(), dicts(boxes, labels, [0.9, 0.3]), CLASSES)
     assert colored(first, 1)[219, 200] and not colored(first, 2)[219, 200]
-    turned = draw_detections(grey(), dicts(boxes, labels[::-1], [0.3, 0.9]), CLASSES)
+    turned = draw_detections(gray(), dicts(boxes, labels[::-1], [0.3, 0.9]), CLASSES)
     assert np.array_equal(first, turned)
 
 
 def test_lines_and_letters_grow_with_the_image():
     def line(scale: int) -> int:
         picture = draw_detections(
-            grey(400 * scale, 300 * scale), dicts([[40 * scale] * 2 + [260 * scale] * 2]), CLASSES
+            gray(400 * scale, 300 * scale), dicts([[40 * scale] * 2 + [260 * scale] * 2]), CLASSES
         )
         return int(colored(picture, 1)[200 * scale, : 100 * scale].sum())
 
@@ -137,13 +137,13 @@ def test_colors_are_stable_vivid_and_distinct():
 
 
 def test_every_kind_of_image_and_of_detections():
-    image, found = grey(), dicts([[100, 80, 300, 220], [10, 20, 90, 90]], [1, 2])
+    image, found = gray(), dicts([[100, 80, 300, 220], [10, 20, 90, 90]], [1, 2])
     expected = np.asarray(draw_detections(image, found, CLASSES))
     array = np.asarray(image)
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
     for other in (array, tensor, tensor.float() / 255, (tensor.double() / 255).requires_grad_()):
         assert np.array_equal(draw_detections(other, found, CLASSES), expected)
-    assert (np.asarray(image) == GREY).all() and (tensor == GREY).all(), "the image given is not drawn on"
+    assert (np.asarray(image) == GRAY).all() and (tensor == GRAY).all(), "the image given is not drawn on"
 
     batch = Detections(
         torch.cat((found["boxes"], torch.zeros(3, 4)))[None],
@@ -160,26 +160,26 @@ def test_every_kind_of_image_and_of_detections():
 def test_an_image_file_is_drawn_upright(tmp_path):
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
-    grey(400, 300).save(tmp_path / "turned.jpg", exif=exif)
+    gray(400, 300).save(tmp_path / "turned.jpg", exif=exif)
     assert draw_detections(tmp_path / "turned.jpg", dicts([]), CLASSES).size == (300, 400)
 
 
 def test_odd_detections():
-    assert not painted(draw_detections(grey(), dicts([]), CLASSES)).any()
+    assert not painted(draw_detections(gray(), dicts([]), CLASSES)).any()
     nan = dicts([[float("nan")] * 4, [0, 0, float("inf"), 5]])
-    assert not painted(draw_detections(grey(), nan, CLASSES)).any()
+    assert not painted(draw_detections(gray(), nan, CLASSES)).any()
     for label in (0, 3, 77, -1):
-        assert painted(draw_detections(grey(60, 40), dicts([[5, 5, 50, 30]], [label]), CLASSES)).any()
-    assert painted(draw_detections(grey(1, 1), dicts([[0, 0, 1, 1]]), None)).any()
+        assert painted(draw_detections(gray(60, 40), dicts([[5, 5, 50, 30]], [label]), CLASSES)).any()
+    assert painted(draw_detections(gray(1, 1), dicts([[0, 0, 1, 1]]), None)).any()
 
 
 def test_refusals():
     with pytest.raises(TypeError, match=r"expected a Detections, or a dict of boxes, scores and labels, got list"):
-        draw_detections(grey(), [], CLASSES)
+        draw_detections(gray(), [], CLASSES)
     with pytest.raises(TypeError, match="expected a path, a PIL image"):
         draw_detections(None, dicts([]), CLASSES)
     with pytest.raises(ValueError, match="got 1 boxes, 2 scores, 1 labels"):
-        draw_detections(grey(), dicts([[0, 0, 1, 1]], scores=[0.5, 0.4]), CLASSES)
+        draw_detections(gray(), dicts([[0, 0, 1, 1]], scores=[0.5, 0.4]), CLASSES)
     empty = Detections(*(torch.zeros(2, 0, 4), *[torch.zeros(2, 0)] * 3, torch.zeros(2, dtype=torch.int64)))
     with pytest.raises(ValueError, match="expected those of 1 image, got 2"):
-        draw_detections(grey(), empty, CLASSES)
+        draw_detections(gray(), empty, CLASSES)

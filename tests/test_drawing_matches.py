@@ -1,4 +1,4 @@
-"""draw_matches: what is where in the picture, and in which colour."""
+"""draw_matches: what is where in the picture, and in which color."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 import ssd_fast
 from ssd_fast import DefaultBoxSpec
-from ssd_fast.colors import class_color
+from ssd_fast.drawing.colors import class_color
 
 SPEC = DefaultBoxSpec(
     image_size=(100, 200), feature_maps=((2, 4), (1, 1)), box_sizes=(((40.0, 40.0),), ((150.0, 80.0), (60.0, 90.0)))
@@ -24,7 +24,7 @@ def pixels(picture, color):
     return int((np.abs(np.asarray(picture, dtype=int) - color).max(-1) < 70).sum())
 
 
-def test_a_panel_a_map_with_positives_in_the_colour_of_their_ground_truth():
+def test_a_panel_a_map_with_positives_in_the_color_of_their_ground_truth():
     image = torch.zeros(3, 100, 200, dtype=torch.uint8)
     mined = torch.zeros(SPEC.num_boxes, dtype=torch.bool)
     mined[[3, 5]] = True
@@ -33,7 +33,7 @@ def test_a_panel_a_map_with_positives_in_the_colour_of_their_ground_truth():
     both = ssd_fast.draw_matches(image, TRUTHS, SPEC, match(), mined)
     assert picture.size == both.size and picture.width > 800  # two panels side by side
     left, right = (picture.crop((x, 0, x + picture.width // 2, picture.height)) for x in (0, picture.width // 2))
-    few, many = 80, 300  # the edges of letters have colours in between
+    few, many = 80, 300  # the edges of letters have colors in between
     assert pixels(plain, class_color(0)) < few and pixels(plain, class_color(1)) < few
     assert pixels(left, class_color(0)) > many and pixels(left, class_color(1)) < few
     assert pixels(right, class_color(1)) > many and pixels(right, class_color(0)) < few

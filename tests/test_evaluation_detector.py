@@ -1,4 +1,4 @@
-"""evaluate: a detector run over a data set, classes matched by name; and the picture of the curves."""
+"""evaluate: a detector run over a dataset, classes matched by name; and the picture of the curves."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ssd_fast.evaluation import detect_dataset, evaluate, evaluate_detections, m
 
 pytest.importorskip("pycocotools", reason="pycocotools, which computes COCO AP, is not installed")
 
-GREYS = {"owl": 60, "cat": 120, "dog": 180}
+GRAYS = {"owl": 60, "cat": 120, "dog": 180}
 
 
 class GreyDetector:
-    """Finds the one grey rectangle on black of each image, and takes its grey for its class; adds a poor detection."""
+    """Finds the one gray rectangle on black of each image, and takes its gray for its class; adds a poor detection."""
 
     def __init__(self, classes=("background", "fox", "dog", "cat", "owl"), background=0) -> None:
         self.classes = classes
@@ -38,7 +38,7 @@ class GreyDetector:
         for i, image in enumerate(images):
             ys, xs = torch.nonzero(image[0], as_tuple=True)
             boxes[i, 0] = torch.tensor([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
-            (name,) = [name for name, grey in GREYS.items() if grey == image[0].max()]
+            (name,) = [name for name, gray in GRAYS.items() if gray == image[0].max()]
             boxes[i, 1] = torch.tensor([0.0, 0, 1, 1])
             if name in self.classes:
                 labels[i, 0] = self.classes.index(name)
@@ -55,7 +55,7 @@ def drawn(tmp_path) -> DetectionDataset:
         name = ("cat", "dog", "owl")[i % 3]
         box = (3 * i, 2 * i, 3 * i + 20, 2 * i + 15)
         pixels = np.zeros((60, 70 + i, 3), np.uint8)
-        pixels[box[1] : box[3], box[0] : box[2]] = GREYS[name]
+        pixels[box[1] : box[3], box[0] : box[2]] = GRAYS[name]
         path = tmp_path / f"{i}.png"
         PIL.Image.fromarray(pixels).save(path)
         samples.append(sample(path.name, [(box, 1 + i % 3)], str(path), pixels.shape[:2]))
@@ -71,7 +71,7 @@ def test_every_image_is_seen_once_and_in_order(drawn, batch_size):
     assert sum(sizes) == 7 and set(sizes[:-1]) <= {batch_size} and sizes[-1] <= batch_size
     assert seen == [(sum(sizes[: n + 1]), 7) for n in range(len(sizes))]
     assert evaluation.images_per_second > 0 and evaluation.images == 7
-    assert evaluation.detections == 7, "those of the class fox, which the data set lacks, have no part"
+    assert evaluation.detections == 7, "those of the class fox, which the dataset lacks, have no part"
 
 
 def test_classes_are_matched_by_name_and_the_threshold_is_handed_on(drawn):

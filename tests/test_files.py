@@ -17,7 +17,7 @@ from dataset_files import coco_data, folder_data, object_xml, save_image, write_
 
 import ssd_fast
 from ssd_fast import load_detector
-from ssd_fast._writing import require_output_file
+from ssd_fast._io.writing import require_output_file
 from ssd_fast.assets import asset_path
 from ssd_fast.datasets import open_dataset
 from ssd_fast.datasets.files import image_size, read_json, read_xml

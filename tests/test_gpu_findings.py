@@ -19,7 +19,7 @@ def test_a_finding_is_one_write(findings, monkeypatch):
     written = []
     real = os.write
     monkeypatch.setattr(os, "write", lambda file, data: written.append(data) or real(file, data))
-    findings.labelled(stage="first").add("passed", "nms", "of 2 boxes\nand more", us=1.5)
+    findings.labeled(stage="first").add("passed", "nms", "of 2 boxes\nand more", us=1.5)
     assert len(written) == 1
     (found,) = read(findings.path)
     assert {k: v for k, v in found.items() if k != "time"} == {
@@ -79,13 +79,13 @@ def test_cases_that_began_are_known(findings):
         assert findings.running()["case"] == "a"
     with findings.case("b"):
         raise ValueError("wrong bits")
-    findings.labelled(part="other").add("began", "c")
+    findings.labeled(part="other").add("began", "c")
     assert findings.done() == {"a", "b"}
     assert [(f["case"], f["status"]) for f in findings.mine()] == [
         *(("a", "began"), ("a", "passed"), ("b", "began"), ("b", "failed"), ("c", "began")),
     ]
     assert findings.mine()[1]["us"] == 3 and findings.mine()[3]["text"] == "ValueError: wrong bits"
-    assert findings.labelled(part="mine").running() is None, "another part's case"
+    assert findings.labeled(part="mine").running() is None, "another part's case"
 
 
 @pytest.mark.parametrize(

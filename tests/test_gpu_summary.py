@@ -37,8 +37,8 @@ def test_summary_tells_what_is_wrong_and_how_fast(report):
 
     report.step("times", 10, measure)
     report.step("bits", 10, check)
-    report.findings.labelled(step="ncu").add("began", "step")
-    report.findings.labelled(step="ncu").add("began", "nms n=10000")
+    report.findings.labeled(step="ncu").add("began", "step")
+    report.findings.labeled(step="ncu").add("began", "nms n=10000")
     text = summary.markdown(read(report.findings.path))
     assert "| nms n=1000 | 31.25 | 1.6% | 0.5 | 40 | 1,234 | 16 | 15.25 | resolve 14, scan 2 |" in text
     assert "- match N=32: graph: RuntimeError: not permitted" in text
@@ -68,7 +68,7 @@ def test_summary_tells_which_gpu_and_what_was_not_checked(report):
 def test_many_failures_leave_room_for_the_rest(report):
     """What is printed is short, and has the steps all the same."""
     for i in range(70):
-        report.findings.labelled(step="bits").add("failed", f"case {i}", f"{i} " + "x" * 2000)
+        report.findings.labeled(step="bits").add("failed", f"case {i}", f"{i} " + "x" * 2000)
     report.step("times", 10, lambda step: step.findings.add("passed", "nms"))
     findings = read(report.findings.path)
     text = summary.shown(findings, 11_000)
@@ -90,8 +90,8 @@ def test_many_failures_leave_room_for_the_rest(report):
     ],
 )
 def test_summary_tells_how_to_run_a_case_again(report, step, case, command):
-    report.findings.labelled(step=step).add("failed", case, "wrong")
-    report.findings.labelled(step=step).add("failed", "the rest", "the program ended with status 2")
+    report.findings.labeled(step=step).add("failed", case, "wrong")
+    report.findings.labeled(step=step).add("failed", "the rest", "the program ended with status 2")
     text = summary.markdown(read(report.findings.path))
     assert f": failed: wrong\n  - again: `{command}`\n" in text and text.count("again: ") == 1
 

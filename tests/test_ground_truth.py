@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 
-from ssd_fast.ground_truth import (
+from ssd_fast.ground_truth.faults import (
     Fault,
     GroundTruthError,
     GroundTruthWarning,
@@ -15,7 +15,7 @@ from ssd_fast.ground_truth import (
     find_faults,
     warn,
 )
-from ssd_fast.ground_truth_policy import apply_policy
+from ssd_fast.ground_truth.policy import apply_policy
 
 GOOD = (10.0, 20.0, 30.0, 40.0)
 RULES = {"num_columns": 4, "background": 0, "size": (100, 200)}

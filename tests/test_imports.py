@@ -22,22 +22,28 @@ def in_a_new_process(code: str) -> str:
 def test_importing_the_package_imports_no_networks():
     code = "import sys, ssd_fast; dir(ssd_fast); print(*sorted(m for m in sys.modules if m.count('.') < 2))"
     imported = set(in_a_new_process(code).split())
-    light = {"_C", "_allocation_errors", "_backend", "_libraries", "arrays", "detections", "ops", "presets", "specs"}
+    light = {"_C", "_backend", "_checks", "_io", "arrays", "detections", "ground_truth", "ops", "presets", "specs"}
     assert {name for name in imported if name.startswith("ssd_fast.")} == {f"ssd_fast.{name}" for name in light}
     assert not imported & {"torchvision", "PIL", "safetensors", "matplotlib", "pycocotools", "typer", "rich"}
 
 
 def test_what_is_asked_for_is_imported():
     """In a process where nobody else has imported it."""
-    names = [*ssd_fast._LAZY, *ssd_fast._MODULES]
-    modules = in_a_new_process(f"import ssd_fast; print(*[getattr(ssd_fast, name).__name__ for name in {names}])")
-    assert modules.split() == [*ssd_fast._LAZY, *(f"ssd_fast.{name}" for name in ssd_fast._MODULES)]
+    names = [*ssd_fast._LAZY]
+    found = in_a_new_process(f"import ssd_fast; print(*[getattr(ssd_fast, name).__name__ for name in {names}])")
+    assert found.split() == [name if module else f"ssd_fast.{name}" for name, module in ssd_fast._LAZY.items()]
 
 
 def test_dir_lists_names_and_modules():
-    """All packages, but for what only the commands need."""
-    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {"cli", "showcase"}
-    assert {*ssd_fast._MODULES} == {*packages, "images"}
+    """All packages but the command line and those whose names stand in others."""
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {
+        "_io",
+        "arrays",
+        "cli",
+        "drawing",
+        "ground_truth",
+    }
+    assert {name for name, module in ssd_fast._LAZY.items() if module is None} == {*packages, "images"}
     assert dir(ssd_fast) == sorted([*ssd_fast.__all__, *packages, "images"])
 
 

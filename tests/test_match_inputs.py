@@ -31,8 +31,8 @@ def test_numpy(backend):
 
 
 SCENE = """
-centre = torch.rand(20000, 2, generator=torch.Generator().manual_seed(1)) * 300
-gts, boxes = torch.cat((centre - 9, centre + 9), 1), torch.cat((centre[:8732] - 12, centre[:8732] + 12), 1)
+center = torch.rand(20000, 2, generator=torch.Generator().manual_seed(1)) * 300
+gts, boxes = torch.cat((center - 9, center + 9), 1), torch.cat((center[:8732] - 12, center[:8732] + 12), 1)
 ssd_fast.match([gts[:9]], boxes, ssd_fast.MatcherSpec({rule!r}))
 """
 MATCH = "assert len(ssd_fast.match([gts], boxes, ssd_fast.MatcherSpec({rule!r})).unique()) > 1000"

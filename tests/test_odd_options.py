@@ -64,7 +64,7 @@ def quick(monkeypatch) -> None:
         raise ValueError("reached the training")
 
     monkeypatch.setattr("ssd_fast.training.train", train)
-    demo = sys.modules["ssd_fast.cli.demo"]  # the name in the package is the command's
+    demo = sys.modules["ssd_fast.cli.demo.command"]  # the name in the package is the command's
     monkeypatch.setattr(demo, "_pictures", lambda *_: [])
     monkeypatch.setattr(demo, "_rows", lambda *_: ([], "omitted"))
 

@@ -15,7 +15,7 @@ from odd_values import ODD, is_promised
 import ssd_fast
 from ssd_fast import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec, PostprocessSpec, Preset
 from ssd_fast.models import Preprocessing
-from ssd_fast.specs._plain import from_plain, to_plain
+from ssd_fast.specs._json import from_plain, to_plain
 from ssd_fast.training import TrainingConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")

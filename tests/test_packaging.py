@@ -96,8 +96,8 @@ def test_wheel_holds_what_the_package_needs(wheel: Path) -> None:
     assert not [
         name for name in names if name.split("/")[0] not in ("ssd_fast", f"ssd_fast-{ssd_fast.__version__}.dist-info")
     ]
-    for licence in ("LICENSE", "NOTICE"):
-        assert [name for name in names if ".dist-info/" in name and name.endswith(licence)]
+    for license in ("LICENSE", "NOTICE"):
+        assert [name for name in names if ".dist-info/" in name and name.endswith(license)]
 
 
 def test_installed_wheel_imports_and_says_that_it_is_for_the_cpu(site: Path) -> None:

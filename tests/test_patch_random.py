@@ -34,7 +34,7 @@ def random_heads(n: int, p: int, c: int, threshold: float, generator: torch.Gene
         logits.normal_(generator=generator).mul_(any_of(generator, 0.3, 2, 6))
         logits[:, 1:] += any_of(generator, 0, 3) * torch.randn(c - 1, generator=generator)
         seen = torch.randint(1, c, (p // 32 + 1,), generator=generator).repeat_interleave(32)[:p]
-        logits[torch.arange(p), seen] += any_of(generator, 0, 6)  # neighbours see the same, and NMS has work
+        logits[torch.arange(p), seen] += any_of(generator, 0, 6)  # neighbors see the same, and NMS has work
         foreground = logits[:, 1:].exp()
         # A class exceeds the threshold if the background's logit is below this:
         below = (foreground / threshold - foreground.sum(1, keepdim=True)).clamp(min=1e-30).log() - logits[:, :1]

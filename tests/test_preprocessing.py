@@ -79,7 +79,7 @@ def test_ssd300_equals_torchvision(size):
 
 @pytest.mark.parametrize("size", [*SIZES, (1200, 1800)])
 def test_ssd300_resnet50_equals_pillow(size):
-    """Pillow's resize, of which NVIDIA makes the network's input, but for its rounding of each axis to grey levels."""
+    """Pillow's resize, of which NVIDIA makes the network's input, but for its rounding of each axis to gray levels."""
     image = random_image(size)
     photo = PIL.Image.fromarray(image.permute(1, 2, 0).numpy())
     resized = torch.from_numpy(np.array(photo.resize((300, 300), PIL.Image.Resampling.BILINEAR))).permute(2, 0, 1)

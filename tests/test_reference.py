@@ -63,7 +63,7 @@ def test_strange_boxes_touch_nothing():
 
 
 def test_decode_by_hand():
-    default = torch.tensor([[10.0, 20, 30, 60]])  # centre (20, 40), 20 x 40
+    default = torch.tensor([[10.0, 20, 30, 60]])  # center (20, 40), 20 x 40
     log2 = float(torch.log(torch.tensor(2.0)))
     deltas = torch.tensor([[1.0, -1.0, 5 * log2, -5 * log2]])
     expected = torch.tensor([[22.0 - 20, 36.0 - 10, 22 + 20, 36 + 10]])
@@ -89,8 +89,8 @@ def test_decode_rounds_every_operation():
     expected = []
     for (x1, _, x2, _), tx in zip(default.numpy(), deltas[:, 0].numpy(), strict=True):
         width = x2 - x1
-        centre = (x1 + half * width) + (tx * variance) * width
-        expected.append((centre - half * width, centre + half * width))
+        center = (x1 + half * width) + (tx * variance) * width
+        expected.append((center - half * width, center + half * width))
     decoded = reference.decode_boxes(deltas, default, BoxCoderSpec())[:, [0, 2]]
     assert decoded.dtype == torch.float32 and decoded.tolist() == np.array(expected).tolist()
 

@@ -1,4 +1,4 @@
-"""No kernel is left out of the C++ runners, which test_checker.py builds and runs in every flavour."""
+"""No kernel is left out of the C++ runners, which test_checker.py builds and runs in every flavor."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_detections_equal_those_by_nvidias_preset(checkpoint, tmp_path):
     assert detector.network.num_classes == 81 and len(detector.classes) == 81
     found = detector(CHELSEA)
 
-    photo = PIL.Image.open(CHELSEA)  # as the original prepares it, which rounds to grey levels
+    photo = PIL.Image.open(CHELSEA)  # as the original prepares it, which rounds to gray levels
     pixels = torch.from_numpy(np.array(photo.resize((300, 300), PIL.Image.Resampling.BILINEAR))).permute(2, 0, 1) / 255
     mean, std = (torch.tensor(x).view(3, 1, 1) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     batch, _ = detector.network.preprocessing(as_image_tensor(CHELSEA)[None])

@@ -19,7 +19,7 @@ from rich.progress import Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from ssd_fast._text import brief, listing, printable
+from ssd_fast._io.text import brief, listing, printable
 from ssd_fast.assets import asset_path
 from ssd_fast.cli._output import PrintableConsole
 from ssd_fast.datasets import open_dataset
@@ -156,7 +156,7 @@ def test_doctor(monkeypatch):
 
 
 def test_demo(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["ssd_fast.cli.demo"], "_rows", lambda *_: ([], f"omitted{RED}"))
+    monkeypatch.setattr(sys.modules["ssd_fast.cli.demo.command"], "_rows", lambda *_: ([], f"omitted{RED}"))
     result = run("demo", "--out", tmp_path / f"demo{RED}")
     check_clean(result)
     assert result.exit_code == FINE and r"demo\x1b[31m" in result.stdout and r"omitted\x1b[31m" in result.stdout

@@ -75,7 +75,7 @@ def test_both_flips_and_one(tmp_path):
         assert len({tuple(samples[epoch, 0][1][0].tolist()) for epoch in range(40)}) == expected
 
 
-def test_photometric_changes_colours_alone(tmp_path):
+def test_photometric_changes_colors_alone(tmp_path):
     dataset = one_box(tmp_path)
     plain = samples_of(dataset, small_config(**PLAIN))[0, 0]
     changed = [samples_of(dataset, small_config(**{**PLAIN, "photometric": 1.0}))[epoch, 0] for epoch in range(8)]
@@ -87,7 +87,7 @@ def test_the_zoomed_out_canvas_is_the_networks_grey(tmp_path):
     config = small_config(**{**PLAIN, "zoom_out": 3.0, "zoom_out_share": 1.0})
     image = samples_of(one_box(tmp_path), config)[1, 0][0]
     corners = {tuple(image[:, y, x].tolist()) for y in (0, -1) for x in (0, -1)}
-    assert (124, 116, 104) in corners, "ImageNet's mean times 255, which normalises to nearly 0"
+    assert (124, 116, 104) in corners, "ImageNet's mean times 255, which normalizes to nearly 0"
 
 
 def test_an_image_that_is_left_alone_is_what_the_detector_sees(dataset):
@@ -126,7 +126,7 @@ def test_the_seed_decides_and_torchs_own_state_stays(tmp_path):
     assert torch.equal(torch.get_rng_state(), state), "augmentation took nothing from it"
 
 
-def test_seeds_of_neighbours_differ():
+def test_seeds_of_neighbors_differ():
     seeds = {sample_seed(*key) for key in [(a, b, c) for a in range(4) for b in range(9) for c in range(30)]}
     assert len(seeds) == 4 * 9 * 30 and all(0 <= seed < 2**32 for seed in seeds)
 

@@ -24,9 +24,9 @@ from ssd_fast.models import (
     ssd300_vgg16,
     ssdlite320_mobilenet_v3_large,
 )
-from ssd_fast.models._recognition import adopt_dialect
-from ssd_fast.models.layouts import LAYOUTS, convert, detect
 from ssd_fast.models.registry import make_network
+from ssd_fast.models.weights.layouts import LAYOUTS, convert, detect_layout
+from ssd_fast.models.weights.recognition import adopt_dialect
 
 NETWORKS = {
     "amdegroot_ssd300_vgg16": "amdegroot_ssd300_voc",
@@ -86,14 +86,14 @@ def test_heads_equal_the_originals(case, tmp_path):
 @pytest.mark.parametrize("case", NETWORKS)
 def test_layouts_are_told_apart(case):
     names = [name for name, _ in goldens.load("weight_layouts", case)["tensors"]]
-    assert detect(names) == detect([f"module.{name}" for name in names]) == case.partition("_")[0]
+    assert detect_layout(names) == detect_layout([f"module.{name}" for name in names]) == case.partition("_")[0]
 
 
 def test_own_names_are_no_other_layout():
     with torch.device("meta"):
         for name in (name for name in list_networks() if name != "ssd_tiny"):
             tensors = make_network(name, 3).state_dict()
-            assert detect(tensors) == "own"
+            assert detect_layout(tensors) == "own"
             assert convert(tensors, "own") == convert(tensors, "torchvision") == tensors
 
 
@@ -246,7 +246,7 @@ def test_a_file_of_another_layout_than_named(given, tmp_path):
     for layout in LAYOUTS:
         expected = rf"theirs\.safetensors: layout: expected {layout}'s tensors(, such as [a-z_]+\..*)?, got {got}"
         if layout in same:
-            assert detect(names, layout) == given
+            assert detect_layout(names, layout) == given
         else:
             with pytest.raises(ValueError, match=expected):
                 load_weights(network, tmp_path / "theirs.safetensors", layout)

@@ -12,7 +12,7 @@ import pytest
 from folder_checks import files_of_at_most
 from training_cases import small_network
 
-from ssd_fast._writing import WriteError, append_line, remove_partials, replace_file
+from ssd_fast._io.writing import WriteError, append_line, remove_partials, replace_file
 from ssd_fast.models import load_weights, save_weights
 
 

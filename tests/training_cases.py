@@ -1,4 +1,4 @@
-"""Small data sets and trainings for the tests of ssd_fast.training."""
+"""Small datasets and trainings for the tests of ssd_fast.training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLORS = ((220, 30, 30), (30, 30, 220))
 def make_sample(
     folder: Path, name: str, boxes: Sequence[Sequence[float]], labels: Sequence[int], size: tuple[int, int] = (96, 128)
 ) -> Sample:
-    """A grey photo in which every box is a rectangle in its class's colour."""
+    """A gray photo in which every box is a rectangle in its class's color."""
     pixels = np.full((*size, 3), 120, dtype=np.uint8)
     for (x1, y1, x2, y2), label in zip(boxes, labels, strict=True):
         pixels[int(y1) : int(y2), int(x1) : int(x2)] = _COLORS[label - 1]

@@ -17,9 +17,9 @@ from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableT
 from rich.segment import Segment
 from rich.text import Text
 
-from .._paths import failure_reason
-from .._text import message_line, printable
-from ..specs._checks import choice
+from .._checks import choice
+from .._io.paths import failure_reason
+from .._io.text import message_line, printable
 
 if TYPE_CHECKING:
     from ..datasets import DetectionDataset

@@ -12,9 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from .._paths import shown_path
-from .._text import display_name, printable
-from .._writing import WriteError, require_output_file, write_errors
+from .._io.paths import shown_path
+from .._io.text import display_name, printable
+from .._io.writing import WriteError, require_output_file, write_errors
 from ..images import IMAGE_SUFFIXES
 from ._output import choose_device, err, fail, make_folder, out, print_error, print_json
 
@@ -118,7 +118,7 @@ def _find(images: Iterable[Path]) -> tuple[list[Path], int]:
 
 def _detect_one(detector: Detector, path: Path, score: float, draw: bool) -> tuple[dict[str, Any], Any]:
     """The JSON object of an image, and the picture if it is wanted. Raises: OSError, ValueError, RuntimeError."""
-    from ..drawing import draw_detections
+    from ..drawing.detections import draw_detections
     from ..images import as_image_tensor
 
     image = as_image_tensor(path)
@@ -139,7 +139,7 @@ def _detect_one(detector: Detector, path: Path, score: float, draw: bool) -> tup
 
 
 def _show(result: dict[str, Any], detector: Detector) -> None:
-    from ..colors import class_color
+    from ..drawing.colors import class_color
 
     if not result["detections"]:
         out.print(Text.assemble((printable(result["image"]), "bold"), ": nothing found"), soft_wrap=True)

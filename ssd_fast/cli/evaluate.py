@@ -10,7 +10,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from .._writing import require_output_file
+from .._io.writing import require_output_file
 from ._output import FORMATS, check_choice, choose_device, err, fail, make_folder, open_data, out, print_json
 
 if TYPE_CHECKING:

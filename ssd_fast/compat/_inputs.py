@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..specs._checks import as_int, number, require
+from .._checks import as_int, number, require
 
 
 def tensor(value: Any, op: str, argument: str, shape: Sequence[int | str] | None = None) -> Tensor:

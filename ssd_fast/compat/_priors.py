@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from .._checks import integer, one_a_map, positive_numbers
 from ..specs import DefaultBoxSpec
-from ..specs._checks import integer, one_a_map, positive_numbers
 from ..specs._conventions import as_maps, ratio_rows, square_steps
 
 

@@ -1,4 +1,4 @@
-"""Training targets row by row, as Caffe's PyTorch ports hand them from the data set to the loss."""
+"""Training targets row by row, as Caffe's PyTorch ports hand them from the dataset to the loss."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import ground_truth
+from .._checks import is_positive, number
+from ..ground_truth import faults as ground_truth
 from ..ops import decode_boxes, encode_boxes, match, multibox_loss
 from ..specs import BoxCoderSpec, LossSpec, MatcherSpec
-from ..specs._checks import is_positive, number
 from ._inputs import float32, share, tensor
 from ._priors import corner_form
 
@@ -68,7 +68,7 @@ class RowTargets:
 def row_losses(
     op: str, confidence: Tensor, predicted_locations: Tensor, labels: Tensor, gt_locations: Tensor, loss: LossSpec
 ) -> tuple[Tensor, Tensor]:
-    """(localisation, classification) losses of rows whose label and offsets are given; labels 0: background.
+    """(localization, classification) losses of rows whose label and offsets are given; labels 0: background.
 
     Args: confidence [N, P, C], predicted_locations [N, P, 4], labels [N, P], gt_locations [N, P, 4] offsets.
     """

@@ -10,22 +10,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .._checks import as_row, instance, integer, is_count, is_positive, number, positive_numbers, require, row
 from ..ops import decode_boxes, match, multibox_loss
 from ..specs import BoxCoderSpec, LossSpec, MatcherSpec
-from ..specs._checks import (
-    as_row,
-    instance,
-    integer,
-    is_count,
-    is_positive,
-    number,
-    positive_numbers,
-    require,
-    row,
-)
 from ._inputs import check_background_label, float32, share, tensor
 from ._priors import center_form, corner_form, square_spec
-from ._scored import keep_scored
+from ._scored_nms import keep_scored
 from ._targets import check_ground_truth
 
 __all__ = ["Detect", "MultiBoxLoss", "PriorBox"]
@@ -110,7 +100,7 @@ class MultiBoxLoss(nn.Module):
         self._loss = LossSpec(negatives_per_positive=neg_pos)
 
     def forward(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """The two losses, float32 scalars with gradients: localisation and classification.
+        """The two losses, float32 scalars with gradients: localization and classification.
 
         Args:
             predictions: loc [N, P, 4] offsets, conf [N, P, C] logits, priors [at least P, 4] (cx, cy, w, h).

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._checks import integer, is_count, is_not_negative, number, positive_numbers, row
 from ..specs import LossSpec
-from ..specs._checks import integer, is_count, is_not_negative, number, positive_numbers, row
 from ._inputs import float32, tensor
 from ._priors import center_form, square_spec
-from ._scored import keep_scored
+from ._scored_nms import keep_scored
 from ._targets import RowTargets, row_losses
 
 __all__ = ["Container", "MultiBoxLoss", "PostProcessor", "PriorBox", "SSDTargetTransform"]

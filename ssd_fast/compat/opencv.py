@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from .._checks import integer, is_not_negative, is_positive, number, require, shown
 from ..ops import decode_boxes, nms
 from ..specs import BoxCoderSpec
-from ..specs._checks import integer, is_not_negative, is_positive, number, require, shown
-from ._scored import keep_scored
+from ._scored_nms import keep_scored
 
 __all__ = ["detection_out", "nms_boxes"]
 

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .._checks import integer, is_count, is_not_negative, number, positive_numbers, require
 from ..specs import LossSpec
-from ..specs._checks import integer, is_count, is_not_negative, number, positive_numbers, require
 from ._inputs import float32, tensor
 from ._priors import center_form, square_spec
-from ._scored import keep_scored
+from ._scored_nms import keep_scored
 from ._targets import RowTargets, row_losses
 
 __all__ = ["MatchPrior", "MultiboxLoss", "Predictor", "generate_ssd_priors"]

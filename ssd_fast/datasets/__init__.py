@@ -2,6 +2,6 @@
 
 from .coco import to_coco
 from .dataset import DetectionDataset, Problem, Sample
-from .opening import list_splits, open_dataset
+from .formats import list_splits, open_dataset
 
 __all__ = ["DetectionDataset", "Problem", "Sample", "list_splits", "open_dataset", "to_coco"]

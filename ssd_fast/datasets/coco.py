@@ -7,9 +7,9 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
-from .._text import brief
+from .._io.text import brief
 from ..ground_truth import GroundTruthError
-from .building import RawImage, RawItem
+from .assembly import RawImage, RawItem
 from .dataset import DetectionDataset
 from .files import image_path, number, read_box
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .._text import brief, printable
+from .._io.text import brief, printable
 from ..ground_truth import GroundTruthError
 from ..images import as_image_tensor
 from .files import twice

@@ -18,8 +18,8 @@ import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
 
-from .._paths import failure_reason, require_input_file
-from .._text import brief, listing
+from .._io.paths import failure_reason, require_input_file
+from .._io.text import brief, listing
 from ..ground_truth import GroundTruthError
 from ..images import open_image
 

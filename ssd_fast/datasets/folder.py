@@ -20,9 +20,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .._text import brief, listing
+from .._io.text import brief, listing
 from ..ground_truth import GroundTruthError
-from .building import RawImage, RawItem
+from .assembly import RawImage, RawItem
 from .dataset import check_classes
 from .files import image_path, read_box, unknown_split
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..ground_truth import GroundTruthError
 from ..images import IMAGE_SUFFIXES
-from .building import RawImage, RawItem
+from .assembly import RawImage, RawItem
 from .files import find_splits, image_path, read_bytes, read_xml, unknown_split
 
 __all__ = ["read_voc"]

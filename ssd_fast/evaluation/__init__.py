@@ -1,8 +1,8 @@
 """How good a detector is: COCO's metrics by pycocotools, VOC's average precision, tables and curves."""
 
 from .coco import coco_results
-from .detecting import detect_dataset, missing_classes
 from .evaluator import evaluate, evaluate_detections
+from .inference import detect_dataset, missing_classes
 from .result import ClassResult, Evaluation
 from .voc import Curve, OperatingPoint, voc07_ap, voc12_ap
 

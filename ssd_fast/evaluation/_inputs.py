@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._text import brief, listing, printable
+from .._io.text import brief, listing, printable
 from ..detections import Detections
 
 _FIELDS = ("boxes", "scores", "labels")

@@ -10,7 +10,7 @@ import numpy as np
 from ..datasets.coco import to_coco
 from ._inputs import ImageDetections, ImageGroundTruths, labels_of, read_detections, read_ground_truths
 from .coco import coco_evaluate, require_pycocotools
-from .detecting import Progress, detect_dataset, missing_classes
+from .inference import Progress, detect_dataset, missing_classes
 from .result import ClassResult, Evaluation
 from .voc import precision_recall, voc07_ap, voc12_ap
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._text import display_name, printable
-from .._writing import require_output_file
+from .._io.text import display_name, printable
+from .._io.writing import require_output_file
 
 if TYPE_CHECKING:
-    from .result import ClassResult, Evaluation
+    from .figures import ClassResult, Figures
 
 __all__ = ["SUFFIXES", "plot_curves", "require_matplotlib"]
 
@@ -29,7 +29,7 @@ def require_matplotlib() -> Any:
     return Figure
 
 
-def plot_curves(evaluation: Evaluation, path: str | Path) -> None:
+def plot_curves(evaluation: Figures, path: str | Path) -> None:
     """Writes the picture of Evaluation.plot. A line is the envelope whose area is VOC12's AP, given in the legend; its
     dot is the best F1."""
     figure_class = require_matplotlib()

@@ -8,10 +8,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from .._text import display_name, listing
+from .._io.text import display_name, listing
 
 if TYPE_CHECKING:
-    from .result import ClassResult, Evaluation
+    from .figures import ClassResult, Figures
 
 _CLASS_COLUMNS = ("ground\ntruths", "AP", "AP50", "VOC07", "VOC12", "best\nF1", "preci-\nsion", "recall", "score\n>=")
 _SUMMARY = (  # of a row: what it says, and the figures of all, small, medium and large objects
@@ -26,7 +26,7 @@ _SUMMARY = (  # of a row: what it says, and the figures of all, small, medium an
 )
 
 
-def class_table(evaluation: Evaluation) -> Table:
+def class_table(evaluation: Figures) -> Table:
     """One row per class; "-" where there is nothing to compare."""
     table = Table(title="Classes", title_justify="left", title_style="bold", box=SIMPLE_HEAD, collapse_padding=True)
     table.add_column("class", overflow="fold", min_width=10)
@@ -42,7 +42,7 @@ def class_table(evaluation: Evaluation) -> Table:
     return table
 
 
-def summary_table(evaluation: Evaluation) -> Table:
+def summary_table(evaluation: Figures) -> Table:
     """COCO's twelve figures and VOC's two."""
     table = Table(title="All classes", title_justify="left", title_style="bold", box=SIMPLE_HEAD, collapse_padding=True)
     table.add_column("metric", no_wrap=True)
@@ -64,7 +64,7 @@ def _class_cells(found: ClassResult) -> list[str]:
     return [figure(value) for value in (found.ap, found.ap50, found.voc07, found.voc12, *point)]
 
 
-def _notes(evaluation: Evaluation) -> list[str]:
+def _notes(evaluation: Figures) -> list[str]:
     notes = [f"{evaluation.images} images, {evaluation.detections} detections"]
     if evaluation.ignored:
         notes[0] += f", {evaluation.ignored} ignored ground truths"

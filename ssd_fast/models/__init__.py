@@ -1,7 +1,8 @@
 """SSD networks in plain torch: a batch of preprocessed images in, raw heads out."""
 
+from .network import SSDNetwork
 from .preprocessing import Preprocessing
-from .registry import list_networks, make_network
+from .registry import list_networks, make_network, network_class, register_network
 from .ssd300_resnet50 import SSD300ResNet50, ssd300_resnet50
 from .ssd300_vgg16 import SSD300VGG16, ssd300_vgg16
 from .ssd512_vgg16 import SSD512VGG16, ssd512_vgg16
@@ -17,11 +18,14 @@ __all__ = [
     "SSD300ResNet50",
     "SSDLite300MobileNetV2",
     "SSDLite320MobileNetV3Large",
+    "SSDNetwork",
     "SSDTiny",
     "list_networks",
     "load_network",
     "load_weights",
     "make_network",
+    "network_class",
+    "register_network",
     "save_weights",
     "ssd300_resnet50",
     "ssd300_vgg16",

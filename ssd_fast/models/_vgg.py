@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..specs._checks import choice
-from ._blocks import HeadConvs, SSDNetwork
+from .._checks import choice
+from .layers import HeadConvs
+from .network import SSDNetwork
 from .preprocessing import Preprocessing
 
 CONV4_3_NORMS = ("l2_norm", "batch_norm")
@@ -74,6 +75,7 @@ class VGG16Network(SSDNetwork):
     The box columns are (dx, dy, dw, dh); the class columns are logits of a softmax whose column 0 is the background.
     """
 
+    class_head_prefix = "head.classification_head."
     shrinking_blocks: ClassVar[tuple[dict[str, int], ...]]
     boxes_per_cell: ClassVar[tuple[int, ...]]
 
@@ -135,7 +137,7 @@ def _shrinking_block(
 
 
 def _initialize(network: VGG16Network) -> None:
-    """He's initialisation for VGG's own convolutions, Xavier's for what SSD adds; biases 0."""
+    """He's initialization for VGG's own convolutions, Xavier's for what SSD adds; biases 0."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             if name.startswith("backbone.features"):

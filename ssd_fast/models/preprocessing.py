@@ -1,15 +1,15 @@
 """From photos of any size to the batch a network was trained on.
 
-Every network carries one `Preprocessing`: the input size, the rule of the bilinear resize and the normalisation. Three
+Every network carries one `Preprocessing`: the input size, the rule of the bilinear resize and the normalization. Three
 rules are in use. The first and the last read the source at places that lie half a source pixel minus half a target
 pixel apart:
 
 half_pixel   source = (i + 0.5) * in / out - 0.5, no antialiasing: torch's `interpolate(align_corners=False)`, and so
-             torchvision's detection models, which normalise first and resize second.
+             torchvision's detection models, which normalize first and resize second.
 antialiased  the same places, but where the image shrinks a mean of all pixels closer than in / out, the closest with
-             the most weight: Pillow's `resize`, which rounds to whole grey levels, and so NVIDIA's SSD300.
+             the most weight: Pillow's `resize`, which rounds to whole gray levels, and so NVIDIA's SSD300.
 corner       source = i * in / out, the last row and column repeated: `tf.image.resize_images` of TensorFlow 1, and so
-             the TensorFlow object detection models, which resize first and normalise second.
+             the TensorFlow object detection models, which resize first and normalize second.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._libraries import value_fault
-from ..specs._checks import choice, freeze, number, row, size
+from .._checks import choice, freeze, number, row, size
+from ..arrays import value_fault
 
 __all__ = ["Preprocessing", "resize_bilinear_corner"]
 
@@ -61,7 +61,7 @@ class Preprocessing:
         )
 
     def __call__(self, images: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Resizes and normalises, images of one size in one call.
+        """Resizes and normalizes, images of one size in one call.
 
         Args:    images: RGB, [N, 3, H, W] or a sequence of [3, H, W] of any sizes, all on one device and of one dtype:
                      uint8, or floating point in 0..1.
@@ -103,7 +103,7 @@ class Preprocessing:
         return F.interpolate(pixels, size=self.size, mode="bilinear", align_corners=False, antialias=antialias)
 
     def _normalize(self, pixels: Tensor, white: float) -> Tensor:
-        """float32 [N, 3, H, W] whose white is `white`, 1.0 or 255.0 -> normalised."""
+        """float32 [N, 3, H, W] whose white is `white`, 1.0 or 255.0 -> normalized."""
         if white > self.pixel_range:
             pixels = pixels / 255.0
         elif white < self.pixel_range:

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from ..presets import Preset
 from ..presets import preset as named_preset
-from ._blocks import HeadConvs, SSDNetwork
 from ._resnet50 import CHANNELS, ResNet50Features
+from .layers import HeadConvs
+from .network import SSDNetwork
 from .preprocessing import Preprocessing
+from .registry import register_network
 
 __all__ = ["SSD300ResNet50", "ssd300_resnet50"]
 
@@ -27,6 +29,7 @@ class SSD300ResNet50(SSDNetwork):
     """
 
     name = "ssd300_resnet50"
+    class_head_prefix = "head.classification_head."
     min_training_batch = 2
     preprocessing = Preprocessing(
         size=(300, 300), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), pixel_range=1.0, rule="antialiased"
@@ -48,8 +51,9 @@ class SSD300ResNet50(SSDNetwork):
         return self.head["regression_head"](features), self.head["classification_head"](features)
 
 
+@register_network(SSD300ResNet50)
 def ssd300_resnet50(num_classes: int = 81) -> SSD300ResNet50:
-    """A new SSD300 ResNet-50, randomly initialised; `load_weights` fills it, also from NVIDIA's checkpoints.
+    """A new SSD300 ResNet-50, randomly initialized; `load_weights` fills it, also from NVIDIA's checkpoints.
 
     To train from ImageNet's weights as the original does, put torchvision's in, whose last stage is left over:
     `network.backbone.load_state_dict(torchvision.models.resnet50(weights="DEFAULT").state_dict(), strict=False)`.
@@ -71,7 +75,7 @@ def _preset() -> Preset:
 
 
 def _initialize(network: SSD300ResNet50) -> None:
-    """He's initialisation for ResNet's own convolutions, Xavier's for what SSD adds; the heads' biases are torch's."""
+    """He's initialization for ResNet's own convolutions, Xavier's for what SSD adds; the heads' biases are torch's."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             if name.startswith(("backbone.extra", "head")):

@@ -6,6 +6,7 @@ Source: Liu et al. 2016, "SSD: Single Shot MultiBox Detector", section 2.1 and f
 from __future__ import annotations
 
 from ._vgg import VGG16Network, vgg_preprocessing
+from .registry import register_network
 
 __all__ = ["SSD300VGG16", "ssd300_vgg16"]
 
@@ -25,8 +26,9 @@ class SSD300VGG16(VGG16Network):
     boxes_per_cell = (4, 6, 6, 6, 4, 4)
 
 
+@register_network(SSD300VGG16)
 def ssd300_vgg16(num_classes: int = 91, conv4_3_norm: str = "l2_norm") -> SSD300VGG16:
-    """A new SSD300 VGG16, randomly initialised; `load_weights` fills it, also from other projects' checkpoints.
+    """A new SSD300 VGG16, randomly initialized; `load_weights` fills it, also from other projects' checkpoints.
 
     Args:   num_classes: columns of cls_logits, background included; 91 is COCO's.
             conv4_3_norm: what the first map goes through: "l2_norm", the paper's, or "batch_norm", which

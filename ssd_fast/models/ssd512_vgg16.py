@@ -7,6 +7,7 @@ that of weiliu89/caffe (branch ssd).
 from __future__ import annotations
 
 from ._vgg import VGG16Network, vgg_preprocessing
+from .registry import register_network
 
 __all__ = ["SSD512VGG16", "ssd512_vgg16"]
 
@@ -29,8 +30,9 @@ class SSD512VGG16(VGG16Network):
     boxes_per_cell = (4, 6, 6, 6, 6, 4, 4)
 
 
+@register_network(SSD512VGG16)
 def ssd512_vgg16(num_classes: int = 21, conv4_3_norm: str = "l2_norm") -> SSD512VGG16:
-    """A new SSD512 VGG16, randomly initialised; `load_weights` fills it, also from other projects' checkpoints.
+    """A new SSD512 VGG16, randomly initialized; `load_weights` fills it, also from other projects' checkpoints.
 
     Args:   num_classes: columns of cls_logits, background included; 21 is PASCAL VOC's.
             conv4_3_norm: as for `ssd300_vgg16`.

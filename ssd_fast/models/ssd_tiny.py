@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._checks import positive_numbers, row
+from .._checks import size as image_size
 from ..presets import Preset
 from ..specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec, PostprocessSpec
-from ..specs._checks import positive_numbers, row
-from ..specs._checks import size as image_size
-from ._blocks import SSDNetwork
+from ._fitting import default_size, fit_sides
+from .network import SSDNetwork
 from .preprocessing import Preprocessing
+from .registry import register_network
+
+if TYPE_CHECKING:
+    from ..datasets import DetectionDataset
 
 __all__ = ["STRIDES", "SSDTiny", "ssd_tiny"]
 
@@ -91,6 +96,11 @@ class SSDTiny(SSDNetwork):
     def arguments(self) -> dict[str, Any]:
         return {"size": list(self.preprocessing.size), "sides": [list(level) for level in self.sides]}
 
+    @classmethod
+    def fitted_arguments(cls, dataset: DetectionDataset, size: tuple[int, int] | None) -> dict[str, Any]:
+        size = default_size(dataset) if size is None else size
+        return {"size": size, "sides": fit_sides(dataset, size)}
+
     def head_maps(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         x = F.relu(self.stem(images), inplace=True)
         bbox_maps, cls_maps = [], []
@@ -113,10 +123,11 @@ class SSDTiny(SSDNetwork):
                 head.bias[:: self.num_classes] = _BACKGROUND_BIAS  # type: ignore[index, operator]
 
 
+@register_network(SSDTiny)
 def ssd_tiny(
     num_classes: int, size: Sequence[int] = (240, 320), sides: Sequence[Sequence[float]] | None = None
 ) -> SSDTiny:
-    """A new SSDTiny, randomly initialised, to be trained by `ssd_fast.training`.
+    """A new SSDTiny, randomly initialized, to be trained by `ssd_fast.training`.
 
     Args:   num_classes: columns of cls_logits, background included.
             size: (height, width) of the input in pixels, any; keep the shape of the photos and it is not distorted.

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ._blocks import SameConv2d, SameConvReLU6, SSDNetwork
+from .layers import SameConv2d, SameConvReLU6
+from .network import SSDNetwork
 from .preprocessing import Preprocessing
+from .registry import register_network
 
 __all__ = ["SSDLite300MobileNetV2", "ssdlite300_mobilenet_v2"]
 
@@ -111,8 +113,9 @@ class SSDLite300MobileNetV2(SSDNetwork):
         return bbox_maps, cls_maps
 
 
+@register_network(SSDLite300MobileNetV2)
 def ssdlite300_mobilenet_v2(num_classes: int = 91) -> SSDLite300MobileNetV2:
-    """A new SSDLite300 MobileNetV2, randomly initialised; `load_weights` fills it.
+    """A new SSDLite300 MobileNetV2, randomly initialized; `load_weights` fills it.
 
     Args: num_classes: columns of cls_logits, background included; 91 is COCO's.
     """

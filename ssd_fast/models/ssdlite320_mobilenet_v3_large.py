@@ -11,10 +11,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..specs._checks import flag
-from ._blocks import SSDNetwork
+from .._checks import flag
 from ._mobilenet_v3 import RELU6, ConvNorm, MobileNetV3Features
+from .network import SSDNetwork
 from .preprocessing import Preprocessing
+from .registry import register_network
 
 __all__ = ["SSDLite320MobileNetV3Large", "ssdlite320_mobilenet_v3_large"]
 
@@ -45,6 +46,7 @@ class SSDLite320MobileNetV3Large(SSDNetwork):
 
     name = "ssdlite320_mobilenet_v3_large"
     preset_name = "torchvision_ssdlite320_mobilenet_v3_large"
+    class_head_prefix = "head.classification_head."
     min_training_batch = 2
     preprocessing = Preprocessing(
         size=(320, 320), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), pixel_range=1.0, rule="half_pixel"
@@ -75,8 +77,9 @@ class SSDLite320MobileNetV3Large(SSDNetwork):
         return self.head["regression_head"](features), self.head["classification_head"](features)
 
 
+@register_network(SSDLite320MobileNetV3Large)
 def ssdlite320_mobilenet_v3_large(num_classes: int = 91, reduced_tail: bool = True) -> SSDLite320MobileNetV3Large:
-    """A new SSDLite320 MobileNetV3-Large, randomly initialised; `load_weights` fills it, also from torchvision's files.
+    """A new SSDLite320 MobileNetV3-Large, randomly initialized; `load_weights` fills it, also from torchvision's files.
 
     Args:   num_classes: columns of cls_logits, background included; 91 is COCO's.
             reduced_tail: the last three bottlenecks at half their width, as in torchvision's COCO weights; False for

@@ -6,26 +6,19 @@ values, in `_fakes`. Whatever torch or the binding says of arrays that do not ev
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from .._allocation_errors import allocation_error
-from .._libraries import library_of
+from ..arrays import allocation_error, named_arrays, require_same_library
 from ._direct import are_plain, is_observed
 from ._library import Op
 
 _NUMBERS = (int, float, np.integer, np.floating, torch.SymInt, torch.SymFloat)
 _INTEGERS = (int, np.integer, torch.SymInt)
-_KINDS = {
-    "torch": "a torch tensor",
-    "numpy": "a NumPy array",
-    "cupy": "a CuPy array",
-    "numba": "a Numba device array",
-}
 _WITHOUT_DERIVATIVE = ("nms", "batched_nms", "nms_padded", "match")  # what gives only indices
 
 
@@ -53,7 +46,8 @@ def call(
         if lists:
             first = first[0]
         if not isinstance(first, torch.Tensor):
-            check_arrays(name, named, optional, lists)  # before: other libraries' arrays would be read, masks ignored
+            # Before the call, which would read other libraries' arrays and ignore masks.
+            require_same_library(name, named, optional, lists)
             return op.call_directly(arguments, specs)
         if not is_observed() and are_plain(named.values(), first.device, op.differentiable):
             return op.call_directly(arguments, specs)
@@ -65,27 +59,13 @@ def call(
             if isinstance(error, MemoryError):
                 raise allocation_error(name, error) from error
             try:
-                check_arrays(name, named, optional, lists)
+                require_same_library(name, named, optional, lists)
             except (TypeError, ValueError) as explained:
                 raise explained from None
             if "functorch" in str(error):
                 expected = "derivatives by torch.autograd (torch.func does not support this op)"
                 raise RuntimeError(f"{name}: expected {expected}, got a transform of torch.func") from None
         raise
-
-
-def check_arrays(op: str, named: dict[str, Any], optional: Collection[str] = (), lists: Collection[str] = ()) -> None:
-    """Require arrays of one library, and torch tensors of one device. Arguments and errors: as of `call`."""
-    pairs = _flat(named, optional, lists)
-    first_name, first = next(pairs)
-    library = library_of(first, op, first_name)
-    if library == "torch" and first.device.type not in ("cpu", "cuda", "meta"):
-        raise ValueError(f"{op}: {first_name}: expected a tensor on the CPU or a CUDA GPU, got {first.device}")
-    for name, array in pairs:
-        if (given := library_of(array, op, name)) != library:
-            raise TypeError(f"{op}: {name}: expected {_KINDS[library]}, as {first_name} is, got {_KINDS[given]}")
-        if library == "torch" and array.device != first.device:
-            raise ValueError(f"{op}: {name}: expected device {first.device}, as of {first_name}, got {array.device}")
 
 
 def refuse_gradient(op: str, needs_gradient: bool, argument: str) -> None:
@@ -134,16 +114,8 @@ def check_spec(op: str, argument: str, value: Any, kind: type) -> None:
         raise TypeError(f"{op}: {argument}: expected a {kind.__name__}, got {type(value).__name__}")
 
 
-def _flat(named: dict[str, Any], optional: Collection[str], lists: Collection[str]) -> Iterator[tuple[str, Any]]:
-    for name, value in named.items():
-        if name in lists:
-            yield from ((f"{name}[{index}]", item) for index, item in enumerate(value))
-        elif value is not None or name not in optional:
-            yield name, value
-
-
 def _refuse_tangents(op: str, named: dict[str, Any], lists: Collection[str]) -> None:
-    for name, tensor in _flat(named, named, lists):
+    for name, tensor in named_arrays(named, named, lists):
         if isinstance(tensor, torch.Tensor) and forward_ad.unpack_dual(tensor).tangent is not None:
             raise RuntimeError(
                 f"{op}: {name}: expected a tensor without a tangent, since forward-mode derivatives are not computed "

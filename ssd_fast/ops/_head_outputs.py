@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from .. import arrays
-from .._libraries import library_of
+from ..arrays import library_of
 from ._arguments import real
 
 

@@ -134,8 +134,8 @@ _decode_op = register(
 
 def _split(rows: torch.Tensor, yx: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Offsets (x, y) and (w, h), whatever the order they are stored in."""
-    centres, sizes = rows[..., :2], rows[..., 2:]
-    return (centres.flip(-1), sizes.flip(-1)) if yx else (centres, sizes)
+    centers, sizes = rows[..., :2], rows[..., 2:]
+    return (centers.flip(-1), sizes.flip(-1)) if yx else (centers, sizes)
 
 
 def _encode_setup(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: dict[str, Any], output: torch.Tensor) -> None:
@@ -147,10 +147,10 @@ def _encode_setup(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: dict[s
 def _encode_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
     boxes, default_boxes = ctx.saved_tensors
     variances = grad.new_tensor(ctx.options.variances)
-    grad_centre, grad_size = _split(grad, ctx.options.yx)
-    grad_centre = grad_centre / (default_boxes[:, 2:] - default_boxes[:, :2]) / variances[:2]
+    grad_center, grad_size = _split(grad, ctx.options.yx)
+    grad_center = grad_center / (default_boxes[:, 2:] - default_boxes[:, :2]) / variances[:2]
     grad_size = grad_size / (boxes[..., 2:] - boxes[..., :2]) / variances[2:]
-    return torch.cat((0.5 * grad_centre - grad_size, 0.5 * grad_centre + grad_size), -1), None
+    return torch.cat((0.5 * grad_center - grad_size, 0.5 * grad_center + grad_size), -1), None
 
 
 def _decode_setup(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: dict[str, Any], output: torch.Tensor) -> None:
@@ -167,10 +167,10 @@ def _decode_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
     log_scale = _split(deltas.float(), yx)[1] * variances[2:]
     passes = (log_scale >= low) & (log_scale <= high)
     scaled = torch.exp(log_scale.clamp(low, high)) * sizes
-    grad_centre = (grad[..., :2] + grad[..., 2:]) * sizes * variances[:2]
+    grad_center = (grad[..., :2] + grad[..., 2:]) * sizes * variances[:2]
     grad_size = 0.5 * (grad[..., 2:] - grad[..., :2]) * scaled * variances[2:] * passes
     order = [1, 0] if yx else [0, 1]
-    rows = torch.cat((grad_centre[..., order], grad_size[..., order]), -1)
+    rows = torch.cat((grad_center[..., order], grad_size[..., order]), -1)
     return rows.to(deltas.dtype), None
 
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import torch
 
 from .. import _backend, arrays
-from .._allocation_errors import allocation_error
+from .._checks import shown
+from ..arrays import allocation_error
 from ..specs import DefaultBoxSpec
-from ..specs._checks import shown
 from ._arguments import check_spec
 from ._direct import is_observed
 from ._library import register

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 
 from .. import _backend, arrays
+from ..ground_truth.packing import packed_ground_truth, packed_values
 from ..specs import MatcherSpec
 from ._arguments import call, check_spec
 from ._fakes import check_fake, check_fake_count
-from ._ground_truth import packed_ground_truth, packed_values
 from ._library import register
 
 

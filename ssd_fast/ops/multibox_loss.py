@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..ground_truth.packing import packed_ground_truth, packed_values
 from ..specs import BoxCoderSpec, LossSpec
 from ._arguments import call, check_spec
-from ._ground_truth import packed_ground_truth, packed_values
 from ._multibox_loss_op import TENSORS, forward_op
 
 

@@ -5,7 +5,7 @@ docs/dialects.md says with what each was compared, and how far they may differ.
 
 from __future__ import annotations
 
-from ..specs._checks import choice
+from .._checks import choice
 from . import caffe, mmdetection, pytorch_ports, tensorflow, torchvision
 from ._preset import Preset
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .._checks import instance, require, shown
 from ..specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec, PostprocessSpec
-from ..specs._checks import instance, require, shown
-from ..specs._plain import from_plain, to_plain
+from ..specs._json import from_plain, to_plain
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ SSD512_MAPS = (64, 32, 16, 8, 4, 2, 1)
 SSD512_STEPS = (8, 16, 32, 64, 128, 256, 512)
 SSD512_RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,))
 
-# Box sizes in pixels by data set: the smaller size of each map, and of one map more.
+# Box sizes in pixels by dataset: the smaller size of each map, and of one map more.
 VOC300_SIZES = (30, 60, 111, 162, 213, 264, 315)
 COCO300_SIZES = (21, 45, 99, 153, 207, 261, 315)
 VOC512_SIZES = (35.84, 76.8, 153.6, 230.4, 307.2, 384.0, 460.8, 537.6)

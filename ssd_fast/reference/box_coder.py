@@ -1,4 +1,4 @@
-"""The centre-size box code, as defined. Differentiable by torch's autograd."""
+"""The center-size box code, as defined. Differentiable by torch's autograd."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ..specs import BoxCoderSpec
 def encode_boxes(boxes: Tensor, default_boxes: Tensor, coder: BoxCoderSpec) -> Tensor:
     """Offsets [..., P, 4] that lead from default_boxes [P, 4] to boxes [..., P, 4] (xyxy), float32."""
     vx, vy, vw, vh = _variances(coder, boxes.device)
-    cx, cy, w, h = _centre_size(default_boxes)
-    target_cx, target_cy, target_w, target_h = _centre_size(boxes)
+    cx, cy, w, h = _center_size(default_boxes)
+    target_cx, target_cy, target_w, target_h = _center_size(boxes)
     tx = ((target_cx - cx) / w) / vx
     ty = ((target_cy - cy) / h) / vy
     tw = torch.log(target_w / w) / vw
@@ -23,17 +23,17 @@ def encode_boxes(boxes: Tensor, default_boxes: Tensor, coder: BoxCoderSpec) -> T
 def decode_boxes(deltas: Tensor, default_boxes: Tensor, coder: BoxCoderSpec) -> Tensor:
     """Boxes [..., P, 4] (xyxy) that offsets deltas [..., P, 4] reach from default_boxes [P, 4], float32."""
     vx, vy, vw, vh = _variances(coder, deltas.device)
-    cx, cy, w, h = _centre_size(default_boxes)
+    cx, cy, w, h = _center_size(default_boxes)
     first, second, third, fourth = deltas.float().unbind(-1)
     tx, ty, tw, th = (first, second, third, fourth) if coder.order == "xy" else (second, first, fourth, third)
-    centre_x = cx + (tx * vx) * w
-    centre_y = cy + (ty * vy) * h
+    center_x = cx + (tx * vx) * w
+    center_y = cy + (ty * vy) * h
     half_w = 0.5 * (torch.exp(_clamp(tw * vw, coder)) * w)
     half_h = 0.5 * (torch.exp(_clamp(th * vh, coder)) * h)
-    return torch.stack((centre_x - half_w, centre_y - half_h, centre_x + half_w, centre_y + half_h), -1)
+    return torch.stack((center_x - half_w, center_y - half_h, center_x + half_w, center_y + half_h), -1)
 
 
-def _centre_size(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _center_size(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     x1, y1, x2, y2 = boxes.unbind(-1)
     w = x2 - x1
     h = y2 - y1

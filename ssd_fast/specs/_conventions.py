@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import is_positive, number, one_a_map, positive_numbers, require, row
+from .._checks import is_positive, number, one_a_map, positive_numbers, require, row
 
 Pair = tuple[float, float]
 Levels = tuple[tuple[Pair, ...], ...]

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from ._checks import as_float, as_float32, as_row, choice, freeze, is_positive, number, require, row
+from .._checks import as_float, as_float32, as_row, choice, freeze, is_positive, number, require, row
 
 Pair = tuple[float, float]
 

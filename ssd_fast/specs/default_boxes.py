@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ._checks import as_float32, choice, flag, freeze, is_positive, number, require, row, size
+from .._checks import as_float32, choice, flag, freeze, is_positive, number, require, row, size
 from ._conventions import as_maps, min_max_sizes, scaled_sizes, square_steps
 
 Pair = tuple[float, float]

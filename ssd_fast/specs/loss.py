@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from ._checks import choice, freeze, integer, is_count, is_not_negative, number, require
+from .._checks import choice, freeze, integer, is_count, is_not_negative, number, require
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ._checks import choice, flag, freeze, is_not_negative, number, require
+from .._checks import choice, flag, freeze, is_not_negative, number, require
 
 
 @dataclass(frozen=True)

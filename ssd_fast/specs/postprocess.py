@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ._checks import choice, flag, freeze, integer, is_not_negative, number, require
+from .._checks import choice, flag, freeze, integer, is_not_negative, number, require
 
 _UNSAID: Any = object()
 _CHOICES = {

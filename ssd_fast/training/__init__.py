@@ -1,12 +1,13 @@
-"""Training an SSD on a data set of one's own: deterministic, resumable to the bit, on one device or several."""
+"""Training an SSD on a dataset of one's own: deterministic, resumable to the bit, on one device or several."""
 
+from ..models._fitting import default_size, fit_sides
 from .checkpoint import CheckpointError
 from .config import TrainingConfig
 from .distributed import Processes, joined_processes
-from .heads import fit_sides, training_preset
+from .initial_network import start_network
 from .log import Step
-from .run import log_evaluation
-from .starting import default_size, start_network
+from .presets import training_preset
+from .run_folder import log_evaluation
 from .trainer import NonFiniteLossError, train
 
 __all__ = [

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from .._writing import WriteError, replace_file
-from ..models._files import load_checked
+from .._io.writing import WriteError, replace_file
+from ..models.weights.files import load_checked
 
 __all__ = ["CheckpointError", "check_compatible", "read_checkpoint", "write_checkpoint"]
 

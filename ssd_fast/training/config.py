@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from ..specs._checks import as_float, as_int, choice, freeze, is_not_negative, is_positive, require
+from .._checks import as_float, as_int, choice, freeze, is_not_negative, is_positive, require
 
 __all__ = ["Flip", "Loss", "OptimizerName", "Precision", "TrainingConfig"]
 
@@ -22,7 +22,7 @@ _MOST = 2**63 - 1
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a network is trained. Two trainings of one network on one data set with equal configs give equal weights.
+    """How a network is trained. Two trainings of one network on one dataset with equal configs give equal weights.
 
     Args:
         epochs: times that the images are gone through.
@@ -39,7 +39,7 @@ class TrainingConfig:
         box_weight: of the box loss; the class loss has weight 1.
         flip: "none", "horizontal", or "both" ways, for photos that have no up.
         photometric: share of images whose brightness, contrast, saturation and hue are changed.
-        zoom_out, zoom_out_share: greatest factor by which an image is put on a larger grey canvas, and how often.
+        zoom_out, zoom_out_share: greatest factor by which an image is put on a larger gray canvas, and how often.
         crop, crop_share: least share of an image's sides that a random crop keeps, and how often SSD's sampler is
             asked for one; every second time it leaves the image as it is.
         seed: of the weights, the order of images and their augmentation.

@@ -33,7 +33,7 @@ class Batch(NamedTuple):
     offsets: Tensor  # int64 [N + 1]
     labels: Tensor  # int64 [sum G]
     ignored: Tensor  # bool [sum G]
-    indices: Tensor  # int64 [N], which images of the data set
+    indices: Tensor  # int64 [N], which images of the dataset
 
     def to(self, device: torch.device) -> Batch:
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
@@ -141,7 +141,7 @@ def batches(
     """The batches from iteration `start` to the last; the same whatever the number of workers.
 
     Args:   rank, processes: this process gets the rank-th part of each batch.
-    Raises: ValueError: a batch larger than the data set, or that `processes` does not divide.
+    Raises: ValueError: a batch larger than the dataset, or that `processes` does not divide.
     """
     iterations_per_epoch(len(samples), config.batch_size)
     if config.batch_size % processes:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from .._writing import require_output_file, write_errors
+from .._io.writing import require_output_file, write_errors
 from .checkpoint import CheckpointError
 
 __all__ = ["one_writer"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._writing import append_line, replace_file
+from .._io.writing import append_line, replace_file
 
 __all__ = ["EpochMeans", "Step", "TrainingLog"]
 

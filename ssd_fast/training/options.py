@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..specs._checks import flag, freeze, instance, integer
+from .._checks import flag, freeze, instance, integer
 from .log import Step
 
 __all__ = ["Options"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ..models._blocks import SSDNetwork
+from ..models import SSDNetwork
 from .config import TrainingConfig
 
 __all__ = ["TrainingState", "deterministic_cudnn", "parameter_groups"]

@@ -11,18 +11,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .._devices import known_device, move_to
+from .._checks import as_path, flag, instance
 from ..criterion import SSDCriterion
 from ..datasets import DetectionDataset
-from ..models._blocks import SSDNetwork
-from ..specs._checks import as_path, flag, instance
+from ..models import SSDNetwork
+from ..models._devices import known_device, move_to
 from .config import TrainingConfig
 from .data import Batch, TrainingSamples, batches, iterations_per_epoch
 from .distributed import Processes
-from .heads import training_preset
 from .log import EpochMeans, Step, TrainingLog
 from .options import Options
-from .run import Run
+from .presets import training_preset
+from .run_folder import Run
 from .schedule import learning_rate
 from .state import TrainingState, deterministic_cudnn
 
@@ -52,9 +52,9 @@ def train(
     checkpoint_every: int | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Path:
-    """Trains a network on a data set and writes the moving average of its weights.
+    """Trains a network on a dataset and writes the moving average of its weights.
 
-    The weights depend only on the network, the data set, the config, torch's version, the device, its number of threads
+    The weights depend only on the network, the dataset, the config, torch's version, the device, its number of threads
     and the number of processes: not on workers or cache, nor on how often the training was killed and resumed. (With
     more than two processes a resumed training may differ in the last bit, since DistributedDataParallel then adds the
     processes' gradients in another order.) On a GPU cuDNN is limited to deterministic algorithms meanwhile.
@@ -69,7 +69,7 @@ def train(
              on_step: called after each iteration of the main process.
     Returns: the path of the weights, which `load_detector` takes.
     Syncs:   every iteration, to see whether the losses and the gradient are finite.
-    Raises:  TypeError, ValueError: an argument of another kind or out of its range; network, data set and config do not
+    Raises:  TypeError, ValueError: an argument of another kind or out of its range; network, dataset and config do not
              fit each other; CheckpointError (a ValueError): another process is writing into the folder, it holds a
              training and resume is not set, or its checkpoint is damaged, is of another training or cannot be written;
              NonFiniteLossError naming iteration and images; RuntimeError: a device that cannot be used here;

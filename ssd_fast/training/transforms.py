@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .._dtypes import float32_by_default
+from ..models._dtypes import float32_by_default
 from .config import TrainingConfig
 
 __all__ = ["LEAST_SIDE", "Augmentation", "require_torchvision", "sample_seed"]
@@ -17,7 +17,7 @@ LEAST_SIDE = 2.0  # pixels of the network's input; a box below that, or what a c
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
-    """The seed of one sample's augmentation, in [0, 2**32), mixed so that neighbours have nothing in common."""
+    """The seed of one sample's augmentation, in [0, 2**32), mixed so that neighbors have nothing in common."""
     return int(np.random.SeedSequence((seed, epoch, index)).generate_state(1)[0])
 
 

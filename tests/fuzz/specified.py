@@ -102,7 +102,7 @@ def _compare_coder(call: Call, arguments: dict[str, Any], actual: Tensor, grads:
         assert (ours.isneginf() | ~excused).all()
         assert_near(call.op, ours.masked_fill(excused, 0), theirs.masked_fill(excused, 0))
     else:
-        # A corner is the centre less half the size: its error is that of the larger one. exp may overflow an ulp early.
+        # A corner is the center less half the size: its error is that of the larger one. exp may overflow an ulp early.
         scale = theirs.abs().amax(-1, keepdim=True) if theirs.numel() else theirs
         near = ((ours - theirs).abs() <= 8 * _ULP * scale + 1e-4) | (ours == theirs) | (ours.isnan() & theirs.isnan())
         near |= ~(scale < 3.4e38)

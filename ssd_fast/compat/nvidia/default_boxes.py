@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ..._checks import choice, positive_numbers, row
 from ...specs import BoxCoderSpec
-from ...specs._checks import choice, positive_numbers, row
 from .._priors import center_form, corner_form, square_spec
 
 __all__ = ["DefaultBoxes", "box_coder", "dboxes300_coco"]

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ..._checks import integer
 from ...ops import decode_boxes, match, postprocess
 from ...specs import MatcherSpec, PostprocessSpec
-from ...specs._checks import integer
 from .._inputs import float32, share, tensor
-from .._scored import keep_scored
+from .._scored_nms import keep_scored
 from .._targets import check_ground_truth
 from .default_boxes import box_coder
 

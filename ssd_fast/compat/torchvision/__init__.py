@@ -1,5 +1,5 @@
 """torchvision's SSD and SSDlite on the kernels of this package: same call, same dicts, same order."""
 
-from .patching import patch, patched, unpatch
+from .patch import patch, patched, unpatch
 
 __all__ = ["patch", "patched", "unpatch"]

@@ -6,8 +6,8 @@ import functools
 import math
 from typing import Any
 
+from ..._checks import as_float, positive_numbers, require, row
 from ...specs import BoxCoderSpec
-from ...specs._checks import as_float, positive_numbers, require, row
 
 __all__ = ["coder_spec"]
 

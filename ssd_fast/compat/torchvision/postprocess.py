@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..._checks import is_not_negative, number
 from ...detections import Detections
 from ...ops.box_coder import decode_boxes
 from ...ops.postprocess import postprocess
 from ...specs import BoxCoderSpec, PostprocessSpec
-from ...specs._checks import is_not_negative, number
 from .box_coder import coder_spec
 
 __all__ = ["FusedPostprocess", "is_double"]

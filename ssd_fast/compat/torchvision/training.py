@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ... import ground_truth
+from ..._checks import is_not_negative, number
+from ...ground_truth import faults as ground_truth
 from ...ops.match import match
 from ...ops.multibox_loss import multibox_loss
 from ...specs import LossSpec, MatcherSpec
-from ...specs._checks import is_not_negative, number
 from .._inputs import share
 from .box_coder import coder_spec
 from .postprocess import is_double

@@ -1,0 +1,6 @@
+"""Pictures of detections, of training's matches, and of the stages of an SSD."""
+
+from .detections import draw_detections
+from .matches import draw_matches
+
+__all__ = ["draw_detections", "draw_matches"]

@@ -1,0 +1,170 @@
+"""What is wrong with a ground truth, by name, before it can become a NaN loss; and what to do about it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypedDict
+
+import torch
+from torch import Tensor
+
+from .._io.text import message_line
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = [
+    "Fault",
+    "GroundTruthError",
+    "GroundTruthWarning",
+    "Policy",
+    "Rules",
+    "clip_boxes",
+    "describe",
+    "fault_mask",
+    "find_faults",
+    "refuse_faults",
+    "warn",
+]
+
+Policy = Literal["raise", "drop", "clip"]
+
+_SHOWN = 5  # faults that a message lists
+
+
+class _OneLine:
+    """Makes an exception's message one printable line, because it quotes annotation files."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(message_line(message))  # type: ignore[call-arg]
+
+
+class GroundTruthError(_OneLine, ValueError):
+    """A ground truth that no network can be trained on."""
+
+
+class GroundTruthWarning(_OneLine, UserWarning):
+    """A ground truth was left out or changed."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one ground truth of an image: its index, its values and the first reason found."""
+
+    index: int
+    box: tuple[float, float, float, float]
+    label: int
+    reason: str
+
+    def __str__(self) -> str:
+        corners = ", ".join(f"{corner:g}" for corner in self.box)
+        return f"ground truth {self.index} [{corners}] with label {self.label}: {self.reason}"
+
+
+class Rules(TypedDict, total=False):
+    """What a ground truth has to be, besides finite and of some width and height.
+
+    num_columns: C of cls_logits; None: any label from 0 up.
+    background: the column that stands for no class; None: there is no such column.
+    size: (height, width) of the image in the unit of the boxes; None: boxes may lie anywhere.
+    slack: how far a box may reach out of the image, in the unit of the boxes (default 1): annotations are rounded.
+    """
+
+    num_columns: int | None
+    background: int | None
+    size: tuple[float, float] | None
+    slack: float
+
+
+def fault_mask(boxes: Tensor, labels: Tensor, **rules: Unpack[Rules]) -> Tensor:
+    """bool [G]: the ground truths that `find_faults`, which has the same arguments, would name. Syncs: never."""
+    return torch.stack([mask for mask, _ in _conditions(boxes, labels, **rules)]).any(0)
+
+
+def find_faults(boxes: Tensor, labels: Tensor, **rules: Unpack[Rules]) -> list[Fault]:
+    """The ground truths of an image that are not fit for training.
+
+    Args:
+        boxes: [G, 4] xyxy, any floating-point dtype; faulty are those not finite, without width or height, and out of
+            the image.
+        labels: [G] int64; faulty are those that are not a column, and the background.
+        rules: see Rules.
+    Syncs: once, and again to read what is faulty.
+    """
+    indices = fault_mask(boxes, labels, **rules).nonzero()[:, 0].tolist()
+    conditions = _conditions(boxes, labels, **rules) if indices else []
+    return [
+        Fault(
+            index,
+            tuple(boxes[index].tolist()),  # type: ignore[arg-type]
+            int(labels[index]),
+            next(reason for mask, reason in conditions if mask[index]),
+        )
+        for index in indices
+    ]
+
+
+def refuse_faults(
+    boxes: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    names: Sequence[str],
+    error: type[GroundTruthError] = GroundTruthError,
+    **rules: Unpack[Rules],
+) -> None:
+    """Raises `error` for the first of several images that has faulty ground truths, by its name. Syncs: once."""
+    if boxes and fault_mask(torch.cat(tuple(boxes)), torch.cat(tuple(labels)), **rules).any():
+        for image_boxes, image_labels, name in zip(boxes, labels, names, strict=True):
+            if faults := find_faults(image_boxes, image_labels, **rules):
+                raise error(describe(faults, name))
+
+
+def warn(faults: Sequence[Fault], where: str, done: str) -> None:
+    """One GroundTruthWarning for the faults of an image; nothing without faults."""
+    if faults:
+        warnings.warn(f"{describe(faults, where)} ({done})", GroundTruthWarning, stacklevel=3)
+
+
+def describe(faults: Sequence[Fault], where: str) -> str:
+    """One line that names the image and its faulty ground truths, the first few of many."""
+    more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    return f"{where}: {'; '.join(map(str, faults[:_SHOWN]))}{more}"
+
+
+def _conditions(
+    boxes: Tensor,
+    labels: Tensor,
+    num_columns: int | None = None,
+    background: int | None = None,
+    size: tuple[float, float] | None = None,
+    slack: float = 1.0,
+) -> list[tuple[Tensor, str]]:
+    """What can be wrong, as a mask [G] and its name, the most telling first."""
+    x1, y1, x2, y2 = boxes.unbind(1)
+    conditions = [
+        (~boxes.isfinite().all(1), "not finite"),
+        (x2 <= x1, "no width: x2 is not right of x1"),
+        (y2 <= y1, "no height: y2 is not below y1"),
+    ]
+    if size is not None:
+        height, width = size
+        outside = (x1 < -slack) | (y1 < -slack) | (x2 > width + slack) | (y2 > height + slack)
+        conditions.append((outside, f"reaches out of the image, which is {width:g} wide and {height:g} high"))
+        # A sliver within the slack: nothing of it is left at the image's edge.
+        beside = (x1 >= width) | (y1 >= height) | (x2 <= 0) | (y2 <= 0)
+        conditions.append((beside, f"lies beside the image, which is {width:g} wide and {height:g} high"))
+    if num_columns is not None:
+        conditions.append(((labels < 0) | (labels >= num_columns), f"the label is not in [0, {num_columns})"))
+    else:
+        conditions.append((labels < 0, "the label is negative"))
+    if background is not None:
+        conditions.append((labels == background, "the label is the background's"))
+    return conditions
+
+
+def clip_boxes(boxes: Tensor, size: tuple[float, float]) -> Tensor:
+    """Boxes [G, 4] cut off at the edges of an image of the size (height, width)."""
+    height, width = size
+    limits = boxes.new_tensor([width, height, width, height])
+    return boxes.clamp(min=0).minimum(limits)

@@ -1,0 +1,166 @@
+"""Weight files as they lie on the disk: tensors by name, and what `save_weights` writes beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from ..._io.paths import require_input_file
+from ..._io.writing import replace_file
+from .metadata import parse_metadata
+
+_DIGEST = "ssd_fast_sha256"
+_METADATA = ("classes", "network", "preset", "preprocessing")
+_DOS_FOLDER = 0x10  # among a zip file's attributes of each part
+_SAFE_TORCH = (2, 6)  # CVE-2025-32434: until 2.5.1 a file could run code even through torch.load(weights_only=True)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The file's tensors by name, on the CPU.
+
+    Raises: FileNotFoundError: no such file. ValueError: not a regular file, an unknown suffix, a damaged file, or one
+            that holds something other than tensors by name, or nothing. RuntimeError: a .pth or .pt file, and a torch
+            that would run its code.
+    """
+    require_input_file(path, "load_weights")
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise ValueError(f"load_weights: {path} is not a weight file: expected .safetensors, .pth or .pt")
+    if path.suffix != ".safetensors" and torch.__version__ < _SAFE_TORCH:  # type: ignore[operator]
+        raise RuntimeError(
+            f"load_weights: {path}: a {path.suffix} file can run code in torch before 2.6 (CVE-2025-32434), and this "
+            f"is torch {torch.__version__}: take a .safetensors file, or a newer torch"
+        )
+    try:
+        content = _load_safetensors(path) if path.suffix == ".safetensors" else load_checked(path)
+    except ValueError as error:
+        raise ValueError(f"load_weights: {path} is damaged or not a file of plain tensors: {error}") from error
+    return _checked(content, path)
+
+
+def load_checked(path: Path) -> Any:
+    """Returns what torch.save wrote, on the CPU, without running code. Its checksums, which torch ignores, are checked.
+
+    A file of torch before 1.6 has none, nor has one written with torch.serialization.set_crc32_options(False).
+
+    Raises: ValueError: it cannot be read or is damaged; the message is the reason alone.
+    """
+    try:
+        with open(path, "rb") as file:
+            if file.read(4) == b"PK\3\4":
+                _check_archive(file)
+            file.seek(0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what torch says of odd files is for its own developers
+                return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle raises anything
+        raise ValueError(_reason(error)) from error
+
+
+def _check_archive(file: BinaryIO) -> None:
+    """Raises: ValueError: a part of a zip file is damaged, or the parts would take up more memory than the file."""
+    with zipfile.ZipFile(file) as archive:
+        parts = archive.infolist()
+        for part in parts:
+            if part.compress_type != zipfile.ZIP_STORED:  # it could take up any amount of memory
+                raise ValueError(f"{part.filename} is compressed, and torch.save compresses nothing")
+        size, total = os.fstat(file.fileno()).st_size, sum(part.file_size for part in parts)
+        if total > size:
+            raise ValueError(f"its parts have {total} bytes, and the file has {size}")
+        for part in parts:  # of what is marked as a folder torch reads nothing, and returns memory as it finds it
+            if part.external_attr & _DOS_FOLDER and not part.is_dir():
+                raise ValueError(f"{part.filename} is marked as a folder")
+        has_sums = any(part.CRC for part in parts)
+        if has_sums and (wrong := archive.testzip()) is not None:
+            raise ValueError(f"the checksum of {wrong} is wrong")
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, compared with the digest that save_weights writes and other files lack.
+
+    The file is read, not mapped: another program that cuts it off meanwhile would end a process that maps it.
+
+    Raises: ValueError: it cannot be read or is damaged; the message is the reason alone.
+    """
+    try:
+        content = path.read_bytes()
+        tensors = dict(sorted(load(content).items()))  # it gives them in another order each time
+        texts = _texts(io.BytesIO(content))
+    except Exception as error:  # SafetensorError, or what building a tensor of a damaged description raises
+        raise ValueError(_reason(error)) from error
+    expected = texts.pop(_DIGEST, None)
+    if expected not in (None, _digest(tensors, texts)):
+        raise ValueError(f"its content is not what was written (metadata {_DIGEST!r})")
+    return tensors
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Writes a .safetensors file that is whole or not there, with a digest of all that it holds.
+
+    Raises: WriteError (an OSError): it cannot be written.
+    """
+    texts = {key: json.dumps(value, allow_nan=False) for key, value in metadata.items()}
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    replace_file(path, save(on_cpu, {**texts, _DIGEST: _digest(on_cpu, texts)}))
+
+
+def _digest(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
+    """SHA-256 of metadata and tensors, whatever their order in the file."""
+    digest = hashlib.sha256(json.dumps(sorted(texts.items())).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _texts(file: BinaryIO) -> dict[str, str]:
+    """The metadata of a .safetensors file that safetensors has found to be sound."""
+    length = int.from_bytes(file.read(8), "little")
+    return json.loads(file.read(length)).get("__metadata__") or {}
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What save_weights wrote besides tensors; nothing in other files. Raises: ValueError: it is damaged."""
+    if path.suffix != ".safetensors":
+        return {}
+    with open(path, "rb") as file:
+        texts = _texts(file)
+    return parse_metadata({key: texts[key] for key in _METADATA if key in texts}, path)
+
+
+def _checked(content: Any, path: Path) -> dict[str, Tensor]:
+    """The tensors by name in what torch.load or safetensors gave."""
+    if isinstance(content, dict) and {"training", "state"} <= set(content):
+        raise ValueError(f"load_weights: {path} is a training's checkpoint: its weights are in weights.safetensors")
+    for key in ("model", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise ValueError(f"load_weights: {path} must hold tensors by name, got {type(content).__name__}")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            found = f"{type(value).__name__} for {name!r}" if isinstance(name, str) else f"the name {name!r}"
+            raise ValueError(f"load_weights: {path} must hold nothing but tensors by name, got {found}")
+    if not content:
+        raise ValueError(f"load_weights: {path} must hold tensors by name, and is empty")
+    return content
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error; of torch's refusal to run pickled code, what it would have run."""
+    if code := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"it holds {code[1]}, which is not loaded since it could run code: save the tensors alone"
+    if "weights_only" in str(error):  # torch advises to load the file without this protection
+        return "it holds Python objects other than tensors, or nothing at all: save model.state_dict() alone"
+    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -1,0 +1,50 @@
+"""What a weight file says besides its tensors, which anyone may have written: read, and checked against the tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..._checks import as_row, require
+
+__all__ = ["class_names", "parse_metadata"]
+
+
+def parse_metadata(texts: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """The JSON values of a file's metadata. Raises: ValueError naming the file and the field."""
+    values = {}
+    for key, text in texts.items():
+        try:
+            values[key] = json.loads(text, object_pairs_hook=_unique, parse_constant=_refused)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"load_network: {path} has damaged metadata: {key}: {error}") from error
+    return values
+
+
+def class_names(names: object, columns: int | None, owner: str) -> tuple[str, ...]:
+    """A name for each column of cls_logits, if their number is known.
+
+    Raises: ValueError naming owner, what was expected and what was given.
+    """
+    given = as_row(names, most=2**31)
+    require(given is not None, owner, "classes", "a list of names" if columns is None else f"{columns} names", names)
+    assert given is not None
+    if columns not in (None, len(given)):
+        raise ValueError(f"{owner}: classes: expected {columns} names, got {len(given)}")
+    for name in given:
+        require(isinstance(name, str), owner, "classes", "names that are strings", name)
+    return given
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose every key is said once: of two values it would not be clear which one counts."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return fields
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

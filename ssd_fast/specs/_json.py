@@ -1,0 +1,41 @@
+"""Specs as JSON can hold them, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, TypeVar
+
+from .._checks import shown
+
+Spec = TypeVar("Spec")
+
+_INFINITIES = {"inf": math.inf, "-inf": -math.inf}  # JSON has no word for them
+
+
+def to_plain(spec: Any) -> dict[str, Any]:
+    """The fields of a spec: numbers, strings, None and lists of them."""
+    return {field.name: _plain(getattr(spec, field.name)) for field in dataclasses.fields(spec)}
+
+
+def from_plain(kind: type[Spec], fields: Any) -> Spec:
+    """The spec that `to_plain` took apart, checked as any. Raises: ValueError naming an unknown or missing field."""
+    if not isinstance(fields, dict):
+        raise ValueError(f"{kind.__name__}: expected its fields by name, got {shown(fields)}")
+    try:
+        return kind(**{name: _with_infinities(value) for name, value in fields.items()})
+    except TypeError as error:
+        raise ValueError(f"{kind.__name__}: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
+
+
+def _with_infinities(value: Any) -> Any:
+    """Of a field, or of a row, whose entries a spec checks and freezes itself."""
+    if isinstance(value, list):
+        return [_INFINITIES.get(item, item) if isinstance(item, str) else item for item in value]
+    return _INFINITIES.get(value, value) if isinstance(value, str) else value
