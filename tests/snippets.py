@@ -12,7 +12,7 @@ import builtins
 import importlib
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")))
 NOT_RUN = re.compile(r"<!-- not run: (?P<reason>[^;]+?)(?:; given: (?P<given>[\w, ]+))? -->")
 _FENCE = re.compile(
-    r"(?:^(?P<comment><!-- .* -->)\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
+    r"(?:^(?P<comment><!-- [^\n]* -->)\n)?^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE
 )
 _SHELL_SPAN = re.compile(r"`((?:make|ssd-fast) [^`]+)`")
 
@@ -54,22 +54,24 @@ def run(page: str, **names: Any) -> dict[str, Any]:
     """Run the Python of a page from top to bottom and return the names that it leaves. Pretrained weights stay away."""
     found = snippets(page, "python")
     assert found
+    not_run: set[str] = set()
     for snippet in found:
         if snippet.comment:
-            check_names(snippet, names)
+            not_run |= check_names(snippet, {*names, *not_run})
             continue
         code = snippet.code.replace('weights="DEFAULT"', "weights=None, weights_backbone=None")
         exec(compile("\n" * snippet.line + code, page, "exec"), names)
     return names
 
 
-def check_names(snippet: Snippet, known: Mapping[str, Any]) -> None:
-    """Assert that a snippet which is not run says why, compiles, and uses names that exist."""
+def check_names(snippet: Snippet, known: Set[str]) -> set[str]:
+    """Assert that a snippet which is not run says why, compiles, and uses names that exist; return those it binds."""
     said = NOT_RUN.fullmatch(snippet.comment)
     assert said, f"{snippet.place}: {snippet.comment}"
     tree = ast.parse(snippet.code)
     given = set(re.findall(r"\w+", said["given"] or ""))
-    names = {*vars(builtins), *known, *given, *_bound(tree)}
+    bound = set(_bound(tree))
+    names = {*vars(builtins), *known, *given, *bound}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             assert node.id in names, f"{snippet.place}: {node.id}"
@@ -79,6 +81,7 @@ def check_names(snippet: Snippet, known: Mapping[str, Any]) -> None:
                 assert hasattr(module, alias.name), f"{snippet.place}: {node.module}.{alias.name}"
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ssd_fast":
             assert hasattr(importlib.import_module("ssd_fast"), node.attr), f"{snippet.place}: ssd_fast.{node.attr}"
+    return bound
 
 
 def _bound(tree: ast.AST) -> Iterator[str]:

@@ -71,9 +71,9 @@ def test_page(page, files, monkeypatch):
 )
 def test_faults_of_snippets_that_are_not_run_are_found(comment, code, fault):
     with pytest.raises(AssertionError, match=fault):
-        check_names(Snippet("page.md", 1, "python", code, comment), {"ssd_fast": None})
+        check_names(Snippet("page.md", 1, "python", code, comment), {"ssd_fast"})
 
 
 def test_what_a_snippet_is_given_exists():
     comment = "<!-- not run: needs a GPU; given: model, photos -->"
-    check_names(Snippet("page.md", 1, "python", "print(model, [photo for photo in photos])", comment), {})
+    check_names(Snippet("page.md", 1, "python", "print(model, [photo for photo in photos])", comment), set())
