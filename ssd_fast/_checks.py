@@ -45,7 +45,11 @@ def freeze(spec: object, **fields: object) -> None:
 
 
 def instance(owner: str, field: str, value: Any, kind: type, expected: str = "") -> Any:
-    """The value, of the given type. Raises: TypeError naming owner, field, what was expected and what was given."""
+    """The value, of the given type.
+
+    Raises:
+        TypeError: the message names owner, field, what was expected and what was given.
+    """
     if isinstance(value, kind):
         return value
     raise TypeError(f"{owner}: {field}: expected {expected or f'a {kind.__name__}'}, got {type(value).__name__}")
@@ -176,7 +180,11 @@ def positive_numbers(owner: str, field: str, values: object) -> tuple[float, ...
 
 
 def as_path(owner: str, field: str, value: Any, expected: str = "the path of a file") -> Path:
-    """A path. Raises: TypeError for what is not one; ValueError for no characters or a NUL, which no path has."""
+    """A path.
+
+    Raises:
+        TypeError for what is not one; ValueError for no characters or a NUL, which no path has.
+    """
     try:
         path = Path(value)
     except TypeError as error:

@@ -48,7 +48,10 @@ class SSDCriterion(nn.Module):
             gradients averaged by DistributedDataParallel are those of one process with all images. It is a collective
             call: all processes must compute the loss as often. A process's value then is its share times their number.
         process_group: whose processes; None: all.
-    Raises: TypeError, ValueError: as match and multibox_loss; an unknown policy.
+
+    Raises:
+        TypeError: as match and multibox_loss; an unknown policy.
+        ValueError: as match and multibox_loss; an unknown policy.
     """
 
     default_boxes: Tensor
@@ -97,7 +100,9 @@ class SSDCriterion(nn.Module):
     def from_preset(cls, preset: Preset, **options: Any) -> SSDCriterion:
         """With the specs of a preset; options: as the keywords above.
 
-        Raises: ValueError: the preset has no loss. TypeError: it is not a Preset, but a name for example.
+        Raises:
+            ValueError: the preset has no loss.
+            TypeError: it is not a Preset, but a name for example.
         """
         require_preset(preset, f"{_OP}.from_preset")
         if preset.loss is None:
@@ -124,9 +129,17 @@ class SSDCriterion(nn.Module):
             gt_labels: a list of an image's labels [G] int64, columns of cls_logits; or packed [sum G].
             gt_ignored: a list of bool [G], or packed [sum G]: ground truths that are neither to be found nor
                 background, as VOC's difficult and COCO's crowds.
-        Returns: {"bbox_regression": scalar, "classification": scalar}, float32.
-        Syncs:   once, for the check of the ground truth, if it lies on a GPU and policy is not None.
-        Raises:  GroundTruthError (a ValueError); TypeError, ValueError: as match and multibox_loss.
+
+        Returns:
+            {"bbox_regression": scalar, "classification": scalar}, float32.
+
+        Syncs:
+            Once, for the check of the ground truth, if it lies on a GPU and policy is not None.
+
+        Raises:
+            GroundTruthError (a ValueError)
+            TypeError: as match and multibox_loss.
+            ValueError: as match and multibox_loss.
         """
         _require_heads(cls_logits, bbox_regression, len(self.default_boxes))
         truth = self._matched(cls_logits, gt_boxes, gt_labels, gt_ignored)
@@ -148,9 +161,18 @@ class SSDCriterion(nn.Module):
     ) -> Selection:
         """What the losses of a batch are made of, to be looked at, by draw_matches for example. Arguments: as forward.
 
-        Returns: Selection(matched_idxs int64 [N, P], hard_negatives bool [N, P]); the indices are those of the ground
-            truths that the policy leaves.
-        Grad: none.   Syncs, Raises: as forward.
+        Returns:
+            Selection(matched_idxs int64 [N, P], hard_negatives bool [N, P]); the indices are those of the ground truths
+                that the policy leaves.
+
+        Grad:
+            None.
+
+        Syncs:
+            As forward.
+
+        Raises:
+            as forward.
         """
         _require_heads(cls_logits, bbox_regression, len(self.default_boxes))
         truth = self._matched(cls_logits, gt_boxes, gt_labels, gt_ignored)

@@ -23,7 +23,11 @@ class Detections(NamedTuple):
 
     def to_list(self) -> list[dict[str, Any]]:
         """A dict an image with "boxes" [k, 4], "scores" [k], "labels" [k] as torchvision's detectors return, and
-        "box_idxs" [k], without padding. Syncs: once, to read the counts."""
+        "box_idxs" [k], without padding.
+
+        Syncs:
+            Once, to read the counts.
+        """
         counts = [int(count) for count in self.counts.tolist()]
         fields = ("boxes", "scores", "labels", "box_idxs")
         return [{field: getattr(self, field)[i, :k] for field in fields} for i, k in enumerate(counts)]

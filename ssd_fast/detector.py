@@ -30,13 +30,19 @@ def load_detector(
 ) -> Detector:
     """A detector with trained weights, ready to call; nothing is downloaded.
 
-    Args:    name_or_path: "ssdlite300_mobilenet_v2_coco" or "coco" for short, which ships with the package, or a weight
-                 file of any network of `ssd_fast.models`, which is recognized by its tensors. The classes are called
-                 what `load_network` calls them, or by their numbers.
-             device: where it runs; None: the current CUDA device if `cuda_status()` finds one available, else the CPU.
-    Raises:  ValueError, FileNotFoundError: an unknown name, no such file, or a file that `load_weights` refuses; a
-                 device that torch does not know. TypeError: neither a name nor a path. RuntimeError: a device that
-                 cannot be used here.
+    Args:
+        name_or_path: "ssdlite300_mobilenet_v2_coco" or "coco" for short, which ships with the package, or a weight file
+            of any network of `ssd_fast.models`, which is recognized by its tensors. The classes are called what
+            `load_network` calls them, or by their numbers.
+        device: where it runs; None: the current CUDA device if `cuda_status()` finds one available, else the CPU.
+
+    Raises:
+        ValueError: an unknown name, no such file, or a file that `load_weights` refuses; a device that torch does not
+            know.
+        FileNotFoundError: an unknown name, no such file, or a file that `load_weights` refuses; a device that torch
+            does not know.
+        TypeError: neither a name nor a path.
+        RuntimeError: a device that cannot be used here.
     """
     name = str(as_path("load_detector", "name_or_path", name_or_path))
     device = None if device is None else known_device("load_detector", device)
@@ -64,11 +70,15 @@ class Detector:
         self, network: SSDNetwork, classes: Sequence[str] | None = None, *, preset: Preset | None = None
     ) -> None:
         """
-        Args:   network: a network of `ssd_fast.models`, on its device.
-                classes: names of its columns, background included; None: "background", "class 1" and so on.
-                preset: None: the network's.
-        Raises: ValueError: more or fewer names than columns; a preset that reads heads in another order of rows or
-                channels than the networks here have, such as nvidia_ssd300_coco. TypeError: not a network or a preset.
+        Args:
+            network: a network of `ssd_fast.models`, on its device.
+            classes: names of its columns, background included; None: "background", "class 1" and so on.
+            preset: None: the network's.
+
+        Raises:
+            ValueError: more or fewer names than columns; a preset that reads heads in another order of rows or channels
+                than the networks here have, such as nvidia_ssd300_coco.
+            TypeError: not a network or a preset.
         """
         instance("Detector", "network", network, SSDNetwork, "a network of ssd_fast.models")
         self.network = network.eval()
@@ -96,15 +106,25 @@ class Detector:
     def __call__(self, images: Image | Sequence[Image], score_threshold: float | None = None) -> Detections:
         """Detects the objects of one image or of a batch of images of any sizes.
 
-        Args:    images: one or a list of: a path; a PIL image; a uint8 array [H, W, 3], RGB; a tensor [3, H, W], uint8
-                     or floating point in 0..1. A tensor [N, 3, H, W] is a batch. EXIF orientation is applied, gray is
-                     fine, alpha is dropped: see `ssd_fast.images.as_image_tensor`.
-                 score_threshold: only detections with higher scores; None: the preset's threshold, which is made for
-                     measuring recall and lets hundreds of poor ones through.
-        Returns: Detections of N images, xyxy in the pixels of each (upright) original; labels index `classes`.
-        Syncs:   none beyond the copies of images to the device.
-        Raises:  TypeError, ValueError: an image of another kind, shape or dtype, a file that is not an image, a
-                     threshold that is negative or not finite; FileNotFoundError: no such file.
+        Args:
+            images: one or a list of: a path; a PIL image; a uint8 array [H, W, 3], RGB; a tensor [3, H, W], uint8 or
+                floating point in 0..1. A tensor [N, 3, H, W] is a batch. EXIF orientation is applied, gray is fine,
+                alpha is dropped: see `ssd_fast.images.as_image_tensor`.
+            score_threshold: only detections with higher scores; None: the preset's threshold, which is made for
+                measuring recall and lets hundreds of poor ones through.
+
+        Returns:
+            Detections of N images, xyxy in the pixels of each (upright) original; labels index `classes`.
+
+        Syncs:
+            None beyond the copies of images to the device.
+
+        Raises:
+            TypeError: an image of another kind, shape or dtype, a file that is not an image, a threshold that is
+                negative or not finite.
+            ValueError: an image of another kind, shape or dtype, a file that is not an image, a threshold that is
+                negative or not finite.
+            FileNotFoundError: no such file.
         """
         batch, original_sizes = self.network.preprocessing(as_image_tensors(images, self.device))
         return self._detect(batch, original_sizes, self._spec(score_threshold))
@@ -112,10 +132,16 @@ class Detector:
     def capture(self, batch_shape: Sequence[int], score_threshold: float | None = None) -> CapturedDetector:
         """Records network and postprocess as one CUDA graph, which replays them without the cost of their launches.
 
-        Args:    batch_shape: (N, 3, height, width) of the preprocessed batch.
-                 score_threshold: as when calling the detector, fixed from now on.
-        Returns: a callable; see CapturedDetector. Changes of the network's parameters in place are seen by it.
-        Raises:  RuntimeError: the detector is not on a CUDA device; ValueError: another shape than the network's.
+        Args:
+            batch_shape: (N, 3, height, width) of the preprocessed batch.
+            score_threshold: as when calling the detector, fixed from now on.
+
+        Returns:
+            a callable; see CapturedDetector. Changes of the network's parameters in place are seen by it.
+
+        Raises:
+            RuntimeError: the detector is not on a CUDA device.
+            ValueError: another shape than the network's.
         """
         if self.device.type != "cuda":
             raise RuntimeError(
@@ -151,11 +177,18 @@ class Detector:
 class CapturedDetector:
     """A recorded detector: `captured(batch, original_sizes) -> Detections`, made by Detector.capture.
 
-    Args:    batch: float32, preprocessed, of the captured shape: what `network.preprocessing` returns.
-             original_sizes: int64 [N, 2], (height, width) that boxes are scaled to; None: the network's input size.
-    Returns: the same tensors on every call, which the next call overwrites: clone what has to stay.
-    Syncs:   none.
-    Raises:  ValueError: a batch or sizes of another shape.
+    Args:
+        batch: float32, preprocessed, of the captured shape: what `network.preprocessing` returns.
+        original_sizes: int64 [N, 2], (height, width) that boxes are scaled to; None: the network's input size.
+
+    Returns:
+        the same tensors on every call, which the next call overwrites: clone what has to stay.
+
+    Syncs:
+        None.
+
+    Raises:
+        ValueError: a batch or sizes of another shape.
     """
 
     def __init__(self, detector: Detector, batch_shape: tuple[int, ...], spec: PostprocessSpec) -> None:

@@ -48,8 +48,10 @@ IMAGE_SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in su
 def open_image(path: str | os.PathLike[str]) -> Iterator[PIL.Image.Image]:
     """Opens an image file and reads its header. Every image file is opened here.
 
-    Raises: FileNotFoundError: no such file; ValueError: not a regular file, not one of the formats of IMAGE_SUFFIXES,
-            damaged, or so large that Pillow refuses it. Any error in the `with` block becomes such a ValueError.
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a regular file, not one of the formats of IMAGE_SUFFIXES, damaged, or so large that Pillow
+            refuses it. Any error in the `with` block becomes such a ValueError.
     """
     require_input_file(path)
     with _read_errors(path), PIL.Image.open(path, formats=_readable_formats()) as image:
@@ -80,8 +82,11 @@ def as_image_tensors(
 ) -> Tensor | list[Tensor]:
     """One image, a list of images or a batch [N, 3, H, W], on one device and of one dtype.
 
-    Returns: a batch as it is, anything else as a list of [3, H, W]. If bytes and floats are mixed, all are float32.
-    Raises:  as as_image_tensor, with the number of the image.
+    Returns:
+        a batch as it is, anything else as a list of [3, H, W]. If bytes and floats are mixed, all are float32.
+
+    Raises:
+        as as_image_tensor, with the number of the image.
     """
     if isinstance(images, Tensor) and images.ndim == 4:
         return _from_tensor(images).to(device)
@@ -105,12 +110,16 @@ def as_image_tensor(image: Image, device: torch.device | str | None = None) -> T
     bits; 16-bit gray keeps its upper byte. Gray images are repeated over the channels, alpha channels dropped, not
     blended.
 
-    Args:    image: a path; a PIL image; a uint8 array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; a tensor [1, H, W],
-                 [3, H, W] or [4, H, W], uint8 or floating point in 0..1.
-             device: None: where the image is.
-    Raises:  FileNotFoundError: no such file; ValueError: a file that cannot be read as an image (see open_image),
-             another shape, more than 2**31 elements that would have to be copied or, on the CPU, floats that are NaN
-             or far from 0..1; TypeError: another kind or dtype, a masked array, a sparse tensor and its like.
+    Args:
+        image: a path; a PIL image; a uint8 array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; a tensor [1, H, W], [3, H,
+            W] or [4, H, W], uint8 or floating point in 0..1.
+        device: None: where the image is.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file that cannot be read as an image (see open_image), another shape, more than 2**31 elements
+            that would have to be copied or, on the CPU, floats that are NaN or far from 0..1.
+        TypeError: another kind or dtype, a masked array, a sparse tensor and its like.
     """
     if isinstance(image, (str, os.PathLike)):
         with open_image(image) as file:

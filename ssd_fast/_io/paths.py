@@ -26,8 +26,12 @@ _KINDS = {
 def require_input_file(path: str | os.PathLike[str], op: str = "") -> None:
     """Requires a regular file or a link to one, because reading a pipe or a device may never end.
 
-    Args:   op: the name that the message begins with, if any.
-    Raises: FileNotFoundError: no such file. ValueError: something else is there, or the system refuses the name.
+    Args:
+        op: the name that the message begins with, if any.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: something else is there, or the system refuses the name.
     """
     shown = (f"{op}: " if op else "") + shown_path(path)
     try:

@@ -52,7 +52,8 @@ def require_output_file(path: Path) -> None:
 def replace_file(path: Path, content: bytes | memoryview) -> None:
     """Puts a file of this content at `path`. Whatever happens meanwhile, the old file or the new one is there, whole.
 
-    Raises: WriteError: it cannot be written.
+    Raises:
+        WriteError: it cannot be written.
     """
     require_output_file(path)
     partial = path.with_name(f"{_PARTIAL}{secrets.token_hex(4)}-{path.name[:50]}")  # its length is limited
@@ -88,7 +89,8 @@ def remove_partials(path: Path) -> None:
 def append_line(path: Path, line: str) -> None:
     """Adds a line to a file, all of it or nothing; after a line that was cut off it begins a new one.
 
-    Raises: WriteError: it cannot be written.
+    Raises:
+        WriteError: it cannot be written.
     """
     require_output_file(path)
     # Unbuffered: a buffer would be written again when the file is closed, after the failure was undone.

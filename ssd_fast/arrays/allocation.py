@@ -100,7 +100,9 @@ def contiguous(array: Any, op: str, argument: str, alignment: int = 1) -> Any:
     """The array in row-major order, at an address that is a multiple of its element size and of `alignment` bytes.
 
     Itself where that is so already, else a copy.
-    Raises: ValueError: a Numba array, or one of more than 2**31 elements, would have to be copied.
+
+    Raises:
+        ValueError: a Numba array, or one of more than 2**31 elements, would have to be copied.
     """
     if isinstance(array, np.ndarray):
         in_order = array.flags.c_contiguous
@@ -183,5 +185,9 @@ def dtype_name(array: Any) -> str:
 
 
 def trim(array: Any, count: Any) -> Any:
-    """array[:count] with count an array of one element. Syncs: once, to read it."""
+    """array[:count] with count an array of one element.
+
+    Syncs:
+        Once, to read it.
+    """
     return array[: count.item() if isinstance(count, torch.Tensor) else int(count[0])]

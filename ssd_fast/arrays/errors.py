@@ -8,7 +8,8 @@ from typing import Any
 def allocation_error(op: str, error: Exception, num_bytes: int | None = None) -> Exception:
     """The error again, of its own type, with the op and the bytes asked for.
 
-    Args: num_bytes: None: not known, where the kernels allocate.
+    Args:
+        num_bytes: None: not known, where the kernels allocate.
 
     A type whose text is not what it was made with, such as NumPy's own MemoryError, is replaced by its nearest base
     for which it is.

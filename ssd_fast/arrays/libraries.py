@@ -19,8 +19,12 @@ _KINDS = {
 def library_of(array: Any, op: str, argument: str) -> str:
     """Name the library of an array that has a value in memory for every element.
 
-    Returns: "torch", "numpy", "cupy" or "numba".
-    Raises: TypeError naming op and argument: not an array; a sparse, quantized or nested tensor; a masked array.
+    Returns:
+        "torch", "numpy", "cupy" or "numba".
+
+    Raises:
+        TypeError: the message names op and argument: not an array; a sparse, quantized or nested tensor; a masked
+            array.
     """
     if type(array) is np.ndarray:
         return "numpy"

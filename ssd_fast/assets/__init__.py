@@ -14,7 +14,8 @@ SHIPPED_WEIGHTS = dict.fromkeys(("ssdlite300_mobilenet_v2_coco", "coco"), "ssdli
 def asset_path(name: str) -> Path:
     """The path of a shipped file, such as "chelsea.jpg".
 
-    Raises: FileNotFoundError: no such asset; the message lists those there are.
+    Raises:
+        FileNotFoundError: no such asset; the message lists those there are.
     """
     folder = Path(__file__).parent
     path = folder / name

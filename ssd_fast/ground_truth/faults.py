@@ -79,7 +79,11 @@ class Rules(TypedDict, total=False):
 
 
 def fault_mask(boxes: Tensor, labels: Tensor, **rules: Unpack[Rules]) -> Tensor:
-    """bool [G]: the ground truths that `find_faults`, which has the same arguments, would name. Syncs: never."""
+    """bool [G]: the ground truths that `find_faults`, which has the same arguments, would name.
+
+    Syncs:
+        Never.
+    """
     return torch.stack([mask for mask, _ in _conditions(boxes, labels, **rules)]).any(0)
 
 
@@ -91,7 +95,9 @@ def find_faults(boxes: Tensor, labels: Tensor, **rules: Unpack[Rules]) -> list[F
             the image.
         labels: [G] int64; faulty are those that are not a column, and the background.
         rules: see Rules.
-    Syncs: once, and again to read what is faulty.
+
+    Syncs:
+        Once, and again to read what is faulty.
     """
     indices = fault_mask(boxes, labels, **rules).nonzero()[:, 0].tolist()
     conditions = _conditions(boxes, labels, **rules) if indices else []
@@ -113,7 +119,11 @@ def refuse_faults(
     error: type[GroundTruthError] = GroundTruthError,
     **rules: Unpack[Rules],
 ) -> None:
-    """Raises `error` for the first of several images that has faulty ground truths, by its name. Syncs: once."""
+    """Raises `error` for the first of several images that has faulty ground truths, by its name.
+
+    Syncs:
+        Once.
+    """
     if boxes and fault_mask(torch.cat(tuple(boxes)), torch.cat(tuple(labels)), **rules).any():
         for image_boxes, image_labels, name in zip(boxes, labels, names, strict=True):
             if faults := find_faults(image_boxes, image_labels, **rules):

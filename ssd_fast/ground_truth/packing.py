@@ -18,9 +18,15 @@ def is_packed(gt_boxes: Any) -> bool:
 def packed_ground_truth(gt_boxes: Any, like: Any, op: str, like_name: str) -> tuple[Any, Any]:
     """Pack a list of [G, 4], one per image, or return what is packed already.
 
-    Args: like: an array of the same library and device, which errors call like_name.
-    Returns: (boxes [sum G, 4], offsets int64 [N + 1]).
-    Raises: TypeError, ValueError: neither form, or arrays that do not belong together.
+    Args:
+        like: an array of the same library and device, which errors call like_name.
+
+    Returns:
+        (boxes [sum G, 4], offsets int64 [N + 1]).
+
+    Raises:
+        TypeError: neither form, or arrays that do not belong together.
+        ValueError: neither form, or arrays that do not belong together.
     """
     if is_packed(gt_boxes):
         boxes, offsets = gt_boxes
@@ -40,8 +46,10 @@ def packed_ground_truth(gt_boxes: Any, like: Any, op: str, like_name: str) -> tu
 def packed_values(values: Any, gt_boxes: Any, packed: tuple[Any, Any], op: str, argument: str, dtype: str) -> Any:
     """Pack a list of [G], one per image, or return the packed array [sum G] as it is.
 
-    Args: gt_boxes: as the caller gave them; the values must have the lengths of a list. packed: what
-        packed_ground_truth made of them. dtype: of the empty array that no images make.
+    Args:
+        gt_boxes: as the caller gave them; the values must have the lengths of a list.
+        packed: what packed_ground_truth made of them.
+        dtype: of the empty array that no images make.
     """
     like, offsets = packed
     if not isinstance(values, (list, tuple)):
@@ -68,8 +76,12 @@ def packed_batch(
 ) -> tuple[Any, Any, Any, Any | None]:
     """Pack the ground truth of the images of cls_logits.
 
-    Returns: (boxes [sum G, 4], offsets int64 [N + 1], labels int64 [sum G], ignored bool [sum G] or None).
-    Raises: TypeError, ValueError: arrays that do not belong together, or of another number of images.
+    Returns:
+        (boxes [sum G, 4], offsets int64 [N + 1], labels int64 [sum G], ignored bool [sum G] or None).
+
+    Raises:
+        TypeError: arrays that do not belong together, or of another number of images.
+        ValueError: arrays that do not belong together, or of another number of images.
     """
     boxes, offsets = packed_ground_truth(gt_boxes, cls_logits, op, "cls_logits")
     images = cls_logits.shape[0]

@@ -31,8 +31,13 @@ def apply_policy(
         policy: "raise"; "drop": those are left out; "clip": those are cut off at the image, if size is given, and left
             out only if they are faulty even so. Boxes without fault stay as they are.
         where: names the image in messages. Other arguments: as for find_faults.
-    Returns: (boxes [K, 4], keep int64 [K], faults): the boxes left, which of the given ones they are, what was found.
-    Raises: GroundTruthError naming where, index, values and reason (policy "raise"); ValueError: an unknown policy.
+
+    Returns:
+        `(boxes [K, 4], keep int64 [K], faults)`: the boxes left, which of the given ones they are, what was found.
+
+    Raises:
+        GroundTruthError: the message names where, index, values and reason (policy "raise")
+        ValueError: an unknown policy.
     """
     check_policy(policy, "ground truth")
     size = rules.get("size")
@@ -54,10 +59,15 @@ def apply_policy_packed(
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """apply_policy for each image of a packed batch, with a GroundTruthWarning for what is left out or clipped.
 
-    Args:    boxes [sum G, 4], labels [sum G], offsets int64 [N + 1]: as ssd_fast.match takes them.
-    Returns: (boxes [K, 4], rows int64 [K], offsets): the boxes left, which of the given ones they are, and theirs;
-             rows is None, and nothing is copied, where no image has a fault.
-    Syncs:   once; again if there are faults.
+    Args:
+        boxes [sum G, 4], labels [sum G], offsets int64 [N + 1]: as ssd_fast.match takes them.
+
+    Returns:
+        `(boxes [K, 4], rows int64 [K], offsets)`: the boxes left, which of the given ones they are, and theirs;
+            rows is None, and nothing is copied, where no image has a fault.
+
+    Syncs:
+        Once; again if there are faults.
     """
     if not fault_mask(boxes, labels, **rules).any():
         return boxes, None, offsets

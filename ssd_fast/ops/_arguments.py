@@ -32,12 +32,18 @@ def call(
 ) -> Any:
     """Run an op, and name the array that keeps it from running.
 
-    Args: named: the arrays in order, by the names of the op's arguments; the first decides which library's. numbers:
-        the arguments that follow them. specs: what the op's options are packed from. optional: the names that may be
-        None. lists: those that stand for lists of arrays.
-    Raises: TypeError: not an array that kernels can read, or one of another library than the first; ValueError: a
-        tensor on another device than the first, or on neither a CPU nor a CUDA GPU; RuntimeError: forward-mode
-        differentiation, or derivatives by torch.func; where memory is lacking, the error of the arrays' library.
+    Args:
+        named: the arrays in order, by the names of the op's arguments; the first decides which library's.
+        numbers: the arguments that follow them.
+        specs: what the op's options are packed from.
+        optional: the names that may be None.
+        lists: those that stand for lists of arrays.
+
+    Raises:
+        TypeError: not an array that kernels can read, or one of another library than the first.
+        ValueError: a tensor on another device than the first, or on neither a CPU nor a CUDA GPU.
+        RuntimeError: forward-mode differentiation, or derivatives by torch.func; where memory is lacking, the error of
+            the arrays' library.
     """
     name = op.name
     try:
@@ -78,7 +84,9 @@ def refuse_gradient(op: str, needs_gradient: bool, argument: str) -> None:
 def real(op: str, argument: str, value: Any) -> Any:
     """A number as a float: Python's, NumPy's, a traced one, or an array without dimensions.
 
-    Raises: TypeError: something else, a bool too; ValueError: an int beyond the floats.
+    Raises:
+        TypeError: something else, a bool too.
+        ValueError: an int beyond the floats.
     """
     if type(value) is float:
         return value
@@ -96,7 +104,9 @@ def real(op: str, argument: str, value: Any) -> Any:
 def integer(op: str, argument: str, value: Any) -> Any:
     """A whole number as an int: Python's, NumPy's, a traced one, or an array without dimensions.
 
-    Raises: TypeError: something else, a bool or a float too; ValueError: one of more than 64 bits.
+    Raises:
+        TypeError: something else, a bool or a float too.
+        ValueError: one of more than 64 bits.
     """
     value = _item(value)
     if not isinstance(value, _INTEGERS) or isinstance(value, bool):

@@ -40,7 +40,9 @@ def is_observed() -> bool:
 def are_plain(values: Iterable[Any], device: torch.device, differentiable: bool) -> bool:
     """Whether all are tensors of memory on this device, of no subclass, and none of them awaits a gradient.
 
-    Args: values: tensors, None, or lists of tensors. differentiable: whether the op has a gradient.
+    Args:
+        values: tensors, None, or lists of tensors.
+        differentiable: whether the op has a gradient.
     """
     awaits_gradient = differentiable and torch.is_grad_enabled()
     for value in values:

@@ -25,7 +25,8 @@ def check_fake(
 ) -> None:
     """Check of a tensor without values what Checks::array (csrc/common/view.h) checks of others, by the same message.
 
-    Args: shape: None stands for any size.
+    Args:
+        shape: None stands for any size.
     """
 
     def differ(expected: Any, given: Any) -> bool:
@@ -55,7 +56,8 @@ def check_fake_count(op: str, argument: str, count: Any, least: int) -> None:
 def check_fake_levels(logits: Sequence[torch.Tensor], deltas: Sequence[torch.Tensor], columns: Any) -> Any:
     """Check of levels without values what postprocess (csrc/postprocess/postprocess.h) checks of others.
 
-    Returns: P, the rows of all levels.
+    Returns:
+        P, the rows of all levels.
     """
     if len(logits) > 8:
         raise ValueError(f"postprocess: cls_logits: expected 1 to 8 levels, got {len(logits)}")

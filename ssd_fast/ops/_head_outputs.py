@@ -26,7 +26,8 @@ def as_levels(head: Any, argument: str) -> list[Any]:
 def count_columns(logits: Any, deltas: Any) -> int:
     """C, for raw maps from the two channel counts.
 
-    Raises: ValueError: the channels of raw maps leave no column.
+    Raises:
+        ValueError: the channels of raw maps leave no column.
     """
     if len(logits.shape) != 4:
         return arrays.dimension(logits, -1)

@@ -36,7 +36,11 @@ class Op:
         return self.registered(*arguments, **self._pack(*specs)._asdict())
 
     def call_directly(self, arguments: Sequence[Any], specs: Sequence[Any]) -> Any:
-        """The function behind the op. Args: specs: what the options are packed from."""
+        """The function behind the op.
+
+        Args:
+            specs: what the options are packed from.
+        """
         if self._pack is None:
             return self._run(*arguments)
         return self._run(*arguments, prepared(self, _backend.C, *specs))

@@ -22,11 +22,29 @@ def encode_boxes(boxes: Any, default_boxes: Any, coder: BoxCoderSpec) -> Any:
         boxes: [..., P, 4] float32 xyxy, row p belonging to default box p.
         default_boxes: [P, 4] float32 xyxy, in the same unit.
         coder: variances and order of the offsets; its clamp is for decoding alone.
-    Returns: float32 [..., P, 4]. A box without width or height gives -inf or NaN.
-    Ties: none.   Grad: with respect to boxes.   Syncs: never.
-    Raises: ValueError: wrong shape or device, or default_boxes that require a gradient; TypeError: wrong dtype (convert
-        with .float()), or not an array; RuntimeError: forward-mode differentiation.
-    Source: Liu et al. 2016, equation 2. Specification: ssd_fast.reference.encode_boxes
+
+    Returns:
+        float32 [..., P, 4]. A box without width or height gives -inf or NaN.
+
+    Ties:
+        None.
+
+    Grad:
+        With respect to boxes.
+
+    Syncs:
+        Never.
+
+    Raises:
+        ValueError: wrong shape or device, or default_boxes that require a gradient.
+        TypeError: wrong dtype (convert with .float()), or not an array.
+        RuntimeError: forward-mode differentiation.
+
+    Source:
+        Liu et al. 2016, equation 2.
+
+    Specification:
+        ssd_fast.reference.encode_boxes
     """
     check_spec("encode_boxes", "coder", coder, BoxCoderSpec)
     named = {"boxes": boxes, "default_boxes": default_boxes}
@@ -40,11 +58,29 @@ def decode_boxes(deltas: Any, default_boxes: Any, coder: BoxCoderSpec) -> Any:
         deltas: [..., P, 4] float32, float16 or bfloat16, row p belonging to default box p, in the coder's order.
         default_boxes: [P, 4] float32 xyxy.
         coder: variances, order and clamp.
-    Returns: float32 [..., P, 4] xyxy in the unit of default_boxes, whatever the dtype of deltas.
-    Ties: none.   Grad: with respect to deltas (0 where the clamp holds).   Syncs: never.
-    Raises: ValueError: wrong shape or device, or default_boxes that require a gradient; TypeError: wrong dtype (convert
-        with .float()), or not an array; RuntimeError: forward-mode differentiation.
-    Source: Liu et al. 2016, equation 2. Specification: ssd_fast.reference.decode_boxes
+
+    Returns:
+        float32 [..., P, 4] xyxy in the unit of default_boxes, whatever the dtype of deltas.
+
+    Ties:
+        None.
+
+    Grad:
+        With respect to deltas (0 where the clamp holds).
+
+    Syncs:
+        Never.
+
+    Raises:
+        ValueError: wrong shape or device, or default_boxes that require a gradient.
+        TypeError: wrong dtype (convert with .float()), or not an array.
+        RuntimeError: forward-mode differentiation.
+
+    Source:
+        Liu et al. 2016, equation 2.
+
+    Specification:
+        ssd_fast.reference.decode_boxes
     """
     check_spec("decode_boxes", "coder", coder, BoxCoderSpec)
     named = {"deltas": deltas, "default_boxes": default_boxes}

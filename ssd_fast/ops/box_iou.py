@@ -18,12 +18,30 @@ def box_iou(boxes1: Any, boxes2: Any) -> Any:
     Args:
         boxes1: [n, 4] xyxy, float32 or float64: a torch tensor, or a NumPy, CuPy or Numba device array.
         boxes2: [m, 4] xyxy, of the same dtype and device.
-    Returns: [n, m] of the boxes' dtype. 0 where the IoU is undefined: degenerate, NaN and overflowing boxes
-        (torchvision gives NaN there).
-    Ties: none.   Grad: none.   Syncs: never.
-    Raises: ValueError: wrong shape or device; TypeError: wrong dtype (convert with .float()), or not an array;
+
+    Returns:
+        [n, m] of the boxes' dtype. 0 where the IoU is undefined: degenerate, NaN and overflowing boxes (torchvision
+            gives NaN there).
+
+    Ties:
+        None.
+
+    Grad:
+        None.
+
+    Syncs:
+        Never.
+
+    Raises:
+        ValueError: wrong shape or device.
+        TypeError: wrong dtype (convert with .float()), or not an array.
         RuntimeError: forward-mode differentiation.
-    Source: Everingham et al. 2010 (PASCAL VOC). Specification: ssd_fast.reference.box_iou
+
+    Source:
+        Everingham et al. 2010 (PASCAL VOC).
+
+    Specification:
+        ssd_fast.reference.box_iou
     """
     return call(_op, {"boxes1": boxes1, "boxes2": boxes2})
 

@@ -26,12 +26,29 @@ def default_boxes(spec: DefaultBoxSpec, *, device: Any = None) -> torch.Tensor:
     Args:
         spec: feature maps, box sizes, steps, clipping, units and row order.
         device: of the result; None is the CPU.
-    Returns: float32 [P, 4] xyxy, P = spec.num_boxes, maps in order, in the order spec.row_order within a map; the
-        caller's own, though on the CPU they are computed once for each spec and then copied.
-    Ties: none.   Grad: none.   Syncs: never.
-    Raises: TypeError: spec is not a DefaultBoxSpec; ValueError: an unknown device.
-    Source: Liu et al. 2016, section 2.2; bit-equal to OpenCV's PriorBox.
-    Specification: ssd_fast.reference.default_boxes
+
+    Returns:
+        float32 [P, 4] xyxy, P = spec.num_boxes, maps in order, in the order spec.row_order within a map; the caller's
+            own, though on the CPU they are computed once for each spec and then copied.
+
+    Ties:
+        None.
+
+    Grad:
+        None.
+
+    Syncs:
+        Never.
+
+    Raises:
+        TypeError: spec is not a DefaultBoxSpec.
+        ValueError: an unknown device.
+
+    Source:
+        Liu et al. 2016, section 2.2; bit-equal to OpenCV's PriorBox.
+
+    Specification:
+        ssd_fast.reference.default_boxes
     """
     check_spec("default_boxes", "spec", spec, DefaultBoxSpec)
     found = _device(device)

@@ -26,14 +26,36 @@ def match(gt_boxes: Any, default_boxes: Any, matcher: MatcherSpec, *, gt_ignored
         gt_ignored: ground truths that nothing shall be trained on, such as VOC's difficult and COCO's crowds: a list of
             an image's [G], or packed [sum G]; bool, or uint8 that is not 0. Such a one is never matched and forces
             nothing; background of which it covers the share matcher.ignored_coverage is ignored.
-    Returns: int64 [N, P]: the index of the ground truth within its image, -1 background, -2 ignored. Ignored ground
-        truths count in the index.
-    Ties: equal IoU with two ground truths: the lower one; a ground truth's best default box: the lower one; pairs of
-        the bipartite rule: lower default box, then lower ground truth.
-    Grad: none.   Syncs: never; packed input copies nothing and can be captured in a CUDA graph.   Memory: O(P + G).
-    NaN: a NaN or degenerate box has IoU 0 with all. Offsets out of range are clamped, since they cannot be checked.
-    Raises: ValueError: wrong shape or device; TypeError: wrong dtype (convert with .float()), or not an array.
-    Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.match
+
+    Returns:
+        int64 [N, P]: the index of the ground truth within its image, -1 background, -2 ignored. Ignored ground truths
+            count in the index.
+
+    Ties:
+        Equal IoU with two ground truths: the lower one; a ground truth's best default box: the lower one; pairs of the
+        bipartite rule: lower default box, then lower ground truth.
+
+    Grad:
+        None.
+
+    Syncs:
+        Never; packed input copies nothing and can be captured in a CUDA graph.
+
+    Memory:
+        O(P + G).
+
+    NaN:
+        A NaN or degenerate box has IoU 0 with all. Offsets out of range are clamped, since they cannot be checked.
+
+    Raises:
+        ValueError: wrong shape or device.
+        TypeError: wrong dtype (convert with .float()), or not an array.
+
+    Source:
+        Liu et al. 2016, section 2.2.
+
+    Specification:
+        ssd_fast.reference.match
     """
     check_spec("match", "matcher", matcher, MatcherSpec)
     boxes, offsets = packed_ground_truth(gt_boxes, default_boxes, "match", "default_boxes")

@@ -35,24 +35,46 @@ def multibox_loss(
         default_boxes: [P, 4] float32 xyxy, in the unit of gt_boxes.
         coder: how bbox_regression encodes boxes.
         loss: classification, background, mining, beta and normalizer.
-    Returns: {"bbox_regression": float32 scalar, "classification": float32 scalar}: sums over the selected rows, divided
-        by the normalizer; 0 where nothing is selected.
-    Ties: equal cross-entropy of two background rows: the lower default box is mined first.
-    Grad: with respect to cls_logits and bbox_regression, once (not twice), in their dtype: computed in float32 from
+
+    Returns:
+        {"bbox_regression": float32 scalar, "classification": float32 scalar}: sums over the selected rows, divided by
+            the normalizer; 0 where nothing is selected.
+
+    Ties:
+        Equal cross-entropy of two background rows: the lower default box is mined first.
+
+    Grad:
+        With respect to cls_logits and bbox_regression, once (not twice), in their dtype: computed in float32 from
         the gradients of the two losses and rounded once, so a GradScaler's scale keeps float16 from underflow.
-    Syncs: never; packed input copies nothing and can be captured in a CUDA graph.
-    NaN: a NaN cross-entropy is mined before all others, so a network that diverges shows in the loss. A NaN logit makes
+
+    Syncs:
+        Never; packed input copies nothing and can be captured in a CUDA graph.
+
+    NaN:
+        A NaN cross-entropy is mined before all others, so a network that diverges shows in the loss. A NaN logit makes
         the focal loss NaN, unless its row is ignored, and its own gradient alone.
-    Infinity: a logit of inf makes a cross-entropy NaN, -inf that of its column inf. In the focal loss both have their
-        limits: 0 where they are right, else inf, whose gradient is the weight of the column. Losses are summed in
-        float32 before the sum is divided: a sum past 3.4e38 is inf.
-    Memory: O(N P) is kept for the backward pass, besides the inputs.
-    Raises: ValueError: wrong shape, device, background or numbers of boxes and labels, gt_boxes or default_boxes that
-        require a gradient; TypeError: wrong dtype, or not an array; RuntimeError: forward-mode differentiation, or the
-        derivative of a gradient. Labels that are not columns or are the background, and matched_idxs or offsets out of
-        range, cannot be checked without a sync: their rows are ignored.
-    Source: Liu et al. 2016, section 2.2; focal: Lin et al. 2017, section 3.
-    Specification: ssd_fast.reference.multibox_loss
+
+    Infinity:
+        A logit of inf makes a cross-entropy NaN, -inf that of its column inf. In the focal loss both have their limits:
+        0 where they are right, else inf, whose gradient is the weight of the column. Losses are summed in float32
+        before the sum is divided: a sum past 3.4e38 is inf.
+
+    Memory:
+        O(N P) is kept for the backward pass, besides the inputs.
+
+    Raises:
+        ValueError: wrong shape, device, background or numbers of boxes and labels, gt_boxes or default_boxes that
+            require a gradient.
+        TypeError: wrong dtype, or not an array.
+        RuntimeError: forward-mode differentiation, or the derivative of a gradient. Labels that are not columns or are
+            the background, and matched_idxs or offsets out of range, cannot be checked without a sync: their rows are
+            ignored.
+
+    Source:
+        Liu et al. 2016, section 2.2; focal: Lin et al. 2017, section 3.
+
+    Specification:
+        ssd_fast.reference.multibox_loss
     """
     inputs = cls_logits, bbox_regression, gt_boxes, gt_labels, matched_idxs, default_boxes
     losses = _forward_of(*inputs, coder=coder, loss=loss)[0]

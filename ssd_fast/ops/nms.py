@@ -19,11 +19,31 @@ def nms(boxes: Any, scores: Any, iou_threshold: float) -> Any:
         boxes: [n, 4] xyxy, float32 or float64: a torch tensor, or a NumPy, CuPy or Numba device array.
         scores: [n] of the same dtype. NaN scores are no candidates.
         iou_threshold: a kept box suppresses later ones whose IoU with it exceeds this, compared in the boxes' dtype.
-    Returns: int64 [k], the kept indices, score-descending.
-    Ties: of equal scores the lower index comes first.   Grad: none.
-    Syncs: once on a GPU, to trim the result (nms_padded does not).   Memory: O(n).
-    Raises: ValueError: wrong shape, device or threshold; TypeError: wrong dtype, or not an array.
-    Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.nms
+
+    Returns:
+        int64 [k], the kept indices, score-descending.
+
+    Ties:
+        Of equal scores the lower index comes first.
+
+    Grad:
+        None.
+
+    Syncs:
+        Once on a GPU, to trim the result (nms_padded does not).
+
+    Memory:
+        O(n).
+
+    Raises:
+        ValueError: wrong shape, device or threshold.
+        TypeError: wrong dtype, or not an array.
+
+    Source:
+        Liu et al. 2016, section 2.2.
+
+    Specification:
+        ssd_fast.reference.nms
     """
     iou_threshold = real("nms", "iou_threshold", iou_threshold)
     return call(_nms_op, {"boxes": boxes, "scores": scores}, iou_threshold)
@@ -33,13 +53,35 @@ def batched_nms(boxes: Any, scores: Any, idxs: Any, iou_threshold: float) -> Any
     """NMS within each class, as torchvision.ops.batched_nms, but never by offsetting boxes: their IoUs stay exact.
 
     Args:
-        boxes, scores, iou_threshold: as for nms.
+        boxes: as for nms.
+        scores: as for nms.
+        iou_threshold: as for nms.
         idxs: [n] int64, the class of each box; a box suppresses only boxes of its class.
-    Returns: int64 [k], the kept indices of all classes, score-descending.
-    Ties: of equal scores the lower index comes first.   Grad: none.
-    Syncs: once on a GPU, to trim the result (nms_padded does not).   Memory: O(n).
-    Raises: ValueError: wrong shape, device or threshold; TypeError: wrong dtype, or not an array.
-    Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.batched_nms
+
+    Returns:
+        int64 [k], the kept indices of all classes, score-descending.
+
+    Ties:
+        Of equal scores the lower index comes first.
+
+    Grad:
+        None.
+
+    Syncs:
+        Once on a GPU, to trim the result (nms_padded does not).
+
+    Memory:
+        O(n).
+
+    Raises:
+        ValueError: wrong shape, device or threshold.
+        TypeError: wrong dtype, or not an array.
+
+    Source:
+        Liu et al. 2016, section 2.2.
+
+    Specification:
+        ssd_fast.reference.batched_nms
     """
     iou_threshold = real("batched_nms", "iou_threshold", iou_threshold)
     named = {"boxes": boxes, "scores": scores, "idxs": idxs}
@@ -54,11 +96,29 @@ def nms_padded(boxes: Any, scores: Any, iou_threshold: float, max_output: int) -
         scores: [N, n], or [N, C, n] for C problems over the same boxes; float32. NaN scores are no candidates.
         iou_threshold: as for nms.
         max_output: most indices kept of a problem, at least 1.
-    Returns: (idxs, counts): int64 [N, max_output] or [N, C, max_output], score-descending and padded with -1; int64 [N]
-        or [N, C], how many were kept.
-    Ties: of equal scores the lower index comes first.   Grad: none.   Syncs: never; can be captured in a CUDA graph.
-    Raises: ValueError: wrong shape, device, threshold or max_output; TypeError: wrong dtype, or not an array.
-    Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.nms_padded
+
+    Returns:
+        `(idxs, counts)`: int64 [N, max_output] or [N, C, max_output], score-descending and padded with -1; int64 [N] or
+            [N, C], how many were kept.
+
+    Ties:
+        Of equal scores the lower index comes first.
+
+    Grad:
+        None.
+
+    Syncs:
+        Never; can be captured in a CUDA graph.
+
+    Raises:
+        ValueError: wrong shape, device, threshold or max_output.
+        TypeError: wrong dtype, or not an array.
+
+    Source:
+        Liu et al. 2016, section 2.2.
+
+    Specification:
+        ssd_fast.reference.nms_padded
     """
     iou_threshold = real("nms_padded", "iou_threshold", iou_threshold)
     max_output = integer("nms_padded", "max_output", max_output)

@@ -43,15 +43,33 @@ def postprocess(
             CUDA graph capture).
         original_sizes: likewise, sizes that boxes are scaled to from image_sizes, at the stage spec.rescale. Sizes in
             a tensor are not checked, since that would wait for the GPU: a 0 among them gives boxes of NaN or infinity.
-    Returns: Detections of K = spec.keep_top_k an image, best first, padded. Inputs are not modified.
-    Ties: equal scores: lower class, then lower default box; where NMS or top_k mixes classes, lower default box, then
+
+    Returns:
+        Detections of K = spec.keep_top_k an image, best first, padded. Inputs are not modified.
+
+    Ties:
+        Equal scores: lower class, then lower default box; where NMS or top_k mixes classes, lower default box, then
         lower class.
-    Grad: none.
-    Syncs: never; can be captured in a CUDA graph.
-    NaN: NaN scores are no candidates; NaN boxes suppress nothing.
-    Raises: ValueError: wrong shape, device or sizes, fewer than 2 columns, one array where spec.top_k_scope is "level";
-        TypeError: wrong dtype, or not an array; RuntimeError: forward-mode differentiation.
-    Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.postprocess
+
+    Grad:
+        None.
+
+    Syncs:
+        Never; can be captured in a CUDA graph.
+
+    NaN:
+        NaN scores are no candidates; NaN boxes suppress nothing.
+
+    Raises:
+        ValueError: wrong shape, device or sizes, fewer than 2 columns, one array where spec.top_k_scope is "level".
+        TypeError: wrong dtype, or not an array.
+        RuntimeError: forward-mode differentiation.
+
+    Source:
+        Liu et al. 2016, section 2.2.
+
+    Specification:
+        ssd_fast.reference.postprocess
     """
     check_spec("postprocess", "spec", spec, PostprocessSpec)
     check_spec("postprocess", "coder", coder, BoxCoderSpec)

@@ -28,7 +28,10 @@ def list_presets() -> list[str]:
 def preset(name: str) -> Preset:
     """The specs of a named SSD dialect.
 
-    Args:    name: one of list_presets().
-    Raises:  ValueError: an unknown name; the message lists the known ones and says which is probably meant.
+    Args:
+        name: one of list_presets().
+
+    Raises:
+        ValueError: an unknown name; the message lists the known ones and says which is probably meant.
     """
     return _PRESETS[choice("preset", "name", name, list_presets())](name)

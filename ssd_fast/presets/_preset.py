@@ -16,7 +16,10 @@ class Preset:
     """The specs of one SSD dialect, to be handed to default_boxes, encode_boxes, match, multibox_loss and postprocess.
 
     loss is None where the original's loss cannot be expressed; to train such a network, choose one.
-    Raises: ValueError, TypeError naming the field, what was expected and what was given.
+
+    Raises:
+        ValueError: the message names the field, what was expected and what was given.
+        TypeError: the message names the field, what was expected and what was given.
     """
 
     name: str
@@ -39,7 +42,11 @@ class Preset:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> Preset:
-        """The preset that `to_dict` took apart. Raises: ValueError: a field is missing, unknown or wrong."""
+        """The preset that `to_dict` took apart.
+
+        Raises:
+            ValueError: a field is missing, unknown or wrong.
+        """
         require(isinstance(fields, Mapping), "Preset", "fields", "a dict such as to_dict returns", fields)
         names = ("name", *_SPECS)
         missing, unknown = set(names) - set(fields), set(fields) - set(names)
@@ -64,7 +71,11 @@ _SPECS: dict[str, type] = {
 
 
 def require_preset(value: object, op: str) -> Preset:
-    """value, a Preset. Raises: TypeError naming op, which says how to get one by its name."""
+    """value, a Preset.
+
+    Raises:
+        TypeError: the message names op, which says how to get one by its name.
+    """
     if isinstance(value, Preset):
         return value
     hint = f": preset({value!r}) is one" if isinstance(value, str) else ""

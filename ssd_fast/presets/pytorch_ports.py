@@ -54,8 +54,8 @@ def _amdegroot(name: str, sizes: Sequence[float], columns: int) -> Preset:
 def _lufficc(name: str, side: int, sizes: Sequence[float]) -> Preset:
     """configs/vgg_ssd*.yaml. All candidates enter NMS, which keeps classes apart by an offset: IoUs move by rounding.
 
-    Not reproduced: its matching adds 1e-5 to the union of two boxes (in shares of the image). Without positives its
-    loss is NaN.
+    Not reproduced:
+        its matching adds 1e-5 to the union of two boxes (in shares of the image). Without positives its loss is NaN.
     """
     postprocess = PostprocessSpec(top_k=None, keep_top_k=100)
     return Preset(name, _boxes(side, sizes), BoxCoderSpec(), MatcherSpec(), LossSpec(), postprocess)
@@ -67,8 +67,9 @@ _QFGAOHAO_POSTPROCESS = PostprocessSpec(top_k=200, keep_top_k=4000)
 def _qfgaohao_vgg16(name: str) -> Preset:
     """vgg_ssd_config: all that its hard NMS keeps comes out, here of up to 20 classes (200 a class).
 
-    Not reproduced: matching and NMS add 1e-5 to the union of two boxes (in shares of the image). Without positives its
-    loss is NaN. config.iou_threshold, 0.45, is that of NMS; train_ssd.py matches by 0.5.
+    Not reproduced:
+        matching and NMS add 1e-5 to the union of two boxes (in shares of the image). Without positives its loss is NaN.
+        config.iou_threshold, 0.45, is that of NMS; train_ssd.py matches by 0.5.
     """
     boxes = _boxes(300, VOC300_SIZES)
     return Preset(name, boxes, BoxCoderSpec(), MatcherSpec(), LossSpec(), _QFGAOHAO_POSTPROCESS)

@@ -19,7 +19,11 @@ def to_plain(spec: Any) -> dict[str, Any]:
 
 
 def from_plain(kind: type[Spec], fields: Any) -> Spec:
-    """The spec that `to_plain` took apart, checked as any. Raises: ValueError naming an unknown or missing field."""
+    """The spec that `to_plain` took apart, checked as any.
+
+    Raises:
+        ValueError: the message names an unknown or missing field.
+    """
     if not isinstance(fields, dict):
         raise ValueError(f"{kind.__name__}: expected its fields by name, got {shown(fields)}")
     try:

@@ -21,8 +21,12 @@ class BoxCoderSpec:
         variances: for x, y, w, h (whatever `order` says); 1 / weight where a project speaks of weights.
         order: "xy": offsets are (tx, ty, tw, th); "yx": (ty, tx, th, tw).
         log_scale_clamp: (low, high) limits of offset * variance before exp when decoding; None for none.
-    Raises: ValueError naming the field, what was expected and what was given.
-    Source: Liu et al. 2016, equation 2.
+
+    Raises:
+        ValueError: the message names the field, what was expected and what was given.
+
+    Source:
+        Liu et al. 2016, equation 2.
     """
 
     variances: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)

@@ -29,8 +29,12 @@ class DefaultBoxSpec:
         clip_centers: clamp the centers to the image, before there are corners; the sizes stay as they are.
         normalized: divide the coordinates by the image's width and height.
         row_order: order of the rows within a map: "HWA" (cells outside, boxes of a cell inside) or "AHW".
-    Raises: ValueError naming the field, what was expected and what was given.
-    Source: Liu et al. 2016, section 2.2; the classmethods follow the conventions of the projects that they name.
+
+    Raises:
+        ValueError: the message names the field, what was expected and what was given.
+
+    Source:
+        Liu et al. 2016, section 2.2; the classmethods follow the conventions of the projects that they name.
     """
 
     image_size: tuple[int, int]
@@ -130,7 +134,9 @@ class DefaultBoxSpec:
 
         Computed in float32 in OpenCV's order, so that default_boxes equals its PriorBox bit for bit. Caffe's, which
         cuts sizes to whole pixels, it equals to 1 ulp if they are whole.
-        Source: weiliu89/caffe (ssd branch), opencv dnn PriorBox.
+
+        Source:
+            weiliu89/caffe (ssd branch), opencv dnn PriorBox.
         """
         maps = as_maps("DefaultBoxSpec", feature_maps)
         return cls(
@@ -158,9 +164,13 @@ class DefaultBoxSpec:
     ) -> DefaultBoxSpec:
         """Scale s_k, sqrt(s_k * s_k+1), then each aspect ratio both ways: torchvision's DefaultBoxGenerator.
 
-        Args: scales: one a map and one more, as a share of the image; clip_sizes: no side longer than the image's.
-        Source: torchvision.models.detection.anchor_utils.DefaultBoxGenerator (equal to 2 ulp: it multiplies by the
-        image size later).
+        Args:
+            scales: one a map and one more, as a share of the image.
+            clip_sizes: no side longer than the image's.
+
+        Source:
+            torchvision.models.detection.anchor_utils.DefaultBoxGenerator (equal to 2 ulp: it multiplies by the image
+            size later).
         """
         image_size = size("DefaultBoxSpec", "image_size", image_size)
         maps = as_maps("DefaultBoxSpec", feature_maps)

@@ -28,8 +28,12 @@ class LossSpec:
             sigmoid gives to what is true of its column: alpha * (1 - p)^gamma * -log p.
         focal_alpha: weight of the target column, 1 - focal_alpha being that of the others; None: no weights.
         focal_gamma: how much the loss of what is easy is lowered; 0: not at all.
-    Raises: ValueError naming the field, what was expected and what was given.
-    Source: Liu et al. 2016, section 2.2. positives: Caffe, torchvision; positives_per_image: NVIDIA; sum_max_one:
+
+    Raises:
+        ValueError: the message names the field, what was expected and what was given.
+
+    Source:
+        Liu et al. 2016, section 2.2. positives: Caffe, torchvision; positives_per_image: NVIDIA; sum_max_one:
         mmdetection. focal: Lin et al. 2017, section 3; with a background column as TensorFlow object detection's SSD
         with FPN, without as RetinaNet.
     """

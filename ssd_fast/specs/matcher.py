@@ -24,8 +24,12 @@ class MatcherSpec:
         minimum_forced_iou: a forced or bipartite pair has a larger IoU; None: any, even 0.
         ignored_coverage: background of whose own area an ignored ground truth covers this share or more is ignored too
             (-2). Ground truths are ignored by match's argument gt_ignored.
-    Raises: ValueError naming the field, what was expected and what was given.
-    Source: Liu et al. 2016, section 2.2. torchvision: forced, last. TensorFlow: forced, first. Caffe: bipartite, 1e-6.
+
+    Raises:
+        ValueError: the message names the field, what was expected and what was given.
+
+    Source:
+        Liu et al. 2016, section 2.2. torchvision: forced, last. TensorFlow: forced, first. Caffe: bipartite, 1e-6.
         ignored_coverage: mmdetection's MaxIoUAssigner with gt_bboxes_ignore and ignore_wrt_candidates.
     """
 

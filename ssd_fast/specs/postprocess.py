@@ -42,8 +42,12 @@ class PostprocessSpec:
         rescale: when boxes are scaled to original_sizes, if given: "before_nms" (after clipping) or "after_nms".
         channel_order: of raw head maps: "AC": channel a * C + c; "CA": c * A + a.
         row_order: of default_boxes within a map when raw head maps are given: "HWA" or "AHW".
-    Raises: ValueError naming the field, what was expected and what was given.
-    Source: Liu et al. 2016, section 2.2 (inference); `ssd_fast.presets` has the projects' values.
+
+    Raises:
+        ValueError: the message names the field, what was expected and what was given.
+
+    Source:
+        Liu et al. 2016, section 2.2 (inference); `ssd_fast.presets` has the projects' values.
     """
 
     activation: Literal["softmax", "sigmoid"] = "softmax"
