@@ -4,7 +4,7 @@
 #   PYTHON=python3   makes that environment, or, with VENV=none, is it
 #   CUDAARCHS=90     the GPUs that development builds are compiled for (`make wheel` takes all)
 #   SSD_FAST_CUDA    AUTO, ON or OFF: whether to build the CUDA kernels (AUTO: if there is an nvcc)
-#   PYTEST_ARGS      for make test, such as PYTEST_ARGS="-x tests/test_nms.py": then one process runs the tests
+#   PYTEST_ARGS      for make test, such as PYTEST_ARGS="-x tests/ops/test_nms.py": then one process runs the tests
 #   WORKERS          for make test: how many processes share the test files (one a core, at most 8)
 #   KILLS            for make kill-test: how often
 #   CALLS, SEED, BACKEND  for make fuzz and fuzz-asan: how many calls, of which seed, on "cpu" or "emulated"
@@ -105,10 +105,10 @@ demo: build  ## detect objects in the photos that come with the package; picture
 	$(PY) -c 'from ssd_fast.cli import main; main()' demo
 
 mutate: build build-tests  ## plant bugs and see that the tests find them (slow)
-	$(PY) tests/mutate.py
+	$(PY) scripts/mutate.py
 
 kill-test: build  ## kill a training KILLS (30) times, resume it, and compare its weights bit for bit
-	$(PY) tests/kill_training.py --kills $(or $(KILLS),30)
+	$(PY) scripts/kill_training.py --kills $(or $(KILLS),30)
 
 CALLS ?= 100000
 SEED ?= 0

@@ -9,12 +9,12 @@ import rivals
 import rivals_postprocess
 import torch
 import workloads
-from comparators import Limits, assert_same_detections
 from timing import QUICK, Implementation
 from torch import Tensor
 
 import ssd_fast
 import ssd_fast.reference
+from helpers.comparators import Limits, assert_same_detections
 from ssd_fast import Detections
 
 CASES = [

@@ -19,9 +19,10 @@ import torch
 from device_builders import Prepared
 from device_cases import Case, chosen
 from device_timing import calls_in_graph, repetitions, summary
-from extensions import using_extension
 from timing import capture, time_events
 from torch.utils._pytree import tree_leaves
+
+from helpers.extensions import using_extension
 
 Builds = Mapping[str, Any]
 

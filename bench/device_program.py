@@ -19,10 +19,11 @@ from ssd_fast import _backend
 sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
-from extensions import find_emulated, load_extension
 from gpu import findings as gpu_findings
 from gpu.findings import Findings
 from gpu.rehearsal import torch_cuda
+
+from helpers.extensions import find_emulated, load_extension
 
 DEADLINE = "SSD_FAST_DEADLINE"  # environment variable: seconds since the epoch
 SECONDS_PER_CASE = 3.0  # no case begins with less time than this left

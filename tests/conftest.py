@@ -1,19 +1,18 @@
-"""Fixtures of all tests: the backend an op test runs on, the tolerances, and a deterministic hypothesis."""
+"""Fixtures of all tests: the backend an op test runs on, and a deterministic hypothesis."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, NoReturn
 
-import checks
 import pytest
 import torch
-from extensions import find_emulated, load_extension
-from filling import filled
 from hypothesis import HealthCheck, settings
+
+from helpers import checks
+from helpers.backends import Backend, emulated_extension, skip_or_fail
+from helpers.filling import filled
 
 settings.register_profile(
     "deterministic",
@@ -59,49 +58,6 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """How far a result may be from the reference's: |actual - expected| <= atol + rtol * |expected|."""
-
-    rtol: float
-    atol: float
-
-
-# The kernels' exp and log differ from torch's by an ulp or two; float16 and bfloat16 inputs are widened before anything
-# is computed, so a value's tolerance is float32's whatever came in. Gradients are rounded to the dtype of their input.
-_ULP = 2.0**-23
-TOLERANCES = {
-    ("encode_boxes", torch.float32): Tolerance(rtol=4 * _ULP, atol=1e-5),
-    ("decode_boxes", torch.float32): Tolerance(rtol=4 * _ULP, atol=1e-4),
-    ("decode_boxes", torch.float16): Tolerance(rtol=4 * _ULP, atol=1e-4),
-    ("decode_boxes", torch.bfloat16): Tolerance(rtol=4 * _ULP, atol=1e-4),
-    ("encode_boxes gradient", torch.float32): Tolerance(rtol=16 * _ULP, atol=1e-6),
-    ("decode_boxes gradient", torch.float32): Tolerance(rtol=16 * _ULP, atol=1e-5),
-    ("decode_boxes gradient", torch.float16): Tolerance(rtol=2.0**-10, atol=1e-5),
-    ("decode_boxes gradient", torch.bfloat16): Tolerance(rtol=2.0**-7, atol=1e-5),
-}
-
-
-def assert_near(
-    op: str, actual: torch.Tensor, expected: torch.Tensor, input_dtype: torch.dtype = torch.float32
-) -> None:
-    """Same shape, dtype and device, and within the tolerance of the op; NaN and infinities in the same places."""
-    tolerance = TOLERANCES[op, input_dtype]
-    torch.testing.assert_close(actual, expected, rtol=tolerance.rtol, atol=tolerance.atol, equal_nan=True)
-
-
-@dataclass(frozen=True)
-class Backend:
-    """Where an op runs: the CPU kernels, the CUDA kernels under the emulator (on CPU tensors), or a GPU."""
-
-    name: str
-    device: torch.device
-
-    def to(self, x: Any) -> Any:
-        """x, a tensor or a list or tuple of them, where the backend wants it."""
-        return type(x)(self.to(item) for item in x) if isinstance(x, (list, tuple)) else x.to(self.device)
-
-
 @pytest.fixture(params=["cpu", "emulated", "cuda"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Backend:
     if request.param == "emulated":
@@ -120,19 +76,5 @@ def emulated() -> ModuleType:
 def cuda() -> torch.device:
     """For tests of what only a GPU has."""
     if not torch.cuda.is_available():
-        _missing("SSD_FAST_REQUIRE_CUDA", "no CUDA device")
+        skip_or_fail("SSD_FAST_REQUIRE_CUDA", "no CUDA device")
     return torch.device("cuda")
-
-
-def emulated_extension() -> ModuleType:
-    """The test-only build of the extension, which runs the source of the CUDA kernels on CPU arrays."""
-    found = find_emulated()
-    if found is None:
-        _missing("SSD_FAST_REQUIRE_EMULATED", "the emulated extension is not built (make test builds it)")
-    return load_extension(found)
-
-
-def _missing(variable: str, reason: str) -> NoReturn:
-    if os.environ.get(variable) == "1":
-        pytest.fail(f"{reason}, and {variable}=1 requires it")
-    pytest.skip(reason)

@@ -195,7 +195,7 @@ def _again(found: Finding) -> str | None:
         fill = "SSD_FAST_TEST_FILL=0xFF " if step == "filled memory" else ""
         return f"{fill}SSD_FAST_REQUIRE_CUDA=1 python -m pytest -m gpu {name}"
     if step == "bits":
-        return f"python -m pytest -m gpu tests/test_bits.py -k {shlex.quote(f'gives_the_bits and {case}')}"
+        return f"python -m pytest -m gpu tests/every_op/test_bits.py -k {shlex.quote(f'gives_the_bits and {case}')}"
     if step == "times":
         return f"python bench/device_times.py --only {name}"
     if step == "ncu":

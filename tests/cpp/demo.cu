@@ -1,6 +1,6 @@
 // demo.cu: kernels with which the emulator and its checker are tested, in the ways that the project's kernels work:
 // sorting, reduction, compaction, bit masks, tickets, histograms. Each can be run with a planted fault.
-// tests/mutate.py deletes their barriers and fences in turn, and expects the checker to notice each time.
+// scripts/mutate.py deletes their barriers and fences in turn, and expects the checker to notice each time.
 #include "common/cuda.cuh"
 #include "demo_launch.h"
 

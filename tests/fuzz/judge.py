@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from checks import assert_same_bits, canonical_bytes
-from extensions import using_extension
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 import ssd_fast
+from helpers.checks import assert_same_bits, canonical_bytes
+from helpers.extensions import using_extension
 
 from . import layouts, specified
 from .calls import Call, is_array

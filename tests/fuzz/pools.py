@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 
-import inputs
 import torch
 from torch import Tensor
+
+from helpers import inputs
 
 _LENGTH = 4096
 

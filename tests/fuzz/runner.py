@@ -16,9 +16,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import conftest
 import torch
 
+from helpers.backends import emulated_extension
+from helpers.extensions import load_extension
 from ssd_fast import _backend
 
 from .calls import describe
@@ -47,9 +48,9 @@ def backends(name: str, extension: Path | None = None) -> Backends:
     """Of "cpu" or "emulated"; extension: a file to try instead of the one that is built."""
     tried = plain = _backend.C
     if name == "emulated":
-        tried = conftest.load_extension(extension) if extension else conftest.emulated_extension()
+        tried = load_extension(extension) if extension else emulated_extension()
     elif extension:
-        tried = plain = conftest.load_extension(extension)
+        tried = plain = load_extension(extension)
     return Backends(tried, plain)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import checks
-import loss_cases
 import numpy as np
 import torch
-from conftest import TOLERANCES, assert_near
 from torch import Tensor
 
+from helpers import checks, loss_cases
+from helpers.tolerances import TOLERANCES, assert_near
 from ssd_fast import reference
 
 from .calls import Call

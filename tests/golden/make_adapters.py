@@ -28,8 +28,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import adapter_inputs as inputs
-import dialect_inputs
+from helpers import adapter_inputs as inputs
+from helpers import dialect_inputs
 
 Arrays = Iterator[tuple[str, Any]]
 

@@ -16,7 +16,7 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-import dialect_inputs  # noqa: E402
+from helpers import dialect_inputs  # noqa: E402
 
 DETECTION = {  # confidence threshold, top_k, keep_top_k, and the floor of head_outputs
     "caffe_ssd300_voc": ("ssd300_vgg_voc", 0.01, 400, 200, -10.5),

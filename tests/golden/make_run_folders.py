@@ -18,8 +18,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from run_folders import FOLDER, HALFWAY, config, images, make_dataset, make_network, narrow
-
+from helpers.run_folders import FOLDER, HALFWAY, config, images, make_dataset, make_network, narrow
 from ssd_fast.models import load_network
 from ssd_fast.training import train
 

@@ -18,7 +18,7 @@ import numpy as np
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-import dialect_inputs  # noqa: E402
+from helpers import dialect_inputs  # noqa: E402
 
 COLUMNS = 90
 SETTINGS = (  # inputs, maxNumBoxes and minScore

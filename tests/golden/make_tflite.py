@@ -23,7 +23,7 @@ from flatbuffers import flexbuffers
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-import dialect_inputs  # noqa: E402
+from helpers import dialect_inputs  # noqa: E402
 
 COLUMNS = 91
 SETTINGS = (  # use_regular_nms, nms_score_threshold, max_detections

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 FOLDER = Path(__file__).parent / "weight_layouts"
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import weight_recipes  # noqa: E402
+from helpers import weight_recipes  # noqa: E402
 
 Heads = Callable[[Tensor], tuple[Tensor, Tensor]]  # an image -> bbox_regression [1, P, 4], cls_logits [1, P, C]
 Networks = Iterator[tuple[str, int, nn.Module, Heads]]  # our network's name, side of its images, theirs, its heads

@@ -14,7 +14,7 @@ from torch import Tensor
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-import dialect_inputs  # noqa: E402
+from helpers import dialect_inputs  # noqa: E402
 
 Detections = list[dict[str, Tensor]]
 Truths = list[tuple[Tensor, Tensor]]

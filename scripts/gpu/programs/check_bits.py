@@ -16,9 +16,10 @@ from gpu.findings import from_environment
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.append(str(ROOT / "tests"))
 
-import bits  # noqa: E402
 from torch.utils._pytree import tree_map_only  # noqa: E402
-from unaligned_calls import use_backend  # noqa: E402
+
+from helpers import bits  # noqa: E402
+from helpers.unaligned_calls import use_backend  # noqa: E402
 
 SMALL = ("default_boxes", "box_iou_strange", "match_rules", "nms_padded", "batched_nms")
 

@@ -16,7 +16,7 @@ from gpu.stages.tests import run_test_files
 PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
 
 # These test what the emulator cannot show. Each of their tests starts its own processes.
-FRESH_PROCESS_TESTS = ("tests/test_launches.py", "tests/test_alignment.py")
+FRESH_PROCESS_TESTS = ("tests/every_op/test_launches.py", "tests/every_op/test_alignment.py")
 
 
 def first(report: Report) -> None:

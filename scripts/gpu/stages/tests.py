@@ -26,7 +26,7 @@ def tests(report: Report) -> None:
 def gpu_test_files(report: Report) -> list[str]:
     """The files with tests that use a CUDA device, found by a text search, which is faster than collecting them."""
     folder = ROOT / ("scripts/gpu/rehearsal/planted" if report.options.rehearsal else "tests")
-    found = [path for path in sorted(folder.glob("test_*.py")) if _USES_A_DEVICE.search(path.read_text())]
+    found = [path for path in sorted(folder.rglob("test_*.py")) if _USES_A_DEVICE.search(path.read_text())]
     return [str(path.relative_to(ROOT)) for path in found]
 
 

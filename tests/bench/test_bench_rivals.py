@@ -1,0 +1,147 @@
+"""Which rivals the benchmarks time, and how they verify what is too large for one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import ssd_fast
+from helpers.paths import ROOT
+
+sys.path.append(str(ROOT / "bench"))
+
+import bench_nms
+import pages
+import report
+import rivals
+import rivals_nms
+import workloads
+from timing import Implementation
+
+CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+LARGEST = 370_703  # n * ceil(n / 64) is below 2**31 up to here
+
+
+def unused(*_: Tensor) -> None:
+    raise AssertionError("nobody calls it")
+
+
+@pytest.mark.parametrize(
+    ("n", "device", "is_timed"),
+    [
+        (100_000, CUDA, True),
+        (LARGEST, CUDA, True),
+        (LARGEST + 1, CUDA, False),
+        (1_000_000, CUDA, False),
+        (1_000_000, CPU, True),
+    ],
+)
+def test_torchvisions_nms_is_not_timed_where_its_index_overflows(n: int, device: torch.device, is_timed: bool) -> None:
+    rival = rivals_nms.torchvision_nms("torchvision", unused, n, device)
+    assert (rival.absent is None) == is_timed
+    if not is_timed:
+        assert rival.absent is not None and f"{n:,} boxes" in rival.absent
+    for found in (rivals_nms.nms(0.5, n, device), rivals_nms.batched_nms(0.5, n, device)):
+        ran = [rival for rival in found if rival.name.startswith("torchvision") and rival.absent is None]
+        assert bool(ran) == (is_timed and rivals.torchvision is not None)
+
+
+def test_largest_is_the_last_size_before_the_overflow() -> None:
+    assert LARGEST * -(-LARGEST // 64) < 2**31 <= (LARGEST + 1) * -(-(LARGEST + 1) // 64)
+
+
+def test_a_rival_that_takes_too_much_memory_says_so() -> None:
+    large, small = Implementation("large", unused, memory=3 << 30), Implementation("small", unused, memory=1 << 30)
+    gone = rivals.absent("gone")
+    found = rivals.choose([large, small, gone], free_memory=2 << 30)
+    assert [rival.absent for rival in found] == ["takes about 3.0 GiB, of 2.0 GiB that are free", None, "not installed"]
+    assert found[1] is small
+
+
+def test_compile_only_leaves_out_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rivals, "COMPILE", "only")
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)
+    found = rivals.choose([Implementation("plain", unused), rivals.compiled("torch.compile", unused, CPU)], 1 << 30)
+    assert found[0].absent is not None and found[1].absent is None and found[1].compiled
+
+
+@pytest.mark.parametrize("kind", bench_nms.BOXES)
+def test_greedy_nms_is_verified_by_what_defines_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_nms, "PAIRS_AT_ONCE", 1 << 16)  # several rounds
+    boxes, scores = bench_nms.BOXES[kind](600), workloads.distinct_scores(600)
+    kept = ssd_fast.reference.nms(boxes, scores, 0.5)
+    bench_nms.assert_greedy(kept, boxes, scores, 0.5)
+    others = torch.tensor(sorted(set(range(600)) - set(kept.tolist())))
+    one_more = torch.cat((kept, others[:1]))
+    one_more = one_more[scores[one_more].argsort(descending=True)]
+    for wrong in (kept[1:], kept[:-1], one_more, kept[[0, *range(len(kept))]]):
+        with pytest.raises(AssertionError):
+            bench_nms.assert_greedy(wrong, boxes, scores, 0.5)
+
+
+def _finding(case: str, run: str, rival: str, seconds: float, **more: Any) -> dict[str, Any]:
+    """Of a benchmark that took us 1 ms, as stage `rivals` of the GPU report leaves it."""
+
+    def times(median: float) -> dict[str, Any]:
+        spread = {"median": median, "q1": median, "q3": median, "min": median}
+        return {"rounds": 3, "call": spread, "graph": None}
+
+    measured = {
+        **{"op": "nms", "device": "cuda", "memory": "warm", "parameters": {"n": 1000}, "past_cache": False},
+        **{"bytes": 4_000_000, "bandwidth": 4e12, "ours": times(1e-3), "rivals": {rival: times(seconds)}},
+        "absent": {"OpenCV": "runs on the CPU only", **more},
+    }
+    return {"stage": "rivals", "step": run, "case": case, "status": "passed", "measured": measured}
+
+
+def test_the_page_shows_results_that_are_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    made = []
+    for findings in (ROOT / "bench" / "results").glob("*/findings.jsonl"):
+        copy = tmp_path / "benchmarks.md"
+        copy.write_text(page.replace("| ", "| stale "))
+        monkeypatch.setattr(sys, "argv", ["report.py", str(tmp_path), "--findings", str(findings), "--docs", str(copy)])
+        report.main()
+        made.append(results_of(copy.read_text()))
+    assert results_of(page) in made
+
+
+def results_of(page: str) -> str:
+    return page.partition(pages.BEGIN)[2].partition(pages.END)[0]
+
+
+def test_a_report_of_findings(tmp_path: Path) -> None:
+    """The rivals that compile come last, in a run of their own, and into the same row."""
+    case = "bench/bench_nms.py::bench_nms[1000]"
+    found = [
+        {"stage": "rivals", "step": "machine", "case": "environment", "status": "passed", "environment": {"cpu": "x"}},
+        {"stage": "rivals", "step": "rivals", "case": case, "status": "failed", "text": "before it was run again"},
+        _finding(case, "rivals", "torchvision", 8e-3),
+        _finding(case, "rivals", "torchvision", 9e-3, **{"torch.compile": "left out"}),
+        {"stage": "rivals", "step": "rivals", "case": f"{case}[2]", "status": "crashed", "text": "SIGSEGV"},
+        {"stage": "rivals", "step": "rivals", "case": f"{case}[3]", "status": "skipped"},
+        {"stage": "rivals", "step": "rivals", "case": "step", "status": "failed"},
+        {"stage": "tests", "case": "tests/ops/test_nms.py::test_x", "status": "failed"},
+        _finding(case, "rivals that compile", "torch.compile", 2e-3, torchvision="left out"),
+    ]
+    path = tmp_path / "findings.jsonl"
+    path.write_text("".join(f"{json.dumps(finding)}\n" for finding in found))
+    machine, rows, failed, skipped = report.rows_of_findings(path)
+    assert machine == {"cpu": "x"} and failed == [f"{case}[2]"] and skipped == 1
+    (row,) = rows
+    assert {name: ratios["call"] for name, ratios in row["ratios"].items()} == {
+        "torchvision": 9.0,
+        "torch.compile": 2.0,
+    }
+    assert row["absent"] == {"OpenCV": "runs on the CPU only"}
+    assert row["limit_seconds"] == 1e-6 and row["share_of_limit"] == pytest.approx(1e-3)
+    path.write_text(json.dumps(found[0]))
+    with pytest.raises(ValueError, match="expected findings of the stage rivals"):
+        report.rows_of_findings(path)

@@ -1,0 +1,248 @@
+"""compat.opencv against OpenCV itself, run here, and against recordings of OpenCV 4.14 in tests/golden."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers import adapter_inputs as inputs
+from helpers import goldens
+from helpers.checks import unmodified
+from ssd_fast.compat.opencv import detection_out, nms_boxes
+
+cv2 = pytest.importorskip("cv2", reason="OpenCV, which is compared with, is not installed")
+
+BLOBS = ("mbox_loc", "mbox_conf", "mbox_priorbox")
+DEFAULTS: dict[str, Any] = {"num_classes": inputs.COLUMNS, "nms_threshold": 0.45, "keep_top_k": 200}
+
+
+def blobs(images: int = inputs.IMAGES) -> list[np.ndarray]:
+    """mbox_loc, mbox_conf, mbox_priorbox, with other variances in every row."""
+    priors = inputs.boxes()[0].numpy().reshape(-1)
+    variances = np.tile(np.float32([0.1, 0.1, 0.2, 0.2]), inputs.ROWS)
+    variances[::3] *= 0.5
+    loc, conf = inputs.deltas().numpy()[:images], inputs.scores().numpy()[:images]
+    return [loc.reshape(images, -1), conf.reshape(images, -1), np.stack((priors, variances))[None]]
+
+
+def by_opencv(given: list[np.ndarray], **options: Any) -> np.ndarray:
+    """The layer DetectionOutput, on one thread."""
+    options = {"share_location": "true", "background_label_id": 0, "code_type": "CENTER_SIZE"} | options
+    nms = f"nms_param {{ nms_threshold: {options.pop('nms_threshold')} top_k: {options.pop('top_k', -1)} }}"
+    shapes = dict(zip(BLOBS, (blob.shape for blob in given), strict=True))
+    text = "".join(
+        f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ '
+        f"{' '.join(f'dim: {side}' for side in shape)} }} }} }}\n"
+        for name, shape in shapes.items()
+    )
+    bottoms = " ".join(f'bottom: "{name}"' for name in BLOBS)
+    parameters = " ".join(
+        f"{key}: {str(value).lower() if value in (True, False) else value}" for key, value in options.items()
+    )
+    parameters = parameters.replace("code_type: center_size", "code_type: CENTER_SIZE")
+    text += (
+        f'layer {{ name: "out" type: "DetectionOutput" {bottoms} top: "out" '
+        f"detection_output_param {{ {parameters} {nms} }} }}\n"
+    )
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        net = cv2.dnn.readNetFromCaffe(bytearray(text.encode()))
+        for name, blob in zip(BLOBS, given, strict=True):
+            net.setInput(blob, name)
+        return net.forward().copy()
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def assert_same_rows(actual: np.ndarray, expected: np.ndarray) -> None:
+    """Same shape, order and padding; images, labels and scores bit for bit."""
+    assert type(actual) is np.ndarray and actual.dtype == np.float32 and actual.shape == expected.shape
+    np.testing.assert_array_equal(actual[..., :3], expected[..., :3])
+    np.testing.assert_allclose(actual[..., 3:], expected[..., 3:], rtol=1e-6, atol=1e-6)
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "padded": {"confidence_threshold": 0.3, "keep_top_k": 300, "nms_threshold": 0.2},
+    "full": {"keep_top_k": 150},
+    "top_k": {"top_k": 30, "keep_top_k": 400, "confidence_threshold": 0.01},
+    "all": {"top_k": 0, "keep_top_k": 2000, "confidence_threshold": 0.01},
+    "clip": {"clip": True, "nms_threshold": 0.6, "confidence_threshold": 0.1},
+    "background": {"background_label_id": 3, "confidence_threshold": 0.1},
+}
+
+
+@pytest.mark.parametrize("images", [1, 2])
+@pytest.mark.parametrize("case", CASES)
+def test_detection_out(case, images):
+    options = DEFAULTS | CASES[case]
+    given = blobs(images)
+    expected = by_opencv(given, **options)
+    rows = expected[0, 0][expected[0, 0, :, 2] > 0]
+    assert (len(rows) < expected.shape[2]) == (case in ("padded", "top_k", "all"))
+    assert len(rows) > 40 and len(np.unique(rows[:, 1])) == inputs.COLUMNS - 1
+    with unmodified(given):
+        assert_same_rows(detection_out(*given, **options), expected)
+
+
+def test_detection_out_threshold_is_exceeded():
+    """A score equal to the threshold, and one of 0 with the default of 0, is no detection."""
+    given = blobs(1)
+    score = float(np.sort(given[1].reshape(-1, inputs.COLUMNS)[:, 1:].ravel())[-25])
+    for threshold in (score, 0.0):
+        given[1][0, 5::40] = 0
+        options = DEFAULTS | {"confidence_threshold": threshold, "keep_top_k": 3000}
+        expected = by_opencv(given, **options)
+        assert expected[0, 0, expected[0, 0, :, 2] > 0, 2].min() > threshold
+        assert_same_rows(detection_out(*given, **options), expected)
+
+
+def test_detection_out_variance_encoded_in_target():
+    given = blobs()
+    given[0], given[2] = given[0] * np.float32(0.1), given[2][:, :1].copy()
+    options = DEFAULTS | {"variance_encoded_in_target": True, "keep_top_k": 100}
+    assert_same_rows(detection_out(*given, **options), by_opencv(given, **options))
+
+
+def test_detection_out_without_detections():
+    options = DEFAULTS | {"confidence_threshold": 2.0, "keep_top_k": 7}
+    actual = detection_out(*blobs(), **options)
+    assert_same_rows(actual, by_opencv(blobs(), **options))
+    assert actual.shape == (1, 1, 14, 7) and not actual.any()
+
+
+def test_detection_out_keeps_all():
+    """keep_top_k = -1, which corrupts OpenCV's memory: as much as a large one gives, without padding."""
+    rows = detection_out(*blobs(), **(DEFAULTS | {"keep_top_k": -1, "confidence_threshold": 0.1}))
+    padded = by_opencv(blobs(), **(DEFAULTS | {"keep_top_k": 3000, "confidence_threshold": 0.1}))
+    assert_same_rows(rows, padded[:, :, padded[0, 0, :, 2] > 0])
+    assert (detection_out(*blobs(), **(DEFAULTS | {"background_label_id": -1}))[0, 0, :, 1] == 0).any()
+
+
+@pytest.mark.parametrize("photo", ["astronaut", "coffee"])
+@pytest.mark.parametrize("setting", ["default", "loose", "tight"])
+def test_detection_out_of_a_face_detector(photo, setting):
+    """res10_face_ssd: 8892 default boxes, real head outputs."""
+    golden = goldens.load("res10_face_ssd", photo)
+    params, expected = golden[f"params__{setting}"], golden[f"detection_out__{setting}"]
+    priors = np.stack((golden["mbox_priorbox"].reshape(-1), golden["mbox_priorbox_variance"].reshape(-1)))[None]
+    actual = detection_out(
+        golden["mbox_loc"].reshape(1, -1),
+        golden["mbox_conf_softmax"].reshape(1, -1),
+        priors,
+        num_classes=2,
+        nms_threshold=params["nms"],
+        confidence_threshold=params["conf"],
+        top_k=params["topk"],
+        keep_top_k=params["keep"],
+    )
+    assert actual.shape == (1, 1, golden[f"detection_out_rows_incl_zero_pad__{setting}"], 7)
+    assert_same_rows(actual[0, 0, : len(expected)], expected)
+    assert not actual[0, 0, len(expected) :].any()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"share_location": False}, "share_location: expected True"),
+        ({"code_type": "CORNER"}, "code_type: expected 'CENTER_SIZE', got 'CORNER'"),
+        ({"eta": 0.9}, "eta: expected 1, got 0.9"),
+        ({"nms_threshold": 0}, "nms_threshold: expected a positive number"),
+        ({"keep_top_k": 0}, "keep_top_k: expected an int >= 1, or -1"),
+        ({"num_classes": 4}, r"mbox_conf: expected 2 x 790 x 4 numbers, got \[2, 3950\]"),
+        ({"background_label_id": 5}, "background_label_id: expected a column, got 5"),
+    ],
+)
+def test_detection_out_rejects_options(options, message):
+    with pytest.raises(ValueError, match=f"detection_out: {message}"):
+        detection_out(*blobs(), **(DEFAULTS | options))
+
+
+def test_detection_out_rejects_blobs():
+    loc, conf, prior = blobs()
+    with pytest.raises(TypeError, match="mbox_loc: expected a float32 NumPy array, got float64 array"):
+        detection_out(loc.astype(np.float64), conf, prior, **DEFAULTS)
+    with pytest.raises(ValueError, match=r"mbox_priorbox: expected \[1, 2, P \* 4\], got \[1, 1, 3160\]"):
+        detection_out(loc, conf, prior[:, :1], **DEFAULTS)
+    with pytest.raises(ValueError, match=r"mbox_loc: expected 2 x 790 x 4 numbers, got \[2, 3156\]"):
+        detection_out(loc[:, :-4], conf, prior, **DEFAULTS)
+
+
+# ---- nms_boxes ------------------------------------------------------------------------------------------------------
+
+
+def pixels(n: int, seed: int, fractions: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes (x, y, w, h), whole pixels or not, where IoUs meet thresholds exactly; scores of which many are equal."""
+    rng = np.random.default_rng(seed)
+    boxes = np.concatenate((rng.integers(0, 40, (n, 2)), rng.integers(1, 21, (n, 2))), 1).astype(np.float64)
+    if fractions:
+        boxes += rng.integers(0, 1024, (n, 4)) / 1024
+    return boxes, (rng.integers(0, 200, n) / 200).astype(np.float32)
+
+
+@pytest.mark.parametrize("fractions", [False, True])
+@pytest.mark.parametrize("threshold", [0.1, 0.2, 0.25, 0.3, 1 / 3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.75, 0.9, 1.0, 0.0])
+def test_nms_boxes(threshold, fractions):
+    kept = 0
+    for seed in range(4):
+        boxes, scores = pixels(300, seed, fractions)
+        expected = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), 0.25, threshold)
+        actual = nms_boxes(boxes, scores, 0.25, threshold)
+        assert actual.dtype == np.int32
+        np.testing.assert_array_equal(actual, expected)
+        kept += len(actual)
+    assert 40 < kept < 4 * 300
+
+
+@pytest.mark.parametrize("top_k", [0, 1, 17, 1000])
+def test_nms_boxes_top_k(top_k):
+    boxes, scores = pixels(300, 9, False)
+    expected = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), 0.1, 0.4, top_k=top_k)
+    np.testing.assert_array_equal(nms_boxes(boxes.tolist(), scores.tolist(), 0.1, 0.4, top_k=top_k), expected)
+
+
+def test_nms_boxes_rounds_as_opencv():
+    """IoUs a few doubles around a threshold, which OpenCV rounds to float32 before it compares."""
+    for threshold in (0.3, 0.45, 0.5, 0.7):
+        answers = set()
+        for step in np.linspace(-3e-7, 3e-7, 41):
+            boxes = [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, threshold + step, 1.0]]
+            expected = cv2.dnn.NMSBoxes(boxes, [0.9, 0.8], 0.1, threshold)
+            actual = nms_boxes(boxes, [0.9, 0.8], 0.1, threshold)
+            np.testing.assert_array_equal(actual, expected)
+            answers.add(len(actual))
+        assert answers == {1, 2}
+
+
+def test_nms_boxes_of_nothing():
+    for boxes, scores in (([], []), ([[0, 0, 1, 1]], [0.1])):
+        kept = nms_boxes(boxes, scores, 0.5, 0.5)
+        assert kept.shape == (0,) and kept.dtype == np.int32
+
+
+def test_nms_boxes_threshold_is_exceeded():
+    boxes = [[0, 0, 1, 1], [5, 5, 1, 1]]
+    for scores in ([0.3, 0.4], [0.30000001, 0.2]):
+        np.testing.assert_array_equal(
+            nms_boxes(boxes, scores, 0.3, 0.5), cv2.dnn.NMSBoxes(boxes, scores, 0.3, 0.5) or []
+        )
+
+
+def test_nms_boxes_rejects():
+    with pytest.raises(ValueError, match=r"nms_boxes: eta: expected 1, got 0.5"):
+        nms_boxes([[0, 0, 1, 1]], [1], 0.5, 0.5, eta=0.5)
+    with pytest.raises(ValueError, match=r"nms_boxes: scores: expected shape \[1\], got \[2\]"):
+        nms_boxes([[0, 0, 1, 1]], [1, 2], 0.5, 0.5)
+    with pytest.raises(ValueError, match=r"nms_boxes: bboxes: expected \[n, 4\] numbers, got \[1, 3\]"):
+        nms_boxes([[0, 0, 1]], [1], 0.5, 0.5)
+    for wrong in ([[0, 0, 1], [0, 0, 1, 1]], [list("text")]):
+        with pytest.raises(ValueError, match="nms_boxes: bboxes: expected numbers in rows of one length, got "):
+            nms_boxes(wrong, [0.5], 0.5, 0.5)
+    with pytest.raises(ValueError, match=r"nms_boxes: scores: expected numbers in rows of one length, got .*'high'"):
+        nms_boxes([[0, 0, 1, 1]], ["high"], 0.5, 0.5)
+    with pytest.raises(ValueError, match=r"nms_boxes: bboxes: expected \[n, 4\] numbers, got \[\]"):
+        nms_boxes(3, [0.5], 0.5, 0.5)
+    with pytest.raises(ValueError, match="nms_boxes: nms_threshold: expected a number >= 0"):
+        nms_boxes([[0, 0, 1, 1]], [1], 0.5, -0.5)

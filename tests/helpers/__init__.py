@@ -1,0 +1,1 @@
+"""Modules that several test files share: inputs, comparators, programs to run."""

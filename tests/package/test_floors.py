@@ -1,0 +1,86 @@
+"""The floors of the house: what may import what, and no circles.
+
+Each room (a package or module of `ssd_fast`, a folder of `csrc`) uses only rooms of lower floors.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from helpers.paths import ROOT
+
+PACKAGE, CSRC = ROOT / "ssd_fast", ROOT / "csrc"
+
+PYTHON_FLOORS = (
+    {"_C", "_backend", "_checks", "_io", "assets", "detections"},
+    {"arrays", "specs"},
+    {"ground_truth", "images", "presets", "reference"},
+    {"datasets", "ops"},
+    {"models"},
+    {"criterion", "detector"},
+    {"compat"},
+    {"drawing", "evaluation", "training"},
+    {"cli"},
+    {"__main__"},
+)
+CSRC_FLOORS = (
+    {"common"},
+    {"box_coder", "box_iou", "default_boxes", "match", "nms"},
+    {"multibox_loss", "postprocess"},
+    {"bindings.cpp"},
+)
+
+
+def module_of(path: Path) -> tuple[str, ...]:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[:-1] if parts[-1] == "__init__" else parts
+
+
+def imports(path: Path, modules: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """The modules of the package that a file imports anywhere, annotations' imports included."""
+    package = path.relative_to(ROOT).parent.parts
+    found: set[tuple[str, ...]] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1] + tuple((node.module or "").split(".")) * bool(node.module)
+            found |= {(*base, alias.name) if (*base, alias.name) in modules else base for alias in node.names}
+    return found - {("ssd_fast",)}
+
+
+def upward(arrows: set[tuple[str, str]], floors: tuple[set[str], ...]) -> list[str]:
+    floor = {room: number for number, rooms in enumerate(floors) for room in rooms}
+    return [f"{room} uses {used}" for room, used in sorted(arrows) if room != used and floor[room] <= floor[used]]
+
+
+def test_packages_import_only_lower_floors():
+    modules = {module_of(path) for path in PACKAGE.rglob("*.py")}
+    arrows = {
+        (module_of(path)[1], used[1])
+        for path in PACKAGE.rglob("*.py")
+        if path != PACKAGE / "__init__.py"  # imports most of the rest when it is asked for
+        for used in imports(path, modules)
+    }
+    assert len(arrows) > 80
+    assert upward(arrows, PYTHON_FLOORS) == []
+
+
+def test_no_files_import_each_other():
+    modules = {module_of(path) for path in PACKAGE.rglob("*.py")}
+    files = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
+    graph = {module_of(path): imports(path, modules) for path in files}
+    assert len(list(TopologicalSorter(graph).static_order())) >= len(files)  # raises CycleError, which names the files
+
+
+def test_sources_include_only_lower_floors():
+    sources = [path for path in CSRC.rglob("*") if path.suffix in {".h", ".cuh", ".cpp", ".cu"}]
+    arrows = {
+        (path.relative_to(CSRC).parts[0], included)
+        for path in sources
+        for included in re.findall(r'^#include "(\w+)/', path.read_text(), re.MULTILINE)
+        if (CSRC / included).is_dir()
+    }
+    assert len(arrows) >= 14
+    assert upward(arrows, CSRC_FLOORS) == []

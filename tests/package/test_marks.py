@@ -1,0 +1,51 @@
+"""What `pytest -m gpu` selects: every test that uses a CUDA device, and no other."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from helpers.paths import TESTS
+
+FILES = (
+    "every_op/test_arrays.py",
+    "every_op/test_alignment.py",
+    "every_op/test_bits.py",
+    "detector/test_detector.py",
+    "every_op/test_launches.py",
+    "compat/test_patch.py",
+)
+
+
+@pytest.fixture(scope="module")
+def collected() -> dict[str, set[str]]:
+    """Of some files: the tests with the mark and those without it."""
+    found = {}
+    for marks in ("gpu", "not gpu"):
+        command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", marks, *FILES]
+        done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found[marks] = {line.partition("::")[2] for line in done.stdout.splitlines() if "::" in line}
+    return found
+
+
+def test_gpu_tests_are_marked(collected):
+    for name in (
+        "test_the_current_stream_is_used",
+        "test_captured_detector_equals_the_detector",
+        "test_other_libraries_on_a_gpu[cupy]",
+        "test_other_libraries_on_a_gpu[numba]",
+        "test_every_op_at_every_address[cuda]",
+        "test_backend_gives_the_bits[cuda-nms_padded]",
+    ):
+        assert name in collected["gpu"]
+
+
+def test_other_tests_are_not_marked(collected):
+    assert len(collected["not gpu"]) > 50
+    assert not [name for name in collected["gpu"] if re.search(r"\b(cpu|emulated)\b", name)]
+    assert not [name for name in collected["not gpu"] if re.search(r"\bcuda\b", name)]
+    assert {"test_every_op_at_every_address[emulated]", "test_many_threads_at_once"} <= collected["not gpu"]

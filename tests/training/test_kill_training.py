@@ -1,0 +1,17 @@
+"""The script behind `make kill-test`, with few kills; `make kill-test KILLS=100` is the real thing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from helpers.paths import ROOT
+
+
+def test_three_kills():
+    script = ROOT / "scripts" / "kill_training.py"
+    # In a process of its own, since it forks.
+    result = subprocess.run([sys.executable, script, "--kills", "3"], capture_output=True, text=True, timeout=900)
+    assert result.returncode == 0, result.stderr
+    assert "3 kills (1 SIGKILL, 1 SIGTERM, 1 SIGINT)" in result.stdout
+    assert result.stdout.endswith("0 differing tensors, 0 other faults\n")
