@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .. import _backend, arrays
-from .._checks import shown
+from .._io.text import brief
 from ..arrays import allocation_error
 from ..specs import DefaultBoxSpec
 from ._arguments import check_spec
@@ -108,7 +108,7 @@ def _device(device: Any) -> torch.device:
     try:
         found = torch.device("cpu" if device is None else device)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"default_boxes: device: expected a torch device or its name, got {shown(device)}") from error
+        raise ValueError(f"default_boxes: device: expected a torch device or its name, got {brief(device)}") from error
     if found.type not in ("cpu", "cuda", "meta"):
         raise ValueError(f"default_boxes: device: expected a CPU or a CUDA GPU, got {found}")
     if found.type == "cuda" and not torch.compiler.is_compiling():  # which cannot trace what asks CUDA
