@@ -143,8 +143,9 @@ class SSDCriterion(nn.Module):
         """
         _require_heads(cls_logits, bbox_regression, len(self.default_boxes))
         truth = self._matched(cls_logits, gt_boxes, gt_labels, gt_ignored)
-        specs = {"coder": self.coder, "loss": self.loss}
-        losses = multibox_loss(cls_logits, bbox_regression, *truth, self.default_boxes, **specs)  # type: ignore[arg-type]
+        losses = multibox_loss(
+            cls_logits, bbox_regression, *truth, self.default_boxes, coder=self.coder, loss=self.loss
+        )
         if not self.reduce_positives:
             return losses
         factor = self._reduction(truth[2])
@@ -176,8 +177,8 @@ class SSDCriterion(nn.Module):
         """
         _require_heads(cls_logits, bbox_regression, len(self.default_boxes))
         truth = self._matched(cls_logits, gt_boxes, gt_labels, gt_ignored)
-        specs = {"coder": self.coder, "loss": self.loss}
-        rows = selected_rows(cls_logits, bbox_regression, *truth, self.default_boxes, **specs)  # type: ignore[arg-type]
+        inputs = cls_logits, bbox_regression, *truth, self.default_boxes
+        rows = selected_rows(*inputs, coder=self.coder, loss=self.loss)
         return Selection(truth[2], rows == 1)
 
     def _matched(

@@ -207,13 +207,28 @@ def test_to_list(backend):
 
 # ---- rejections -----------------------------------------------------------------------------------------------------
 
+ONE_OR_MANY = r"one \(height, width\), or one per image: a list of pairs or an integer array \[N, 2\]"
 MAPS = [inputs.head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (LOGITS, DELTAS)]
 
 
 @pytest.mark.parametrize(
     "change, error, message",
     [
-        ({"cls_logits": LOGITS[0]}, ValueError, r"cls_logits: expected shape \[.*\], got \[101, 4\]"),
+        (
+            {"cls_logits": LOGITS[0]},
+            ValueError,
+            r"cls_logits: expected \[N, P, C\], or a list of .*, got shape \[101, 4\]",
+        ),
+        (
+            {"bbox_regression": DELTAS[0]},
+            ValueError,
+            r"bbox_regression: expected \[N, P, 4\], or a list of .*\[101, 4\]",
+        ),
+        (
+            {"cls_logits": [MAPS[0][0], MAPS[0][1][0, 0], MAPS[0][2]], "bbox_regression": MAPS[1]},
+            ValueError,
+            r"cls_logits\[1\]: expected levels \[N, A \* C, h, w\] or \[N, P of the level, C\], got shape",
+        ),
         (
             {"cls_logits": LOGITS[:, 1:]},
             ValueError,
@@ -231,11 +246,15 @@ MAPS = [inputs.head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (LOGITS, D
         ({"bbox_regression": DELTAS.long()}, TypeError, "bbox_regression: expected float32.*, got int64"),
         ({"cls_logits": 3}, TypeError, "cls_logits: expected a torch tensor, .*, got int"),
         ({"cls_logits": []}, ValueError, "cls_logits: expected 1 to 8 levels, got none"),
-        ({"cls_logits": MAPS[0]}, ValueError, "bbox_regression: expected 3 levels, got 1"),
+        (
+            {"cls_logits": MAPS[0]},
+            ValueError,
+            r"bbox_regression: expected 3 levels, as cls_logits has, got 1 \(give both as lists of levels, or both",
+        ),
         (
             {"cls_logits": MAPS[0][:2], "bbox_regression": MAPS[1]},
             ValueError,
-            "bbox_regression: expected 2 levels, got 3",
+            "bbox_regression: expected 2 levels, as cls_logits has, got 3$",
         ),
         (
             {"cls_logits": MAPS[0][::-1], "bbox_regression": MAPS[1]},
@@ -259,12 +278,22 @@ MAPS = [inputs.head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (LOGITS, D
         ({"image_sizes": torch.ones(3, 2).long()}, ValueError, r"image_sizes: expected shape \[2, 2\], got \[3, 2\]"),
         ({"image_sizes": torch.ones(2, 2)}, TypeError, "image_sizes: expected integers, got float32"),
         ({"image_sizes": [(9, 9)] * 3}, ValueError, r"image_sizes: expected shape \[2, 2\], got \[3, 2\]"),
-        ({"image_sizes": [(9, 9), (9,)]}, ValueError, "image_sizes: expected"),
+        (
+            {"image_sizes": [(9, 9), (9,)]},
+            ValueError,
+            rf"image_sizes: expected {ONE_OR_MANY}, got \[\(9, 9\), \(9,\)\]",
+        ),
         ({"image_sizes": (0, 9), "original_sizes": (9, 9)}, ValueError, "image_sizes: expected"),
         ({"image_sizes": [(9, 9), (9, 0.5)]}, ValueError, "image_sizes: expected whole numbers >= 1 .*, got 0.5"),
         ({"image_sizes": [(9, 9), (-3, 9)]}, ValueError, "image_sizes: expected whole numbers >= 1 .*, got -3"),
         ({"image_sizes": (9, inputs.NAN)}, ValueError, "image_sizes: expected"),
-        ({"image_sizes": "96"}, TypeError, "image_sizes: expected"),
+        ({"image_sizes": "96"}, TypeError, rf"image_sizes: expected {ONE_OR_MANY}, got '96'"),
+        ({"image_sizes": 96}, TypeError, rf"image_sizes: expected {ONE_OR_MANY}, got 96"),
+        (
+            {"original_sizes": [torch.tensor([9, 9])] * 2},
+            TypeError,
+            rf"original_sizes: .* {ONE_OR_MANY}, got a list of",
+        ),
         ({"spec": CODER}, TypeError, "spec: expected a PostprocessSpec, got BoxCoderSpec"),
         ({"coder": inputs.LOOSE}, TypeError, "coder: expected a BoxCoderSpec, got PostprocessSpec"),
     ],
