@@ -20,7 +20,7 @@ PYTHON_FLOORS = (
     {"specs"},
     {"ground_truth", "images", "presets", "reference"},
     {"datasets", "ops"},
-    {"models"},
+    {"_criterion_parts", "captured_detector", "models"},
     {"criterion", "detector"},
     {"compat"},
     {"drawing", "evaluation", "training"},
