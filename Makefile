@@ -19,7 +19,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 PYTHON ?= python3
-EXTRAS := test,bench,train,examples
+EXTRAS := test,bench,train,examples,docs
 
 ifeq ($(VENV),none)
   PY := $(PYTHON)
@@ -51,7 +51,7 @@ PARALLEL = $$($(PY) -c 'import xdist' 2>/dev/null && \
 
 CPP_FILES := find csrc tests -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu'
 
-.PHONY: help venv build build-tests test lint format demo mutate fuzz fuzz-asan kill-test sweep bench budgets \
+.PHONY: help venv build build-tests test lint format docs demo mutate fuzz fuzz-asan kill-test sweep bench budgets \
   gpu-report gpu-rehearsal gpu-runners wheel clean
 
 help:  ## list the commands
@@ -100,6 +100,11 @@ format: venv  ## let ruff and clang-format rewrite the sources
 	ruff check --fix-only .
 	ruff format .
 	clang-format -i $$($(CPP_FILES))
+
+# Reads the sources and the pages: needs no build, and loads nothing from the network.
+docs: venv  ## build the documentation in build/site; any warning is an error
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+	@echo "docs: build/site/index.html"
 
 demo: build  ## detect objects in the package's photos; writes pictures to demo/
 	$(PY) -c 'from ssd_fast.cli import main; main()' demo
