@@ -49,7 +49,7 @@ WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n : 8)))
 PARALLEL = $$($(PY) -c 'import xdist' 2>/dev/null && \
   printf -- '-n %s --dist loadfile --no-loadscope-reorder' $(WORKERS))
 
-CPP_FILES := find csrc tests -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu'
+CPP_FILES := find csrc tests scripts/op_templates -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu'
 
 .PHONY: help venv build build-tests test lint format docs demo mutate fuzz fuzz-asan kill-test sweep bench budgets \
   gpu-report gpu-rehearsal gpu-runners wheel clean
