@@ -101,7 +101,7 @@ def edit_cmake(text: str, name: str) -> str:
     folder = f"csrc/{name}/{name}"
     text = insert_before(text, "  csrc/box_iou/box_iou_cpu.cpp", f"  {folder}_cpu.cpp\n")
     text = insert_before(text, "  csrc/box_iou/box_iou.cu", f"  {folder}.cu\n")
-    runner = f"  ssd_add_runner({name} {folder}.cu {folder}_cpu.cpp tests/cpp/run_{name}.cpp)\n"
+    runner = f"  ssd_add_runner({name} {folder}.cu {folder}_cpu.cpp\n    tests/cpp/run_{name}.cpp)\n"
     return insert_before(text, "  ssd_add_runner(box_iou ", runner)
 
 

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 from .. import _backend, arrays
+from ..arrays import Array
 from ._arguments import call
 from ._fakes import check_fake
 from ._library import register
 
 
-def new_op(boxes: Any) -> Any:
+def new_op(boxes: Array) -> Array:
     """Compute FILL IN: the area of every box.
 
     Args:
