@@ -37,7 +37,7 @@ def _as_list(boxes: Tensor, offsets: Tensor, default_boxes: Tensor) -> tuple[lis
     return list(boxes.split(offsets.diff().tolist())), default_boxes
 
 
-def vectorised_match(boxes: Tensor, default_boxes: Tensor) -> Tensor:
+def vectorized_match(boxes: Tensor, default_boxes: Tensor) -> Tensor:
     """What an expert writes in torch for images [N, G, 4] of equally many ground truths: no loop, and no sync."""
     sides = torch.minimum(boxes[:, :, None, 2:], default_boxes[:, 2:]) - torch.maximum(
         boxes[:, :, None, :2], default_boxes[:, :2]
@@ -74,8 +74,8 @@ def bench_match(race: Any, device: torch.device, num_images: int, num_gt: int) -
         [
             rivals.from_torchvision(torchvision_match),
             Implementation(
-                "vectorised torch",
-                vectorised_match,
+                "vectorized torch",
+                vectorized_match,
                 lambda boxes, _, default_boxes: (boxes.reshape(num_images, num_gt, 4), default_boxes),
                 capturable=cuda,
             ),

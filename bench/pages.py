@@ -24,14 +24,14 @@ def markdown(report: dict[str, Any]) -> str:
         "",
     ]
     lines += [
-        "A rival's cell is its time divided by ours: of a call (the median of the rounds' ratios and, in brackets, "
-        "their quartiles; without them, of the medians), of the fastest calls, and on a GPU of a call within a "
-        "replayed CUDA graph. The byte limit is the least that must be read and written, at the speed of a large copy; "
-        "inputs that lie in a cache can exceed it.",
+        "A rival's cell is its time divided by ours: for a call (the median of the rounds' ratios, with the quartiles "
+        "in brackets; without brackets, the ratio of the medians), for the fastest calls, and on a GPU for a call within "
+        "a replayed CUDA graph. The byte limit is the time to read all inputs and write all results at the speed of "
+        "a large copy; inputs in a cache can beat it.",
         "",
     ]
     if report["quick"]:
-        lines += ["A quick run: few rounds, to see that the benchmarks work. Its figures are worth little.", ""]
+        lines += ["This was a quick run with few rounds, which only shows that the benchmarks work.", ""]
     for device in sorted({row["device"] for row in rows}, reverse=True):
         for op in dict.fromkeys(row["op"] for row in rows if row["device"] == device):
             lines += [f"### {op}, {device.upper()}", ""]
@@ -49,7 +49,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines += ["### Where a rival is faster", "", *(lost or ["Nowhere in this run."]), ""]
     if report["failed"]:
         lines += ["### Failed", "", *(f"- {name}" for name in report["failed"]), ""]
-    return "\n".join(lines)
+    return "\n".join(lines).replace("vectorised", "vectorized")  # as findings up to 2026-11-27 spell it
 
 
 def _gpu(facts: dict[str, Any]) -> str:
@@ -94,7 +94,7 @@ def duration(seconds: float | None) -> str:
 
 
 def plot(rows: list[Row], folder: Path) -> None:
-    """A bar a case: how many times longer torchvision takes. Nothing without matplotlib."""
+    """One bar per case: how many times longer torchvision takes. Without matplotlib, does nothing."""
     try:
         import matplotlib
 
@@ -123,7 +123,7 @@ def plot(rows: list[Row], folder: Path) -> None:
 
 
 def update_docs(path: Path, text: str) -> None:
-    """Puts the results between the two marks of a page."""
+    """Put the results between the two marks of a page."""
     page = path.read_text()
     before, found, rest = page.partition(BEGIN)
     _, found_end, after = rest.partition(END)

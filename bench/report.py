@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run_benchmarks(folder: Path, quick: bool) -> tuple[list[Row], list[str], int]:
-    """(a row a benchmark, the names of those that failed, how many were skipped). Leaves log.txt."""
+    """(one row per benchmark, the names of those that failed, how many were skipped). Leaves log.txt."""
     environment = os.environ | ({"SSD_FAST_BENCH_QUICK": "1"} if quick else {})
     with tempfile.TemporaryDirectory() as temporary:
         results, outcome = Path(temporary) / "benchmark.json", Path(temporary) / "junit.xml"
@@ -62,9 +62,9 @@ def run_benchmarks(folder: Path, quick: bool) -> tuple[list[Row], list[str], int
 
 
 def rows_of_findings(path: Path) -> tuple[dict[str, Any], list[Row], list[str], int]:
-    """(the machine, a row a benchmark, the names of those that failed, how many were skipped) of a GPU report.
+    """(the machine, one row per benchmark, the names of those that failed, how many were skipped) of a GPU report.
 
-    Raises: ValueError: it has no stage `rivals`, or was killed before that had found anything.
+    Raises: ValueError: it has no stage `rivals`, or was killed before that stage found anything.
     """
     found = [finding for finding in findings.read(path) if finding.get("stage") == "rivals"]
     machine = next((finding["environment"] for finding in found if "environment" in finding), None)

@@ -38,9 +38,9 @@ def nms(iou_threshold: float, n: int, device: torch.device) -> list[Implementati
     if n <= 1_000:
         rivals.append(Implementation("eager torch", lambda boxes, scores: reference.nms(boxes, scores, iou_threshold)))
     else:
-        rivals.append(absent("eager torch", "a Python step a kept box: minutes at larger sizes"))
+        rivals.append(absent("eager torch", "one Python step per kept box: minutes at larger sizes"))
     if cuda:
-        rivals += [absent("OpenCV", "runs on the CPU only"), absent("numba", "has no NMS, and one block is no rival")]
+        rivals += [absent("OpenCV", "runs on the CPU only"), absent("numba", "has no NMS; one block is not a rival")]
         return rivals
     if cv2 is None:
         rivals.append(absent("OpenCV"))
@@ -130,8 +130,8 @@ def nms_padded(iou_threshold: float, max_output: int, pairs: int, device: torch.
     return [
         from_torchvision(in_a_loop),
         Implementation(
-            "vectorised torch",
-            functools.partial(_vectorised_nms, iou_threshold=iou_threshold, max_output=max_output),
+            "vectorized torch",
+            functools.partial(_vectorized_nms, iou_threshold=iou_threshold, max_output=max_output),
             capturable=device.type == "cuda",
             memory=pairs * BYTES_A_PAIR,
         ),
@@ -152,7 +152,7 @@ def suppress(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
     return kept
 
 
-def _vectorised_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_output: int) -> tuple[Tensor, Tensor]:
+def _vectorized_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_output: int) -> tuple[Tensor, Tensor]:
     sorted_scores, order = scores.sort(dim=-1, descending=True, stable=True)
     images = torch.arange(len(boxes), device=boxes.device)[:, None, None]
     kept = suppress(boxes[images, order], sorted_scores > -torch.inf, iou_threshold)

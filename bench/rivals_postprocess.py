@@ -20,15 +20,15 @@ from ssd_fast.specs import BoxCoderSpec, PostprocessSpec
 def postprocess(
     spec: PostprocessSpec, coder: BoxCoderSpec, image_size: tuple[int, int], device: torch.device, pairs: int
 ) -> list[Implementation]:
-    """pairs: of boxes, N * classes * top_k * top_k, whose overlaps the vectorised torch version computes."""
+    """pairs: of boxes, N * classes * top_k * top_k, whose overlaps the vectorized torch version computes."""
     rivals = [from_torchvision(lambda: Implementation("torchvision", torchvision_postprocess(spec, coder, image_size)))]
-    function = functools.partial(_vectorised_postprocess, spec=spec, coder=coder, image_size=image_size)
+    function = functools.partial(_vectorized_postprocess, spec=spec, coder=coder, image_size=image_size)
     cuda = device.type == "cuda"
     if pairs <= (6e8 if cuda else 2e7):
         memory = pairs * BYTES_A_PAIR
-        rivals.append(Implementation("vectorised torch", function, capturable=cuda, memory=memory))
+        rivals.append(Implementation("vectorized torch", function, capturable=cuda, memory=memory))
     else:
-        rivals.append(absent("vectorised torch", "its overlaps of all classes take too much memory or time here"))
+        rivals.append(absent("vectorized torch", "its overlaps of all classes take too much memory or time here"))
     return rivals + steps_alone(device)
 
 
@@ -63,7 +63,7 @@ def torchvision_postprocess(
     return run
 
 
-def _vectorised_postprocess(
+def _vectorized_postprocess(
     logits: Tensor,
     deltas: Tensor,
     default_boxes: Tensor,
