@@ -25,9 +25,9 @@ def markdown(report: dict[str, Any]) -> str:
     ]
     lines += [
         "A rival's cell is its time divided by ours: for a call (the median of the rounds' ratios, with the quartiles "
-        "in brackets; without brackets, the ratio of the medians), for the fastest calls, and on a GPU for a call within "
-        "a replayed CUDA graph. The byte limit is the time to read all inputs and write all results at the speed of "
-        "a large copy; inputs in a cache can beat it.",
+        "in brackets; without brackets, the ratio of the medians), for the fastest calls, and on a GPU for a call "
+        "within a replayed CUDA graph. The byte limit is the time to read all inputs and write all results at the "
+        "speed of a large copy; inputs in a cache can beat it.",
         "",
     ]
     if report["quick"]:
