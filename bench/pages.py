@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+_RESPELLED = ("vectorised", "vectorized")  # codespell:ignore vectorised (findings up to 2026-11-27 spell it so)
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 Row = dict[str, Any]
@@ -49,7 +50,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines += ["### Where a rival is faster", "", *(lost or ["Nowhere in this run."]), ""]
     if report["failed"]:
         lines += ["### Failed", "", *(f"- {name}" for name in report["failed"]), ""]
-    return "\n".join(lines).replace("vectorised", "vectorized")  # as findings up to 2026-11-27 spell it
+    return "\n".join(lines).replace(*_RESPELLED)
 
 
 def _gpu(facts: dict[str, Any]) -> str:

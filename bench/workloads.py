@@ -22,9 +22,9 @@ def generator(seed: int) -> torch.Generator:
 def uniform_boxes(n: int, seed: int = 0, extent: float = 1000.0) -> Tensor:
     """[n, 4] boxes of sides 8 to 100 px anywhere: hardly crowded at 1,000, very much so at 100,000."""
     g = generator(seed)
-    centre = torch.rand(n, 2, generator=g) * extent
+    center = torch.rand(n, 2, generator=g) * extent
     half = (8 + 92 * torch.rand(n, 2, generator=g)) / 2
-    return torch.cat((centre - half, centre + half), -1)
+    return torch.cat((center - half, center + half), -1)
 
 
 def clustered_boxes(n: int, seed: int = 0, extent: float = 1000.0, size: int = 50) -> Tensor:

@@ -30,7 +30,7 @@ def run_cases(
     A case that crashes the program or takes too long is recorded on its behalf. The cases that it does not reach,
     because the time is over or because it exits with a bad status, are recorded as one case, "the rest".
     """
-    findings = report.findings.labelled(part=part)
+    findings = report.findings.labeled(part=part)
     environment = report.environment() | findings.environment() | dict(variables or {})
     for _ in range(_STARTS):
         stuck = Stuck(findings, case_seconds * report.options.pace)
