@@ -1,4 +1,4 @@
-"""match: the ground truths of a batch against SSD300's 8732 default boxes, by torchvision's rule."""
+"""match: a batch of ground truths against SSD300's 8732 default boxes, by torchvision's rule."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import ssd_fast.reference
 from ssd_fast import MatcherSpec
 
 MATCHER = MatcherSpec()  # torchvision's
-# Images and ground truths an image: an ordinary batch, a large one, and the crowds of dense photos.
+# Images and ground truths per image: an ordinary batch, a large one, and crowded photos.
 CASES = [(8, 8), (32, 8), (1, 61), (8, 61), (1, 574)]
 
 
 def torchvision_match() -> Implementation:
-    """What its SSD does in each training step: the matrix of IoUs and the matcher, an image at a time."""
+    """What torchvision's SSD does in a training step: the IoU matrix and the matcher, one image at a time."""
     from torchvision.models.detection._utils import SSDMatcher
 
     matcher = SSDMatcher(MATCHER.positive_threshold)
@@ -38,7 +38,7 @@ def _as_list(boxes: Tensor, offsets: Tensor, default_boxes: Tensor) -> tuple[lis
 
 
 def vectorized_match(boxes: Tensor, default_boxes: Tensor) -> Tensor:
-    """What an expert writes in torch for images [N, G, 4] of equally many ground truths: no loop, and no sync."""
+    """Expert-level torch for [N, G, 4], where every image has G ground truths: no loop, no sync."""
     sides = torch.minimum(boxes[:, :, None, 2:], default_boxes[:, 2:]) - torch.maximum(
         boxes[:, :, None, :2], default_boxes[:, :2]
     )

@@ -1,4 +1,4 @@
-"""The report as Markdown and as a plot."""
+"""Render the report as Markdown and as a plot."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def markdown(report: dict[str, Any]) -> str:
         "",
     ]
     lines += [
-        "A rival's cell is its time divided by ours: for a call (the median of the rounds' ratios, with the quartiles "
-        "in brackets; without brackets, the ratio of the medians), for the fastest calls, and on a GPU for a call "
-        "within a replayed CUDA graph. The byte limit is the time to read all inputs and write all results at the "
-        "speed of a large copy; inputs in a cache can beat it.",
+        "A rival's cell is its time divided by ours: per call (the median of the rounds' ratios, with their quartiles "
+        "in brackets; without brackets, the ratio of the medians), for the fastest calls, and on a GPU per call in a "
+        "replayed CUDA graph. The byte limit is the least that must be read and written, at the speed of a large copy; "
+        "inputs that lie in a cache can exceed it.",
         "",
     ]
     if report["quick"]:
@@ -61,13 +61,18 @@ def _gpu(facts: dict[str, Any]) -> str:
 def table(rows: list[Row]) -> list[str]:
     rivals = list(dict.fromkeys(name for row in rows for name in row["ratios"]))
     timed = "ours" in rows[0]
-    header = ["case", *(["ours, a call", "ours, in a graph", "GB/s"] if timed else []), "share of byte limit", *rivals]
+    header = [
+        "case",
+        *(["ours, per call", "ours, in a graph", "GB/s"] if timed else []),
+        "share of byte limit",
+        *rivals,
+    ]
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     for row in rows:
         cells = [describe(row)]
         if timed:
             cells += [duration(median(row["ours"], "call")), duration(median(row["ours"], "graph"))]
-            cells.append(f"{row['bytes_a_second'] / 1e9:.1f}")
+            cells.append(f"{row['bytes_per_second'] / 1e9:.1f}")
         cells.append(f"{row['share_of_limit']:.1%}")
         for name in rivals:
             ratios = row["ratios"].get(name, {})
@@ -95,7 +100,7 @@ def duration(seconds: float | None) -> str:
 
 
 def plot(rows: list[Row], folder: Path) -> None:
-    """One bar per case: how many times longer torchvision takes. Without matplotlib, does nothing."""
+    """Plot one bar per case: torchvision's time divided by ours. Without matplotlib, do nothing."""
     try:
         import matplotlib
 
@@ -117,7 +122,7 @@ def plot(rows: list[Row], folder: Path) -> None:
         names, values = zip(*reversed(bars), strict=True)
         axes.barh(names, values, color=["tab:red" if value < 1 else "tab:blue" for value in values])
         axes.axvline(1, color="black", linewidth=1)
-        axes.set(xscale="log", xlabel="torchvision's time / ours", title=f"{device.upper()}, a call, warm inputs")
+        axes.set(xscale="log", xlabel="torchvision's time / ours", title=f"{device.upper()}, per call, warm inputs")
         axes.tick_params(axis="y", labelsize=7)
         figure.savefig(folder / f"ratios_{device}.png", dpi=120)
         pyplot.close(figure)

@@ -1,4 +1,4 @@
-"""What every stage uses: deadlines, steps, and programs that record their own cases."""
+"""Shared by the stages: deadlines, steps, and programs that record their own cases."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Report:
         return ROOT / "build" / ("rehearsal" if self.options.rehearsal else "gpu")
 
     def stage(self, name: str, seconds: float) -> Report:
-        """The report of a stage that has this many seconds, but at most what is left of the whole."""
+        """The report of a stage with this many seconds, or with what is left of the whole if that is less."""
         return replace(self, findings=self.findings.labeled(stage=name), deadline=self.deadline.within(seconds))
 
     def labeled(self, **labels: str) -> Report:

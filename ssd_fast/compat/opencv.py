@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .._checks import integer, is_not_negative, is_positive, number, require, shown
+from .._checks import integer, is_not_negative, is_positive, number, require
+from .._io.text import brief
 from ..ops import decode_boxes, nms
 from ..specs import BoxCoderSpec
 from ._scored_nms import keep_scored
@@ -144,7 +145,7 @@ def _as_array(values: Any, dtype: type[np.generic], op: str, name: str) -> np.nd
     try:
         return np.asarray(values, dtype)
     except (MemoryError, OverflowError, RuntimeError, TypeError, ValueError) as error:  # of a tensor with gradient, too
-        raise ValueError(f"{op}: {name}: expected numbers in rows of one length, got {shown(values)}") from error
+        raise ValueError(f"{op}: {name}: expected numbers in rows of one length, got {brief(values)}") from error
 
 
 def _double_threshold(threshold: float) -> float:
