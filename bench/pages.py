@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+_RESPELLED = ("vectorised", "vectorized")  # codespell:ignore vectorised (findings up to 2026-11-27 spell it so)
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 Row = dict[str, Any]
@@ -31,7 +32,7 @@ def markdown(report: dict[str, Any]) -> str:
         "",
     ]
     if report["quick"]:
-        lines += ["A quick run: few rounds, to see that the benchmarks work. Its figures are worth little.", ""]
+        lines += ["This was a quick run with few rounds, which only shows that the benchmarks work.", ""]
     for device in sorted({row["device"] for row in rows}, reverse=True):
         for op in dict.fromkeys(row["op"] for row in rows if row["device"] == device):
             lines += [f"### {op}, {device.upper()}", ""]
@@ -49,7 +50,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines += ["### Where a rival is faster", "", *(lost or ["Nowhere in this run."]), ""]
     if report["failed"]:
         lines += ["### Failed", "", *(f"- {name}" for name in report["failed"]), ""]
-    return "\n".join(lines)
+    return "\n".join(lines).replace(*_RESPELLED)
 
 
 def _gpu(facts: dict[str, Any]) -> str:

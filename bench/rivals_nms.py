@@ -40,7 +40,7 @@ def nms(iou_threshold: float, n: int, device: torch.device) -> list[Implementati
     else:
         rivals.append(absent("eager torch", "one Python step per kept box: minutes at larger sizes"))
     if cuda:
-        rivals += [absent("OpenCV", "runs on the CPU only"), absent("numba", "has no NMS, and one block is no rival")]
+        rivals += [absent("OpenCV", "runs on the CPU only"), absent("numba", "has no NMS; one block is not a rival")]
         return rivals
     if cv2 is None:
         rivals.append(absent("OpenCV"))

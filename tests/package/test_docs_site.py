@@ -130,15 +130,15 @@ def test_commands(page):
     "command",
     [
         "ssd-fast fly",
-        "ssd-fast train photos --rseume",
+        "ssd-fast train photos --resumes",
         "make coffee",
         "make bench TABLE=1",
-        "pip install .[trian]",
+        "pip install .[trains]",
         "python examples/letters.py",
         "python examples/digits.py scenes --holdout",
         "SSD_FAST_SINC=1 pip install .",
-        "mkae docs",
-        "torchrun --nproc-per-node 4 -m ssd_fast trian photos",
+        "makes docs",
+        "torchrun --nproc-per-node 4 -m ssd_fast trains photos",
     ],
 )
 def test_wrong_commands_are_found(command):
