@@ -18,7 +18,9 @@ def next_step(
 ) -> tuple[str, str]:
     """The command to run after a training on `split` of the dataset at `path`, and what to know about it, if anything.
 
-    Args: data: the images of the training. evaluated: the result has been measured already.
+    Args:
+        data: the images of the training.
+        evaluated: the result has been measured already.
     """
     with_weights = ("--weights", str(weights))
     if evaluated:

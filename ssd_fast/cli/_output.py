@@ -93,7 +93,11 @@ def fail(message: object) -> NoReturn:
 
 
 def make_folder(option: str, folder: Path) -> None:
-    """Makes the folder that results go to. Raises: OSError naming the option: it cannot be made."""
+    """Makes the folder that results go to.
+
+    Raises:
+        OSError: the message names the option: it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:  # ValueError: a surrogate in the name

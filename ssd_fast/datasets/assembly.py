@@ -48,11 +48,16 @@ class RawImage:
 def build(origin: Path, raws: Sequence[RawImage], classes: tuple[str, ...], policy: Policy) -> DetectionDataset:
     """The dataset of what a reader found.
 
-    Args:    origin: what was opened, for messages.
-             classes: in their order.
-             policy: what becomes of faults, as open_dataset says.
-    Raises:  GroundTruthError naming file and item.
-    Warns:   once, if there are problems.
+    Args:
+        origin: what was opened, for messages.
+        classes: in their order.
+        policy: what becomes of faults, as open_dataset says.
+
+    Raises:
+        GroundTruthError: the message names file and item.
+
+    Warns:
+        once, if there are problems.
     """
     _check_paths(raws)
     if not classes:

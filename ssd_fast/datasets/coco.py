@@ -21,10 +21,14 @@ _IDS = 2**63  # larger integers could all have the same hash, and so make every 
 def read_coco(path: Path, data: Any, split: str, images: Path | None) -> tuple[list[RawImage], tuple[str, ...]]:
     """The images in the file's order, and its classes in the order of their ids.
 
-    Args:    path: the JSON file, which `data` was read from.
-             split: its name, for the folder of the images: they are beside the file or in its parent folder, or there
-                 in images/, in <split>/ or in images/<split>/. images: that folder instead.
-    Raises:  GroundTruthError naming file and item.
+    Args:
+        path: the JSON file, which `data` was read from.
+        split: its name, for the folder of the images: they are beside the file or in its parent folder, or there in
+            images/, in <split>/ or in images/<split>/.
+        images: that folder instead.
+
+    Raises:
+        GroundTruthError: the message names file and item.
     """
     if not isinstance(data, dict):
         raise GroundTruthError(f"{path}: COCO: expected an object, got {type(data).__name__}")
@@ -52,10 +56,11 @@ def read_coco(path: Path, data: Any, split: str, images: Path | None) -> tuple[l
 def to_coco(dataset: DetectionDataset) -> dict[str, Any]:
     """The ground truths of a dataset as COCO's JSON has them, for pycocotools or a file.
 
-    Returns: {"images", "annotations", "categories"}: an image's id is 1 + its index in the dataset, a category's id
-        its label, an annotation's id counts from 1. "bbox" is xywh in pixels. "area" is that of the box, since
-        segmentations are not read: COCO's own, of the mask, is smaller, and moves objects between small, medium and
-        large. "iscrowd" and "ignore" are 1 where the ground truth is ignored (pycocotools heeds iscrowd alone).
+    Returns:
+        {"images", "annotations", "categories"}: an image's id is 1 + its index in the dataset, a category's id
+            its label, an annotation's id counts from 1. "bbox" is xywh in pixels. "area" is that of the box, since
+            segmentations are not read: COCO's own, of the mask, is smaller, and moves objects between small, medium and
+            large. "iscrowd" and "ignore" are 1 where the ground truth is ignored (pycocotools heeds iscrowd alone).
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

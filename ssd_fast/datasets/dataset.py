@@ -62,7 +62,9 @@ class Sample:
     path: of the image.                         name: its file name within the dataset.
     size: (height, width) in pixels, upright.   boxes: float32 [G, 4] xyxy in pixels of the upright image.
     labels: int64 [G], 1 + index in classes.    ignored: bool [G], VOC's difficult and COCO's iscrowd.
-    Raises: ValueError: arrays of another shape or dtype, naming image and field.
+
+    Raises:
+        ValueError: arrays of another shape or dtype, naming image and field.
     """
 
     path: str
@@ -85,15 +87,20 @@ class Sample:
 class DetectionDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
     """Images with boxes: `dataset[i] -> (image, target)`. Made by open_dataset, or from samples of your own.
 
-    Args:    samples: one Sample per image.
-             classes: the names, without the background: label 1 is classes[0], and 0 is the background's column.
-             problems: what is not in the samples as its file has it, and why.
-    Returns: dataset[i]: the image, uint8 [3, H, W], RGB, upright by its EXIF orientation; and a dict of new tensors:
-                 "boxes" float32 [G, 4] xyxy in pixels, "labels" int64 [G], "ignored" bool [G], "image_id" int64
-                 scalar, which is i. G may be 0.
-    Raises:  ValueError: no samples, no classes, a class named twice, a label outside 1..len(classes). From dataset[i]:
-             IndexError; FileNotFoundError and ValueError, naming the path, for an image that is gone, is not
-             decodable or is no longer of the size it had.
+    Args:
+        samples: one Sample per image.
+        classes: the names, without the background: label 1 is classes[0], and 0 is the background's column.
+        problems: what is not in the samples as its file has it, and why.
+
+    Returns:
+        dataset[i]: the image, uint8 [3, H, W], RGB, upright by its EXIF orientation; and a dict of new tensors: "boxes"
+            float32 [G, 4] xyxy in pixels, "labels" int64 [G], "ignored" bool [G], "image_id" int64
+            scalar, which is i. G may be 0.
+
+    Raises:
+        ValueError: no samples, no classes, a class named twice, a label outside 1..len(classes). From dataset[i]:
+            IndexError; FileNotFoundError and ValueError, naming the path, for an image that is gone, is not decodable
+            or is no longer of the size it had.
 
     Holds annotations alone; can be pickled, and so go to DataLoader workers. Images of several sizes need a collate_fn
     that does not stack.
@@ -141,7 +148,11 @@ class DetectionDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
 
 
 def check_classes(classes: object, origin: str) -> tuple[str, ...]:
-    """The class names as a tuple. Raises: GroundTruthError, beginning with the origin, unless they are non-blank
+    """The class names as a tuple.
+
+    Raises:
+        GroundTruthError, beginning with the origin, unless they are non-blank
+
     strings without control characters, distinct even without spaces around them, that do not begin with the background.
     """
     if not isinstance(classes, (list, tuple)) or not classes:

@@ -29,7 +29,11 @@ _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file. Raises: GroundTruthError naming it: it cannot be read, or is not a regular file."""
+    """The content of a file.
+
+    Raises:
+        GroundTruthError: the message names it: it cannot be read, or is not a regular file.
+    """
     try:
         require_input_file(path)
         return path.read_bytes()
@@ -40,8 +44,13 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a file. Raises: GroundTruthError naming file, line and column, or a key that an object has twice,
-    of which Python's reader would keep the last."""
+    """The value in a file.
+
+    Raises:
+        GroundTruthError: the message names file, line and column, or a key that an object has twice,.
+
+    of which Python's reader would keep the last.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
@@ -69,7 +78,10 @@ def read_json(path: Path) -> Any:
 def read_xml(path: Path) -> ET.Element:
     """The root element of a file.
 
-    Raises: GroundTruthError naming file, line and column: invalid XML; or a document type (<!DOCTYPE ...>), which no
+    Raises:
+        GroundTruthError: the message names file, line and column: invalid XML; or a document type (<!DOCTYPE ...>),
+            which no.
+
     annotation needs and whose entities can grow without bound or read other files.
     """
     builder = ET.TreeBuilder()
@@ -95,7 +107,11 @@ def read_xml(path: Path) -> ET.Element:
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(height, width) of the upright image, from the file's header. Raises: as open_image."""
+    """(height, width) of the upright image, from the file's header.
+
+    Raises:
+        as open_image.
+    """
     with open_image(path) as image:
         if image.format == "TIFF":  # whether the size of an undecoded one is upright depends on Pillow's version
             width, height = PIL.ImageOps.exif_transpose(image).size
@@ -109,8 +125,9 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 def image_path(folder: Path, name: str, where: str) -> Path:
     """The path of an image that an annotation file names. Only the name is judged: links may lead anywhere.
 
-    Raises: GroundTruthError, beginning with `where`: the name leads out of the folder, on this system or another, or
-            cannot be the name of a file.
+    Raises:
+        GroundTruthError, beginning with `where`: the name leads out of the folder, on this system or another, or cannot
+            be the name of a file.
     """
     try:
         os.fsencode(name)

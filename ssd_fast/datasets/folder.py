@@ -34,8 +34,12 @@ def read_folder(
 ) -> tuple[list[RawImage], tuple[str, ...]]:
     """The images of a split, in its order, or all, in the file's; and the classes: the file's, or those that occur.
 
-    Args:    path: the JSON file, which `data` was read from. images: the folder of the images, if not the file's.
-    Raises:  GroundTruthError naming file and item.
+    Args:
+        path: the JSON file, which `data` was read from.
+        images: the folder of the images, if not the file's.
+
+    Raises:
+        GroundTruthError: the message names file and item.
     """
     _check_keys(path, "the file", data, required=("images",), optional=("classes", "splits"))
     entries = data["images"]

@@ -57,13 +57,23 @@ def open_dataset(
             size, are left out. "clip": boxes are cut off at the edge and left out only if nothing remains; images keep
             their true size. An image whose boxes are all left out stays, without any.
         images: the folder that image names refer to, in place of the format's.
-    Returns: the dataset. What "drop" and "clip" did is in its `problems`.
-    Raises:  FileNotFoundError: path or images does not exist. TypeError, ValueError: a path, split or images of another
-             kind, an unknown format or policy. GroundTruthError (a ValueError), naming file and item: an unknown split
-             (those there are), no image, a missing or unreadable file, names of images that lead out of their folder,
-             ids, names or images that occur twice, unknown ids or classes, what is not a number, and, with "raise", the
-             faults above.
-    Warns:   GroundTruthWarning, once, if there are problems.
+
+    Returns:
+        the dataset. What "drop" and "clip" did is in its `problems`.
+
+    Raises:
+        FileNotFoundError: path or images does not exist.
+        TypeError: a path, split or images of another kind, an unknown format or policy. GroundTruthError (a
+            ValueError), naming file and item: an unknown split (those there are), no image, a missing or unreadable
+            file, names of images that lead out of their folder, ids, names or images that occur twice, unknown ids or
+            classes, what is not a number, and, with "raise", the faults above.
+        ValueError: a path, split or images of another kind, an unknown format or policy. GroundTruthError (a
+            ValueError), naming file and item: an unknown split (those there are), no image, a missing or unreadable
+            file, names of images that lead out of their folder, ids, names or images that occur twice, unknown ids or
+            classes, what is not a number, and, with "raise", the faults above.
+
+    Warns:
+        GroundTruthWarning, once, if there are problems.
     """
     check_policy(policy, "open_dataset")
     choice("open_dataset", "format", format, _FORMATS)

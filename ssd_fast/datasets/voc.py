@@ -22,9 +22,13 @@ def read_voc(
 ) -> tuple[list[RawImage], tuple[str, ...]]:
     """The images of a split, in its order, without a split those of all annotations, by name; and the classes.
 
-    Args:    root: holds Annotations/, JPEGImages/ and ImageSets/Main/. images: instead of JPEGImages/.
-             classes: None: those that occur, sorted, in all annotations, so that labels of two splits agree.
-    Raises:  GroundTruthError naming file and item.
+    Args:
+        root: holds Annotations/, JPEGImages/ and ImageSets/Main/.
+        images: instead of JPEGImages/.
+        classes: None: those that occur, sorted, in all annotations, so that labels of two splits agree.
+
+    Raises:
+        GroundTruthError: the message names file and item.
     """
     annotations = root / "Annotations"
     folder = root / "JPEGImages" if images is None else images

@@ -32,14 +32,21 @@ def draw_detections(
     Lines and letters grow with the image. Names stand beside their frame where there is room, inside the image always,
     and away from each other where that is possible; the best detections are placed first and lie on top.
 
-    Args:    image: anything the detector takes (a path, a PIL image, an array or a tensor); it is not modified.
-             detections: of this image: a dict of "boxes" [k, 4] xyxy in pixels, "scores" [k] and "labels" [k] as
-                 Detections.to_list() gives, or a Detections of one image.
-             classes: `classes[label]` is the name; None, or a label beyond it: the number.
-    Returns: a new RGB image of the (upright) image's size. Boxes that are not finite are left out.
-    Syncs:   copies detections and image from the device.
-    Raises:  ValueError: detections of several images, fields of unequal length; TypeError: no detections; for images as
-             ssd_fast.images.as_image_tensor.
+    Args:
+        image: anything the detector takes (a path, a PIL image, an array or a tensor); it is not modified.
+        detections: of this image: a dict of "boxes" [k, 4] xyxy in pixels, "scores" [k] and "labels" [k] as
+            Detections.to_list() gives, or a Detections of one image.
+        classes: `classes[label]` is the name; None, or a label beyond it: the number.
+
+    Returns:
+        a new RGB image of the (upright) image's size. Boxes that are not finite are left out.
+
+    Syncs:
+        Copies detections and image from the device.
+
+    Raises:
+        ValueError: detections of several images, fields of unequal length.
+        TypeError: no detections; for images as ssd_fast.images.as_image_tensor.
     """
     boxes, scores, labels = _fields(detections)
     picture = as_pil(image)

@@ -30,14 +30,21 @@ def draw_matches(
 
     Default boxes that stand for background but were mined as hard negatives are gray. What `match` ignores is left out.
 
-    Args:    image: of any kind and size that the detector takes.
-             gt_boxes: [G, 4] xyxy in the unit of the default boxes.
-             spec: the default boxes.
-             matched_idxs: int64 [P], as `match` returns it for this image.
-             hard_negatives: bool [P], as `SSDCriterion.select` returns it; None: none are drawn.
-    Returns: an RGB image.
-    Syncs:   copies all to the CPU.
-    Raises:  ValueError: arrays of another shape than that of the spec's default boxes.
+    Args:
+        image: of any kind and size that the detector takes.
+        gt_boxes: [G, 4] xyxy in the unit of the default boxes.
+        spec: the default boxes.
+        matched_idxs: int64 [P], as `match` returns it for this image.
+        hard_negatives: bool [P], as `SSDCriterion.select` returns it; None: none are drawn.
+
+    Returns:
+        an RGB image.
+
+    Syncs:
+        Copies all to the CPU.
+
+    Raises:
+        ValueError: arrays of another shape than that of the spec's default boxes.
     """
     truths, matched = as_numpy(gt_boxes).reshape(-1, 4), as_numpy(matched_idxs)
     mined = np.zeros(spec.num_boxes, bool) if hard_negatives is None else as_numpy(hard_negatives).astype(bool)

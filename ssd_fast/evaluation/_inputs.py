@@ -35,7 +35,8 @@ class ImageGroundTruths:
 def read_ground_truths(dataset: Any, left_out: frozenset[int] = frozenset()) -> list[ImageGroundTruths]:
     """Those of a DetectionDataset's samples, without the classes (labels) left out.
 
-    Raises: ValueError: no image, or no ground truth that counts.
+    Raises:
+        ValueError: no image, or no ground truth that counts.
     """
     if not len(dataset.samples):
         raise ValueError("evaluate: dataset: expected at least one image, got none")
@@ -58,7 +59,9 @@ def read_ground_truths(dataset: Any, left_out: frozenset[int] = frozenset()) -> 
 def read_detections(detections: Any, dataset: Any) -> list[ImageDetections]:
     """One entry per image of the dataset, whose classes the labels must name.
 
-    Raises: TypeError, ValueError naming the image, the detection, what was expected and what was given.
+    Raises:
+        TypeError: the message names the image, the detection, what was expected and what was given.
+        ValueError: the message names the image, the detection, what was expected and what was given.
     """
     if isinstance(detections, Detections):
         detections = detections.to_list()
@@ -80,7 +83,11 @@ def read_detections(detections: Any, dataset: Any) -> list[ImageDetections]:
 
 
 def labels_of(dataset: Any, names: Iterable[str]) -> frozenset[int]:
-    """Those of the named classes. Raises: ValueError: a name that is not of a class of the dataset."""
+    """Those of the named classes.
+
+    Raises:
+        ValueError: a name that is not of a class of the dataset.
+    """
     labels = {name: label for label, name in enumerate(dataset.classes, 1)}
     for name in names:
         if name not in labels:

@@ -43,7 +43,11 @@ class CocoResult:
 
 
 def require_pycocotools() -> Any:
-    """Its modules coco and cocoeval. Raises: ImportError that says how to get it."""
+    """Its modules coco and cocoeval.
+
+    Raises:
+        ImportError that says how to get it.
+    """
     try:
         from pycocotools import coco, cocoeval
     except ImportError as error:
@@ -56,11 +60,17 @@ def require_pycocotools() -> Any:
 def coco_results(detections: Any, dataset: Any) -> list[dict[str, Any]]:
     """Detections of a whole dataset in COCO's results format, ready for json.dump.
 
-    Args:    detections: as for evaluate_detections. dataset: its images, whose COCO form is `to_coco(dataset)`.
-    Returns: one dict per detection: image_id (the image's index + 1, as in to_coco, whatever its number in a COCO file
-             that the dataset was read from), category_id (the label, likewise), bbox (x, y, width, height), score, and
-             file_name and category to tell by which image and class these are.
-    Raises:  as evaluate_detections.
+    Args:
+        detections: as for evaluate_detections.
+        dataset: its images, whose COCO form is `to_coco(dataset)`.
+
+    Returns:
+        one dict per detection: image_id (the image's index + 1, as in to_coco, whatever its number in a COCO file that
+            the dataset was read from), category_id (the label, likewise), bbox (x, y, width, height), score, and
+            file_name and category to tell by which image and class these are.
+
+    Raises:
+        as evaluate_detections.
     """
     results = _as_results(read_detections(detections, dataset))
     for result in results:
@@ -72,7 +82,8 @@ def coco_results(detections: Any, dataset: Any) -> list[dict[str, Any]]:
 def coco_evaluate(ground_truth: dict[str, Any], detections: Sequence[ImageDetections], labels: list[int]) -> CocoResult:
     """pycocotools' bbox evaluation over all images and the given classes; nothing is printed.
 
-    Args: ground_truth: what `to_coco(dataset)` returns; pycocotools writes into it.
+    Args:
+        ground_truth: what `to_coco(dataset)` returns; pycocotools writes into it.
     """
     coco, cocoeval = require_pycocotools()
     # Classes without a ground truth have no part in any figure, but pycocotools would visit every image for each.

@@ -32,15 +32,19 @@ def evaluate(
 ) -> Evaluation:
     """Runs a detector over a dataset and compares what it finds with the ground truths.
 
-    Args:    detector: its classes are found in the dataset's by their names, whatever their numbers; detections of
-                 classes that the dataset lacks are dropped.
-             batch_size: images that the detector sees at once; the next batch is decoded meanwhile.
-             score_threshold: only detections with higher scores; None: the preset's, which a fair AP needs.
-             ignore_missing: leave a class of the dataset out, where the detector has none of that name. Otherwise such
-                 a class is an error if it has ground truths: most often it is named otherwise.
-             progress: called with the number of images done and of all, after each batch.
-    Raises:  ImportError: no pycocotools; ValueError: a dataset without images or ground truths, a class that the
-             detector does not know, a box that is not finite, an image that cannot be read.
+    Args:
+        detector: its classes are found in the dataset's by their names, whatever their numbers; detections of classes
+            that the dataset lacks are dropped.
+        batch_size: images that the detector sees at once; the next batch is decoded meanwhile.
+        score_threshold: only detections with higher scores; None: the preset's, which a fair AP needs.
+        ignore_missing: leave a class of the dataset out, where the detector has none of that name. Otherwise such a
+            class is an error if it has ground truths: most often it is named otherwise.
+        progress: called with the number of images done and of all, after each batch.
+
+    Raises:
+        ImportError: no pycocotools.
+        ValueError: a dataset without images or ground truths, a class that the detector does not know, a box that is
+            not finite, an image that cannot be read.
     """
     require_pycocotools()
     missing = missing_classes(detector, dataset, ignore=ignore_missing)  # before the work, not after it
@@ -59,16 +63,28 @@ def evaluate_detections(
 ) -> Evaluation:
     """Compares detections, made by whatever means, with the ground truths of a dataset.
 
-    Args:    detections: Detections, or a list of dicts with boxes [k, 4] (xyxy, pixels of the upright image),
-                 scores [k] and labels [k] (1 is dataset.classes[0]): tensors, arrays or lists, one dict per image of
-                 the dataset, in any order of scores.
-             dataset: a DetectionDataset; only its classes and samples are read. Its ignored ground truths (VOC's
-                 difficult ones, COCO's crowds) are crowds to COCO's metrics and difficult to VOC's.
-             missing: names of classes to leave out of every figure. images_per_second: to be reported.
-    Ties:    equal scores: the earlier image, then the earlier detection.
-    Raises:  ImportError: no pycocotools; TypeError, ValueError naming the image and the detection: other shapes, NaN
-             or infinite values, inverted boxes, labels outside the classes; ValueError: no images, no ground truths.
-    Source:  COCO's metrics: pycocotools. VOC's: `precision_recall`, `voc07_ap`, `voc12_ap`.
+    Args:
+        detections: Detections, or a list of dicts with boxes [k, 4] (xyxy, pixels of the upright image),
+            scores [k] and labels [k] (1 is dataset.classes[0]): tensors, arrays or lists, one dict per image of the
+            dataset, in any order of scores.
+        dataset: a DetectionDataset; only its classes and samples are read. Its ignored ground truths (VOC's difficult
+            ones, COCO's crowds) are crowds to COCO's metrics and difficult to VOC's.
+        missing: names of classes to leave out of every figure.
+        images_per_second: to be reported.
+
+    Ties:
+        Equal scores: the earlier image, then the earlier detection.
+
+    Raises:
+        ImportError: no pycocotools.
+        TypeError: the message names the image and the detection: other shapes, NaN or infinite values, inverted boxes,
+            labels outside the classes.
+        ValueError: the message names the image and the detection: other shapes, NaN or infinite values, inverted boxes,
+            labels outside the classes.
+        ValueError: no images, no ground truths.
+
+    Source:
+        COCO's metrics: pycocotools. VOC's: `precision_recall`, `voc07_ap`, `voc12_ap`.
     """
     require_pycocotools()
     left_out = labels_of(dataset, missing)

@@ -37,10 +37,15 @@ def detect_dataset(
 ) -> tuple[list[dict[str, Tensor]], float]:
     """What a detector finds in every image of a dataset, in the dataset's classes.
 
-    Args:    as for evaluate.
-    Returns: one dict per image of boxes, scores and labels on the CPU, as evaluate_detections takes them; and images
-             per second, from decoded images to detections, without the first batch where there are more.
-    Raises:  ValueError: a batch_size below 1, an image that cannot be read.
+    Args:
+        as for evaluate.
+
+    Returns:
+        one dict per image of boxes, scores and labels on the CPU, as evaluate_detections takes them; and images per
+            second, from decoded images to detections, without the first batch where there are more.
+
+    Raises:
+        ValueError: a batch_size below 1, an image that cannot be read.
     """
     integer("evaluate", "batch_size", batch_size, "at least 1", 1)
     new_labels = _label_map(detector, dataset)
@@ -65,7 +70,8 @@ def detect_dataset(
 def missing_classes(detector: Detector, dataset: DetectionDataset, *, ignore: bool = False) -> tuple[str, ...]:
     """The dataset's classes that have ground truths and that no column of the detector bears the name of.
 
-    Raises: ValueError naming them, unless they are to be ignored; also if then no ground truth is left.
+    Raises:
+        ValueError: the message names them, unless they are to be ignored; also if then no ground truth is left.
     """
     known = set(_column_names(detector).values())
     present = {int(label) for sample in dataset.samples for label in sample.labels}

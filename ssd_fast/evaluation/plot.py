@@ -21,7 +21,11 @@ _NAMED = 20  # lines of a color and a name of their own; with more classes, thos
 
 
 def require_matplotlib() -> Any:
-    """Its class Figure, which draws without pyplot's windows and global state. Raises: ImportError that says how."""
+    """Its class Figure, which draws without pyplot's windows and global state.
+
+    Raises:
+        ImportError that says how.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

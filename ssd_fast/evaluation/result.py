@@ -44,8 +44,10 @@ class Evaluation(Figures):
     def plot(self, path: str | Path) -> None:
         """Writes precision over recall at IoU 0.5, one line per class; the suffix says what: .png, .pdf, .svg.
 
-        Raises: ImportError: no matplotlib; ValueError: another suffix; OSError: nothing can be written there, or a
-            symbolic link or something else than a file is there.
+        Raises:
+            ImportError: no matplotlib.
+            ValueError: another suffix.
+            OSError: nothing can be written there, or a symbolic link or something else than a file is there.
         """
         from .plot import plot_curves
 

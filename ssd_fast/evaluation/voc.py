@@ -81,8 +81,11 @@ def precision_recall(
     coordinates say (`ssd_fast.box_iou` in float64), so that results do not depend on the unit; the IoU of two small
     boxes is lower by this, that of large ones the same.
 
-    Ties:   equal scores: the earlier image, then the earlier detection; equal IoU: the earlier ground truth.
-    Source: Everingham et al. 2010, section 4.2, and the devkit's VOCevaldet.m.
+    Ties:
+        Equal scores: the earlier image, then the earlier detection; equal IoU: the earlier ground truth.
+
+    Source:
+        Everingham et al. 2010, section 4.2, and the devkit's VOCevaldet.m.
     """
     scores = np.concatenate([np.empty(0), *(found.scores for found in detections)])
     found_labels = np.concatenate([np.empty(0, np.int64), *(found.labels for found in detections)])

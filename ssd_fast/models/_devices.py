@@ -13,7 +13,11 @@ __all__ = ["known_device", "move_to"]
 
 
 def known_device(owner: str, value: Any) -> torch.device:
-    """The CPU or a CUDA device. Raises: ValueError naming owner and device: another one, or not a device."""
+    """The CPU or a CUDA device.
+
+    Raises:
+        ValueError: the message names owner and device: another one, or not a device.
+    """
     try:
         device = torch.device(value)
     except (RuntimeError, TypeError, ValueError):
@@ -24,7 +28,11 @@ def known_device(owner: str, value: Any) -> torch.device:
 
 
 def move_to(network: nn.Module, device: torch.device, owner: str) -> None:
-    """Moves the network. Raises: RuntimeError naming owner and device: it cannot be used here."""
+    """Moves the network.
+
+    Raises:
+        RuntimeError: the message names owner and device: it cannot be used here.
+    """
     try:
         network.to(device)
     except (AssertionError, RuntimeError) as error:  # AssertionError: a torch without CUDA

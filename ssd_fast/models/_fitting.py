@@ -30,10 +30,16 @@ def default_size(dataset: DetectionDataset) -> tuple[int, int]:
 def fit_sides(dataset: DetectionDataset, size: tuple[int, int]) -> tuple[tuple[float, ...], ...]:
     """Sides of square default boxes for `ssd_tiny`: a ladder of equal steps over the ground truths' sizes.
 
-    Args:    dataset: what is trained on; ignored ground truths do not count. size: (height, width) of the input.
-    Returns: for the maps of stride 8, 16 and 32 three, two and two sides in pixels of the input, ascending. The
-             ladder goes from the smallest to the largest ground truth, apart from one in 200 at either end.
-    Raises:  ValueError: there is not one ground truth.
+    Args:
+        dataset: what is trained on; ignored ground truths do not count.
+        size: (height, width) of the input.
+
+    Returns:
+        for the maps of stride 8, 16 and 32 three, two and two sides in pixels of the input, ascending. The
+            ladder goes from the smallest to the largest ground truth, apart from one in 200 at either end.
+
+    Raises:
+        ValueError: there is not one ground truth.
     """
     areas = [np.empty(0)]
     for sample in dataset.samples:

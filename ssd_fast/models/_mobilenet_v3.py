@@ -1,7 +1,8 @@
 """MobileNetV3-Large as torchvision's SSDLite320 uses it: two maps of its own, and blocks that halve the last.
 
-Sources: Howard et al. 2019, "Searching for MobileNetV3", tables 1 and 6, section 6.3; torchvision for the widths of the
-extra blocks and the batch norms' eps and momentum.
+Sources:
+    Howard et al. 2019, "Searching for MobileNetV3", tables 1 and 6, section 6.3; torchvision for the widths of the
+    extra blocks and the batch norms' eps and momentum.
 """
 
 from __future__ import annotations

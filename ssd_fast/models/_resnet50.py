@@ -1,8 +1,10 @@
 """ResNet-50 as NVIDIA's SSD300 uses it: to its third stage, which keeps the map's size, and blocks that shrink the map.
 
 The parameter names are those of torchvision's `resnet50`, so that its ImageNet weights can be put in.
-Sources: He et al. 2016, "Deep Residual Learning for Image Recognition", table 1; torchvision for the place of the
-strides; NVIDIA/DeepLearningExamples, PyTorch/Detection/SSD, for the rest.
+
+Sources:
+    He et al. 2016, "Deep Residual Learning for Image Recognition", table 1; torchvision for the place of the strides;
+    NVIDIA/DeepLearningExamples, PyTorch/Detection/SSD, for the rest.
 """
 
 from __future__ import annotations

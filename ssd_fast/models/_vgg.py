@@ -1,7 +1,9 @@
 """VGG16 as SSD300 and SSD512 use it: to fc7 with dilated convolutions, blocks that shrink the map, 3x3 heads.
 
 The parameter names are those of torchvision's `ssd300_vgg16`.
-Source: Liu et al. 2016, "SSD: Single Shot MultiBox Detector", sections 2.1 and 3, figure 2.
+
+Source:
+    Liu et al. 2016, "SSD: Single Shot MultiBox Detector", sections 2.1 and 3, figure 2.
 """
 
 from __future__ import annotations

@@ -108,7 +108,8 @@ class SSDNetwork(nn.Module, metaclass=_Float32Meta):
     def fitted_arguments(cls, dataset: DetectionDataset, size: tuple[int, int] | None) -> dict[str, Any]:
         """Return arguments for the function `name` that fit it to a dataset; none for a network of one fixed size.
 
-        Args: size: (height, width) of the input that the user wants; None: the network chooses.
+        Args:
+            size: (height, width) of the input that the user wants; None: the network chooses.
         """
         return {}
 
@@ -116,16 +117,22 @@ class SSDNetwork(nn.Module, metaclass=_Float32Meta):
     def head_maps(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """The heads as their convolutions leave them, one map a level.
 
-        Args:    images: [N, 3, H, W], preprocessed.
-        Returns: (bbox_maps, cls_maps): lists of [N, A * 4, h, w] and [N, A * C, h, w]; channel a * C + c is column c of
-                 the a-th default box of the cell.
+        Args:
+            images: [N, 3, H, W], preprocessed.
+
+        Returns:
+            `(bbox_maps, cls_maps)`: lists of [N, A * 4, h, w] and [N, A * C, h, w]; channel a * C + c is column c of
+                the a-th default box of the cell.
         """
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The heads as rows, one a default box, in the order level, row, column, box of the cell.
 
-        Args:    images: [N, 3, H, W], preprocessed.
-        Returns: (bbox_regression, cls_logits): [N, P, 4] and [N, P, C].
+        Args:
+            images: [N, 3, H, W], preprocessed.
+
+        Returns:
+            `(bbox_regression, cls_logits)`: [N, P, 4] and [N, P, C].
         """
         bbox_maps, cls_maps = self.head_maps(images)
         return flatten_maps(bbox_maps, 4), flatten_maps(cls_maps, self.num_classes)

@@ -40,7 +40,9 @@ class Preprocessing:
         mean, std: per RGB channel, in units of `pixel_range`.
         pixel_range: the value of a white pixel that `mean` and `std` are written for: 1.0 or 255.0.
         rule: which pixels the bilinear resize reads, "half_pixel", "antialiased" or "corner"; see the module's text.
-    Raises: ValueError naming the attribute, what was expected and what was given.
+
+    Raises:
+        ValueError: the message names the attribute, what was expected and what was given.
     """
 
     size: tuple[int, int]
@@ -63,11 +65,16 @@ class Preprocessing:
     def __call__(self, images: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Resizes and normalizes, images of one size in one call.
 
-        Args:    images: RGB, [N, 3, H, W] or a sequence of [3, H, W] of any sizes, all on one device and of one dtype:
-                     uint8, or floating point in 0..1.
-        Returns: (batch, original_sizes), on the images' device: float32 [N, 3, *size], int64 [N, 2] of (height, width).
-        Raises:  TypeError: not a tensor, or an integer dtype other than uint8; ValueError: wrong or empty shape,
-                 images of several devices or dtypes.
+        Args:
+            images: RGB, [N, 3, H, W] or a sequence of [3, H, W] of any sizes, all on one device and of one dtype:
+                uint8, or floating point in 0..1.
+
+        Returns:
+            (batch, original_sizes), on the images' device: float32 [N, 3, *size], int64 [N, 2] of (height, width).
+
+        Raises:
+            TypeError: not a tensor, or an integer dtype other than uint8.
+            ValueError: wrong or empty shape, images of several devices or dtypes.
         """
         if isinstance(images, Tensor):
             _check_image(images, ndim=4)
@@ -123,10 +130,15 @@ def _of_channels(
 def resize_bilinear_corner(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resize whose output pixel i reads the source at i * in / out, without a half-pixel shift.
 
-    Args:    images: [N, C, H, W], uint8 or floating point.
-             size: (height, width) of the result.
-    Returns: float32 [N, C, *size], in the units of the images. Columns are blended first, then rows, in float32.
-    Source:  `tf.image.resize_images(..., BILINEAR, align_corners=False)` of TensorFlow 1.
+    Args:
+        images: [N, C, H, W], uint8 or floating point.
+        size: (height, width) of the result.
+
+    Returns:
+        float32 [N, C, *size], in the units of the images. Columns are blended first, then rows, in float32.
+
+    Source:
+        `tf.image.resize_images(..., BILINEAR, align_corners=False)` of TensorFlow 1.
     """
     top, bottom, row_weight = _corner_taps(images.shape[2], size[0], images.device)
     left, right, column_weight = _corner_taps(images.shape[3], size[1], images.device)

@@ -20,9 +20,14 @@ def register_network(kind: type[Network]) -> Callable[[Callable[..., Network]], 
 
     `make_network`, `training.start_network` and the files of `save_weights`, which store the name, find it there.
 
-    Args:    kind: the network's class; its `name` must be the function's.
-    Returns: a decorator that returns the function unchanged.
-    Raises:  ValueError: another name than the class has, or a name that is taken.
+    Args:
+        kind: the network's class; its `name` must be the function's.
+
+    Returns:
+        a decorator that returns the function unchanged.
+
+    Raises:
+        ValueError: another name than the class has, or a name that is taken.
     """
 
     def register(make: Callable[..., Network]) -> Callable[..., Network]:
@@ -45,7 +50,8 @@ def list_networks() -> list[str]:
 def make_network(name: str, num_classes: int, **arguments: Any) -> SSDNetwork:
     """Make the network `name`, as `ssd_fast.models.<name>(num_classes, **arguments)` does.
 
-    Raises: ValueError: an unknown name, the message lists the known ones; or an argument that the network refuses.
+    Raises:
+        ValueError: an unknown name, the message lists the known ones; or an argument that the network refuses.
     """
     make = _NETWORKS[choice("make_network", "name", name, list_networks())][1]
     try:
@@ -55,5 +61,9 @@ def make_network(name: str, num_classes: int, **arguments: Any) -> SSDNetwork:
 
 
 def network_class(name: str) -> type[SSDNetwork]:
-    """The class of the network `name`. Raises: ValueError: an unknown name."""
+    """The class of the network `name`.
+
+    Raises:
+        ValueError: an unknown name.
+    """
     return _NETWORKS[choice("network_class", "name", name, list_networks())][0]

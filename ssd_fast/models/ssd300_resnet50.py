@@ -1,6 +1,7 @@
 """SSD300 on ResNet-50, the network of NVIDIA's DeepLearningExamples, whose checkpoints `load_weights` reads.
 
-Source: NVIDIA/DeepLearningExamples, PyTorch/Detection/SSD.
+Source:
+    NVIDIA/DeepLearningExamples, PyTorch/Detection/SSD.
 """
 
 from __future__ import annotations
@@ -58,8 +59,11 @@ def ssd300_resnet50(num_classes: int = 81) -> SSD300ResNet50:
     To train from ImageNet's weights as the original does, put torchvision's in, whose last stage is left over:
     `network.backbone.load_state_dict(torchvision.models.resnet50(weights="DEFAULT").state_dict(), strict=False)`.
 
-    Args:   num_classes: columns of cls_logits, background included; 81 is COCO's without its unused ids.
-    Raises: ValueError: fewer than 2 classes.
+    Args:
+        num_classes: columns of cls_logits, background included; 81 is COCO's without its unused ids.
+
+    Raises:
+        ValueError: fewer than 2 classes.
     """
     return SSD300ResNet50(num_classes)
 

@@ -1,6 +1,7 @@
 """SSD300 on VGG16, with the parameter names of torchvision's `ssd300_vgg16`, so that its checkpoints load as they are.
 
-Source: Liu et al. 2016, "SSD: Single Shot MultiBox Detector", section 2.1 and figure 2.
+Source:
+    Liu et al. 2016, "SSD: Single Shot MultiBox Detector", section 2.1 and figure 2.
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ class SSD300VGG16(VGG16Network):
 def ssd300_vgg16(num_classes: int = 91, conv4_3_norm: str = "l2_norm") -> SSD300VGG16:
     """A new SSD300 VGG16, randomly initialized; `load_weights` fills it, also from other projects' checkpoints.
 
-    Args:   num_classes: columns of cls_logits, background included; 91 is COCO's.
-            conv4_3_norm: what the first map goes through: "l2_norm", the paper's, or "batch_norm", which
-                qfgaohao/pytorch-ssd puts in its place.
-    Raises: ValueError: fewer than 2 classes, another conv4_3_norm.
+    Args:
+        num_classes: columns of cls_logits, background included; 91 is COCO's.
+        conv4_3_norm: what the first map goes through: "l2_norm", the paper's, or "batch_norm", which
+            qfgaohao/pytorch-ssd puts in its place.
+
+    Raises:
+        ValueError: fewer than 2 classes, another conv4_3_norm.
     """
     return SSD300VGG16(num_classes, conv4_3_norm)

@@ -1,7 +1,8 @@
 """SSD512 on VGG16: SSD300 with larger images and one more map.
 
-Sources: Liu et al. 2016, "SSD: Single Shot MultiBox Detector", section 3; its last block is
-that of weiliu89/caffe (branch ssd).
+Sources:
+    Liu et al. 2016, "SSD: Single Shot MultiBox Detector", section 3; its last block is
+    that of weiliu89/caffe (branch ssd).
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ class SSD512VGG16(VGG16Network):
 def ssd512_vgg16(num_classes: int = 21, conv4_3_norm: str = "l2_norm") -> SSD512VGG16:
     """A new SSD512 VGG16, randomly initialized; `load_weights` fills it, also from other projects' checkpoints.
 
-    Args:   num_classes: columns of cls_logits, background included; 21 is PASCAL VOC's.
-            conv4_3_norm: as for `ssd300_vgg16`.
-    Raises: ValueError: fewer than 2 classes, another conv4_3_norm.
+    Args:
+        num_classes: columns of cls_logits, background included; 21 is PASCAL VOC's.
+        conv4_3_norm: as for `ssd300_vgg16`.
+
+    Raises:
+        ValueError: fewer than 2 classes, another conv4_3_norm.
     """
     return SSD512VGG16(num_classes, conv4_3_norm)

@@ -129,11 +129,14 @@ def ssd_tiny(
 ) -> SSDTiny:
     """A new SSDTiny, randomly initialized, to be trained by `ssd_fast.training`.
 
-    Args:   num_classes: columns of cls_logits, background included.
-            size: (height, width) of the input in pixels, any; keep the shape of the photos and it is not distorted.
-            sides: for each of the maps of stride 8, 16 and 32 the sides of its square default boxes in pixels of the
-                input; None: 14 to 112 in steps of about 1.4. `ssd_fast.training.fit_sides` fits them to ground truths.
-    Raises: ValueError: fewer than 2 classes, a size below 1, sides that are not three lists of positive numbers.
+    Args:
+        num_classes: columns of cls_logits, background included.
+        size: (height, width) of the input in pixels, any; keep the shape of the photos and it is not distorted.
+        sides: for each of the maps of stride 8, 16 and 32 the sides of its square default boxes in pixels of the input;
+            None: 14 to 112 in steps of about 1.4. `ssd_fast.training.fit_sides` fits them to ground truths.
+
+    Raises:
+        ValueError: fewer than 2 classes, a size below 1, sides that are not three lists of positive numbers.
     """
     expected = f"one list for each stride {STRIDES}"
     levels = _SIDES if sides is None else row("ssd_tiny", "sides", sides, expected, len(STRIDES), len(STRIDES))

@@ -1,7 +1,8 @@
 """SSDLite on MobileNetV2 as TensorFlow's object detection models define it, with every batch norm folded.
 
-Sources: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", sections 3 and 6.2;
-`ssdlite_mobilenet_v2_coco` of the TensorFlow object detection models.
+Sources:
+    Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", sections 3 and 6.2;
+    `ssdlite_mobilenet_v2_coco` of the TensorFlow object detection models.
 """
 
 from __future__ import annotations
@@ -117,6 +118,7 @@ class SSDLite300MobileNetV2(SSDNetwork):
 def ssdlite300_mobilenet_v2(num_classes: int = 91) -> SSDLite300MobileNetV2:
     """A new SSDLite300 MobileNetV2, randomly initialized; `load_weights` fills it.
 
-    Args: num_classes: columns of cls_logits, background included; 91 is COCO's.
+    Args:
+        num_classes: columns of cls_logits, background included; 91 is COCO's.
     """
     return SSDLite300MobileNetV2(num_classes)

@@ -1,7 +1,8 @@
 """SSDLite on MobileNetV3-Large, with the parameter names of torchvision's `ssdlite320_mobilenet_v3_large`.
 
-Sources: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", section 6.2; Howard et al. 2019,
-"Searching for MobileNetV3", section 6.3.
+Sources:
+    Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", section 6.2; Howard et al. 2019,
+    "Searching for MobileNetV3", section 6.3.
 """
 
 from __future__ import annotations
@@ -81,9 +82,12 @@ class SSDLite320MobileNetV3Large(SSDNetwork):
 def ssdlite320_mobilenet_v3_large(num_classes: int = 91, reduced_tail: bool = True) -> SSDLite320MobileNetV3Large:
     """A new SSDLite320 MobileNetV3-Large, randomly initialized; `load_weights` fills it, also from torchvision's files.
 
-    Args:   num_classes: columns of cls_logits, background included; 91 is COCO's.
-            reduced_tail: the last three bottlenecks at half their width, as in torchvision's COCO weights; False for
-                networks that torchvision started from its ImageNet weights (weights_backbone), which have it all.
-    Raises: ValueError: fewer than 2 classes.
+    Args:
+        num_classes: columns of cls_logits, background included; 91 is COCO's.
+        reduced_tail: the last three bottlenecks at half their width, as in torchvision's COCO weights; False for
+            networks that torchvision started from its ImageNet weights (weights_backbone), which have it all.
+
+    Raises:
+        ValueError: fewer than 2 classes.
     """
     return SSDLite320MobileNetV3Large(num_classes, reduced_tail)

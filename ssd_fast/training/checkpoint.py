@@ -25,7 +25,8 @@ class CheckpointError(ValueError):
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a checkpoint. Whatever happens meanwhile, `path` holds the old one or the new one.
 
-    Raises: CheckpointError: it cannot be written, with the reason; the old one is then untouched.
+    Raises:
+        CheckpointError: it cannot be written, with the reason; the old one is then untouched.
     """
     buffer = io.BytesIO()  # torch.save would turn an OSError of a file into anything
     torch.save({"version": VERSION, **content}, buffer)
@@ -39,7 +40,8 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Returns what write_checkpoint wrote, with its tensors on the CPU. Nothing in the file is executed.
 
-    Raises: CheckpointError: the file is damaged, or it is not a checkpoint of this version.
+    Raises:
+        CheckpointError: the file is damaged, or it is not a checkpoint of this version.
     """
     try:
         content = load_checked(path)
@@ -53,7 +55,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def check_compatible(path: Path, saved: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     """Compares a checkpoint's training with this one, one level deep.
 
-    Raises: CheckpointError: it names each thing that differs, with both values.
+    Raises:
+        CheckpointError: it names each thing that differs, with both values.
     """
     differences = []
     for name, value in expected.items():

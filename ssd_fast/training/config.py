@@ -43,7 +43,9 @@ class TrainingConfig:
         crop, crop_share: least share of an image's sides that a random crop keeps, and how often SSD's sampler is
             asked for one; every second time it leaves the image as it is.
         seed: of the weights, the order of images and their augmentation.
-    Raises: ValueError naming the field, what was expected and what was given.
+
+    Raises:
+        ValueError: the message names the field, what was expected and what was given.
     """
 
     epochs: int = 45

@@ -46,7 +46,8 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor, Tensor, Tensor, int]]):
     rounded to bytes, what the network sees when it detects; with cache=True they are kept
     so, at 3 bytes a pixel of that size.
 
-    Raises: ValueError naming the path of an image that cannot be read.
+    Raises:
+        ValueError: the message names the path of an image that cannot be read.
     """
 
     def __init__(
@@ -103,7 +104,11 @@ def epoch_order(seed: int, epoch: int, length: int) -> Tensor:
 
 
 def iterations_per_epoch(length: int, batch_size: int) -> int:
-    """Full batches of `length` images. Raises: ValueError: not even one."""
+    """Full batches of `length` images.
+
+    Raises:
+        ValueError: not even one.
+    """
     if length < batch_size:
         raise ValueError(f"training: batch_size: expected at most the {length} images there are, got {batch_size}")
     return length // batch_size
@@ -140,8 +145,11 @@ def batches(
 ) -> Iterator[Batch]:
     """The batches from iteration `start` to the last; the same whatever the number of workers.
 
-    Args:   rank, processes: this process gets the rank-th part of each batch.
-    Raises: ValueError: a batch larger than the dataset, or that `processes` does not divide.
+    Args:
+        rank, processes: this process gets the rank-th part of each batch.
+
+    Raises:
+        ValueError: a batch larger than the dataset, or that `processes` does not divide.
     """
     iterations_per_epoch(len(samples), config.batch_size)
     if config.batch_size % processes:

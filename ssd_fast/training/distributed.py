@@ -42,8 +42,11 @@ class Processes:
 def joined_processes(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
     """Joins the processes that torchrun started, gloo on CPUs and NCCL on GPUs, and leaves them at the end.
 
-    Args:   device: what was asked for; of several GPUs each process gets its own, LOCAL_RANK, whichever is named.
-    Yields: this process and its device.
+    Args:
+        device: what was asked for; of several GPUs each process gets its own, LOCAL_RANK, whichever is named.
+
+    Yields:
+        this process and its device.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1 or not dist.is_available():

@@ -26,13 +26,16 @@ def start_network(
 ) -> SSDNetwork:
     """A network with a column for the background and each class of the dataset.
 
-    Args:   name: one of list_networks(); None: that of the weights, or ssd_tiny, whose default boxes are then fitted
-                to the dataset (`fit_sides`).
-            size: (height, width) of ssd_tiny's input; None: `default_size(dataset)`.
-            weights: a file whose parameters are taken, but for the class heads, which begin at random.
-            seed: of what begins at random.
-    Raises: ValueError: an unknown name, a size that the network cannot have, weights of another network or size;
-            FileNotFoundError: no such file.
+    Args:
+        name: one of list_networks(); None: that of the weights, or ssd_tiny, whose default boxes are then fitted
+            to the dataset (`fit_sides`).
+        size: (height, width) of ssd_tiny's input; None: `default_size(dataset)`.
+        weights: a file whose parameters are taken, but for the class heads, which begin at random.
+        seed: of what begins at random.
+
+    Raises:
+        ValueError: an unknown name, a size that the network cannot have, weights of another network or size.
+        FileNotFoundError: no such file.
     """
     source = None if weights is None else load_network(weights)[0]
     if source is not None and name not in (None, source.name):

@@ -28,8 +28,12 @@ def one_writer(folder: Path) -> Iterator[Callable[[], None]]:
     The file `.lock` stays in the folder: if each writer removed it, the next two could hold locks of different files.
     On a file system without locks there is a warning, and nothing keeps others out.
 
-    Yields: a function that raises CheckpointError if the folder was removed or replaced since, and with it the lock.
-    Raises: CheckpointError: another writer is in the folder. OSError: the file cannot be opened for writing.
+    Yields:
+        a function that raises CheckpointError if the folder was removed or replaced since, and with it the lock.
+
+    Raises:
+        CheckpointError: another writer is in the folder.
+        OSError: the file cannot be opened for writing.
     """
     path = folder / _NAME
     require_output_file(path)

@@ -33,7 +33,8 @@ class Step:
 class TrainingLog:
     """Appends lines to a file. Every line has an "event" ("start", "iteration", "epoch", "eval", ...).
 
-    Args: path: the file; None: nothing is written, as in all processes except the main one.
+    Args:
+        path: the file; None: nothing is written, as in all processes except the main one.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -42,7 +43,8 @@ class TrainingLog:
     def write(self, event: str, **values: Any) -> None:
         """Adds one line. Numbers that are not finite become strings, since JSON has no word for them.
 
-        Raises: WriteError (an OSError): it cannot be written; the log is then as it was.
+        Raises:
+            WriteError: it cannot be written; the log is then as it was (an OSError).
         """
         if self.path is not None:
             append_line(self.path, json.dumps({"event": event, **_plain(values)}, allow_nan=False))

@@ -15,7 +15,9 @@ __all__ = ["Options"]
 class Options:
     """What `train` was asked for besides the training itself; its docstring says what the fields mean.
 
-    Raises: ValueError, TypeError naming the field, what was expected and what was given.
+    Raises:
+        ValueError: the message names the field, what was expected and what was given.
+        TypeError: the message names the field, what was expected and what was given.
     """
 
     workers: int

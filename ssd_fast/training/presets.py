@@ -16,7 +16,8 @@ _SCORE_THRESHOLD = 0.01
 def training_preset(preset: Preset, loss: Loss) -> Preset:
     """A preset to train a network with whose heads were read by `preset`: the same boxes and box code.
 
-    Args:   loss: "softmax": the columns are a softmax's and column 0 is the background; "focal": sigmoids.
+    Args:
+        loss: "softmax": the columns are a softmax's and column 0 is the background; "focal": sigmoids.
     """
     softmax = loss == "softmax"
     # The focal loss mines nothing, so what a dialect says of mining is left behind.

@@ -27,10 +27,13 @@ _LOG = "log.jsonl"
 class Run:
     """`folder/checkpoint.pt`, `weights.safetensors`, `log.jsonl` and `config.json`.
 
-    Args: folder: need not exist. network, dataset, config, processes: of the training; a checkpoint there must
+    Args:
+        folder: need not exist.
+        network, dataset, config, processes: of the training; a checkpoint there must
             agree with them.
 
-    Attributes: require_held: raises CheckpointError if the folder is no longer the one that was opened.
+    Attributes:
+        require_held: raises CheckpointError if the folder is no longer the one that was opened.
     """
 
     def __init__(
@@ -53,8 +56,9 @@ class Run:
     def opened(self, resume: bool) -> Iterator[None]:
         """Makes the folder, keeps other writers out of it and removes what killed ones left half written.
 
-        Raises: CheckpointError: another process is writing into it, or it holds a training and resume is not set;
-                OSError: it cannot be written.
+        Raises:
+            CheckpointError: another process is writing into it, or it holds a training and resume is not set.
+            OSError: it cannot be written.
         """
         with write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -70,18 +74,29 @@ class Run:
             yield
 
     def describe(self) -> None:
-        """Writes config.json. Raises: OSError: it cannot be written."""
+        """Writes config.json.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         replace_file(self.config, (json.dumps(self._training, indent=2) + "\n").encode())
 
     def save(self, state: TrainingState) -> None:
-        """Replaces the checkpoint. Raises: CheckpointError: it cannot be written."""
+        """Replaces the checkpoint.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
         write_checkpoint(self.checkpoint, {"training": self._training, "state": state.state_dict()})
 
     def restore(self, state: TrainingState) -> bool:
         """Loads the checkpoint into the state, if there is one.
 
-        Returns: whether there was one.
-        Raises:  CheckpointError: it is damaged or belongs to another training; the state is then unchanged.
+        Returns:
+            whether there was one.
+
+        Raises:
+            CheckpointError: it is damaged or belongs to another training; the state is then unchanged.
         """
         if not self.checkpoint.exists():
             return False
@@ -91,7 +106,11 @@ class Run:
         return True
 
     def export(self, state: TrainingState, classes: Sequence[str]) -> None:
-        """Writes the averaged weights, with what reads them. Raises: OSError: they cannot be written."""
+        """Writes the averaged weights, with what reads them.
+
+        Raises:
+            OSError: they cannot be written.
+        """
         average = state.average.module
         assert isinstance(average, SSDNetwork)
         save_weights(average, self.weights, classes=("background", *classes))
@@ -100,8 +119,9 @@ class Run:
 def log_evaluation(folder: str | Path, split: str | None, values: Mapping[str, Any]) -> None:
     """Adds a line of the event "eval" to the log of a finished training.
 
-    Raises: CheckpointError: a training is writing into the folder, which could lose the line. OSError: it cannot be
-            written.
+    Raises:
+        CheckpointError: a training is writing into the folder, which could lose the line.
+        OSError: it cannot be written.
     """
     folder = as_path("log_evaluation", "folder", folder, "the path of a folder")
     with one_writer(folder):

@@ -16,7 +16,11 @@ __all__ = ["report_small_boxes"]
 def report_small_boxes(dataset: DetectionDataset, size: tuple[int, int]) -> None:
     """Says how many ground truths have a side below LEAST_SIDE at an input of the size (height, width).
 
-    Raises: ValueError: all have.   Warns: GroundTruthWarning: some have.
+    Raises:
+        ValueError: all have.
+
+    Warns:
+        GroundTruthWarning: some have.
     """
     small, total, first = 0, 0, ""
     for sample in dataset.samples:

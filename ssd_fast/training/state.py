@@ -23,7 +23,8 @@ class TrainingState:
     """A network in training: `backward(loss)`, `update(rate)`, again and again, and a checkpoint between any two.
 
     Attributes:
-        network: as it is trained. average: the moving average of its weights and of its norms' statistics.
+        network: as it is trained.
+        average: the moving average of its weights and of its norms' statistics.
         iteration: the number of steps taken.
     """
 
@@ -56,7 +57,11 @@ class TrainingState:
     def backward(self, loss: Tensor) -> float:
         """Computes and clips the gradient.
 
-        Returns: its norm before clipping.   Syncs: once.
+        Returns:
+            its norm before clipping.
+
+        Syncs:
+            Once.
         """
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()

@@ -59,21 +59,32 @@ def train(
     more than two processes a resumed training may differ in the last bit, since DistributedDataParallel then adds the
     processes' gradients in another order.) On a GPU cuDNN is limited to deterministic algorithms meanwhile.
 
-    Args:    network: initialized, or with weights to start from; its preset is adapted to the loss, in place.
-             dataset: its i-th class is column i + 1 of the network.
-             folder: to write checkpoint.pt, weights.safetensors, log.jsonl and config.json into.
-             processes: this process among those of `joined_processes`; all call this with the same arguments.
-             workers: processes that augment images; 0: this process does. cache: keep the shrunk photos in memory.
-             resume: continue from the folder's checkpoint; without one, from the beginning.
-             log_every: iterations per line of the log. checkpoint_every: iterations per checkpoint; None: one epoch.
-             on_step: called after each iteration of the main process.
-    Returns: the path of the weights, which `load_detector` takes.
-    Syncs:   every iteration, to see whether the losses and the gradient are finite.
-    Raises:  TypeError, ValueError: an argument of another kind or out of its range; network, dataset and config do not
-             fit each other; CheckpointError (a ValueError): another process is writing into the folder, it holds a
-             training and resume is not set, or its checkpoint is damaged, is of another training or cannot be written;
-             NonFiniteLossError naming iteration and images; RuntimeError: a device that cannot be used here;
-             OSError: the folder or a file in it cannot be written, or is a symbolic link (the folder may be one).
+    Args:
+        network: initialized, or with weights to start from; its preset is adapted to the loss, in place.
+        dataset: its i-th class is column i + 1 of the network.
+        folder: to write checkpoint.pt, weights.safetensors, log.jsonl and config.json into.
+        processes: this process among those of `joined_processes`; all call this with the same arguments.
+        workers: processes that augment images; 0: this process does.
+        cache: keep the shrunk photos in memory.
+        resume: continue from the folder's checkpoint; without one, from the beginning.
+        log_every: iterations per line of the log.
+        checkpoint_every: iterations per checkpoint; None: one epoch.
+        on_step: called after each iteration of the main process.
+
+    Returns:
+        the path of the weights, which `load_detector` takes.
+
+    Syncs:
+        Every iteration, to see whether the losses and the gradient are finite.
+
+    Raises:
+        TypeError: an argument of another kind or out of its range; network, dataset and config do not fit each other.
+        ValueError: an argument of another kind or out of its range; network, dataset and config do not fit each other.
+        CheckpointError: another process is writing into the folder, it holds a training and resume is not set, or its
+            checkpoint is damaged, is of another training or cannot be written (a ValueError).
+        NonFiniteLossError: the message names iteration and images.
+        RuntimeError: a device that cannot be used here.
+        OSError: the folder or a file in it cannot be written, or is a symbolic link (the folder may be one).
     """
     instance("train", "network", network, SSDNetwork, "a network of ssd_fast.models")
     instance("train", "dataset", dataset, DetectionDataset)

@@ -34,9 +34,10 @@ def require_torchvision() -> Any:
 class Augmentation:
     """One image and its ground truths as the network shall see them this time.
 
-    Args:   config: which changes are made, and how often.
-            size: (height, width) of the result.
-            fill: RGB of the canvas around zoomed out images, 0..255.
+    Args:
+        config: which changes are made, and how often.
+        size: (height, width) of the result.
+        fill: RGB of the canvas around zoomed out images, 0..255.
     """
 
     def __init__(self, config: TrainingConfig, size: tuple[int, int], fill: tuple[int, int, int]) -> None:
@@ -70,8 +71,14 @@ class Augmentation:
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Nothing but the seed decides what happens; torch's own random state is left as it was.
 
-        Args:    image: uint8 [3, h, w]. boxes: float32 [G, 4] xyxy in its pixels. labels: int64 [G]. ignored: bool [G].
-        Returns: the same of the augmented image, uint8 [3, *size]; G may have become smaller.
+        Args:
+            image: uint8 [3, h, w].
+            boxes: float32 [G, 4] xyxy in its pixels.
+            labels: int64 [G].
+            ignored: bool [G].
+
+        Returns:
+            the same of the augmented image, uint8 [3, *size]; G may have become smaller.
         """
         target = {
             "image": self._tensors.Image(image),

@@ -24,11 +24,14 @@ def torch_postprocess(
 ) -> list[dict[str, Tensor]]:
     """Detections of the raw head maps of the shipped network: sigmoid, threshold, decode, NMS a class, clip, rescale.
 
-    Args:    cls_maps, bbox_maps: lists of [N, A * C, h, w] and [N, A * 4, h, w].
-             default_boxes: [P, 4] normalized xyxy.
-             preset, spec: the network's, spec with a top_k of None.
-             original_sizes: int64 [N, 2].
-    Returns: a dict an image of "boxes" [k, 4], "scores" [k], "labels" [k].
+    Args:
+        cls_maps, bbox_maps: lists of [N, A * C, h, w] and [N, A * 4, h, w].
+        default_boxes: [P, 4] normalized xyxy.
+        preset, spec: the network's, spec with a top_k of None.
+        original_sizes: int64 [N, 2].
+
+    Returns:
+        a dict an image of "boxes" [k, 4], "scores" [k], "labels" [k].
     """
     from torchvision.ops import batched_nms
 

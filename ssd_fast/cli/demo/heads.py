@@ -22,9 +22,12 @@ def trained_like_heads(
     Different scores of an image differ by 0.001 at least, and no two boxes of a class have an IoU within 0.001 of the
     threshold, so two correct detectors must agree on every detection and on their order.
 
-    Args:    default_boxes: [P, 4] xyxy in pixels.
-             coder, iou_threshold: of the postprocess that the heads are for.
-    Returns: (cls_logits, bbox_regression): float32 [N, P, C] with background column 0, [N, P, 4].
+    Args:
+        default_boxes: [P, 4] xyxy in pixels.
+        coder, iou_threshold: of the postprocess that the heads are for.
+
+    Returns:
+        `(cls_logits, bbox_regression)`: float32 [N, P, C] with background column 0, [N, P, 4].
     """
     generator = torch.Generator().manual_seed(2016)
     images = [_image(num_columns, default_boxes, coder, iou_threshold, generator) for _ in range(num_images)]

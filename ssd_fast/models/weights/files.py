@@ -30,9 +30,11 @@ _SAFE_TORCH = (2, 6)  # CVE-2025-32434: until 2.5.1 a file could run code even t
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The file's tensors by name, on the CPU.
 
-    Raises: FileNotFoundError: no such file. ValueError: not a regular file, an unknown suffix, a damaged file, or one
-            that holds something other than tensors by name, or nothing. RuntimeError: a .pth or .pt file, and a torch
-            that would run its code.
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a regular file, an unknown suffix, a damaged file, or one that holds something other than
+            tensors by name, or nothing.
+        RuntimeError: a .pth or .pt file, and a torch that would run its code.
     """
     require_input_file(path, "load_weights")
     if path.suffix not in (".safetensors", ".pth", ".pt"):
@@ -54,7 +56,8 @@ def load_checked(path: Path) -> Any:
 
     A file of torch before 1.6 has none, nor has one written with torch.serialization.set_crc32_options(False).
 
-    Raises: ValueError: it cannot be read or is damaged; the message is the reason alone.
+    Raises:
+        ValueError: it cannot be read or is damaged; the message is the reason alone.
     """
     try:
         with open(path, "rb") as file:
@@ -91,7 +94,8 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 
     The file is read, not mapped: another program that cuts it off meanwhile would end a process that maps it.
 
-    Raises: ValueError: it cannot be read or is damaged; the message is the reason alone.
+    Raises:
+        ValueError: it cannot be read or is damaged; the message is the reason alone.
     """
     try:
         content = path.read_bytes()
@@ -108,7 +112,8 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
     """Writes a .safetensors file that is whole or not there, with a digest of all that it holds.
 
-    Raises: WriteError (an OSError): it cannot be written.
+    Raises:
+        WriteError: it cannot be written (an OSError).
     """
     texts = {key: json.dumps(value, allow_nan=False) for key, value in metadata.items()}
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -131,7 +136,11 @@ def _texts(file: BinaryIO) -> dict[str, str]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What save_weights wrote besides tensors; nothing in other files. Raises: ValueError: it is damaged."""
+    """What save_weights wrote besides tensors; nothing in other files.
+
+    Raises:
+        ValueError: it is damaged.
+    """
     if path.suffix != ".safetensors":
         return {}
     with open(path, "rb") as file:

@@ -49,9 +49,12 @@ _REFUSED = {
 def detect_layout(names: Iterable[str], expected: str = "auto") -> str:
     """The layout of a file with tensors of these names; "own" if it is none of the others.
 
-    Args:   expected: the layout that it is said to have, or "auto".
-    Raises: ValueError: another layout than expected; a file of a known project whose network this package does not
-            have, or an older format of it.
+    Args:
+        expected: the layout that it is said to have, or "auto".
+
+    Raises:
+        ValueError: another layout than expected; a file of a known project whose network this package does not have, or
+            an older format of it.
     """
     present = [name.removeprefix(_WRAPPER) for name in names]
     for marker, what in _REFUSED.items():
@@ -68,7 +71,8 @@ def detect_layout(names: Iterable[str], expected: str = "auto") -> str:
 def convert(tensors: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
     """The tensors under this package's names and in its order; names that the layout does not know stay as they are.
 
-    Raises: ValueError: mmdetection's or NVIDIA's heads without the box heads that tell how many boxes a cell carries.
+    Raises:
+        ValueError: mmdetection's or NVIDIA's heads without the box heads that tell how many boxes a cell carries.
     """
     renamed = {_own_name(name.removeprefix(_WRAPPER), layout): tensor for name, tensor in tensors.items()}
     return _reordered(renamed, _REORDERS[layout]) if layout in _REORDERS else renamed

@@ -31,20 +31,25 @@ def load_weights(
 ) -> None:
     """Fills a network from a file, completely or not at all.
 
-    Args:   model: a network of `ssd_fast.models`.
-            path: a .safetensors file, or a .pth / .pt file of tensors, bare or under the key "model" or "state_dict".
-                Nothing in it is executed, which for .pth and .pt needs torch 2.6. Values are converted to each
-                parameter's dtype and device.
-            layout: the project whose names the file's tensors have: "own", "torchvision", "amdegroot", "lufficc",
-                "qfgaohao", "mmdetection", "nvidia" (see `ssd_fast.models.weights.layouts`), or "auto" to find out.
-            exclude: name prefixes of the network's parameters to leave as they are, such as "class_heads" to fine-tune
-                the shipped weights for other classes.
+    Args:
+        model: a network of `ssd_fast.models`.
+        path: a .safetensors file, or a .pth / .pt file of tensors, bare or under the key "model" or "state_dict".
+            Nothing in it is executed, which for .pth and .pt needs torch 2.6. Values are converted to each parameter's
+            dtype and device.
+        layout: the project whose names the file's tensors have: "own", "torchvision", "amdegroot", "lufficc",
+            "qfgaohao", "mmdetection", "nvidia" (see `ssd_fast.models.weights.layouts`), or "auto" to find out.
+        exclude: name prefixes of the network's parameters to leave as they are, such as "class_heads" to fine-tune the
+            shipped weights for other classes.
+
     Only tensors are taken: `model.preset` and `model.preprocessing` stay, and another project's may differ;
     `load_network` sets them too.
-    Raises: FileNotFoundError: no such file. ValueError: an unknown layout or suffix, a prefix that is empty or that no
-            parameter has, a damaged file, one of another layout, or a file of another network; the message then lists
-            the tensors that are missing, unknown or of another shape. RuntimeError: a .pth or .pt file, and a torch
-            before 2.6. The model is unchanged.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: an unknown layout or suffix, a prefix that is empty or that no parameter has, a damaged file, one of
+            another layout, or a file of another network; the message then lists the tensors that are missing, unknown
+            or of another shape.
+        RuntimeError: a .pth or .pt file, and a torch before 2.6. The model is unchanged.
     """
     choice("load_weights", "layout", layout, _LAYOUTS)
     instance("load_weights", "model", model, nn.Module, "a network")
@@ -66,12 +71,15 @@ def load_network(path: str | Path, *, preset: str | None = None) -> tuple[SSDNet
     is recognized by its tensors, and one of another project gets that project's preset and normalization. The names are
     COCO's for the file that ships with this package and for those that torchvision publishes.
 
-    Args:   path: as for load_weights.
-            preset: the name of the preset that another project's network was trained with, for files whose number of
-                class columns does not tell, such as "mmdet_ssd300_voc"; what is in it that the weights' conversion
-                changes, such as the background's column, is changed too.
-    Raises: as load_weights; ValueError also if no network of this package has such tensors, if another project's file
-            could have been trained with several sets of default boxes and preset names none, or if it names one that
+    Args:
+        path: as for load_weights.
+        preset: the name of the preset that another project's network was trained with, for files whose number of class
+            columns does not tell, such as "mmdet_ssd300_voc"; what is in it that the weights' conversion changes, such
+            as the background's column, is changed too.
+
+    Raises:
+        as load_weights; ValueError also if no network of this package has such tensors, if another project's file could
+            have been trained with several sets of default boxes and preset names none, or if it names one that
             is not of them.
     """
     path = as_path("load_network", "path", path)
@@ -102,8 +110,10 @@ def save_weights(model: nn.Module, path: str | Path, *, classes: Sequence[str] |
 
     A file that is there already is replaced at once, or left as it is if the new one cannot be written.
 
-    Raises: ValueError: a suffix other than .safetensors, not as many names as columns. TypeError: not a network.
-            OSError: the file cannot be written, or `path` is a symbolic link.
+    Raises:
+        ValueError: a suffix other than .safetensors, not as many names as columns.
+        TypeError: not a network.
+        OSError: the file cannot be written, or `path` is a symbolic link.
     """
     if isinstance(inside := getattr(model, "module", None), SSDNetwork):
         model = inside

@@ -13,7 +13,11 @@ __all__ = ["class_names", "parse_metadata"]
 
 
 def parse_metadata(texts: Mapping[str, str], path: Path) -> dict[str, Any]:
-    """The JSON values of a file's metadata. Raises: ValueError naming the file and the field."""
+    """The JSON values of a file's metadata.
+
+    Raises:
+        ValueError: the message names the file and the field.
+    """
     values = {}
     for key, text in texts.items():
         try:
@@ -26,7 +30,8 @@ def parse_metadata(texts: Mapping[str, str], path: Path) -> dict[str, Any]:
 def class_names(names: object, columns: int | None, owner: str) -> tuple[str, ...]:
     """A name for each column of cls_logits, if their number is known.
 
-    Raises: ValueError naming owner, what was expected and what was given.
+    Raises:
+        ValueError: the message names owner, what was expected and what was given.
     """
     given = as_row(names, most=2**31)
     require(given is not None, owner, "classes", "a list of names" if columns is None else f"{columns} names", names)

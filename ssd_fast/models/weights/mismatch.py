@@ -29,7 +29,10 @@ def differences(given: Tensors, wanted: Tensors) -> dict[str, list[str]]:
 def explanation(given: Tensors, wanted: Tensors, found: Names, num_classes: int | None) -> str:
     """Counts, a table of the first names of each kind with their shapes, and a line of advice where there is one.
 
-    Args: given, wanted: the file's tensors and the network's; found: their differences; num_classes: the network's.
+    Args:
+        given, wanted: the file's tensors and the network's.
+        found: their differences.
+        num_classes: the network's.
     """
     counts = ", ".join(f"{len(names)} {kind}" for kind, names in found.items())
     rows = [("tensor", "in the file", "in the network")]
@@ -43,7 +46,11 @@ def explanation(given: Tensors, wanted: Tensors, found: Names, num_classes: int 
 
 
 def require_numbers(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The tensors. Raises: ValueError for one that no parameter can be copied from."""
+    """The tensors.
+
+    Raises:
+        ValueError for one that no parameter can be copied from.
+    """
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
             kind = "a meta tensor" if tensor.is_meta else f"{tensor.dtype}, {tensor.layout}"

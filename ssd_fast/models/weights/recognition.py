@@ -81,8 +81,11 @@ def adopt_dialect(network: SSDNetwork, layout: str, chosen: str | None = None) -
     mmdetection's preset is changed in one point: its background is the last class column there, the first here.
     NVIDIA's network has its project's preset and normalization from the start.
 
-    Args:   chosen: the name of one of the project's presets; None: the only one, or that of so many class columns.
-    Raises: ValueError: another name; the project has no such network, or several presets for it and none is chosen.
+    Args:
+        chosen: the name of one of the project's presets; None: the only one, or that of so many class columns.
+
+    Raises:
+        ValueError: another name; the project has no such network, or several presets for it and none is chosen.
     """
     presets = _PRESETS.get((layout, network.name), {})
     names = " or ".join(dict.fromkeys(presets.values()))
