@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-Row = dict[str, Any]  # one kernel in a case, or all of them under CALL
-Rows = dict[str, dict[str, Row]]  # by case, then by kernel
-CALL = "call"
+from budgets.rows import Row, Rows
 
 # The inputs come from torch's generators, whose numbers may differ between CPUs in the last bit. Then one candidate
 # more or less passes a threshold.

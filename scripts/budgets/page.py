@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from budgets.calls import CALL, Row, Rows
 from budgets.compile import ROOT
 from budgets.kernels import Kernel, by_short_name, main_loop
 from budgets.occupancy import resident
 from budgets.predict import call_us, kernel_us
+from budgets.rows import CALL, Row, Rows
 
 MEASURED = ROOT / "bench" / "results" / "h100-2026-11-27" / "findings.jsonl"  # the report that the table compares with
 REWRITTEN = ("postprocess", "nms_padded")  # the beginnings of cases whose kernels were rewritten after that report

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from budgets.calls import CALL
 from budgets.kernels import Kernel, by_short_name, main_loop
 from budgets.occupancy import resident
+from budgets.rows import CALL
 
 WARP = 32
 SECTOR = 32  # bytes

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from budgets.calls import CALL, Row
 from budgets.cases import ROOT, Case
+from budgets.rows import CALL, Row
 from ssd_fast import _backend
 
 COUNTED_BUILD = ROOT / "build" / "tests"
