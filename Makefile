@@ -88,11 +88,12 @@ test: lint build build-tests  ## all checks and tests
 	$(if $(NVCC),SSD_FAST_REQUIRE_EMULATED=1) OMP_WAIT_POLICY=passive $(PY) -m pytest $(or $(PYTEST_ARGS),$(PARALLEL))
 
 # VENV=none may lack a tool of the linters: that is said, and the others run.
-lint: venv  ## ruff, clang-format and mypy, which change nothing
+lint: venv  ## ruff, codespell, clang-format and mypy, which change nothing
 	@lint() { if [[ "$(VENV)" == none ]] && ! command -v "$$1" >/dev/null; then \
 	    echo "lint: $$1 is not installed: skipped"; else echo "lint: $$*"; "$$@"; fi; }; \
 	lint ruff check .; \
 	lint ruff format --check .; \
+	lint codespell; \
 	lint clang-format --dry-run -Werror $$($(CPP_FILES)); \
 	lint mypy
 
