@@ -1,4 +1,4 @@
-"""Other codebases' models, running on the kernels of this package. Importing it imports none of those codebases."""
+"""Run other codebases' models on the kernels of this package. Importing it imports none of those codebases."""
 
 from .torchvision import patch, patched, unpatch
 from .torchvision.compare import ParityReport, compare

@@ -1,4 +1,4 @@
-"""What the adapters check about their arguments."""
+"""Checks of the adapters' arguments."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .._checks import as_int, number, require
 
 
 def tensor(value: Any, op: str, argument: str, shape: Sequence[int | str] | None = None) -> Tensor:
-    """value, a tensor, of the shape if one is given, whose named sides may have any length.
+    """Check that a value is a tensor, and its shape if one is given; named sides may have any length.
 
     Raises:
-        TypeError: the message names op, argument, what was expected and what was given.
-        ValueError: the message names op, argument, what was expected and what was given.
+        TypeError: not a tensor; the message names op, argument, the expected value and the given one.
+        ValueError: another shape; the message names the same.
     """
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {argument}: expected a torch tensor, got {type(value).__name__}")
@@ -31,15 +31,15 @@ def tensor(value: Any, op: str, argument: str, shape: Sequence[int | str] | None
 
 
 def share(op: str, argument: str, value: object) -> float:
-    """A threshold of IoUs."""
+    """Check an IoU threshold."""
     return number(op, argument, value, "a number in (0, 1]", lambda x: 0 < x <= 1)
 
 
 def check_background_label(op: str, bkg_label: object) -> None:
-    """Raises: ValueError: not 0."""
-    require(as_int(bkg_label) == 0, op, "bkg_label", "0, the only one that the original computes", bkg_label)
+    """Raise ValueError unless the background label is 0."""
+    require(as_int(bkg_label) == 0, op, "bkg_label", "0, the only value that the original supports", bkg_label)
 
 
 def float32(value: Tensor) -> Tensor:
-    """Without gradient, in the dtype that the kernels compute in."""
+    """Detach a tensor and convert it to the dtype of the kernels."""
     return value.detach().to(torch.float32)

@@ -1,4 +1,4 @@
-"""Default boxes as (cx, cy, w, h) in shares of the image, which is how Caffe's PyTorch ports hand them around."""
+"""Default boxes as (cx, cy, w, h) in shares of the image, the form that Caffe's PyTorch ports use."""
 
 from __future__ import annotations
 
@@ -26,13 +26,22 @@ def square_spec(
     clip: bool,
     row_order: Literal["HWA", "AHW"] = "HWA",
 ) -> DefaultBoxSpec:
-    """A square network's boxes: min, sqrt(min * max), then each aspect ratio and its inverse; sizes in pixels.
+    """Make a square network's boxes: min, sqrt(min * max), then each aspect ratio and its inverse; sizes in pixels.
 
-    clip: clamp centers and sizes to the image, as the ports do, and not the corners.
-    op: names the caller in messages.
+    Args:
+        op: the caller's name for messages.
+        side: side of the image.
+        feature_maps: cells per side of each map.
+        min_sizes: one per map.
+        max_sizes: one per map.
+        aspect_ratios: one list per map.
+        steps: one per map.
+        clip: clamp centers and sizes to the image, as the ports do, but not the corners.
+        row_order: the order of the rows within a map.
 
     Raises:
-        ValueError: not as many entries as maps; more than 8 maps; sizes or steps that are not positive numbers.
+        ValueError: a number of entries that differs from the maps, more than 8 maps, or sizes or steps that are not
+            positive numbers.
     """
     side = integer(op, "image_size", side, "an int >= 1", 1)
     maps = as_maps(op, feature_maps)
@@ -60,9 +69,9 @@ def square_spec(
 
 
 def center_form(spec: DefaultBoxSpec) -> Tensor:
-    """[P, 4] float32 (cx, cy, w, h) in shares of the image: computed in double and rounded once, as the ports do.
+    """Compute [P, 4] float32 (cx, cy, w, h) in shares of the image, in double and rounded once, as the ports do.
 
-    ssd_fast.default_boxes gives the corners of the same boxes; from those, centers would be a rounding off.
+    ssd_fast.default_boxes returns the corners of the same boxes; centers from those would be off by a rounding.
     """
     height, width = spec.image_size
     levels = []
@@ -80,6 +89,6 @@ def center_form(spec: DefaultBoxSpec) -> Tensor:
 
 
 def corner_form(boxes: Tensor) -> Tensor:
-    """(cx, cy, w, h) to xyxy, in float32 as the ports do, so that matching sees the very boxes that they match."""
+    """Convert (cx, cy, w, h) to xyxy in float32, as the ports do, so that matching sees exactly their boxes."""
     centers, halves = boxes[..., :2], boxes[..., 2:] / 2
     return torch.cat((centers - halves, centers + halves), -1)

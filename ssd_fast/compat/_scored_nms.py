@@ -1,7 +1,7 @@
-"""NMS a class of boxes that are decoded and scored already, of a whole batch at once.
+"""NMS per class on boxes that are already decoded and scored, for a whole batch at once.
 
-ssd_fast.postprocess starts from logits and offsets. Adapters whose originals are handed scores use this, so that the
-scores which come out are, bit for bit, those that went in.
+ssd_fast.postprocess starts from logits and offsets. Adapters whose originals take scores use this module, so that the
+scores that come out are bit for bit those that went in.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..ops import batched_nms
 
 @dataclass(frozen=True)
 class Kept:
-    """Detections of N images, [k] each: by image, then score descending, then class, then box."""
+    """Detections of N images, [k] each, sorted by image, then by descending score, then by class, then by box."""
 
     images: Tensor
     labels: Tensor
@@ -29,11 +29,11 @@ class Kept:
         return Kept(self.images[rows], self.labels[rows], self.box_idxs[rows], self.scores[rows])
 
     def first(self, keep_top_k: int, num_images: int) -> Kept:
-        """The best of each image."""
+        """Keep the best of each image."""
         return self[_rank_in_run(self.images, num_images) < keep_top_k]
 
     def by_class(self, num_images: int, num_columns: int) -> tuple[Kept, Tensor]:
-        """The same by image, class and then score; and each one's rank in its class."""
+        """Sort by image, class and then score; also return the rank of each within its class."""
         groups = self.images * num_columns + self.labels
         order = groups.sort(stable=True).indices
         return self[order], _rank_in_run(groups[order], num_images * num_columns)
@@ -49,26 +49,28 @@ def keep_scored(
     background: int | None = 0,
     iou_inclusive: bool = False,
 ) -> Kept:
-    """What NMS keeps, class by class.
+    """Run NMS class by class.
 
     Args:
-        boxes, scores: [N, P, 4] xyxy and [N, P, C], float32.
-        score_threshold: a candidate's score exceeds it, compared in float32.
-        iou_threshold: a better box of the class with a larger IoU suppresses (iou_inclusive: or an equal one).
-        top_k: candidates of a class that NMS is given, the best; None: all.
-        background: column that is no class; None: there is none.
+        boxes: [N, P, 4] xyxy, float32.
+        scores: [N, P, C], float32.
+        score_threshold: candidates have a higher score, compared in float32.
+        iou_threshold: a better box of the class with a larger IoU suppresses a box.
+        top_k: the number of best candidates per class that enter NMS; None for all.
+        background: the column that is not a class; None if there is none.
+        iou_inclusive: an IoU equal to the threshold suppresses too.
 
     Ties:
-        Equal scores: lower class, then lower box.
+        Equal scores: the lower class comes first, then the lower box.
 
     Grad:
         None.
 
     NaN:
-        NaN scores are no candidates.
+        NaN scores are not candidates.
 
     Syncs:
-        Twice, to know how many candidates there are and how many are left.
+        Twice, for the number of candidates and of those that are left.
     """
     num_columns = scores.shape[2]
     by_class = scores.transpose(1, 2)  # [N, C, P]: candidates in the order that decides ties
@@ -89,18 +91,18 @@ def keep_scored(
 
 
 def largest_kept_iou(threshold: float, inclusive: bool) -> float:
-    """The float32 that an IoU has to exceed to suppress; inclusive: the largest below the threshold."""
+    """The float32 that an IoU must exceed to suppress; if inclusive, the largest one below the threshold."""
     return float(np.nextafter(np.float32(threshold), np.float32(-math.inf))) if inclusive else threshold
 
 
 def _best_of_groups(scores: Tensor, groups: Tensor, top_k: int, num_groups: int) -> Tensor:
-    """Ascending rows of the top_k best of each group; of equal scores the lower rows."""
+    """Ascending rows of the top_k best of each group; among equal scores the lower rows."""
     order = scores.sort(descending=True, stable=True).indices
     order = order[groups[order].sort(stable=True).indices]
     return order[_rank_in_run(groups[order], num_groups) < top_k].sort().values
 
 
 def _rank_in_run(groups: Tensor, num_groups: int) -> Tensor:
-    """[n] ascending groups -> how many rows of its group come before each row."""
+    """For [n] ascending groups, count the rows of the same group before each row."""
     sizes = torch.bincount(groups, minlength=num_groups)
     return torch.arange(len(groups), device=groups.device) - (sizes.cumsum(0) - sizes)[groups]

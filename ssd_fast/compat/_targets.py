@@ -1,4 +1,4 @@
-"""Training targets row by row, as Caffe's PyTorch ports hand them from the dataset to the loss."""
+"""Training targets per row, as Caffe's PyTorch ports pass them from the dataset to the loss."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ _CODER = BoxCoderSpec()
 
 
 class RowTargets:
-    """(gt_boxes, gt_labels) of an image -> (offsets [P, 4], labels [P]): a class for each default box, and its offsets.
+    """Turns an image's (gt_boxes, gt_labels) into (offsets [P, 4], labels [P]): offsets and class per default box.
 
-    MatchPrior of qfgaohao/pytorch-ssd and SSDTargetTransform of lufficc/SSD, which are the same.
+    This is MatchPrior of qfgaohao/pytorch-ssd and SSDTargetTransform of lufficc/SSD, which are the same.
 
     Args:
         center_form_priors: [P, 4] (cx, cy, w, h) in shares of the image.
-        center_variance, size_variance: of the box code.
-        iou_threshold: the least IoU of a positive.
+        center_variance: variance of the box code's centers.
+        size_variance: variance of the box code's sizes.
+        iou_threshold: the smallest IoU of a positive.
     """
 
     def __init__(
@@ -44,15 +45,19 @@ class RowTargets:
         self._matcher = MatcherSpec(positive_threshold=iou_threshold)
 
     def __call__(self, gt_boxes: Tensor | np.ndarray, gt_labels: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
-        """Of an image's boxes [G, 4] xyxy in shares of the image and labels [G] from 1, tensors or NumPy arrays.
+        """Compute the targets of one image.
+
+        Args:
+            gt_boxes: [G, 4] xyxy in shares of the image, a tensor or a NumPy array.
+            gt_labels: [G], from 1, likewise.
 
         Returns:
-            float32 [P, 4], 0 in the rows of the background; int64 [P], 0 for the background.
+            float32 [P, 4], 0 in background rows; and int64 [P], 0 for background.
 
         Raises:
             GroundTruthError: a box that is degenerate or not finite, or a label below 1 (a ValueError).
-            TypeError: a wrong type or shape.
-            ValueError: a wrong type or shape.
+            TypeError: a value of another type.
+            ValueError: a wrong shape.
         """
         op = type(self).__name__
         boxes = float32(tensor(_as_tensor(gt_boxes), op, "gt_boxes", ("G", 4)))
@@ -72,17 +77,22 @@ class RowTargets:
 def row_losses(
     op: str, confidence: Tensor, predicted_locations: Tensor, labels: Tensor, gt_locations: Tensor, loss: LossSpec
 ) -> tuple[Tensor, Tensor]:
-    """(localization, classification) losses of rows whose label and offsets are given; labels 0: background.
+    """Compute the (localization, classification) losses of rows with given labels and offsets.
 
     Args:
-        confidence [N, P, C], predicted_locations [N, P, 4], labels [N, P], gt_locations [N, P, 4] offsets.
+        op: the caller's name for messages.
+        confidence: [N, P, C] logits.
+        predicted_locations: [N, P, 4] offsets.
+        labels: [N, P], 0 for background.
+        gt_locations: [N, P, 4] offsets.
+        loss: the loss.
     """
     images, rows, _ = tensor(confidence, op, "confidence", ("N", "P", "C")).shape
     tensor(predicted_locations, op, "predicted_locations", (images, rows, 4))
     tensor(labels, op, "labels", (images, rows))
     tensor(gt_locations, op, "gt_locations", (images, rows, 4))
-    # multibox_loss encodes ground truths itself. Every row gets one of its own, which encodes to what it is given: a
-    # box relative to one of size 1 around 0, where float32 is finest (offsets are off by 1e-6).
+    # multibox_loss encodes ground truths itself. Every row gets its own, which encodes to the given offsets: a box
+    # relative to a box of size 1 around 0, where float32 is finest (offsets are off by 1e-6).
     device = gt_locations.device
     unit = torch.tensor([-0.5, -0.5, 0.5, 0.5], dtype=torch.float32, device=device).repeat(rows, 1)
     own = decode_boxes(float32(gt_locations), unit, _CODER).view(-1, 4)
@@ -104,7 +114,7 @@ def row_losses(
 def check_ground_truth(
     boxes: Sequence[Tensor], labels: Sequence[Tensor], names: Sequence[str], num_columns: int | None
 ) -> None:
-    """Raises: GroundTruthError naming the image, index and values of what would make a loss NaN. Syncs: once."""
+    """Raise GroundTruthError, naming image, index and values, for anything that would make a loss NaN. Syncs once."""
     ground_truth.refuse_faults(boxes, labels, names, num_columns=num_columns, background=0)
 
 

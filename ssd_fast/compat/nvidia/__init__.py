@@ -1,4 +1,4 @@
-"""NVIDIA DeepLearningExamples, PyTorch/Detection/SSD: DefaultBoxes, Encoder and Loss, by our kernels.
+"""NVIDIA DeepLearningExamples, PyTorch/Detection/SSD: DefaultBoxes, Encoder and Loss, by the kernels of this package.
 
 Change the imports and leave the calls: `from ssd_fast.compat.nvidia import Encoder, Loss, dboxes300_coco`.
 """

@@ -15,20 +15,23 @@ __all__ = ["DefaultBoxes", "box_coder", "dboxes300_coco"]
 
 
 class DefaultBoxes:
-    """Default boxes in the order A, H, W: dboxes() or dboxes(order="ltrb") xyxy, dboxes(order="xywh") (cx, cy, w, h).
+    """Default boxes in the order A, H, W: `dboxes(order="ltrb")`, the default, is xyxy, and "xywh" is (cx, cy, w, h).
+
+    Both are float32 [P, 4] in shares of the image, clamped, bit for bit the original's, on the CPU. `.spec` holds the
+    same as a DefaultBoxSpec.
 
     Args:
         fig_size: side of the image.
-        feat_size: cells a side of each map.
-        steps, scales: in pixels, scales one more than maps.
-        aspect_ratios: a list a map.
-        scale_xy, scale_wh: variances.
-
-    Both are float32 [P, 4] in shares of the image, clamped, bit for bit the original's; on the CPU. `.spec`: the same
-    as a DefaultBoxSpec.
+        feat_size: cells per side of each map.
+        steps: one per map, in pixels.
+        scales: one per map and one more, in pixels.
+        aspect_ratios: one list per map.
+        scale_xy: variance of the centers.
+        scale_wh: variance of the sizes.
 
     Raises:
-        ValueError: lists of different lengths, more than 8 maps; when called: another order (the original: None).
+        ValueError: lists of different lengths, or more than 8 maps; when called, another order (the original returns
+            None).
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class DefaultBoxes:
         scale_xy: float = 0.1,
         scale_wh: float = 0.2,
     ) -> None:
-        scales = row("DefaultBoxes", "scales", scales, "one for each map and one more", 1)
+        scales = row("DefaultBoxes", "scales", scales, "one per map and one more", 1)
         self.fig_size, self.feat_size, self.steps = fig_size, feat_size, steps
         self.scales, self.aspect_ratios = scales, aspect_ratios
         self.scale_xy, self.scale_wh = scale_xy, scale_wh
@@ -71,6 +74,6 @@ def dboxes300_coco() -> DefaultBoxes:
 
 
 def box_coder(dboxes: Any) -> BoxCoderSpec:
-    """Of DefaultBoxes, the original's too: by its scale_xy and scale_wh."""
+    """The box code of DefaultBoxes (also the original's), from its scale_xy and scale_wh."""
     xy, wh = positive_numbers("DefaultBoxes", "scale_xy, scale_wh", (dboxes.scale_xy, dboxes.scale_wh))
     return BoxCoderSpec((xy, xy, wh, wh))

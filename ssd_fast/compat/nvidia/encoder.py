@@ -1,4 +1,4 @@
-"""NVIDIA's Encoder: ground truth to targets, head outputs to detections."""
+"""NVIDIA's Encoder, from ground truth to targets and from head outputs to detections."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _SCORE_THRESHOLD = 0.05  # a constant of the original's decode_single
 
 
 class Encoder:
-    """Between an image's ground truth and what the network learns; from its outputs to detections.
+    """Encodes an image's ground truth as training targets, and decodes the network's outputs to detections.
 
     Args:
-        dboxes: DefaultBoxes, the original's too: called with order="ltrb" and "xywh"; its scale_xy and scale_wh.
+        dboxes: DefaultBoxes (also the original's): called with order="ltrb" and "xywh"; has scale_xy and scale_wh.
 
     Source:
         ssd/utils.py.
@@ -37,18 +37,20 @@ class Encoder:
         self.scale_xy, _, self.scale_wh, _ = self._coder.variances
 
     def encode(self, bboxes_in: Tensor, labels_in: Tensor, criteria: float = 0.5) -> tuple[Tensor, Tensor]:
-        """The box and label of the ground truth that each default box stands for: more IoU than criteria, or its best.
+        """Match each default box to the ground truth that overlaps it by more than `criteria`, or whose best box it is.
 
         Args:
             bboxes_in: [G, 4] xyxy in shares of the image.
             labels_in: [G], from 1.
+            criteria: the IoU that a match must exceed.
 
         Returns:
-            float32 [P, 4] (cx, cy, w, h), the default box itself if it stands for none; int64 [P], 0 there.
+            The ground truth's box, float32 [P, 4] (cx, cy, w, h), or the default box itself if it has no match; and its
+                label, int64 [P], 0 without a match.
 
         Differs:
-            Without ground truths all is background (the original crashes); on the boxes' device. Degenerate boxes raise
-            GroundTruthError.
+            Without ground truths everything is background (the original crashes); results are on the boxes' device.
+            Degenerate boxes raise GroundTruthError.
 
         Ties:
             See ssd_fast.match.
@@ -66,10 +68,10 @@ class Encoder:
         return torch.cat((0.5 * (left_top + right_bottom), right_bottom - left_top), 1), row_labels
 
     def scale_back_batch(self, bboxes_in: Tensor, scores_in: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, P, 4] xyxy boxes in shares of the image and [N, P, C] softmax scores, of [N, 4, P] and [N, C, P].
+        """Convert [N, 4, P] and [N, C, P] to [N, P, 4] xyxy boxes in shares of the image and [N, P, C] softmax scores.
 
         Differs:
-            Leaves bboxes_in as it was (the original overwrites it).
+            bboxes_in stays unchanged (the original overwrites it).
         """
         self._check("Encoder.scale_back_batch", bboxes_in, scores_in)
         deltas = bboxes_in.detach().transpose(1, 2)
@@ -79,26 +81,28 @@ class Encoder:
     def decode_batch(
         self, bboxes_in: Tensor, scores_in: Tensor, criteria: float = 0.45, max_output: int = 200
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """An image's (boxes [k, 4] xyxy in shares of the image, labels int64 [k], scores [k]), the best LAST.
+        """Detect, per image, (boxes [k, 4] xyxy in shares of the image, labels int64 [k], scores [k]), the best LAST.
 
         Args:
-            bboxes_in, scores_in: [N, 4, P] offsets and [N, C, P] logits in the order A, H, W; column 0: background.
-            criteria: in (0, 1]; a better box with this IoU or a larger one suppresses.
-            max_output: detections kept an image.
+            bboxes_in: [N, 4, P] offsets in the order A, H, W.
+            scores_in: [N, C, P] logits in the same order; column 0 is background.
+            criteria: in (0, 1]; a better box with this IoU or a larger one suppresses a box.
+            max_output: detections kept per image.
 
         Same:
-            Ascending scores; those above 0.05, the best 200 of a class, enter NMS.
+            Scores ascend; the best 200 per class with scores above 0.05 enter NMS.
 
         Syncs:
             Once.
 
         Differs:
-            Leaves bboxes_in as it was (the original overwrites it); all results are on the device of the inputs (the
-            original's labels on the CPU); an image without detections gives [0, 4], [0], [0] (the original: three
-            tensors [0]). Degenerate boxes have IoU 0. Equal scores: lower class, then lower default box is better.
+            bboxes_in stays unchanged (the original overwrites it); all results are on the device of the inputs (the
+            original's labels are on the CPU); an image without detections has [0, 4], [0], [0] (the original: three
+            tensors [0]). Degenerate boxes have IoU 0. Equal scores: the lower class is better, then the lower default
+            box.
 
         Raises:
-            TypeError: a wrong shape, criteria or max_output.
+            TypeError: a value of another type.
             ValueError: a wrong shape, criteria or max_output.
         """
         num_columns = self._check("Encoder.decode_batch", bboxes_in, scores_in, criteria, max_output)
@@ -109,7 +113,7 @@ class Encoder:
             iou_inclusive=True,
             keep_top_k=min(max_output, 200 * max(num_columns - 1, 1)),
         )
-        # One raw map of P cells with a box each: what the network's heads are, so that nothing is transposed.
+        # The heads are one raw map of P cells with one box each, so that nothing is transposed.
         logits, deltas = [scores_in.detach().unsqueeze(-1)], [bboxes_in.detach().unsqueeze(-1)]
         found = postprocess(logits, deltas, self.dboxes.to(bboxes_in.device), spec, coder=self._coder)
         return [(x["boxes"].flip(0), x["labels"].flip(0), x["scores"].flip(0)) for x in found.to_list()]
@@ -117,10 +121,14 @@ class Encoder:
     def decode_single(
         self, bboxes_in: Tensor, scores_in: Tensor, criteria: float, max_output: int, max_num: int = 200
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """decode_batch of one image's [P, 4] boxes and [P, C] scores, which come out bit for bit as they went in.
+        """Decode one image's [P, 4] boxes and [P, C] scores like decode_batch; they come out bit for bit unchanged.
 
         Args:
-            max_num: candidates of a class that enter NMS, the best.
+            bboxes_in: [P, 4] xyxy.
+            scores_in: [P, C].
+            criteria: as for decode_batch.
+            max_output: as for decode_batch.
+            max_num: the number of best candidates per class that enter NMS.
         """
         op = "Encoder.decode_single"
         rows, _ = tensor(scores_in, op, "scores_in", ("P", "C")).shape
@@ -141,7 +149,7 @@ class Encoder:
     def _check(
         self, op: str, bboxes_in: Tensor, scores_in: Tensor, criteria: float = 0.5, max_output: int = 200
     ) -> int:
-        """The number of columns."""
+        """Check the arguments and return the number of columns."""
         images = len(tensor(bboxes_in, op, "bboxes_in", ("N", 4, self.nboxes)))
         columns = tensor(scores_in, op, "scores_in", (images, "C", self.nboxes)).shape[1]
         share(op, "criteria", criteria)

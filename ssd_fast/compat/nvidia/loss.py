@@ -1,4 +1,4 @@
-"""NVIDIA's Loss, of targets that its Encoder or DALI made."""
+"""NVIDIA's Loss, for targets made by its Encoder or DALI."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["Loss"]
 
 
 class Loss(nn.Module):
-    """loss(ploc, plabel, gloc, glabel) -> the mean over the images of both losses by an image's positives.
+    """The loss `loss(ploc, plabel, gloc, glabel)`: both losses over the image's positives, averaged over the images.
 
     Args:
         dboxes: as for Encoder.
 
     Differs:
-        Labels that are no column are ignored (the original crashes).
+        Labels that are not a column are ignored (the original crashes).
 
     Ties:
-        Of equally hard negatives the lower row (the original: any).
+        Among equally hard negatives, the lower row is taken (the original: any).
 
     Source:
         ssd/model.py.
@@ -39,17 +39,19 @@ class Loss(nn.Module):
         self.dboxes = nn.Parameter(dboxes(order="xywh").transpose(0, 1).unsqueeze(0), requires_grad=False)
 
     def forward(self, ploc: Tensor, plabel: Tensor, gloc: Tensor, glabel: Tensor) -> Tensor:
-        """A float32 scalar with gradient.
+        """Compute the loss, a float32 scalar with gradient.
 
         Args:
-            ploc [N, 4, P] offsets, plabel [N, C, P] logits; gloc [N, 4, P] (cx, cy, w, h), glabel [N, P]: what
-                Encoder.encode gives.
+            ploc: [N, 4, P] offsets.
+            plabel: [N, C, P] logits.
+            gloc: [N, 4, P] (cx, cy, w, h) from Encoder.encode.
+            glabel: [N, P] from Encoder.encode.
 
         Syncs:
             Never.
 
         Raises:
-            TypeError: a wrong shape.
+            TypeError: not a tensor.
             ValueError: a wrong shape.
         """
         rows = self.dboxes.shape[2]
@@ -57,7 +59,7 @@ class Loss(nn.Module):
         tensor(plabel, "Loss", "plabel", (images, "C", rows))
         tensor(gloc, "Loss", "gloc", (images, 4, rows))
         tensor(glabel, "Loss", "glabel", (images, rows))
-        own = corner_form(float32(gloc).transpose(1, 2)).reshape(-1, 4)  # every row has a ground truth of its own
+        own = corner_form(float32(gloc).transpose(1, 2)).reshape(-1, 4)  # every row has its own ground truth
         device = gloc.device
         losses = multibox_loss(
             plabel.transpose(1, 2),

@@ -1,4 +1,4 @@
-"""torchvision's SSD and SSDlite on the kernels of this package: same call, same dicts, same order."""
+"""Run torchvision's SSD and SSDlite on the kernels of this package: same calls, same dicts, same order."""
 
 from .patch import patch, patched, unpatch
 

@@ -1,4 +1,4 @@
-"""torchvision's BoxCoder as a BoxCoderSpec."""
+"""Convert torchvision's BoxCoder to a BoxCoderSpec."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["coder_spec"]
 
 
 def coder_spec(coder: Any, op: str) -> BoxCoderSpec:
-    """The weights and the limit that a model's box coder has at this moment.
+    """Read the current weights and limit of a model's box coder.
 
     Raises:
-        TypeError: it is none of torchvision's, or overrides how boxes are encoded or decoded.
+        TypeError: the coder is not torchvision's, or overrides how boxes are encoded or decoded.
     """
     from torchvision.models.detection._utils import BoxCoder
 

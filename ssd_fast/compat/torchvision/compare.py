@@ -1,4 +1,4 @@
-"""compare: a torchvision SSD and the same model patched, side by side on one's own images."""
+"""Compare a torchvision SSD with the same model patched, on your own images."""
 
 from __future__ import annotations
 
@@ -16,21 +16,32 @@ from .differences import Candidates, Comparison, Limits, compare_detections
 
 __all__ = ["ParityReport", "compare"]
 
-_SHOWN = 10  # differences that a printed report lists
+_SHOWN = 10  # differences listed in a printed report
 
 
 @dataclass(frozen=True)
 class ParityReport:
-    """What `compare` found.
+    """The result of `compare`.
 
     Attributes:
-        images, detections: how many were compared; detections of the original.
-        pairs: detections that both have.
-        largest_score_difference, largest_box_difference: of the pairs; boxes in pixels of the network's input.
-        excused: differences that rounding explains, a line each that ends with why: scores that tie or sit at the
-            threshold or at the cut of topk_candidates, IoUs at the threshold (where the original itself, which tells
-            classes apart by shifting boxes, is off by more than a rounding).
-        unexplained: all others. There should be none.
+        images: the number of images compared.
+        detections: the number of detections of the original.
+        pairs: the number of detections that both have.
+        largest_score_difference: the largest difference of scores within a pair.
+        largest_box_difference: the largest difference of box corners within a pair, in pixels of the network's input.
+        excused: differences explained by rounding, one line each, which ends with the reason: scores that tie or are at
+            the threshold or at the cut of topk_candidates, and IoUs at the threshold (where the original itself, which
+            separates classes by shifting boxes, is off by more than a rounding).
+        unexplained: all other differences. There should be none.
+
+    Examples:
+        >>> from ssd_fast.compat import ParityReport
+        >>> report = ParityReport(2, 9, 9, 0.0, 1.5e-05, excused=(), unexplained=())
+        >>> report.agrees
+        True
+        >>> print(report)
+        2 images, 9 detections, 9 of them in both: they agree
+        largest differences: score 0, box 1.5e-05 px
     """
 
     images: int
@@ -43,7 +54,7 @@ class ParityReport:
 
     @property
     def is_conclusive(self) -> bool:
-        """Whether there were detections and most could be compared; of an untrained model nearly all scores tie."""
+        """Whether there were detections and most could be compared; nearly all scores of an untrained model tie."""
         return 0 < self.detections <= 2 * self.pairs
 
     @property
@@ -52,13 +63,13 @@ class ParityReport:
         return self.is_conclusive and not self.unexplained
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON can hold them, and "agrees"."""
+        """Convert the fields to values that JSON can hold, and add "agrees"."""
         return {"agrees": self.agrees, **asdict(self)}
 
     def __str__(self) -> str:
         verdict = "they agree" if self.agrees else "too many ties to tell"
         if not self.detections:
-            verdict = "nothing was found to compare; lower the model's score_thresh or take other photos"
+            verdict = "there are no detections to compare; lower the model's score_thresh or take other photos"
         if self.unexplained:
             verdict = f"{len(self.unexplained)} differences have no explanation"
         lines = [
@@ -73,33 +84,43 @@ class ParityReport:
 
 @torch.no_grad()
 def compare(model: Any, images: Image | Sequence[Image], *, batch_size: int = 8) -> ParityReport:
-    """Runs a torchvision SSD with its own postprocess and with ours on the same head outputs, and compares.
+    """Compare a torchvision SSD's own postprocess with `patch`'s on the same head outputs.
 
-    The model is left as it was. The network runs once an image, in eval mode, so what differs is the postprocess.
+    The model is left unchanged. The network runs once per image, in eval mode, so only the postprocess differs.
 
     Args:
         model: as for `patch`; patched or not.
-        images: one or several, as a Detector takes them: paths, PIL images, uint8 arrays [H, W, 3], tensors.
-        batch_size: images at a time.
+        images: one image or several, as for a Detector: paths, PIL images, uint8 arrays [H, W, 3] or tensors.
+        batch_size: images per batch.
 
     Returns:
-        ParityReport; print it, or look at `.agrees`.
+        A ParityReport; print it, or look at `.agrees`.
 
     Tolerances:
-        Scores 1e-6, boxes 1e-4 px (or 4 ulp, if that is more).
+        1e-6 for scores, 1e-4 px for boxes (or 4 ulp, if that is more).
 
     Raises:
-        as patch
-        TypeError: an image of another kind.
-        ValueError: an image of another kind.
-        ValueError: no images.
+        TypeError: as patch; an image of another type.
+        AttributeError: as patch.
+        ImportError: as patch.
+        ValueError: as patch; no images, or an image that cannot be used.
+
+    Examples:
+        >>> import numpy as np, torch
+        >>> from ssd_fast.compat import compare
+        >>> _ = torch.manual_seed(0)
+        >>> from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+        >>> model = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=2)
+        >>> report = compare(model, np.zeros((320, 320, 3), np.uint8))
+        >>> report.images, report.unexplained
+        (1, ())
     """
     several = isinstance(images, (list, tuple)) or getattr(images, "ndim", 3) == 4
     items: list[Any] = list(images) if several else [images]  # type: ignore[arg-type]
     if not items:
-        raise ValueError("compare: images: expected at least one, got none")
+        raise ValueError("compare: images: expected at least one image, got none")
     integer("compare", "batch_size", batch_size, "at least 1", 1)
-    with patched(model):  # which checks the model
+    with patched(model):  # this checks the model
         modes = [(module, module.training) for module in model.modules()]
         model.eval()
         try:
@@ -120,7 +141,7 @@ def compare(model: Any, images: Image | Sequence[Image], *, batch_size: int = 8)
 
 
 def _compare_batch(model: Any, images: Any, first: int) -> tuple[Comparison, int]:
-    """What differs on one batch, whose first image has that number, and how many detections the original has."""
+    """Compare one batch, whose first image has the number `first`; also count the original's detections."""
     tensors = [_in_unit_range(image) for image in as_image_tensors(images, next(model.parameters()).device)]
     batch, _ = model.transform(tensors)
     features = model.backbone(batch.tensors)
@@ -136,9 +157,10 @@ def _compare_batch(model: Any, images: Any, first: int) -> tuple[Comparison, int
         float(model.nms_thresh),
         int(model.detections_per_img),
         int(model.topk_candidates),
-        largest_coordinate=columns * (max(max(size) for size in batch.image_sizes) + 1),  # classes are shifted apart
+        largest_coordinate=columns
+        * (max(max(size) for size in batch.image_sizes) + 1),  # torchvision shifts the classes apart
     )
-    boxes = torch.stack(tuple(anchors)).cpu()  # looked up by box index only, which torchvision does not give
+    boxes = torch.stack(tuple(anchors)).cpu()  # only looked up by box index, which torchvision does not return
     comparison = compare_detections(ours, original, limits, Candidates(boxes, scores), first_image=first)
     return comparison, sum(len(image["scores"]) for image in original)
 

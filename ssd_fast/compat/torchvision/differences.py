@@ -1,9 +1,8 @@
-"""Do two detectors agree wherever rounding leaves no choice?
+"""Check that two detectors agree wherever rounding leaves no choice.
 
-Scores and boxes may differ by a rounding error, and such an error can turn a decision that sits on a border: a score at
-the threshold, two scores that tie, an IoU at the threshold. `compare_detections` pairs the detections of two runs, and
-excuses those differences and no others. What follows from an excused difference (a box that an excused box suppresses)
-is excused.
+Scores and boxes may differ by a rounding error, which can change a decision at a border: a score at the threshold, two
+scores that tie, an IoU at the threshold. `compare_detections` pairs the detections of two runs and excuses only those
+differences. Consequences of an excused difference (a box that an excused box suppresses) are excused too.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ __all__ = ["Candidates", "Comparison", "Limits", "compare_detections"]
 
 
 class Candidates(NamedTuple):
-    """What both runs chose from, as the reference computes it: boxes [N, P, 4] as NMS sees them, scores [N, P, C]."""
+    """The candidates of both runs by the reference: boxes [N, P, 4] as NMS sees them, scores [N, P, C]."""
 
     boxes: Any
     scores: Any
@@ -29,7 +28,7 @@ class Candidates(NamedTuple):
 
 @dataclass
 class Comparison:
-    """differences and excused: a line each, the excuse in brackets; the pairs: how many, and how far apart at most."""
+    """Differences and excused ones, one line each with the excuse in brackets; pairs and their largest distances."""
 
     differences: list[str] = field(default_factory=list)
     excused: list[str] = field(default_factory=list)
@@ -41,12 +40,17 @@ class Comparison:
 def compare_detections(
     actual: Any, expected: Any, limits: Limits, candidates: Candidates | None = None, *, first_image: int = 0
 ) -> Comparison:
-    """Compares two batches of detections, each a Detections or torchvision's list of dicts.
+    """Compare two batches of detections, each a Detections or torchvision's list of dicts.
 
-    first_image: the number of the first one in the lines that name differences.
+    Without candidates, IoUs are those of the resulting boxes, and only ties of order are excused: only candidates can
+    distinguish a rival with the same score from the right detection with a wrong box.
 
-    Without candidates, IoUs are those of the resulting boxes, and no tie is excused but one of order: only they tell a
-    rival with the same score from the right detection with a wrong box.
+    Args:
+        actual: the detections to check.
+        expected: the detections to compare with.
+        limits: the thresholds of both runs, and the tolerances.
+        candidates: the candidates of both runs.
+        first_image: the number of the first image in the lines that name differences.
     """
     comparison = Comparison()
     ours, theirs = _rows_of_images(actual, "actual", candidates), _rows_of_images(expected, "expected", candidates)
@@ -88,7 +92,7 @@ def _rows_of_images(detections: Any, name: str, candidates: Candidates | None) -
 def _compare_image(
     a: Rows, b: Rows, pairs: Sequence[tuple[int, int]], limits: Limits, scores: np.ndarray | None
 ) -> list[tuple[str, str | None]]:
-    """Every difference of an image with its excuse, or None."""
+    """Find every difference of an image, with its excuse or None."""
     found: list[tuple[str, str | None]] = [
         (f"{rows.name}: {len(rows.scores)} detections, keep_top_k is {limits.keep_top_k}", None)
         for rows in (a, b)
@@ -106,16 +110,16 @@ def _compare_image(
                 if not _close(rows.scores[i], score, limits.score):
                     found.append((f"{rows.describe(i)}: the candidate's score is {score:.9g}", None))
 
-    lonely = [(a, i, b) for i in sorted(set(range(len(a.scores))) - {i for i, _ in pairs})]
-    lonely += [(b, j, a) for j in sorted(set(range(len(b.scores))) - {j for _, j in pairs})]
-    excuses = excuses_of(lonely, limits, scores)
-    for mine, i, other in lonely:
+    unmatched = [(a, i, b) for i in sorted(set(range(len(a.scores))) - {i for i, _ in pairs})]
+    unmatched += [(b, j, a) for j in sorted(set(range(len(b.scores))) - {j for _, j in pairs})]
+    excuses = excuses_of(unmatched, limits, scores)
+    for mine, i, other in unmatched:
         found.append((f"{mine.describe(i)}: not in {other.name}", excuses.get((mine.name, i))))
     return found
 
 
 def _pair(a: Rows, b: Rows, limits: Limits) -> list[tuple[int, int]]:
-    """Which detection of a is which of b: by label and index, or by label and values where a side has no indices."""
+    """Pair the detections of a and b by label and index, or by label and values where a side has no indices."""
     free = np.ones(len(b.scores), dtype=bool)
     pairs = []
     for i in range(len(a.scores)):
@@ -139,7 +143,7 @@ def _order_differences(
         return []
     i, j = np.asarray(pairs).T
     sa, sb = a.scores[i], b.scores[j]
-    first, second = np.nonzero(np.triu(j[:, None] > j[None, :]))  # in this order in a, in the other in b
+    first, second = np.nonzero(np.triu(j[:, None] > j[None, :]))  # in this order in a, in the opposite order in b
     tolerance = 2 * limits.score
     excused = (np.abs(sa[first] - sa[second]) <= tolerance) & (np.abs(sb[first] - sb[second]) <= tolerance)
     if limits.ties_defined:

@@ -1,4 +1,4 @@
-"""patch: a torchvision SSD's matching, loss and postprocess by the kernels of this package."""
+"""Patch a torchvision SSD: matching, loss and postprocess by the kernels of this package."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TRAINING_ATTRIBUTES = ("proposal_matcher", "neg_to_pos_ratio", "transform", "ba
 
 
 class _Unpatched:
-    """What torch.jit.script compiles instead of the patched model: a shallow copy with torchvision's methods."""
+    """Makes a shallow copy with torchvision's methods, which torch.jit.script compiles instead of the patched model."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -34,7 +34,7 @@ class _Unpatched:
 
 
 class _Replica:
-    """What DataParallel makes of the patched model: a replica whose methods are its own, not the original's."""
+    """Makes a replica of the patched model for DataParallel, whose methods are its own, not the original's."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -57,54 +57,65 @@ _FUSED: dict[str, type] = {
 
 
 def patch(model: Model) -> Model:
-    """Replaces what a torchvision SSD does around its network by our kernels; returns the same model.
+    """Replace what a torchvision SSD does around its network with this package's kernels, and return the same model.
 
-    In eval mode: the postprocess, by ssd_fast.postprocess. In training: the matching, which then makes no matrix of
-    IoUs, and the loss, by ssd_fast.match and multibox_loss. The model is called as before and returns the same dicts
-    in the same order; parameters and state_dict are untouched. Its thresholds, its matcher's threshold, its box coder's
-    weights and its anchors are read at every call, so they may change. A patched model can be pickled, deep-copied and
-    patched again; torch.jit.script compiles torchvision's own methods.
+    In eval mode, ssd_fast.postprocess replaces the postprocess. In training, ssd_fast.match replaces the matching,
+    which then makes no IoU matrix, and ssd_fast.multibox_loss replaces the loss. The model is called as before and
+    returns the same dicts in the same order; parameters and state_dict are untouched. Its thresholds, its matcher's
+    threshold, its box coder's weights and its anchors are read at every call, so they may change. A patched model can
+    be pickled, deep-copied and patched again; torch.jit.script compiles torchvision's own methods.
 
     Args:
-        model: a torchvision.models.detection.ssd.SSD, which SSD300 and SSDlite are, or a subclass that keeps its
-            postprocess. A subclass's own forward or compute_loss, and another matcher than SSDMatcher, stay in use. Of
-            a wrapper (DataParallel, torch.compile) patch the model inside.
+        model: a torchvision.models.detection.ssd.SSD, such as SSD300 and SSDlite, or a subclass that keeps its
+            postprocess. A subclass's own forward or compute_loss, and another matcher than SSDMatcher, stay in use. For
+            a wrapper (DataParallel, torch.compile), patch the model inside.
 
     Returns:
-        model.
+        The model.
 
     Precision:
-        Boxes, scores and losses are computed in float32 and stay so. Float16 and bfloat16 heads are widened first,
-        where torchvision rounds its boxes, by up to an eighth of a pixel (float16 at 300 pixels). Stays: torchvision's
-        own methods run for a float64 model, which computes and returns float64, and while topk_candidates or
+        Boxes, scores and losses are computed and returned in float32. Float16 and bfloat16 heads are widened first,
+        where torchvision rounds its boxes, by up to an eighth of a pixel (float16 at 300 pixels). torchvision's own
+        methods still run for a float64 model, which computes and returns float64, and while topk_candidates or
         detections_per_img is below 1.
 
     Ties:
-        Equal scores: lower class, then lower default box; equally hard negatives: the lower default box; torchvision
-        leaves both undefined.
+        Equal scores: the lower class comes first, then the lower default box; equally hard negatives: the lower
+        default box. torchvision leaves both undefined.
 
     Grad:
-        As torchvision's, of losses and, where gradients are enabled in eval mode, of scores and boxes.
+        Like torchvision's, for losses and, where gradients are enabled in eval mode, for scores and boxes.
 
     Syncs:
-        In eval mode once a batch, to trim the results; in training once a batch, to check the ground truth, and with an
-        anchor generator that is not torchvision's once an image. torchvision: several times an image.
+        Once per batch in eval mode, to trim the results; once per batch in training, to check the ground truth, and
+        once per image with an anchor generator that is not torchvision's. torchvision syncs several times per image.
 
     Raises:
-        TypeError: no SSD, a subclass or instance with its own postprocess, another box coder, a scripted model.
+        TypeError: not an SSD, a subclass or instance with its own postprocess, another box coder, or a scripted model.
         AttributeError: an attribute is missing.
-        ImportError: torchvision is not installed. The model when called in training: GroundTruthError (a ValueError,
-            here an AssertionError too, as torchvision's) for a degenerate or non-finite box or a label that is no
-            class, naming image, index and values.
-        ValueError: neg_to_pos_ratio is not a whole number. When called in eval mode: ValueError: score_thresh or
-            nms_thresh is not finite, or nms_thresh is negative.
+        ImportError: torchvision is not installed.
+        GroundTruthError: the model when called in training: a degenerate or non-finite box, or a label that is not a
+            class; the message names image, index and values (a ValueError, here also an AssertionError like
+            torchvision's).
+        ValueError: the model when called: in training, neg_to_pos_ratio is not a whole number; in eval mode,
+            score_thresh or nms_thresh is not finite, or nms_thresh is negative.
 
     Differs:
-        With more than P / (1 + neg_to_pos_ratio) positives torchvision runs out of negatives and counts positives
-        twice; we do not. Ground truths of label 0 are refused.
+        With more than P / (1 + neg_to_pos_ratio) positives, torchvision runs out of negatives and counts positives
+        twice; the patched model does not. Ground truths with label 0 are refused.
 
     Source:
         torchvision.models.detection.ssd.SSD
+
+    Examples:
+        >>> import torch
+        >>> from ssd_fast.compat import patch
+        >>> from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+        >>> model = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=2)
+        >>> model = patch(model).eval()
+        >>> (found,) = model([torch.zeros(3, 320, 320)])
+        >>> sorted(found)
+        ['boxes', 'labels', 'scores']
     """
     _check_model(model, "patch")
     ssd = _torchvision_ssd("patch")
@@ -116,11 +127,18 @@ def patch(model: Model) -> Model:
 
 
 def unpatch(model: Model) -> Model:
-    """Gives a model that `patch` changed its own methods back; leaves any other SSD as it is. Returns the model.
+    """Give a patched model its own methods back, leave any other SSD unchanged, and return the model.
 
     Raises:
-        TypeError: no torchvision SSD.
+        TypeError: not a torchvision SSD.
         ImportError: torchvision is not installed.
+
+    Examples:
+        >>> from ssd_fast.compat import patch, unpatch
+        >>> from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+        >>> model = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=2)
+        >>> unpatch(patch(model)) is model
+        True
     """
     if not isinstance(model, _torchvision_ssd("unpatch")):
         raise TypeError(f"unpatch: model: expected a torchvision SSD, got {type(model).__name__}")
@@ -129,10 +147,20 @@ def unpatch(model: Model) -> Model:
 
 @contextmanager
 def patched(model: Model) -> Iterator[Model]:
-    """`with patched(model): ...`: patched inside, afterwards as before.
+    """Patch a model inside a `with` block, and restore it afterwards.
 
     Raises:
-        as patch.
+        TypeError: as patch.
+        AttributeError: as patch.
+        ImportError: as patch.
+
+    Examples:
+        >>> from ssd_fast.compat import patched
+        >>> from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+        >>> model = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=2)
+        >>> with patched(model):
+        ...     model.postprocess_detections
+        FusedPostprocess of SSD
     """
     was_patched = isinstance(getattr(model, "__dict__", {}).get(_POSTPROCESS), FusedPostprocess)
     patch(model)
@@ -151,7 +179,7 @@ def _remove(model: Any) -> Any:
 
 
 def _torchvision_ssd(op: str) -> Any:
-    """torchvision's class SSD."""
+    """Import torchvision's class SSD."""
     try:
         from torchvision.models.detection.ssd import SSD
     except ImportError as error:
@@ -165,7 +193,7 @@ def _check_model(model: Any, op: str) -> None:
     ssd, name = _torchvision_ssd(op), type(model).__name__
     if not isinstance(model, ssd):
         hint = ""
-        for attribute in ("module", "_orig_mod"):  # DataParallel and its kind; torch.compile
+        for attribute in ("module", "_orig_mod"):  # DataParallel and similar; torch.compile
             if isinstance(getattr(model, attribute, None), ssd):
                 hint = f"; it wraps one: {op}(model.{attribute})"
         if isinstance(model, torch.jit.ScriptModule):
@@ -177,5 +205,5 @@ def _check_model(model: Any, op: str) -> None:
     own = model.__dict__.get(_POSTPROCESS)
     foreign = own is not None and not isinstance(own, FusedPostprocess)
     if foreign or getattr(type(model), _POSTPROCESS) is not getattr(ssd, _POSTPROCESS):
-        raise TypeError(f"{op}: model: {name} has a {_POSTPROCESS} of its own, which {op} would bypass")
+        raise TypeError(f"{op}: model: {name} has its own {_POSTPROCESS}, which {op} would bypass")
     coder_spec(model.box_coder, op)

@@ -1,4 +1,4 @@
-"""What a torchvision SSD does after its heads, by ssd_fast.postprocess."""
+"""Run the steps of a torchvision SSD after its heads with ssd_fast.postprocess."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OP = "postprocess_detections"
 
 
 class FusedPostprocess:
-    """Stands in for the method postprocess_detections of the model that it holds; made by `patch`."""
+    """Replaces the method postprocess_detections of the model that it holds; made by `patch`."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -33,7 +33,7 @@ class FusedPostprocess:
     def __call__(
         self, head_outputs: dict[str, Tensor], image_anchors: Sequence[Tensor], image_shapes: Sequence[tuple[int, int]]
     ) -> list[dict[str, Tensor]]:
-        """torchvision's arguments and results: a dict an image: "boxes" [k, 4], "scores" [k], "labels" [k] int64."""
+        """Take torchvision's arguments; return one dict per image: "boxes" [k, 4], "scores" [k], "labels" [k] int64."""
         cls_logits, bbox_regression = head_outputs["cls_logits"], head_outputs["bbox_regression"]
         model = self.model
         if is_double(head_outputs) or min(model.topk_candidates, model.detections_per_img) < 1:
@@ -55,7 +55,7 @@ class FusedPostprocess:
         differentiable = torch.is_grad_enabled() and (cls_logits.requires_grad or bbox_regression.requires_grad)
         if differentiable and len(anchors):
             detections = _with_gradients(detections, cls_logits, bbox_regression, anchors, coder)
-        # Images have equal anchors, unless the model's generator is an unusual one. To know costs no second sync.
+        # Images have equal anchors unless the model's generator is unusual. Checking costs no second sync.
         *counts, differ = torch.cat((detections.counts, _differ(image_anchors))).tolist()
         if differ:
             ones = [
@@ -69,7 +69,7 @@ class FusedPostprocess:
         ]
 
     def _specs(self, shape: Sequence[int]) -> tuple[PostprocessSpec, BoxCoderSpec]:
-        """The model's settings of this moment, for cls_logits of the shape [N, P, C]."""
+        """Read the model's current settings, for cls_logits of the shape [N, P, C]."""
         model, rows, columns = self.model, shape[-2], shape[-1]
         top_k = min(int(model.topk_candidates), max(rows, 1))
         keep_top_k = min(int(model.detections_per_img), max(top_k * (columns - 1), 1))  # "all" may be any large number
@@ -80,7 +80,7 @@ class FusedPostprocess:
 
 
 def is_double(head_outputs: dict[str, Tensor]) -> bool:
-    """Whether any is float64, which the kernels do not compute in."""
+    """Whether any head is float64, which the kernels do not support."""
     return any(head.dtype == torch.float64 for head in head_outputs.values())
 
 
@@ -99,7 +99,7 @@ def _make_spec(score_threshold: float, iou_threshold: float, keep_top_k: int, to
 def _with_gradients(
     detections: Detections, cls_logits: Tensor, bbox_regression: Tensor, anchors: Tensor, coder: BoxCoderSpec
 ) -> Detections:
-    """The same values, with the gradients of the rows that they come from: computed again, for these rows alone."""
+    """Attach gradients to the values by recomputing them, only for the rows from which they come."""
     rows, labels = detections.box_idxs.clamp(min=0), detections.labels.clamp(min=0)  # padding is cut off later
     image = torch.arange(len(rows), device=rows.device)[:, None]
     scores = cls_logits[image, rows].float().softmax(-1).gather(-1, labels[..., None])[..., 0]
@@ -112,7 +112,7 @@ def _with_gradients(
 
 
 def _differ(image_anchors: Sequence[Tensor]) -> Tensor:
-    """int64 [1]: whether any image has other anchors than the first."""
+    """Whether any image has other anchors than the first, int64 [1]."""
     first, others = image_anchors[0], [anchors for anchors in image_anchors[1:] if anchors is not image_anchors[0]]
     if not others or any(anchors.shape != first.shape for anchors in others):
         return torch.full((1,), len(others), dtype=torch.int64, device=first.device)

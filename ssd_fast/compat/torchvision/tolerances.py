@@ -1,4 +1,4 @@
-"""Why two runs of a detector may differ: what rounding can turn at a border."""
+"""Excuses for differences between two runs of a detector: decisions at a border that rounding can change."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Limits:
-    """The decisions that both runs took, and how far rounding may move a number.
+    """The thresholds of both runs, and how far rounding may move a number.
 
-    score, box: largest differences of a score and, in the unit of the boxes, of a corner (at least 4 ulp of the box).
-    largest_coordinate: of the boxes that NMS saw, if it exceeds the output's (torchvision's class offset).
-    ties_defined: both order exactly equal scores by class, then index, so an order may differ only on unequal scores.
+    Attributes:
+        score_threshold: the score threshold.
+        iou_threshold: the IoU threshold.
+        keep_top_k: the most detections per image.
+        top_k: the most candidates per class that enter NMS; None for all.
+        score: the largest difference of scores.
+        box: the largest difference of corners, in the units of the boxes (at least 4 ulp of the box).
+        largest_coordinate: of the boxes that NMS saw, if it exceeds the output's (torchvision's class offset).
+        ties_defined: both runs order equal scores by class, then index, so orders may differ only at unequal scores.
     """
 
     score_threshold: float
@@ -29,7 +35,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Rows:
-    """The detections of an image. nms_boxes: the boxes as NMS saw them; indices: None where the detector gives none."""
+    """The detections of an image. nms_boxes: the boxes as NMS saw them; indices: None if the detector returns none."""
 
     name: str
     boxes: np.ndarray
@@ -45,15 +51,15 @@ class Rows:
 
 
 def excuses_of(
-    lonely: Sequence[tuple[Rows, int, Rows]], limits: Limits, scores: np.ndarray | None
+    unmatched: Sequence[tuple[Rows, int, Rows]], limits: Limits, scores: np.ndarray | None
 ) -> dict[tuple[str, int], str]:
-    """Why a detection may be missing from the other run. Excused ones excuse others, hence the loop."""
+    """Find excuses for detections missing from the other run. Excused ones excuse others, hence the loop."""
     excuses: dict[tuple[str, int], str] = {}
     while True:
         new = {}
-        for mine, i, other in lonely:
+        for mine, i, other in unmatched:
             if (mine.name, i) not in excuses:
-                rivals = [r for rows, r, _ in lonely if rows is other]
+                rivals = [r for rows, r, _ in unmatched if rows is other]
                 excuse = _excuse(mine, i, other, rivals, excuses, limits, scores)
                 if excuse:
                     new[mine.name, i] = excuse
@@ -97,7 +103,7 @@ def _excuse(
 
 
 def _scores_at_the_cut(scores: np.ndarray, top_k: int, limits: Limits) -> tuple[float, float]:
-    """Of the last candidate that top_k lets in and of the next, which ties may put in its place; NaN if all are in."""
+    """The scores of the last candidate inside top_k and the first outside, which may tie; NaN if none is outside."""
     candidates = np.sort(scores[scores > limits.score_threshold])[::-1]
     return (candidates[top_k - 1], candidates[top_k]) if len(candidates) > top_k else (np.nan, np.nan)
 
@@ -115,7 +121,7 @@ def _iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def _iou_band(box: np.ndarray, boxes: np.ndarray, limits: Limits) -> np.ndarray:
-    """How far rounding can move an IoU: 4 ulp of the largest coordinate, as a share of the shortest side."""
+    """How far rounding can move an IoU: 4 ulp of the largest coordinate, relative to the shortest side."""
     largest = max(limits.largest_coordinate, np.abs(box).max(), np.abs(boxes).max(initial=0))
     with np.errstate(all="ignore"):
         shortest = np.minimum((box[2:] - box[:2]).min(), (boxes[:, 2:] - boxes[:, :2]).min(-1))

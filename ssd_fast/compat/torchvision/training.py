@@ -1,4 +1,4 @@
-"""What a torchvision SSD is trained with, matching and loss, by ssd_fast.match and multibox_loss."""
+"""Run the matching and the loss of a torchvision SSD with ssd_fast.match and multibox_loss."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Targets = Sequence[dict[str, Tensor]]
 
 
 class TargetError(ground_truth.GroundTruthError, AssertionError):
-    """A ground truth that no network can be trained on; an AssertionError too, as torchvision's is."""
+    """A ground truth on which no network can be trained; also an AssertionError, like torchvision's."""
 
 
 class FusedForward:
-    """Stands in for the method forward of the model that it holds: in training it matches without matrices of IoUs."""
+    """Replaces the method forward of the model that it holds: in training, it matches without IoU matrices."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -37,7 +37,7 @@ class FusedForward:
         return f"FusedForward of {type(self.model).__name__}"
 
     def __call__(self, images: Sequence[Tensor], targets: Targets | None = None) -> Any:
-        """torchvision's arguments and results: in training a dict of two losses."""
+        """Take torchvision's arguments and return its results: in training, a dict of two losses."""
         from torchvision.models.detection._utils import SSDMatcher
         from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 
@@ -49,12 +49,12 @@ class FusedForward:
             and not any(image.dtype == torch.float64 for image in images)
         )
         if not fit or type(model.proposal_matcher) is not SSDMatcher:
-            return type(model).forward(model, images, targets)  # which complains, or calls what else is patched
+            return type(model).forward(model, images, targets)  # raises the error, or calls the other patched methods
         assert targets is not None
         if len(targets) != len(images):
-            raise ValueError(f"forward: targets: expected {len(images)}, one an image, got {len(targets)}")
+            raise ValueError(f"forward: targets: expected {len(images)}, one per image, got {len(targets)}")
         head = getattr(model.head, "classification_head", None)
-        num_columns = getattr(head, "num_columns", None)  # so that nothing has been computed when a target is refused
+        num_columns = getattr(head, "num_columns", None)  # so that nothing is computed before a target is refused
         if num_columns is not None:
             _check_values(targets, num_columns)
         batch, scaled_targets = model.transform(images, targets)
@@ -79,7 +79,7 @@ class FusedForward:
 
 
 class FusedLoss:
-    """Stands in for the method compute_loss of the model that it holds."""
+    """Replaces the method compute_loss of the model that it holds."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -95,9 +95,9 @@ class FusedLoss:
         matched_idxs: Sequence[Tensor] | Tensor,
         same_anchors: bool | None = None,
     ) -> dict[str, Tensor]:
-        """torchvision's arguments and results: "bbox_regression" and "classification", float32 scalars.
+        """Take torchvision's arguments; return "bbox_regression" and "classification", float32 scalars.
 
-        matched_idxs may be one tensor [N, P]; same_anchors: whether those of all images are equal, if that is known.
+        matched_idxs may be one tensor [N, P]; same_anchors tells whether all images have equal anchors, if known.
         """
         if is_double(head_outputs):
             return type(self.model).compute_loss(self.model, targets, head_outputs, anchors, matched_idxs)
@@ -107,7 +107,7 @@ class FusedLoss:
         coder, spec = coder_spec(self.model.box_coder, "compute_loss"), _loss_spec(self.model)
 
         def loss(images: slice) -> dict[str, Tensor]:
-            """Of images that have the same anchors."""
+            """Compute the losses of images that have the same anchors."""
             return multibox_loss(
                 head_outputs["cls_logits"][images],
                 head_outputs["bbox_regression"][images],
@@ -121,7 +121,7 @@ class FusedLoss:
 
         if same_anchors or (same_anchors is None and _are_equal(anchors)):
             return loss(slice(0, len(boxes)))
-        # A generator unlike torchvision's: image by image, each loss taken back to its sum by what it was divided by.
+        # With another generator than torchvision's, go image by image and turn each mean back into a share of the sum.
         positives = (matched >= 0).sum(1)
         shares = positives.clamp(min=1) / positives.sum().clamp(min=1)
         losses = [loss(slice(n, n + 1)) for n in range(len(boxes))]
@@ -129,7 +129,7 @@ class FusedLoss:
 
 
 def _are_equal(anchors: Sequence[Tensor]) -> bool:
-    """Whether all images of a batch have the same anchors. Syncs: once an image."""
+    """Whether all images of a batch have the same anchors. Syncs once per image."""
     return all(other is anchors[0] or torch.equal(other, anchors[0]) for other in anchors[1:])
 
 
@@ -152,7 +152,7 @@ def _is_complete(target: dict[str, Any]) -> bool:
 
 
 def _check_values(targets: Targets, num_columns: int) -> None:
-    """Names a box or a label that would make a loss NaN or a class that there is not. Syncs: once."""
+    """Raise TargetError for a box or label that would make a loss NaN or that is not a class. Syncs once."""
     for index, target in enumerate(targets):
         expected, given = list(target["boxes"].shape[:1]), list(target["labels"].shape)
         if given != expected:

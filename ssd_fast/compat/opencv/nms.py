@@ -1,0 +1,86 @@
+"""OpenCV's NMSBoxes for NumPy arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..._checks import integer, is_not_negative, number, require, shown
+from ...ops import nms
+
+__all__ = ["nms_boxes"]
+
+
+def nms_boxes(
+    bboxes: Any, scores: Any, score_threshold: float, nms_threshold: float, eta: float = 1.0, top_k: int = 0
+) -> np.ndarray:
+    """Return the indices of the boxes that non-maximum suppression keeps, best first, like cv2.dnn.NMSBoxes.
+
+    Args:
+        bboxes: [n, 4] numbers (x, y, width, height), an array or a list.
+        scores: [n], compared in float32.
+        score_threshold: candidates have a higher score.
+        nms_threshold: a better box with a larger IoU suppresses a box; compared in float32 after OpenCV's rounding.
+        eta: 1.
+        top_k: the number of best candidates that enter NMS; 0 or less for all.
+
+    Returns:
+        int32 [k].
+
+    Same:
+        Equal scores: the lower index comes first; IoUs are computed in double and rounded as in OpenCV.
+
+    Differs:
+        If nothing is found, an array [0] is returned (OpenCV: an empty tuple). Boxes without area have IoU 0 with all
+        boxes (OpenCV: 1 with each other, wherever they are).
+
+    Raises:
+        ValueError: values that are not numbers, a wrong shape, a negative threshold, or eta other than 1.
+
+    Source:
+        opencv/modules/dnn/src/nms.cpp.
+
+    Examples:
+        >>> from ssd_fast.compat.opencv import nms_boxes
+        >>> nms_boxes([[0, 0, 10, 10], [1, 1, 10, 10], [20, 20, 10, 10]], [0.8, 0.9, 0.7], 0.5, 0.4).tolist()
+        [1, 2]
+    """
+    op = "nms_boxes"
+    number(op, "eta", eta, "1", lambda x: x == 1)
+    score_threshold = number(op, "score_threshold", score_threshold, "a number >= 0", is_not_negative)
+    nms_threshold = number(op, "nms_threshold", nms_threshold, "a number >= 0", is_not_negative)
+    top_k = integer(op, "top_k", top_k, "an int", -(2**31))
+    xywh, values = _as_array(bboxes, np.float64, op, "bboxes"), _as_array(scores, np.float32, op, "scores")
+    xywh = xywh.reshape(0, 4) if xywh.shape == (0,) else xywh
+    require(xywh.ndim == 2 and xywh.shape[1] == 4, op, "bboxes", "[n, 4] numbers", list(xywh.shape))
+    require(values.shape == xywh.shape[:1], op, "scores", f"shape {list(xywh.shape[:1])}", list(values.shape))
+    candidates = np.flatnonzero(values > np.float32(score_threshold))
+    candidates = candidates[np.argsort(-values[candidates], kind="stable")]
+    if top_k > 0:
+        candidates = candidates[:top_k]
+    boxes = xywh[candidates]
+    boxes[:, 2:] += boxes[:, :2]
+    kept = nms(boxes, values[candidates].astype(np.float64), _double_threshold(nms_threshold))
+    return candidates[kept].astype(np.int32)
+
+
+def _as_array(values: Any, dtype: type[np.generic], op: str, name: str) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype)
+    except (MemoryError, OverflowError, RuntimeError, TypeError, ValueError) as error:  # also of a tensor with gradient
+        raise ValueError(f"{op}: {name}: expected numbers in rows of one length, got {shown(values)}") from error
+
+
+def _double_threshold(threshold: float) -> float:
+    """The largest IoU that OpenCV lets pass: it compares 1 - float32(1 - IoU) with float32(threshold).
+
+    This is monotone in the IoU, so it is found by bisection; doubles from 0 up are in the order of their bits.
+    """
+    limit = np.float32(threshold)
+    low, high = np.float64(0).view(np.int64), np.float64(1).view(np.int64)
+    while low < high:
+        middle = low + (high - low + 1) // 2
+        overlap = np.float32(1) - np.float32(1 - middle.view(np.float64))
+        low, high = (middle, high) if overlap <= limit else (low, middle - 1)
+    return float(low.view(np.float64))
