@@ -12,11 +12,7 @@ _MESSAGE, _NAME, _VALUE = 3000, 100, 60  # characters
 _LISTED = 20
 _BREAK = re.compile(r"\s*\n\s*")
 
-_ENTRIES, _DEPTH = 16, 4  # of a list, tuple, set or dict that `brief` looks at
-
-_repr = reprlib.Repr()  # stops early in long or deep values; repr itself could exhaust the stack
-_repr.maxlist = _repr.maxtuple = _repr.maxdict = _repr.maxset = _repr.maxfrozenset = _repr.maxdeque = _ENTRIES
-_repr.maxarray, _repr.maxlevel = _ENTRIES, _DEPTH
+_ENTRIES, _DEPTH = 16, 4  # that `brief` shows of a list, tuple, set or dict
 
 
 def printable(text: str) -> str:
@@ -48,9 +44,13 @@ def display_name(name: object) -> str:
 
 def brief(value: object, longest: int = _VALUE) -> str:
     """Return the repr of a value of any size and depth as one printable line, without its middle if it is long."""
-    _repr.maxstring = _repr.maxother = _repr.maxlong = longest
+    bounded = reprlib.Repr()  # stops early in long or deep values; repr itself could exhaust the stack
+    for kind in ("list", "tuple", "dict", "set", "frozenset", "deque", "array"):
+        setattr(bounded, f"max{kind}", _ENTRIES)
+    bounded.maxlevel = _DEPTH
+    bounded.maxstring = bounded.maxother = bounded.maxlong = longest
     try:
-        text = _repr.repr(value)
+        text = bounded.repr(value)
     except Exception:  # an int of too many digits, or a __repr__ that fails
         return f"a {type(value).__name__}"
     return shortened(printable(_BREAK.sub(" ", text)), longest)

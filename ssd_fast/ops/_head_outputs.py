@@ -33,15 +33,14 @@ def as_levels(head: Any, argument: str) -> list[Any]:
     return levels
 
 
-def require_same_levels(cls_logits: Any, bbox_regression: Any) -> None:
-    """Raise ValueError unless both head outputs have the same number of levels."""
+def level_count_error(cls_logits: Any, bbox_regression: Any) -> ValueError:
+    """Make the error for head outputs of different numbers of levels."""
     (levels, is_list), (given, given_list) = (
         (len(head), True) if isinstance(head, (list, tuple)) else (1, False) for head in (cls_logits, bbox_regression)
     )
-    if given != levels:
-        expected = f"{levels} level{'' if levels == 1 else 's'}, as cls_logits has"
-        hint = "" if is_list == given_list else " (give both as lists of levels, or both as one array)"
-        raise ValueError(f"postprocess: bbox_regression: expected {expected}, got {given}{hint}")
+    expected = f"{levels} level{'' if levels == 1 else 's'}, as cls_logits has"
+    hint = "" if is_list == given_list else " (give both as lists of levels, or both as one array)"
+    return ValueError(f"postprocess: bbox_regression: expected {expected}, got {given}{hint}")
 
 
 def count_columns(logits: Any, deltas: Any) -> int:
@@ -68,10 +67,13 @@ def as_sizes(sizes: Any, argument: str, like: Any) -> tuple[Any, list[float]]:
     if isinstance(sizes, (list, tuple)):
         if not sizes:  # for no images
             return arrays.empty((0, 2), "int64", like, "postprocess"), []
-        if any(getattr(side, "ndim", 0) for side in sizes):
-            raise TypeError(f"postprocess: {argument}: expected {_SIZES}, got a list of arrays")
         if not any(isinstance(side, (list, tuple)) for side in sizes):
-            return None, [real("postprocess", argument, side) for side in sizes]
+            try:
+                return None, [real("postprocess", argument, side) for side in sizes]
+            except TypeError as error:
+                if any(getattr(side, "ndim", 0) for side in sizes):
+                    raise TypeError(f"postprocess: {argument}: expected {_SIZES}, got a list of arrays") from error
+                raise
         if isinstance(like, torch.Tensor) and like.is_cuda and _is_captured():
             raise ValueError(
                 f"postprocess: {argument}: expected one (height, width) or a tensor on the device while a CUDA graph "

@@ -13,7 +13,7 @@ from ..detections import Detections
 from ..specs import BoxCoderSpec, PostprocessSpec
 from ._arguments import call, check_spec
 from ._fakes import check_fake, check_fake_count, check_fake_levels
-from ._head_outputs import as_levels, as_sizes, count_columns, require_same_levels
+from ._head_outputs import as_levels, as_sizes, count_columns, level_count_error
 from ._library import register
 from ._postprocess_options import STAGES, PostprocessOptions, pack_options
 
@@ -95,7 +95,8 @@ def postprocess(
         )
     logits = as_levels(cls_logits, "cls_logits")
     deltas = as_levels(bbox_regression, "bbox_regression")
-    require_same_levels(cls_logits, bbox_regression)
+    if len(deltas) != len(logits):
+        raise level_count_error(cls_logits, bbox_regression)
     size_tensor, size = as_sizes(image_sizes, "image_sizes", logits[0])
     original_tensor, original = as_sizes(original_sizes, "original_sizes", logits[0])
     columns = count_columns(logits[0], deltas[0])

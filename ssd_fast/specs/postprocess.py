@@ -39,7 +39,7 @@ class PostprocessSpec:
             feature map, all classes together; "image": image, all classes together.
         min_box_size: what both sides of a box must exceed, at that stage, for it to enter NMS; None: all boxes enter.
         iou_threshold: a better box suppresses boxes whose IoU with it exceeds this (with iou_inclusive, reaches it), in
-            [0, 1]; 1 turns NMS off.
+            [0, 1]; 1 without iou_inclusive turns NMS off.
         iou_inclusive: whether an IoU equal to the threshold suppresses.
         keep_top_k: detections kept per image, over all classes; the K of Detections.
         clip: when boxes are clamped to the image: "before_nms", "after_nms" or "none". If it is not "none", postprocess

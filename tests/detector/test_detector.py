@@ -127,6 +127,8 @@ def test_score_threshold(detector):
     assert confident["scores"].min() > 0.3
     above = everything["scores"] > 0.3
     assert torch.equal(everything["boxes"][above], confident["boxes"])
+    with pytest.raises(ValueError, match=r"^Detector: score_threshold: expected a number in \[0, 1\], got 50$"):
+        detector(asset_path("astronaut.jpg"), score_threshold=50)
     with pytest.raises(ValueError, match="score_threshold"):
         detector(asset_path("astronaut.jpg"), float("nan"))
 

@@ -252,6 +252,11 @@ MAPS = [inputs.head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (LOGITS, D
             r"bbox_regression: expected 3 levels, as cls_logits has, got 1 \(give both as lists of levels, or both",
         ),
         (
+            {"bbox_regression": MAPS[1]},
+            ValueError,
+            r"bbox_regression: expected 1 level, as cls_logits has, got 3 \(give both as lists of levels, or both",
+        ),
+        (
             {"cls_logits": MAPS[0][:2], "bbox_regression": MAPS[1]},
             ValueError,
             "bbox_regression: expected 2 levels, as cls_logits has, got 3$",
