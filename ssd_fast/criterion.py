@@ -75,7 +75,7 @@ class SSDCriterion(nn.Module):
         >>> truth = [torch.tensor([[60.0, 60.0, 120.0, 120.0]])], [torch.tensor([1])]
         >>> criterion(*heads, *truth)
         {'bbox_regression': tensor(1.6833), 'classification': tensor(4.3944)}
-        >>> criterion.select(*heads, *truth).matched_idxs[0].add(1).nonzero().flatten()
+        >>> (criterion.select(*heads, *truth).matched_idxs[0] >= 0).nonzero().flatten()  # the three boxes of that cell
         tensor([18, 19, 20])
     """
 

@@ -10,7 +10,7 @@ namespace ssd {
 namespace {
 
 constexpr std::greater<uint64_t> kBestFirst;
-constexpr size_t kFirstChunk = 64;  // at least so many candidates are sorted first; then twice as many, and so on
+constexpr size_t kFirstChunk = 64;  // the fewest candidates to sort first; then twice as many, and so on
 constexpr int kBatch = 32;          // candidates that are decoded together
 
 SSD_CLONES void decode_candidates(const PostprocessTask& task, int64_t image, const int* rows, int count, Box* boxes) {

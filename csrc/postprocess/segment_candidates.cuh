@@ -44,7 +44,7 @@ struct BlockShared {
   int count;
 };
 
-// The candidates of a segment, best first, a batch at a time.
+// The candidates of a segment, best first, one batch at a time.
 template <typename T>
 class CandidateBatches {
  public:

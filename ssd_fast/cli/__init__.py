@@ -1,4 +1,4 @@
-"""The command line `ssd-fast`. Exit status: 0 fine, 1 the work failed, 2 wrong use."""
+"""The command line `ssd-fast`. Exit status: 0 success, 1 failure, 2 wrong usage."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..models import list_networks
 from ._output import out, output_errors, warnings_in_one_line
 from .demo import demo
 from .detect import detect
@@ -40,17 +41,18 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """SSD object detection with hand-written kernels."""
+    """SSD object detection with hand-written CUDA and CPU kernels."""
     context.with_resource(warnings_in_one_line())
 
 
-for command in (detect, demo, doctor, eval, train):
+for command in (detect, demo, doctor, eval):
     app.command()(command)
+app.command(epilog=f"Networks for --model: {', '.join(list_networks())}.")(train)
 
 
 def main() -> None:
-    """Runs the command line with the arguments of the process."""
+    """Run the command line with the arguments of the process."""
     if "COLUMNS" in os.environ:
-        os.environ["COLUMNS"] = str(out.width)  # so that Typer's own texts, such as --help, are as wide as ours
+        os.environ["COLUMNS"] = str(out.width)  # so that Typer's own texts, such as --help, have the same width
     with output_errors():
         app(prog_name="ssd-fast")

@@ -1,4 +1,4 @@
-"""What a training says that one may do next."""
+"""The command that a finished training suggests next."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ _MOST_LIKELY = ("test", "val", "valid", "validation")
 def next_step(
     path: Path, layout: str, split: str | None, data: DetectionDataset, weights: Path, evaluated: bool
 ) -> tuple[str, str]:
-    """The command to run after a training on `split` of the dataset at `path`, and what to know about it, if anything.
+    """The command to run after training on `split` of the dataset at `path`, and a note about it, which may be empty.
 
-    Args: data: the images of the training. evaluated: the result has been measured already.
+    Args:
+        data: the training images.
+        evaluated: the result has already been evaluated.
     """
     with_weights = ("--weights", str(weights))
     if evaluated:
@@ -26,12 +28,12 @@ def next_step(
     held_out = _held_out(path, layout, data)
     chosen = held_out or split
     arguments = [*(("--split", chosen) if chosen else ()), *(("--format", layout) if layout != "auto" else ())]
-    note = "" if held_out else "no split is held out, so this measures photos that it was trained on"
+    note = "" if held_out else "no split is held out, so this measures the photos of the training"
     return shlex.join(["ssd-fast", "eval", str(path), *arguments, *with_weights]), note
 
 
 def _held_out(path: Path, layout: str, data: DetectionDataset) -> str | None:
-    """A split that has no photo of the training, if there is one."""
+    """A split that shares no photo with the training, if there is one."""
     from ..datasets import list_splits, open_dataset
 
     trained = {sample.path for sample in data.samples}

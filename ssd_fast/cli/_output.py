@@ -1,4 +1,4 @@
-"""What the commands share: where results, progress and errors go, and what reaches a terminal."""
+"""Shared by the commands: consoles for results, progress and errors, checks of options, and the choice of a device."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ from rich.text import Text
 from .._checks import choice
 from .._io.paths import failure_reason
 from .._io.text import message_line, printable
+from ..datasets import FORMATS
 
 if TYPE_CHECKING:
     from ..datasets import DetectionDataset
 
-FORMATS = ("auto", "voc", "coco", "folder")
+FORMAT_HELP = f"auto, {', '.join([*FORMATS][:-1])} or {[*FORMATS][-1]}."
 _PROBLEMS_SHOWN = 5
 _LEAST_WIDTH = 60
 
 
 class PrintableConsole(Console):
-    """Escapes control characters, which files and their names may contain, and what its encoding lacks.
+    """A console that escapes control characters (files and their names may contain them) and what its encoding lacks.
 
-    Rich's own control codes are not text, and pass. So do line breaks, because Rich lays out whole texts: call
+    Rich's own control codes are not text and pass through. So do line breaks, because Rich lays out whole texts: call
     `printable` where a line break in a name would mislead.
 
-    It is never narrower than _LEAST_WIDTH, since Rich crops what does not fit: at COLUMNS=0, everything.
+    It is never narrower than _LEAST_WIDTH, since Rich crops whatever does not fit: at COLUMNS=0, everything.
     """
 
     @property
     def size(self) -> ConsoleDimensions:
-        """The width and height that texts are laid out for."""
+        """The width and height for which texts are laid out."""
         size = super().size
         return size._replace(width=max(size.width, _LEAST_WIDTH))
 
@@ -49,7 +50,7 @@ class PrintableConsole(Console):
         self._width, self._height = size
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """The segments of a renderable, from which all output is made."""
+        """Yield the escaped segments of a renderable, from which all output is made."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=self._escaped(segment.text))
 
@@ -63,7 +64,7 @@ err = PrintableConsole(stderr=True)
 
 
 def print_json(value: Any) -> None:
-    """One JSON value on stdout: of an array one element per line. All but printable ASCII is escaped."""
+    """Print a JSON value to stdout, an array with one element per line. All but printable ASCII is escaped."""
     if isinstance(value, list) and value:
         text = "[\n" + ",\n".join(json.dumps(item, allow_nan=False) for item in value) + "\n]"
     else:
@@ -72,12 +73,12 @@ def print_json(value: Any) -> None:
 
 
 def print_error(message: object) -> None:
-    """One line on stderr."""
+    """Print an error as one line to stderr."""
     _print_line("error: ", "bold red", message)
 
 
 def print_warning(message: object) -> None:
-    """One line on stderr."""
+    """Print a warning as one line to stderr."""
     _print_line("warning: ", "yellow", message)
 
 
@@ -87,13 +88,17 @@ def _print_line(kind: str, style: str, message: object) -> None:
 
 
 def fail(message: object) -> NoReturn:
-    """One line on stderr, and exit status 1."""
+    """Print an error as one line to stderr and exit with status 1."""
     print_error(message)
     raise typer.Exit(1)
 
 
 def make_folder(option: str, folder: Path) -> None:
-    """Makes the folder that results go to. Raises: OSError naming the option: it cannot be made."""
+    """Make the folder for the results.
+
+    Raises:
+        OSError: the folder cannot be made; the message names the option.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:  # ValueError: a surrogate in the name
@@ -102,22 +107,22 @@ def make_folder(option: str, folder: Path) -> None:
 
 @contextlib.contextmanager
 def output_errors() -> Iterator[None]:
-    """Of output that cannot be written: one line on stderr and exit status 1. A closed pipe is not an error here.
+    """Turn output that cannot be written into one line on stderr and exit status 1. A closed pipe is not an error here.
 
-    The commands report the failures of all other files themselves.
+    The commands themselves report failures of all other files.
     """
     try:
         yield
     except OSError as error:
         with contextlib.suppress(OSError):  # stderr may be full too
             print_error(f"the output cannot be written: {failure_reason(error)}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it exits
         raise SystemExit(1) from error
 
 
 @contextlib.contextmanager
 def warnings_in_one_line() -> Iterator[None]:
-    """Shows Python's warnings as the commands' own, without the line of code that they arose in."""
+    """Show Python's warnings like the commands' own, without the line of code that caused them."""
 
     def show(
         message: Warning | str,
@@ -135,12 +140,12 @@ def warnings_in_one_line() -> Iterator[None]:
 
 
 def open_data(path: Path, split: str | None, *, quiet: bool = False, **options: Any) -> DetectionDataset:
-    """open_dataset; what is wrong in the dataset goes to stderr, the first problems one per line."""
+    """Open a dataset with open_dataset, and print its first problems to stderr, one per line."""
     from ..datasets import open_dataset
     from ..ground_truth import GroundTruthWarning
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", GroundTruthWarning)  # whose message is for programmers; the same follows
+        warnings.simplefilter("ignore", GroundTruthWarning)  # its message is for programmers; the problems follow
         data = open_dataset(path, split, **options)
     for problem in () if quiet else data.problems[:_PROBLEMS_SHOWN]:
         print_warning(problem)
@@ -150,7 +155,7 @@ def open_data(path: Path, split: str | None, *, quiet: bool = False, **options: 
 
 
 def check_choice(option: str, given: str, allowed: Sequence[str]) -> None:
-    """Exits for wrong use, unless the option is one of these words."""
+    """Exit for wrong usage unless the option is one of the allowed words."""
     try:
         choice("", option, given, allowed)
     except ValueError as error:
@@ -158,12 +163,12 @@ def check_choice(option: str, given: str, allowed: Sequence[str]) -> None:
 
 
 def wrong_option(option: str, error: ValueError) -> typer.BadParameter:
-    """Wrong use of an option, for an error that begins with an owner and a field."""
+    """The error for wrong usage of an option, from an error whose message begins with an owner and a field."""
     return typer.BadParameter(str(error).split(": ", 2)[2], param_hint=option)
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device that was asked for; by default the GPU if our kernels run there, else the CPU. Else: exits."""
+    """The requested device; by default the GPU if the kernels run there, else the CPU. Exits if it cannot be used."""
     from .._backend import cuda_status
 
     status = cuda_status()
@@ -180,5 +185,5 @@ def choose_device(name: str | None) -> torch.device:
         why = "torch finds no CUDA device" if status.startswith("available") else f"CUDA is {status}"
         fail(f"--device {name}: {why}; use --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        fail(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices")
+        fail(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA device(s)")
     return device

@@ -1,4 +1,4 @@
-"""The progress of a training on stderr."""
+"""The progress bar of a training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class TrainingBar:
-    """The steps of a training on stderr: loss, images per second, time left."""
+    """A progress bar on stderr that shows losses, images per second and the time left."""
 
     def __init__(self, visible: bool) -> None:
         columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -29,7 +29,7 @@ class TrainingBar:
             self._progress.stop()
 
     def show(self, step: Step) -> None:
-        if self.last is None:  # not before: an error would stand below an empty bar
+        if self.last is None:  # not earlier: an error would stand below an empty bar
             self._progress.start()
         self.last = step
         losses = "  ".join(f"{name} {value:.3f}" for name, value in step.losses.items())

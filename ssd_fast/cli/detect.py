@@ -1,4 +1,4 @@
-"""`ssd-fast detect`: what is in these pictures?"""
+"""The command `ssd-fast detect`: detects objects in images and folders of images."""
 
 from __future__ import annotations
 
@@ -25,25 +25,28 @@ if TYPE_CHECKING:
 def detect(
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE|FOLDER...", show_default=False, help="Pictures, or folders of pictures."),
+        typer.Argument(metavar="IMAGE|FOLDER...", show_default=False, help="Images, or folders of images."),
     ],
     pictures: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", file_okay=False, help="Output folder, for pictures of the detections."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array and nothing else.")] = False,
-    score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score of a detection.")] = 0.5,
-    weights: Annotated[
-        str | None,
         typer.Option(
-            metavar="FILE|coco", help="Weights to use, such as run/weights.safetensors.", show_default="COCO's"
+            "--out",
+            metavar="DIR",
+            file_okay=False,
+            help="Output folder for images with their detections drawn on them.",
         ),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array and nothing else.")] = False,
+    score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Minimum score of a detection.")] = 0.5,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|coco", help="Weights to use, such as run/weights.safetensors.", show_default="coco"),
+    ] = None,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="the GPU, if there is one")
+        str | None, typer.Option(help="Device: cpu, cuda or cuda:N.", show_default="the GPU if there is one")
     ] = None,
 ) -> None:
-    """Detect the objects in pictures, or in all pictures of folders."""
+    """Detect objects in images, or in all images of a folder."""
     detector = _load(weights, device)
     try:
         if pictures is not None:
@@ -77,9 +80,7 @@ def detect(
         for result in results:
             _show(result, detector)
     if pictures is not None and results and not as_json:
-        out.print(
-            Text(f"{len(results)} picture{'s' if len(results) > 1 else ''} written to {pictures}"), soft_wrap=True
-        )
+        out.print(Text(f"{len(results)} image{'s' if len(results) > 1 else ''} written to {pictures}"), soft_wrap=True)
     if failures:
         raise typer.Exit(1)
 
@@ -97,7 +98,7 @@ def _load(weights: str | None, device: str | None) -> Detector:
 
 
 def _find(images: Iterable[Path]) -> tuple[list[Path], int]:
-    """The image files, those of folders in the order of their names, and how many arguments led nowhere."""
+    """Find the image files, those of a folder sorted by name, and count the arguments that lead nowhere."""
     paths, failures = [], 0
     for path in images:
         if not os.path.isdir(path):
@@ -110,14 +111,14 @@ def _find(images: Iterable[Path]) -> tuple[list[Path], int]:
             failures += 1
             continue
         if not found:
-            print_error(f"{path}: no pictures in this folder")
+            print_error(f"{path}: no images in this folder")
             failures += 1
         paths += found
     return paths, failures
 
 
 def _detect_one(detector: Detector, path: Path, score: float, draw: bool) -> tuple[dict[str, Any], Any]:
-    """The JSON object of an image, and the picture if it is wanted. Raises: OSError, ValueError, RuntimeError."""
+    """The JSON object of an image, and its picture if `draw`. OSError, ValueError or RuntimeError if it fails."""
     from ..drawing.detections import draw_detections
     from ..images import as_image_tensor
 
@@ -157,14 +158,14 @@ def _show(result: dict[str, Any], detector: Detector) -> None:
 
 
 def _progress(paths: list[Path]) -> Iterator[Path]:
-    """The paths, with a bar on stderr."""
+    """Yield the paths, with a progress bar on stderr."""
     columns = (TextColumn("detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err) as progress:
         yield from progress.track(paths)
 
 
 class _Names:
-    """Where pictures go: never the same place twice, and never over an image."""
+    """Chooses the output paths: never the same path twice, and never that of an input image."""
 
     def __init__(self, images: Iterable[Path]) -> None:
         self._used = {os.path.realpath(path) for path in images}

@@ -1,4 +1,4 @@
-"""`ssd-fast doctor`: what is installed, what runs here, and does it compute the right thing?"""
+"""The command `ssd-fast doctor`: shows what is installed and what runs here, and tests the kernels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CPU_FLAGS = ("sse4_2", "avx", "fma", "avx2", "avx512f", "asimd", "sve")
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Show versions, the build, CUDA's state and the CPU, and test the kernels. Exit status 1 if a test fails."""
+    """Show versions, the build, the state of CUDA and the CPU, and test the kernels. Exit status 1 if a test fails."""
     from .._backend import build_info, cuda_status
 
     report: dict[str, Any] = {
@@ -65,7 +65,7 @@ def _version(package: str) -> str | None:
 
 
 def _missing(packages: tuple[str, ...]) -> list[str]:
-    """Those not installed; "a or b": any of them."""
+    """The packages that are not installed; "a or b" needs only one of them."""
     return [names for names in packages if not any(_version(name) for name in names.split(" or "))]
 
 
@@ -95,14 +95,14 @@ def _tests() -> list[dict[str, Any]]:
         for name, test in (("nms of four boxes", _test_nms), ("detect a shipped photo", _test_detect)):
             try:
                 passed, found = test(device)
-            except Exception as error:  # whatever is wrong, it is what the user wants to read
+            except Exception as error:  # whatever is wrong, the user wants to read it
                 passed, found = False, f"{type(error).__name__}: {error}"
             tests.append({"test": name, "device": device, "passed": passed, "found": found})
     return tests
 
 
 def _test_nms(device: str) -> tuple[bool, str]:
-    """Of two boxes with an IoU of 0.68 the worse one goes, at 0.25 both stay."""
+    """Test NMS: it removes the worse of two boxes with an IoU of 0.68 and keeps both at 0.25."""
     from ..ops import nms
 
     corners = [[0.0, 0, 10, 10], [1, 1, 11, 11], [20, 20, 30, 30], [24, 22, 34, 32]]

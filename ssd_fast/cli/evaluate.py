@@ -1,4 +1,4 @@
-"""`ssd-fast eval`: how good is a detector on a dataset?"""
+"""The command `ssd-fast eval`: evaluates a detector on a dataset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from .._io.writing import require_output_file
-from ._output import FORMATS, check_choice, choose_device, err, fail, make_folder, open_data, out, print_json
+from ..datasets import FORMATS
+from ._output import FORMAT_HELP, check_choice, choose_device, err, fail, make_folder, open_data, out, print_json
 
 if TYPE_CHECKING:
     from ..datasets import DetectionDataset
@@ -20,43 +21,43 @@ if TYPE_CHECKING:
 
 
 def eval(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", show_default=False, help="A folder or a COCO JSON.")],
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", show_default=False, help="Folder or COCO JSON file.")],
     weights: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE|coco", help="Weights to use, such as run/weights.safetensors.", show_default="COCO's"
-        ),
+        typer.Option(metavar="FILE|coco", help="Weights to use, such as run/weights.safetensors.", show_default="coco"),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Which part of the dataset, such as test.")] = None,
-    layout: Annotated[str, typer.Option("--format", help="auto, voc, coco or folder.")] = "auto",
+    split: Annotated[str | None, typer.Option(help="Split of the dataset, such as test.")] = None,
+    layout: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "auto",
     images: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", file_okay=False, help="The folder of the images.", show_default="the format's"),
+        typer.Option(metavar="DIR", file_okay=False, help="Folder of the images.", show_default="the format's own"),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that the detector sees at once.")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 8,
     ignore_missing: Annotated[
         bool, typer.Option("--ignore-missing", help="Leave out classes that the detector does not know.")
     ] = False,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", dir_okay=False, help="Write precision-recall curves: .png, .pdf or .svg."),
+        typer.Option(metavar="FILE", dir_okay=False, help="Write precision-recall curves to this .png, .pdf or .svg."),
     ] = None,
     detections: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", dir_okay=False, help="Write the detections in COCO's results format: .json."),
+        typer.Option(
+            metavar="FILE", dir_okay=False, help="Write the detections in COCO's results format to this .json."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="the GPU, if there is one")
+        str | None, typer.Option(help="Device: cpu, cuda or cuda:N.", show_default="the GPU if there is one")
     ] = None,
 ) -> None:
-    """Measure a detector on a dataset: COCO's and VOC's average precision, for each class and in the mean."""
+    """Evaluate a detector on a dataset: COCO and VOC average precision, per class and on average."""
     chosen = choose_device(device)
-    check_choice("--format", layout, FORMATS)
+    check_choice("--format", layout, ("auto", *FORMATS))
     _check_outputs(plot, detections)
     from ..detector import load_detector
 
-    try:  # all that can be known to fail before the work
+    try:  # first everything that can fail before the long work
         _require(plot)
         data = open_data(dataset, split, format=layout, images=images)
         detector = load_detector(device=chosen) if weights is None else load_detector(weights, device=chosen)
@@ -98,7 +99,7 @@ def _check_outputs(plot: Path | None, detections: Path | None) -> None:
 
 
 def _require(plot: Path | None) -> None:
-    """Raises: ImportError, before minutes of work: no pycocotools, or no matplotlib where it is needed."""
+    """Raise ImportError before minutes of work if pycocotools, or matplotlib where it is needed, is missing."""
     from ..evaluation.coco import require_pycocotools
     from ..evaluation.plot import require_matplotlib
 
@@ -110,7 +111,7 @@ def _require(plot: Path | None) -> None:
 def _evaluate(
     detector: Detector, data: DetectionDataset, batch_size: int, ignore_missing: bool
 ) -> tuple[Evaluation, list[dict[str, Any]]]:
-    """The evaluation and the detections, with a bar on stderr."""
+    """Compute the evaluation and the detections, with a progress bar on stderr."""
     from ..evaluation import detect_dataset, evaluate_detections, missing_classes
 
     missing = missing_classes(detector, data, ignore=ignore_missing)

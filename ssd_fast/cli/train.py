@@ -1,4 +1,4 @@
-"""`ssd-fast train`: a detector for photos and boxes of one's own."""
+"""The command `ssd-fast train`: trains a detector on your own photos and boxes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from ..datasets import FORMATS
 from ._next_step import next_step
-from ._output import FORMATS, check_choice, choose_device, err, fail, open_data, out, print_json, wrong_option
+from ._output import FORMAT_HELP, check_choice, choose_device, err, fail, open_data, out, print_json, wrong_option
 from ._training_bar import TrainingBar
 
 if TYPE_CHECKING:
@@ -21,45 +22,43 @@ if TYPE_CHECKING:
     from ..evaluation import Evaluation
 
 _FLIP = "Random flips: none, horizontal, or both (also vertical, for photos with no 'up')."
-_OPTIONS = {"learning_rate": "--lr"}  # of the config's fields that are called something else
+_OPTIONS = {"learning_rate": "--lr"}  # options whose names differ from the config's fields
 
 
 def train(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", show_default=False, help="A folder or a COCO JSON.")],
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", show_default=False, help="Folder or COCO JSON file.")],
     folder: Annotated[Path, typer.Option("--out", metavar="RUN", file_okay=False, help="Output folder.")],
-    split: Annotated[str | None, typer.Option(help="Which part to train on, such as trainval.")] = None,
-    eval_split: Annotated[str | None, typer.Option(help="Which part to measure the result on at the end.")] = None,
-    layout: Annotated[str, typer.Option("--format", help="auto, voc, coco or folder.")] = "auto",
-    policy: Annotated[str, typer.Option(help="Faulty boxes: drop, clip or raise.")] = "drop",
+    split: Annotated[str | None, typer.Option(help="Split to train on, such as trainval.")] = None,
+    eval_split: Annotated[str | None, typer.Option(help="Split to evaluate the trained detector on.")] = None,
+    layout: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "auto",
+    policy: Annotated[str, typer.Option(help="Policy for faulty boxes: drop, clip or raise.")] = "drop",
     model: Annotated[
         str | None,
-        typer.Option(help="Network: one of those above.", show_default="ssd_tiny, or that of --weights"),
+        typer.Option(help="Network: one of those below.", show_default="ssd_tiny, or the network of --weights"),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(metavar="HxW", help="Input size; only for ssd_tiny.", show_default="240x320 or the photos' shape"),
+        typer.Option(metavar="HxW", help="Input size (ssd_tiny only).", show_default="240x320 or the photos' shape"),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="FILE|coco", help="Weights to start from, all but the class heads.")
+        str | None, typer.Option(metavar="FILE|coco", help="Initial weights, except for the class heads.")
     ] = None,
-    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Times that each image is seen.")] = 45,
+    epochs: Annotated[int, typer.Option(metavar="N", min=1, help="Passes over the dataset.")] = 45,
     batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Images per iteration, over all processes.")] = 8,
-    lr: Annotated[float, typer.Option(help="The highest learning rate.")] = 1.5e-3,
-    optimizer: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
+    lr: Annotated[float, typer.Option(help="Peak learning rate.")] = 1.5e-3,
+    optimizer: Annotated[str, typer.Option(help="Optimizer: adamw or sgd.")] = "adamw",
     loss: Annotated[str, typer.Option(help="Classification loss: softmax or focal.")] = "softmax",
     flip: Annotated[str, typer.Option(help=_FLIP)] = "horizontal",
-    seed: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Of everything random: equal seeds, equal weights.")
-    ] = 0,
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Random seed; equal seeds give equal weights.")] = 0,
+    precision: Annotated[str, typer.Option(help="Precision: fp32, bf16 or fp16.")] = "fp32",
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="the GPU, if there is one")
+        str | None, typer.Option(help="Device: cpu, cuda or cuda:N.", show_default="the GPU if there is one")
     ] = None,
     workers: Annotated[
-        int, typer.Option(metavar="N", min=0, max=1024, help="Processes that augment images; 0: this one.")
+        int, typer.Option(metavar="N", min=0, max=1024, help="Worker processes for augmentation; 0: none.")
     ] = 0,
-    cache: Annotated[bool, typer.Option(help="Keep the shrunk photos in memory.")] = True,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue RUN; the other options must be the same.")] = False,
+    cache: Annotated[bool, typer.Option(help="Keep the resized photos in memory.")] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue RUN; keep the other options unchanged.")] = False,
     log_every: Annotated[int, typer.Option(metavar="N", min=1, help="Log every N iterations.")] = 1,
     checkpoint_every: Annotated[
         int | None,
@@ -67,18 +66,14 @@ def train(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
 ) -> None:
-    """Train a detector; several GPUs: torchrun --nproc-per-node N -m ssd_fast train ...
-
-    Networks for --model: ssdlite300_mobilenet_v2, ssdlite320_mobilenet_v3_large, ssd300_vgg16, ssd512_vgg16,
-    ssd300_resnet50, ssd_tiny.
-    """
+    """Train a detector. On several GPUs: torchrun --nproc-per-node N -m ssd_fast train ..."""
     from .. import training
     from ..assets import weights_path
     from ..models import list_networks
 
     chosen = choose_device(device)
     input_size = _parse_size(size)
-    check_choice("--format", layout, FORMATS)
+    check_choice("--format", layout, ("auto", *FORMATS))
     check_choice("--policy", policy, ("drop", "clip", "raise"))
     if model is not None:
         check_choice("--model", model, list_networks())
@@ -159,7 +154,7 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
 
 
 def _require_evaluation() -> None:
-    """Raises: ImportError, before minutes of work: no pycocotools."""
+    """Raise ImportError before minutes of work if pycocotools is missing."""
     from ..evaluation.coco import require_pycocotools
 
     require_pycocotools()

@@ -14,7 +14,9 @@ from .._checks import as_int, number, require
 def tensor(value: Any, op: str, argument: str, shape: Sequence[int | str] | None = None) -> Tensor:
     """value, a tensor, of the shape if one is given, whose named sides may have any length.
 
-    Raises: TypeError, ValueError naming op, argument, what was expected and what was given.
+    Raises:
+        TypeError: the message names op, argument, what was expected and what was given.
+        ValueError: the message names op, argument, what was expected and what was given.
     """
     if not isinstance(value, Tensor):
         raise TypeError(f"{op}: {argument}: expected a torch tensor, got {type(value).__name__}")

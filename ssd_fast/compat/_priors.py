@@ -30,7 +30,9 @@ def square_spec(
 
     clip: clamp centers and sizes to the image, as the ports do, and not the corners.
     op: names the caller in messages.
-    Raises: ValueError: not as many entries as maps; more than 8 maps; sizes or steps that are not positive numbers.
+
+    Raises:
+        ValueError: not as many entries as maps; more than 8 maps; sizes or steps that are not positive numbers.
     """
     side = integer(op, "image_size", side, "an int >= 1", 1)
     maps = as_maps(op, feature_maps)

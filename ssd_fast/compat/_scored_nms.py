@@ -57,8 +57,18 @@ def keep_scored(
         iou_threshold: a better box of the class with a larger IoU suppresses (iou_inclusive: or an equal one).
         top_k: candidates of a class that NMS is given, the best; None: all.
         background: column that is no class; None: there is none.
-    Ties: equal scores: lower class, then lower box.   Grad: none.   NaN: NaN scores are no candidates.
-    Syncs: twice, to know how many candidates there are and how many are left.
+
+    Ties:
+        Equal scores: lower class, then lower box.
+
+    Grad:
+        None.
+
+    NaN:
+        NaN scores are no candidates.
+
+    Syncs:
+        Twice, to know how many candidates there are and how many are left.
     """
     num_columns = scores.shape[2]
     by_class = scores.transpose(1, 2)  # [N, C, P]: candidates in the order that decides ties

@@ -46,9 +46,13 @@ class RowTargets:
     def __call__(self, gt_boxes: Tensor | np.ndarray, gt_labels: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
         """Of an image's boxes [G, 4] xyxy in shares of the image and labels [G] from 1, tensors or NumPy arrays.
 
-        Returns: float32 [P, 4], 0 in the rows of the background; int64 [P], 0 for the background.
-        Raises: GroundTruthError (a ValueError): a box that is degenerate or not finite, or a label below 1;
-            TypeError, ValueError: a wrong type or shape.
+        Returns:
+            float32 [P, 4], 0 in the rows of the background; int64 [P], 0 for the background.
+
+        Raises:
+            GroundTruthError: a box that is degenerate or not finite, or a label below 1 (a ValueError).
+            TypeError: a wrong type or shape.
+            ValueError: a wrong type or shape.
         """
         op = type(self).__name__
         boxes = float32(tensor(_as_tensor(gt_boxes), op, "gt_boxes", ("G", 4)))
@@ -70,7 +74,8 @@ def row_losses(
 ) -> tuple[Tensor, Tensor]:
     """(localization, classification) losses of rows whose label and offsets are given; labels 0: background.
 
-    Args: confidence [N, P, C], predicted_locations [N, P, 4], labels [N, P], gt_locations [N, P, 4] offsets.
+    Args:
+        confidence [N, P, C], predicted_locations [N, P, 4], labels [N, P], gt_locations [N, P, 4] offsets.
     """
     images, rows, _ = tensor(confidence, op, "confidence", ("N", "P", "C")).shape
     tensor(predicted_locations, op, "predicted_locations", (images, rows, 4))

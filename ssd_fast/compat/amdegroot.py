@@ -26,9 +26,13 @@ _CODER = BoxCoderSpec((0.1, 0.1, 0.2, 0.2))  # cfg["variance"] of both of its co
 class PriorBox:
     """The default boxes of a configuration of data/config.py; `.spec` is the same as a DefaultBoxSpec.
 
-    Args:   cfg: a dict with min_dim, feature_maps, steps, min_sizes, max_sizes, aspect_ratios, variance, clip and name.
-    Raises: ValueError: a variance that is not positive, lists of different lengths, more than 8 maps; KeyError: an
-        entry is missing; TypeError: not a dict.
+    Args:
+        cfg: a dict with min_dim, feature_maps, steps, min_sizes, max_sizes, aspect_ratios, variance, clip and name.
+
+    Raises:
+        ValueError: a variance that is not positive, lists of different lengths, more than 8 maps.
+        KeyError: an entry is missing.
+        TypeError: not a dict.
     """
 
     def __init__(self, cfg: Mapping[str, Any]) -> None:
@@ -66,14 +70,23 @@ class MultiBoxLoss(nn.Module):
         overlap_thresh: the least IoU of a positive.
         neg_pos: hard negatives for each positive of an image.
         bkg_label: 0.
-        prior_for_matching, neg_mining, neg_overlap, encode_target: ignored, as by the original; use_gpu: ignored, since
-            everything is computed where the predictions are.
-    Raises: ValueError: another bkg_label than 0; a threshold out of (0, 1].
-    Differs: without positives the losses are 0 (the original divides by 0: NaN). An image without ground truth, [0, 5],
-        is background (the original crashes). A degenerate box or an unknown label raises GroundTruthError (the original
+        prior_for_matching, neg_mining, neg_overlap, encode_target: ignored, as by the original.
+        use_gpu: ignored, since everything is computed where the predictions are.
+
+    Raises:
+        ValueError: another bkg_label than 0; a threshold out of (0, 1].
+
+    Differs:
+        Without positives the losses are 0 (the original divides by 0: NaN). An image without ground truth, [0, 5], is
+        background (the original crashes). A degenerate box or an unknown label raises GroundTruthError (the original
         gives infinity or NaN). Hardness is each row's own cross-entropy (the original subtracts the batch's maximum
-        before exp, so that rows far below it are never mined). Ties: see ssd_fast.match and ssd_fast.multibox_loss.
-    Source: layers/modules/multibox_loss.py, layers/box_utils.py.
+        before exp, so that rows far below it are never mined).
+
+    Ties:
+        See ssd_fast.match and ssd_fast.multibox_loss.
+
+    Source:
+        layers/modules/multibox_loss.py, layers/box_utils.py.
     """
 
     def __init__(
@@ -105,8 +118,14 @@ class MultiBoxLoss(nn.Module):
         Args:
             predictions: loc [N, P, 4] offsets, conf [N, P, C] logits, priors [at least P, 4] (cx, cy, w, h).
             targets: an image's [G, 5]: xyxy in shares of the image, and the class from 0 without background.
-        Syncs: once on a GPU, to check the ground truth.
-        Raises: GroundTruthError (a ValueError) naming image, index and values; TypeError, ValueError: a wrong shape.
+
+        Syncs:
+            Once on a GPU, to check the ground truth.
+
+        Raises:
+            GroundTruthError: the message names image, index and values (a ValueError).
+            TypeError: a wrong shape.
+            ValueError: a wrong shape.
         """
         op = "MultiBoxLoss"
         loc, conf, priors = row(op, "predictions", predictions, "(loc, conf, priors)", 3, 3)
@@ -136,14 +155,22 @@ class Detect:
         top_k: candidates of a class that enter NMS, and rows of the output a class.
         conf_thresh: a candidate's score exceeds it.
         nms_thresh: positive; a better box with a larger IoU suppresses.
-    Raises: ValueError: another bkg_label than 0, a threshold or top_k that is not positive.
-    Same: each class by score, padded with rows of 0; class 0 all 0; up to top_k detections a class, however many that
+
+    Raises:
+        ValueError: another bkg_label than 0, a threshold or top_k that is not positive.
+
+    Same:
+        Each class by score, padded with rows of 0; class 0 all 0; up to top_k detections a class, however many that
         makes (the original's cut over all classes has no effect); boxes unclipped, in shares of the image; scores bit
         for bit those given.
-    Differs: the output is on the predictions' device (the original's on torch's default device), without gradient.
+
+    Differs:
+        The output is on the predictions' device (the original's on torch's default device), without gradient.
         Degenerate boxes have IoU 0 (the original's 0 / 0 removes them). Equal scores: the lower default box comes first
         (the original: either). It is no autograd Function, which later versions of torch refuse to call.
-    Source: layers/functions/detection.py, layers/box_utils.py.
+
+    Source:
+        layers/functions/detection.py, layers/box_utils.py.
     """
 
     def __init__(self, num_classes: int, bkg_label: int, top_k: int, conf_thresh: float, nms_thresh: float) -> None:
@@ -163,9 +190,17 @@ class Detect:
     def forward(self, loc_data: Tensor, conf_data: Tensor, prior_data: Tensor) -> Tensor:
         """float32 [N, num_classes, top_k, 5].
 
-        Args: loc_data: [N, P, 4] offsets; conf_data: softmax scores, N * P * C of them in any shape, such as [N, P, C];
+        Args:
+            loc_data: [N, P, 4] offsets.
+            conf_data: softmax scores, N * P * C of them in any shape, such as [N, P, C];
             prior_data: [P, 4] (cx, cy, w, h).
-        Syncs: three times on a GPU, for the whole batch.   Raises: TypeError, ValueError: a wrong shape.
+
+        Syncs:
+            Three times on a GPU, for the whole batch.
+
+        Raises:
+            TypeError: a wrong shape.
+            ValueError: a wrong shape.
         """
         rows = len(tensor(prior_data, "Detect", "prior_data", ("P", 4)))
         images, columns = len(tensor(loc_data, "Detect", "loc_data", ("N", rows, 4))), self.num_classes

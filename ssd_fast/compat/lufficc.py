@@ -26,8 +26,11 @@ __all__ = ["Container", "MultiBoxLoss", "PostProcessor", "PriorBox", "SSDTargetT
 class PriorBox:
     """The default boxes of a configuration: PriorBox(cfg)(); `.spec` is the same as a DefaultBoxSpec.
 
-    Args:   cfg: INPUT.IMAGE_SIZE and of MODEL.PRIORS FEATURE_MAPS, MIN_SIZES, MAX_SIZES, STRIDES, ASPECT_RATIOS, CLIP.
-    Raises: ValueError: lists of different lengths, more than 8 maps.
+    Args:
+        cfg: INPUT.IMAGE_SIZE and of MODEL.PRIORS FEATURE_MAPS, MIN_SIZES, MAX_SIZES, STRIDES, ASPECT_RATIOS, CLIP.
+
+    Raises:
+        ValueError: lists of different lengths, more than 8 maps.
     """
 
     def __init__(self, cfg: Any) -> None:
@@ -55,23 +58,38 @@ class PriorBox:
 class SSDTargetTransform(RowTargets):
     """transform(gt_boxes, gt_labels) of an image -> (locations [P, 4], labels [P]), for MultiBoxLoss.
 
-    Args:   center_form_priors: [P, 4] (cx, cy, w, h); center_variance, size_variance; iou_threshold: of a positive.
-    Differs: the original adds 1e-5 to the union of two boxes (in shares of the image), so its IoUs are smaller, those
-        of boxes of 10 pixels in 300 by 1%, and it has a few positives less. Locations of background rows are 0 (the
+    Args:
+        center_form_priors: [P, 4] (cx, cy, w, h); center_variance, size_variance; iou_threshold: of a positive.
+
+    Differs:
+        The original adds 1e-5 to the union of two boxes (in shares of the image), so its IoUs are smaller, those of
+        boxes of 10 pixels in 300 by 1%, and it has a few positives less. Locations of background rows are 0 (the
         original's are those of some ground truth; neither loss reads them). An image without ground truth is
         background (the original crashes). Degenerate boxes raise GroundTruthError (the original: NaN).
-    Source: ssd/data/transforms/target_transform.py, ssd/utils/box_utils.py.
+
+    Source:
+        ssd/data/transforms/target_transform.py, ssd/utils/box_utils.py.
     """
 
 
 class MultiBoxLoss(nn.Module):
     """loss(confidence, predicted_locations, labels, gt_locations) -> (regression, classification).
 
-    Args:   neg_pos_ratio: hard negatives for each positive of an image.
-    Differs: without positives both are 0 (the original: NaN). Labels that are no column of confidence are ignored (the
-        original crashes). Ties: of equally hard negatives the lower row (the original: any).
-    Precision: locations pass through boxes: losses differ from the original's by some 1e-6 of their value.
-    Source: ssd/modeling/box_head/loss.py.
+    Args:
+        neg_pos_ratio: hard negatives for each positive of an image.
+
+    Differs:
+        Without positives both are 0 (the original: NaN). Labels that are no column of confidence are ignored (the
+        original crashes).
+
+    Ties:
+        Of equally hard negatives the lower row (the original: any).
+
+    Precision:
+        Locations pass through boxes: losses differ from the original's by some 1e-6 of their value.
+
+    Source:
+        ssd/modeling/box_head/loss.py.
     """
 
     def __init__(self, neg_pos_ratio: float) -> None:
@@ -81,9 +99,17 @@ class MultiBoxLoss(nn.Module):
     def forward(
         self, confidence: Tensor, predicted_locations: Tensor, labels: Tensor, gt_locations: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Float32 scalars with gradients. Args: [N, P, C] logits, [N, P, 4], [N, P] from SSDTargetTransform, [N, P, 4].
+        """Float32 scalars with gradients.
 
-        Syncs: never.   Raises: TypeError, ValueError: a wrong shape.
+        Args:
+            [N, P, C] logits, [N, P, 4], [N, P] from SSDTargetTransform, [N, P, 4].
+
+        Syncs:
+            Never.
+
+        Raises:
+            TypeError: a wrong shape.
+            ValueError: a wrong shape.
         """
         loss = LossSpec(negatives_per_positive=self.neg_pos_ratio)
         return row_losses("MultiBoxLoss", confidence, predicted_locations, labels, gt_locations, loss)
@@ -92,8 +118,9 @@ class MultiBoxLoss(nn.Module):
 class Container:
     """An image's boxes, labels and scores by name, with img_width and img_height: what the original's evaluation reads.
 
-    Differs: resize makes new boxes and remembers the new size (the original writes into the tensor that it was given,
-    and a second resize starts from the first size again).
+    Differs:
+        Resize makes new boxes and remembers the new size (the original writes into the tensor that it was given, and a
+        second resize starts from the first size again).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -144,12 +171,19 @@ class Container:
 class PostProcessor:
     """post_processor((scores, boxes)) -> a Container an image with "boxes" in pixels of the input, "labels", "scores".
 
-    Args:   cfg: INPUT.IMAGE_SIZE when made; TEST.CONFIDENCE_THRESHOLD, NMS_THRESHOLD and MAX_PER_IMAGE when called.
-    Same:   all candidates enter NMS; best first; boxes unclipped; scores and boxes bit for bit those given.
-    Differs: classes are kept apart exactly (the original shifts each by an offset, which moves an IoU by rounding: 4 of
+    Args:
+        cfg: INPUT.IMAGE_SIZE when made; TEST.CONFIDENCE_THRESHOLD, NMS_THRESHOLD and MAX_PER_IMAGE when called.
+
+    Same:
+        All candidates enter NMS; best first; boxes unclipped; scores and boxes bit for bit those given.
+
+    Differs:
+        Classes are kept apart exactly (the original shifts each by an offset, which moves an IoU by rounding: 4 of
         23,462 boxes in a measured set). Degenerate boxes have IoU 0. Equal scores: lower class, then lower default box.
         MAX_PER_IMAGE below 1 raises ValueError (the original would drop the last detections).
-    Source: ssd/modeling/box_head/inference.py, ssd/utils/nms.py.
+
+    Source:
+        ssd/modeling/box_head/inference.py, ssd/utils/nms.py.
     """
 
     def __init__(self, cfg: Any) -> None:
@@ -159,7 +193,12 @@ class PostProcessor:
     def __call__(self, detections: tuple[Tensor, Tensor]) -> list[Container]:
         """Of scores [N, P, C] after softmax, column 0 the background, and boxes [N, P, 4] xyxy in shares of the image.
 
-        Syncs: three times on a GPU, for the whole batch.   Raises: TypeError, ValueError: a wrong shape.
+        Syncs:
+            Three times on a GPU, for the whole batch.
+
+        Raises:
+            TypeError: a wrong shape.
+            ValueError: a wrong shape.
         """
         scores, boxes = row("PostProcessor", "detections", detections, "(scores, boxes)", 2, 2)
         images, rows, _ = tensor(scores, "PostProcessor", "scores", ("N", "P", "C")).shape

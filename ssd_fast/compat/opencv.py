@@ -40,18 +40,34 @@ def detection_out(
         mbox_conf: scores after softmax or sigmoid, N * P * num_classes.
         mbox_priorbox: [1, 2, P * 4]: default boxes as xyxy in shares of the image, and a variance for each number;
             with variance_encoded_in_target [1, 1, P * 4] will do.
-        others: as in the prototxt, whose defaults they have; code_type, which has none: what SSD uses. top_k 0 or
+            others: as in the prototxt, whose defaults they have; code_type, which has none: what SSD uses. top_k 0 or
             less: all candidates enter NMS; keep_top_k -1: all that NMS keeps come out.
-    Returns: float32 [1, 1, K, 7], rows of (image, label, score, x1, y1, x2, y2), by image and then best first, then
-        rows of 0 up to K = N * keep_top_k. With keep_top_k = -1 there is no padding.
-    Same:    a candidate's score exceeds confidence_threshold; a larger IoU than nms_threshold suppresses; scores bit
-        for bit those given.
-    Differs: keep_top_k = -1 works as in Caffe (OpenCV 4.14 corrupts its memory), and so does background_label_id = -1:
-        every column is a class (OpenCV raises).
-    Ties:    equal scores: lower class, then lower default box.   Grad: none.
-    Raises:  ValueError: a wrong shape; what no kernel here computes: share_location=False, eta other than 1, another
-        code type; TypeError: not a NumPy array, or not float32.
-    Source:  opencv/modules/dnn/src/layers/detection_output_layer.cpp; weiliu89/caffe, detection_output_layer.
+
+    Returns:
+        float32 [1, 1, K, 7], rows of (image, label, score, x1, y1, x2, y2), by image and then best first, then rows of
+            0 up to K = N * keep_top_k. With keep_top_k = -1 there is no padding.
+
+    Same:
+        A candidate's score exceeds confidence_threshold; a larger IoU than nms_threshold suppresses; scores bit for bit
+        those given.
+
+    Differs:
+        keep_top_k = -1 works as in Caffe (OpenCV 4.14 corrupts its memory), and so does background_label_id = -1: every
+        column is a class (OpenCV raises).
+
+    Ties:
+        Equal scores: lower class, then lower default box.
+
+    Grad:
+        None.
+
+    Raises:
+        ValueError: a wrong shape; what no kernel here computes: share_location=False, eta other than 1, another code
+            type.
+        TypeError: not a NumPy array, or not float32.
+
+    Source:
+        opencv/modules/dnn/src/layers/detection_output_layer.cpp; weiliu89/caffe, detection_output_layer.
     """
     op = "detection_out"
     require(share_location is True, op, "share_location", "True", share_location)
@@ -115,12 +131,22 @@ def nms_boxes(
         score_threshold: a candidate's score exceeds it.
         nms_threshold: a better box with a larger IoU suppresses; compared in float32, after a rounding of OpenCV's.
         top_k: candidates that NMS is given, the best; 0 or less: all.
-    Returns: int32 [k].
-    Same:    equal scores: the lower index comes first; IoUs in double, and OpenCV's rounding of them.
-    Differs: nothing found gives an array [0] (OpenCV: an empty tuple). Boxes without area have IoU 0 with all (OpenCV:
-        1 with each other, wherever they are).
-    Raises:  ValueError: what are not numbers, a wrong shape, a negative threshold, eta other than 1.
-    Source:  opencv/modules/dnn/src/nms.cpp.
+
+    Returns:
+        int32 [k].
+
+    Same:
+        Equal scores: the lower index comes first; IoUs in double, and OpenCV's rounding of them.
+
+    Differs:
+        Nothing found gives an array [0] (OpenCV: an empty tuple). Boxes without area have IoU 0 with all (OpenCV: 1
+        with each other, wherever they are).
+
+    Raises:
+        ValueError: what are not numbers, a wrong shape, a negative threshold, eta other than 1.
+
+    Source:
+        opencv/modules/dnn/src/nms.cpp.
     """
     op = "nms_boxes"
     number(op, "eta", eta, "1", lambda x: x == 1)

@@ -27,8 +27,11 @@ Detected = tuple[Tensor, Tensor, Tensor]
 def generate_ssd_priors(specs: Sequence[Any], image_size: int, clamp: bool = True) -> Tensor:
     """float32 [P, 4] (cx, cy, w, h) in shares of the image, bit for bit the original's; on the CPU.
 
-    Args:   specs: of each map feature_map_size, shrinkage, box_sizes.min, box_sizes.max and aspect_ratios, as SSDSpec.
-    Raises: ValueError: more than 8 maps.
+    Args:
+        specs: of each map feature_map_size, shrinkage, box_sizes.min, box_sizes.max and aspect_ratios, as SSDSpec.
+
+    Raises:
+        ValueError: more than 8 maps.
     """
     return center_form(
         square_spec(
@@ -47,24 +50,39 @@ def generate_ssd_priors(specs: Sequence[Any], image_size: int, clamp: bool = Tru
 class MatchPrior(RowTargets):
     """match_prior(gt_boxes, gt_labels) of an image -> (locations [P, 4], labels [P]), for MultiboxLoss.
 
-    Args:   center_form_priors: [P, 4] (cx, cy, w, h); center_variance, size_variance; iou_threshold: of a positive.
-    Differs: the original adds 1e-5 to the union of two boxes (in shares of the image), so its IoUs are smaller, those
-        of boxes of 10 pixels in 300 by 1%, and it has a few positives less. Locations of background rows are 0 (the
+    Args:
+        center_form_priors: [P, 4] (cx, cy, w, h); center_variance, size_variance; iou_threshold: of a positive.
+
+    Differs:
+        The original adds 1e-5 to the union of two boxes (in shares of the image), so its IoUs are smaller, those of
+        boxes of 10 pixels in 300 by 1%, and it has a few positives less. Locations of background rows are 0 (the
         original's are those of some ground truth; neither loss reads them). An image without ground truth is
         background (the original crashes). Degenerate boxes raise GroundTruthError (the original: NaN).
-    Source: vision/ssd/ssd.py, vision/utils/box_utils.py.
+
+    Source:
+        vision/ssd/ssd.py, vision/utils/box_utils.py.
     """
 
 
 class MultiboxLoss(nn.Module):
     """loss(confidence, predicted_locations, labels, gt_locations) -> (regression, classification).
 
-    Args:    neg_pos_ratio: hard negatives for each positive of an image. priors, iou_threshold, center_variance,
+    Args:
+        neg_pos_ratio: hard negatives for each positive of an image. priors, iou_threshold, center_variance,
         size_variance, device: ignored, as by the original.
-    Differs: without positives both are 0 (the original: NaN). Labels that are no column of confidence are ignored (the
-        original crashes). Ties: of equally hard negatives the lower row (the original: any).
-    Precision: locations pass through boxes: losses differ from the original's by some 1e-6 of their value.
-    Source:  vision/nn/multibox_loss.py.
+
+    Differs:
+        Without positives both are 0 (the original: NaN). Labels that are no column of confidence are ignored (the
+        original crashes).
+
+    Ties:
+        Of equally hard negatives the lower row (the original: any).
+
+    Precision:
+        Locations pass through boxes: losses differ from the original's by some 1e-6 of their value.
+
+    Source:
+        vision/nn/multibox_loss.py.
     """
 
     def __init__(
@@ -84,9 +102,17 @@ class MultiboxLoss(nn.Module):
     def forward(
         self, confidence: Tensor, predicted_locations: Tensor, labels: Tensor, gt_locations: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Float32 scalars with gradients. Args: [N, P, C] logits, [N, P, 4], [N, P] from MatchPrior, [N, P, 4].
+        """Float32 scalars with gradients.
 
-        Syncs: never.   Raises: TypeError, ValueError: a wrong shape.
+        Args:
+            [N, P, C] logits, [N, P, 4], [N, P] from MatchPrior, [N, P, 4].
+
+        Syncs:
+            Never.
+
+        Raises:
+            TypeError: a wrong shape.
+            ValueError: a wrong shape.
         """
         loss = LossSpec(negatives_per_positive=self.neg_pos_ratio)
         return row_losses("MultiboxLoss", confidence, predicted_locations, labels, gt_locations, loss)
@@ -104,12 +130,20 @@ class Predictor:
         candidate_size: candidates of a class that enter NMS, the best.
         sigma: of soft NMS; ignored.
         device: None is the GPU if there is one.
-    Same:    results are on the CPU, by class and then best first; boxes unclipped; probs bit for bit the network's.
-    Differs: the original adds 1e-5 to the union of two boxes (in shares of the image), so its NMS keeps a few small
-        boxes more (4 of 6086 detections differed). Nothing is printed. NMS runs on the network's device. Where
+
+    Same:
+        Results are on the CPU, by class and then best first; boxes unclipped; probs bit for bit the network's.
+
+    Differs:
+        The original adds 1e-5 to the union of two boxes (in shares of the image), so its NMS keeps a few small boxes
+        more (4 of 6086 detections differed). Nothing is printed. NMS runs on the network's device. Where
         nothing is found: [0, 4], [0], [0] (the original: three tensors [0]). Equal scores: the lower default box first.
-    Raises:  ValueError: nms_method="soft", which no kernel here computes.
-    Source:  vision/ssd/predictor.py, vision/utils/box_utils.py.
+
+    Raises:
+        ValueError: nms_method="soft", which no kernel here computes.
+
+    Source:
+        vision/ssd/predictor.py, vision/utils/box_utils.py.
     """
 
     def __init__(
@@ -141,7 +175,8 @@ class Predictor:
     def transform(self, image: np.ndarray) -> Tensor:
         """float32 [3, size, size] of an RGB image [H, W, 3], resized by OpenCV as in the original.
 
-        Raises: ImportError: OpenCV is not installed.
+        Raises:
+            ImportError: OpenCV is not installed.
         """
         try:
             import cv2
@@ -155,7 +190,11 @@ class Predictor:
 
     @torch.no_grad()
     def predict(self, image: np.ndarray, top_k: int = -1, prob_threshold: float | None = None) -> Detected:
-        """Detections of an RGB image [H, W, 3]. Args: as for postprocess."""
+        """Detections of an RGB image [H, W, 3].
+
+        Args:
+            as for postprocess.
+        """
         scores, boxes = self.net.forward(self.transform(image).unsqueeze(0).to(self.device))
         return self.postprocess(scores[0], boxes[0], image.shape[1], image.shape[0], top_k, prob_threshold)
 
@@ -170,10 +209,16 @@ class Predictor:
     ) -> Detected:
         """What predict makes of an image's scores [P, C] and boxes [P, 4], which it scales by width and height.
 
-        Args:    top_k: detections of each class; 0 or less: all.
-                 prob_threshold: a candidate's score exceeds it; None or 0: filter_threshold.
-        Returns: (boxes [k, 4], labels int64 [k], probs [k]) on the CPU, by class and then best first.
-        Raises:  TypeError, ValueError: a wrong shape.
+        Args:
+            top_k: detections of each class; 0 or less: all.
+            prob_threshold: a candidate's score exceeds it; None or 0: filter_threshold.
+
+        Returns:
+            (boxes [k, 4], labels int64 [k], probs [k]) on the CPU, by class and then best first.
+
+        Raises:
+            TypeError: a wrong shape.
+            ValueError: a wrong shape.
         """
         rows, columns = tensor(scores, "Predictor", "scores", ("P", "C")).shape
         top_k = integer("Predictor", "top_k", top_k, "an int", -(2**31))

@@ -1,12 +1,13 @@
-"""From what a format's reader found to a DetectionDataset: classes become labels, faulty boxes meet the policy."""
+"""Assemble what a format's reader finds into a DetectionDataset: map classes to labels, apply the policy to faults."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +19,14 @@ from ..ground_truth.policy import apply_policy
 from .dataset import Action, DetectionDataset, Problem, Sample, check_classes
 from .files import image_size
 
-_SHOWN = 5  # problems that a message lists
+Classes: TypeAlias = tuple[str, ...]
+
+_SHOWN = 5  # problems listed in a message
 
 
 @dataclass
 class RawItem:
-    """One ground truth: its box as xyxy, and what names it in messages (see Problem)."""
+    """One ground truth: its box as xyxy, and the fields that identify it in messages (see Problem)."""
 
     index: int
     where: str
@@ -35,7 +38,7 @@ class RawItem:
 
 @dataclass
 class RawImage:
-    """One image as its annotation file has it. where: it, in the file. size: (height, width) if the file says so."""
+    """One image as in its annotation file. where: its place in the file. size: (height, width) if the file gives it."""
 
     file: Path
     where: str
@@ -45,18 +48,49 @@ class RawImage:
     items: list[RawItem] = field(default_factory=list)
 
 
-def build(origin: Path, raws: Sequence[RawImage], classes: tuple[str, ...], policy: Policy) -> DetectionDataset:
-    """The dataset of what a reader found.
+@dataclass(frozen=True)
+class Format:
+    """How datasets of one format are recognized and read.
 
-    Args:    origin: what was opened, for messages.
-             classes: in their order.
-             policy: what becomes of faults, as open_dataset says.
-    Raises:  GroundTruthError naming file and item.
-    Warns:   once, if there are problems.
+    A new format is one file with a `Format`, and one line in `ssd_fast.datasets.FORMATS`.
+
+    Args:
+        folder_mark: the file or files by which a folder of this format is recognized, for messages.
+        in_folder: whether a folder is of this format.
+        file: the annotation file of a folder and a split, or the folder itself.
+        read: `read(file, data, split, images, classes)` returns the images of the split and all classes. `data` is the
+            JSON value in the file if the format has `json_images`; `images` replaces the format's folder of images, and
+            `classes` is the order that the user wants; both may be None.
+        splits: the sorted names of the splits at a path.
+        json_images: the type of "images" by which a JSON file of this format is recognized; None if it is not JSON.
+    """
+
+    folder_mark: str
+    in_folder: Callable[[Path], bool]
+    file: Callable[[Path, str | None], Path]
+    read: Callable[[Path, Any, str | None, Path | None, Classes | None], tuple[list[RawImage], Classes]]
+    splits: Callable[[Path], list[str]]
+    json_images: type | None = None
+
+
+def build(origin: Path, raws: Sequence[RawImage], classes: Classes, policy: Policy) -> DetectionDataset:
+    """Build a dataset from what a reader found.
+
+    Args:
+        origin: the path that was opened, for messages.
+        raws: the images.
+        classes: the class names in order.
+        policy: how faults are handled, as in open_dataset.
+
+    Raises:
+        GroundTruthError: the dataset is faulty; the message names the file and the item.
+
+    Warns:
+        GroundTruthWarning: once, if there are problems.
     """
     _check_paths(raws)
     if not classes:
-        raise GroundTruthError(f"{origin}: no object, and so no class, in any file: name them by classes=")
+        raise GroundTruthError(f"{origin}: no object, and so no class, in any file: pass the names as classes=")
     check_classes(classes, f"{origin}: classes")
     labels = {name: 1 + index for index, name in enumerate(classes)}
     samples: list[Sample] = []
@@ -84,7 +118,7 @@ def _check_paths(raws: Sequence[RawImage]) -> None:
         other = seen.setdefault(os.path.normpath(raw.path), raw)
         if other is not raw:
             first = other.where if other.file == raw.file else str(other.file)
-            raise GroundTruthError(f"{raw.file}: {raw.where}: its image {raw.name!r} is that of {first} already")
+            raise GroundTruthError(f"{raw.file}: {raw.where}: its image {raw.name!r} already belongs to {first}")
 
 
 def _size(raw: RawImage) -> tuple[int, int]:
@@ -97,13 +131,13 @@ def _size(raw: RawImage) -> tuple[int, int]:
 
 
 def _size_problem(raw: RawImage, size: tuple[int, int], policy: Policy) -> Problem | None:
-    """What is wrong with the size that the file gives; 0 x 0, as some tools write, stands for none."""
+    """Find out what is wrong with the size in the file; 0 x 0, which some tools write, means no size."""
     if raw.size is None or raw.size == (0, 0) or raw.size == size:
         return None
     height, width = size
     reason = f"width x height of {raw.path.name} are {width} x {height}"
     if raw.size == (width, height):
-        reason += " (EXIF orientation, or exchanged)"
+        reason += " (EXIF orientation, or swapped)"
     action: Action = "kept" if policy == "clip" else "dropped"
     return Problem(str(raw.file), None, f"size of {raw.name!r}", None, raw.size[::-1], reason, action)
 
@@ -111,14 +145,14 @@ def _size_problem(raw: RawImage, size: tuple[int, int], policy: Policy) -> Probl
 def _sample(
     raw: RawImage, size: tuple[int, int], labels: dict[str, int], policy: Policy, problems: list[Problem]
 ) -> Sample:
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, which is a fault
+    with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, which is a fault
         boxes: npt.NDArray[np.float32] = np.array([item.box for item in raw.items], np.float64).astype(np.float32)
     boxes = boxes.reshape(-1, 4)
     columns = np.array([labels[item.label] for item in raw.items], np.int64)
     ignored = np.array([item.ignored for item in raw.items], bool)
     height, width = size
     if not all(0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height for x1, y1, x2, y2 in boxes.tolist()):
-        # Rarely needed, and far slower than the look above. With "raise" all faults are collected, then raised.
+        # Rarely needed, and far slower than the check above. With "raise", all faults are collected and then raised.
         given, given_labels = torch.from_numpy(boxes), torch.from_numpy(columns)
         lenient: Policy = "clip" if policy == "clip" else "drop"
         kept, rows, faults = apply_policy(given, given_labels, lenient, raw.where, size=(height, width))
@@ -128,7 +162,7 @@ def _sample(
             action: Action = "clipped" if fault.index in keep else "dropped"
             problem = Problem(str(raw.file), item.index, item.where, item.label, item.values, fault.reason, action)
             problems.append(problem)
-        boxes = clip_boxes(kept, (height, width)).numpy()  # those within the slack too
+        boxes = clip_boxes(kept, (height, width)).numpy()  # also those within the tolerance
         columns, ignored = columns[keep], ignored[keep]
     return Sample(str(raw.path), raw.name, size, boxes, columns, ignored)
 
@@ -144,6 +178,6 @@ def _report(
     if policy == "raise":
         raise GroundTruthError(f"{found}: {listed}")
     if not samples:
-        raise GroundTruthError(f"{found}, of which none is left: {listed}")
+        raise GroundTruthError(f"{found}, and no image is left: {listed}")
     message = f"{found} (policy {policy!r}; all are in .problems): {listed}"
     warnings.warn(message, GroundTruthWarning, stacklevel=4)  # the caller of open_dataset

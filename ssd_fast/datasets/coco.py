@@ -1,4 +1,4 @@
-"""Datasets in COCO's JSON, and any dataset as such a JSON."""
+"""Read datasets in COCO's JSON format."""
 
 from __future__ import annotations
 
@@ -7,24 +7,29 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
-from .._io.text import brief
+from .._io.text import brief, listing
 from ..ground_truth import GroundTruthError
-from .assembly import RawImage, RawItem
-from .dataset import DetectionDataset
-from .files import image_path, number, read_box
+from .assembly import Classes, Format, RawImage, RawItem
+from .files import find_splits, image_path, json_splits, number, read_box, unknown_split
 
-__all__ = ["read_coco", "to_coco"]
+__all__ = ["COCO", "read_coco"]
 
-_IDS = 2**63  # larger integers could all have the same hash, and so make every look-up slow
+_INSTANCES = "instances_"
+_IDS = 2**63  # larger integers could all have the same hash, which would make every lookup slow
 
 
-def read_coco(path: Path, data: Any, split: str, images: Path | None) -> tuple[list[RawImage], tuple[str, ...]]:
-    """The images in the file's order, and its classes in the order of their ids.
+def read_coco(path: Path, data: Any, split: str, images: Path | None) -> tuple[list[RawImage], Classes]:
+    """Read the images in the file's order, and its classes in the order of their ids.
 
-    Args:    path: the JSON file, which `data` was read from.
-             split: its name, for the folder of the images: they are beside the file or in its parent folder, or there
-                 in images/, in <split>/ or in images/<split>/. images: that folder instead.
-    Raises:  GroundTruthError naming file and item.
+    Args:
+        path: the JSON file from which `data` was read.
+        data: the JSON value.
+        split: the name of the split, for finding the images: they are beside the file or in its parent folder, or there
+            in images/, in <split>/ or in images/<split>/.
+        images: the folder of the images, instead of these.
+
+    Raises:
+        GroundTruthError: the data is faulty; the message names the file and the item.
     """
     if not isinstance(data, dict):
         raise GroundTruthError(f"{path}: COCO: expected an object, got {type(data).__name__}")
@@ -49,36 +54,6 @@ def read_coco(path: Path, data: Any, split: str, images: Path | None) -> tuple[l
     return list(raws.values()), tuple(names.values())
 
 
-def to_coco(dataset: DetectionDataset) -> dict[str, Any]:
-    """The ground truths of a dataset as COCO's JSON has them, for pycocotools or a file.
-
-    Returns: {"images", "annotations", "categories"}: an image's id is 1 + its index in the dataset, a category's id
-        its label, an annotation's id counts from 1. "bbox" is xywh in pixels. "area" is that of the box, since
-        segmentations are not read: COCO's own, of the mask, is smaller, and moves objects between small, medium and
-        large. "iscrowd" and "ignore" are 1 where the ground truth is ignored (pycocotools heeds iscrowd alone).
-    """
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for index, sample in enumerate(dataset.samples):
-        height, width = sample.size
-        images.append({"id": index + 1, "file_name": sample.name, "width": width, "height": height})
-        columns = (sample.boxes.tolist(), sample.labels.tolist(), sample.ignored.tolist())
-        for (x1, y1, x2, y2), label, ignored in zip(*columns, strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": index + 1,
-                    "category_id": label,
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "area": (x2 - x1) * (y2 - y1),
-                    "iscrowd": int(ignored),
-                    "ignore": int(ignored),
-                }
-            )
-    categories = [{"id": label, "name": name} for label, name in enumerate(dataset.classes, 1)]
-    return {"images": images, "annotations": annotations, "categories": categories}
-
-
 def _list(path: Path, data: dict[str, Any], key: str) -> list[Any]:
     value = data.get(key)
     if not isinstance(value, list):
@@ -88,7 +63,7 @@ def _list(path: Path, data: dict[str, Any], key: str) -> list[Any]:
 
 
 def _by_id(path: Path, data: dict[str, Any], key: str) -> dict[Any, tuple[str, dict[str, Any]]]:
-    """The objects of a list by their ids, each with the words that name it."""
+    """Index the objects of a list by id, each with the words that identify it in messages."""
     found: dict[Any, tuple[str, dict[str, Any]]] = {}
     seen: dict[Any, str] = {}
     for index, entry in enumerate(_list(path, data, key)):
@@ -101,12 +76,12 @@ def _by_id(path: Path, data: dict[str, Any], key: str) -> dict[Any, tuple[str, d
 
 
 def _identify(path: Path, where: str, entry: dict[str, Any], seen: dict[Any, str]) -> str:
-    """where, with the id; which no entry seen before has."""
+    """Check that no earlier entry has the id, and return `where` with the id."""
     key = entry.get("id")
     if isinstance(key, bool) or not isinstance(key, (int, str)) or (isinstance(key, int) and abs(key) >= _IDS):
         raise GroundTruthError(f"{path}: {where}: id: expected an integer of 64 bits or a string, got {brief(key)}")
     if key in seen:
-        raise GroundTruthError(f"{path}: {where}: id: expected each id once, got {key!r}, as {seen[key]} has")
+        raise GroundTruthError(f"{path}: {where}: id: expected each id once, got {key!r}, which {seen[key]} has too")
     seen[key] = where
     return f"{where} (id {key})"
 
@@ -120,7 +95,7 @@ def _known(path: Path, where: str, entry: dict[str, Any], key: str, known: Conta
 
 
 def _categories(path: Path, data: dict[str, Any]) -> dict[Any, str]:
-    """Names by id, in the order of the ids, which may have gaps."""
+    """Read the class names by id, in the order of the ids, which may have gaps."""
     found: dict[Any, str] = {}
     taken: set[str] = set()
     for key, (where, entry) in _by_id(path, data, "categories").items():
@@ -128,7 +103,7 @@ def _categories(path: Path, data: dict[str, Any]) -> dict[Any, str]:
         if not isinstance(key, int):
             raise GroundTruthError(f"{path}: {where}: id: expected an integer, got {key!r}")
         if not isinstance(name, str) or not name.strip() or name in taken:
-            raise GroundTruthError(f"{path}: {where}: name: expected one that no other has, got {brief(name)}")
+            raise GroundTruthError(f"{path}: {where}: name: expected a name that no other has, got {brief(name)}")
         taken.add(name)
         found[key] = name
     if not found:
@@ -137,7 +112,7 @@ def _categories(path: Path, data: dict[str, Any]) -> dict[Any, str]:
 
 
 def _file(path: Path, where: str, entry: dict[str, Any]) -> Path:
-    """The image's place within the folder of the images."""
+    """The path of the image within the folder of the images."""
     name, where = entry.get("file_name"), f"{path}: {where}: file_name"
     if not isinstance(name, str):
         raise GroundTruthError(f"{where}: expected a name, got {brief(name)}")
@@ -165,16 +140,51 @@ def _item(path: Path, index: int, where: str, annotation: dict[str, Any], names:
 
 
 def _find_folder(path: Path, split: str, names: list[Path]) -> Path:
-    """The first folder that holds any of the images; without one, the error says where they were looked for."""
+    """Find the first folder that holds any of the images; if there is none, the error lists the folders tried."""
     places = [place for base in (path.parent, path.parent.parent) for place in _places(base, split)]
-    for some in (names[:1], names):  # the first image mostly tells
+    for some in (names[:1], names):  # the first image is mostly enough
         for place in places:
-            if any(os.path.isfile(place / name) for name in some):  # False too where the system refuses a name
+            if any(os.path.isfile(place / name) for name in some):  # also False where the system refuses a name
                 return place
     looked = ", ".join(str(place) for place in places)
-    raise GroundTruthError(f"{path}: images: expected {str(names[0])!r} in one of {looked}; name the folder by images=")
+    raise GroundTruthError(f"{path}: images: expected {str(names[0])!r} in one of {looked}; pass the folder as images=")
 
 
 def _places(base: Path, split: str) -> list[Path]:
     within = ["", "images", split, f"images/{split}"] if split else ["", "images"]
     return [base / place for place in within]
+
+
+def _folder_splits(folder: Path) -> list[str]:
+    return find_splits(folder / "annotations", _INSTANCES, ".json")
+
+
+def _annotations(folder: Path, split: str | None) -> Path:
+    """The JSON file of a split."""
+    known = _folder_splits(folder)
+    if not known:
+        raise GroundTruthError(f"{folder}: COCO: expected a file annotations/instances_<split>.json, found none")
+    if split is None and len(known) > 1:
+        raise GroundTruthError(f"{folder}: COCO: expected split, one of {listing(known)}, got None")
+    if split is not None and split not in known:
+        raise unknown_split(folder, split, known)
+    return folder / "annotations" / f"{_INSTANCES}{split or known[0]}.json"
+
+
+def _own_split(file: Path, split: str | None) -> str:
+    """The split that a COCO file holds according to its name, or ""."""
+    own = file.stem.removeprefix(_INSTANCES) if file.stem.startswith(_INSTANCES) else ""
+    if split is not None and split != own:
+        expected = f"no split, or {own!r}" if own else "no split"
+        raise GroundTruthError(f"{file}: COCO: a JSON file is one split: expected {expected}, got {split!r}")
+    return own
+
+
+COCO = Format(
+    folder_mark="annotations/instances_*.json",
+    in_folder=lambda folder: bool(_folder_splits(folder)),
+    file=_annotations,
+    read=lambda file, data, split, images, classes: read_coco(file, data, _own_split(file, split), images),
+    splits=lambda path: _folder_splits(path) if path.is_dir() else json_splits(path),
+    json_images=list,
+)

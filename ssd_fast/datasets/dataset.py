@@ -1,4 +1,4 @@
-"""DetectionDataset: images on disk with their ground truths, parsed when it is made, decoded when asked for."""
+"""DetectionDataset: images on disk with ground truths; annotations are parsed at once, images decoded on access."""
 
 from __future__ import annotations
 
@@ -28,12 +28,16 @@ Action: TypeAlias = Literal["dropped", "clipped", "kept"]
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in an annotation file that was not taken as it stands, and why.
+    """Something in an annotation file that was not taken unchanged, and why.
 
-    file: the annotation file.                  item: its index there, counted from 0; None: the whole image.
-    where: the item in the words of the format, such as "object 12" or "annotations[5] (id 17)".
-    label: the class; None for an image.        values: the numbers, as the file has them.
-    reason: what is wrong with them.            action: what became of the item, or of the image if item is None.
+    Attributes:
+        file: the annotation file.
+        item: the index of the item in the file, counted from 0; None for the whole image.
+        where: the item in the words of the format, such as "object 12" or "annotations[5] (id 17)".
+        label: the class; None for an image.
+        values: the numbers in the file.
+        reason: what is wrong with them.
+        action: how the item, or the image if item is None, was handled.
     """
 
     file: str
@@ -49,7 +53,7 @@ class Problem:
 
     @property
     def described(self) -> str:
-        """File, item, class, values and reason, in one line."""
+        """File, item, class, values and reason in one line."""
         label = "" if self.label is None else f" {self.label!r}"
         values = ", ".join(f"{value:.7g}" for value in self.values)
         return printable(f"{self.file}: {self.where}{label} ({values}): {self.reason}")
@@ -59,10 +63,16 @@ class Problem:
 class Sample:
     """One image and its ground truths. Arrays are NumPy's, which DataLoader workers receive without file handles.
 
-    path: of the image.                         name: its file name within the dataset.
-    size: (height, width) in pixels, upright.   boxes: float32 [G, 4] xyxy in pixels of the upright image.
-    labels: int64 [G], 1 + index in classes.    ignored: bool [G], VOC's difficult and COCO's iscrowd.
-    Raises: ValueError: arrays of another shape or dtype, naming image and field.
+    Attributes:
+        path: the path of the image.
+        name: its file name within the dataset.
+        size: (height, width) in pixels, upright.
+        boxes: float32 [G, 4] xyxy in pixels of the upright image.
+        labels: int64 [G], 1 + index in classes.
+        ignored: bool [G], VOC's difficult and COCO's iscrowd.
+
+    Raises:
+        ValueError: an array of another shape or dtype; the message names the image and the field.
     """
 
     path: str
@@ -83,20 +93,29 @@ class Sample:
 
 
 class DetectionDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
-    """Images with boxes: `dataset[i] -> (image, target)`. Made by open_dataset, or from samples of your own.
+    """Images with boxes, made by open_dataset or from your own samples: `dataset[i] -> (image, target)`.
 
-    Args:    samples: one Sample per image.
-             classes: the names, without the background: label 1 is classes[0], and 0 is the background's column.
-             problems: what is not in the samples as its file has it, and why.
-    Returns: dataset[i]: the image, uint8 [3, H, W], RGB, upright by its EXIF orientation; and a dict of new tensors:
-                 "boxes" float32 [G, 4] xyxy in pixels, "labels" int64 [G], "ignored" bool [G], "image_id" int64
-                 scalar, which is i. G may be 0.
-    Raises:  ValueError: no samples, no classes, a class named twice, a label outside 1..len(classes). From dataset[i]:
-             IndexError; FileNotFoundError and ValueError, naming the path, for an image that is gone, is not
-             decodable or is no longer of the size it had.
+    The dataset holds only annotations, and can be pickled and so sent to DataLoader workers. Images of several sizes
+    need a collate_fn that does not stack. `dataset[i]` returns the image, uint8 [3, H, W], RGB, upright by its EXIF
+    orientation, and a dict of new tensors: "boxes" float32 [G, 4] xyxy in pixels, "labels" int64 [G], "ignored" bool
+    [G] and "image_id", an int64 scalar with the value i. G may be 0. It raises IndexError, or FileNotFoundError or
+    ValueError that names the path of an image that is gone, cannot be decoded or has changed its size.
 
-    Holds annotations alone; can be pickled, and so go to DataLoader workers. Images of several sizes need a collate_fn
-    that does not stack.
+    Args:
+        samples: one Sample per image.
+        classes: the names without the background: label 1 is classes[0], and 0 is the column of the background.
+        problems: what was not taken unchanged from its file, and why.
+
+    Raises:
+        ValueError: no samples, no classes, a class named twice, or a label outside 1..len(classes).
+
+    Examples:
+        >>> import numpy as np
+        >>> from ssd_fast.datasets import DetectionDataset, Sample
+        >>> box = np.array([[10, 20, 30, 60]], np.float32)
+        >>> sample = Sample("photos/a.jpg", "a.jpg", (100, 200), box, np.array([1]), np.array([False]))
+        >>> DetectionDataset([sample], classes=("cat", "dog"))
+        DetectionDataset(images=1, classes=2, boxes=1, problems=0)
     """
 
     def __init__(self, samples: Sequence[Sample], classes: Sequence[str], problems: Sequence[Problem] = ()) -> None:
@@ -115,13 +134,13 @@ class DetectionDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        index = range(len(self))[operator.index(index)]  # negative ones count from the end, as in a list
+        index = range(len(self))[operator.index(index)]  # negative indices count from the end, as in a list
         sample = self.samples[index]
         image = as_image_tensor(sample.path)
         if tuple(image.shape[1:]) != sample.size:
             expected = f"height x width {sample.size[0]} x {sample.size[1]}, as when the dataset was opened"
             raise ValueError(f"{printable(sample.path)}: expected {expected}, got {image.shape[1]} x {image.shape[2]}")
-        # Copies: what augmentation does to a target in place must not reach the dataset.
+        # Copies, so that augmenting a target in place does not change the dataset.
         target = {
             "boxes": torch.from_numpy(sample.boxes.copy()),
             "labels": torch.from_numpy(sample.labels.copy()),
@@ -141,19 +160,24 @@ class DetectionDataset(Dataset[tuple[Tensor, dict[str, Tensor]]]):
 
 
 def check_classes(classes: object, origin: str) -> tuple[str, ...]:
-    """The class names as a tuple. Raises: GroundTruthError, beginning with the origin, unless they are non-blank
-    strings without control characters, distinct even without spaces around them, that do not begin with the background.
+    """Return the class names as a tuple.
+
+    Raises:
+        GroundTruthError: they are not non-blank strings without control characters, distinct even without surrounding
+            spaces, or they begin with the background; the message begins with the origin.
     """
     if not isinstance(classes, (list, tuple)) or not classes:
         raise GroundTruthError(f"{origin}: expected a list of at least 1 class name, got {brief(classes)}")
     for name in classes:
         if not isinstance(name, str) or not name.strip():
-            raise GroundTruthError(f"{origin}: expected names, non-blank strings, got {brief(name)}")
+            raise GroundTruthError(f"{origin}: expected non-blank names, got {brief(name)}")
         if _NOT_TEXT.search(name):
             raise GroundTruthError(f"{origin}: expected names without control characters, got {brief(name)}")
     repeated = twice(name.strip() for name in classes)
     if repeated is not None:
-        raise GroundTruthError(f"{origin}: expected each name once, got {repeated!r} twice, spaces around it aside")
+        raise GroundTruthError(
+            f"{origin}: expected each name once, got {repeated!r} twice (apart from surrounding spaces)"
+        )
     if classes[0].lower().strip("_") == "background":
-        raise GroundTruthError(f"{origin}: expected names without the background, got {classes[0]!r} as the first")
+        raise GroundTruthError(f"{origin}: expected names without the background, got {classes[0]!r} first")
     return tuple(classes)

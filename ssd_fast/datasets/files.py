@@ -1,6 +1,6 @@
-"""Reading what datasets are made of: JSON without silent duplicates, XML without entities, headers of images.
+"""Read the files of datasets: JSON without silent duplicates, XML without entities, and headers of images.
 
-Any of it may come from a stranger. Errors name the file; names of images stay within their folder.
+Any file may come from a stranger. Errors name the file; image names stay within their folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a file. Raises: GroundTruthError naming it: it cannot be read, or is not a regular file."""
+    """Read a file.
+
+    Raises:
+        GroundTruthError: the file cannot be read or is not a regular file; the message names it.
+    """
     try:
         require_input_file(path)
         return path.read_bytes()
@@ -40,8 +44,12 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a file. Raises: GroundTruthError naming file, line and column, or a key that an object has twice,
-    of which Python's reader would keep the last."""
+    """Read the JSON value in a file.
+
+    Raises:
+        GroundTruthError: the message names file, line and column, or a key that an object has twice (Python's reader
+            would silently keep the last).
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
@@ -61,16 +69,17 @@ def read_json(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise GroundTruthError(f"{path}: byte {error.start}: expected JSON in UTF-8, got other bytes") from error
     except RecursionError as error:
-        raise GroundTruthError(f"{path}: not the JSON of a dataset: nested too deep") from error
+        raise GroundTruthError(f"{path}: not the JSON of a dataset: nested too deeply") from error
     except ValueError as error:  # an integer of thousands of digits
         raise GroundTruthError(f"{path}: not the JSON of a dataset: {error}") from error
 
 
 def read_xml(path: Path) -> ET.Element:
-    """The root element of a file.
+    """Read the root element of an XML file.
 
-    Raises: GroundTruthError naming file, line and column: invalid XML; or a document type (<!DOCTYPE ...>), which no
-    annotation needs and whose entities can grow without bound or read other files.
+    Raises:
+        GroundTruthError: invalid XML, or a document type (<!DOCTYPE ...>), which no annotation needs and whose entities
+            can grow without bound or read other files; the message names file, line and column.
     """
     builder = ET.TreeBuilder()
     parser = expat.ParserCreate()
@@ -95,22 +104,28 @@ def read_xml(path: Path) -> ET.Element:
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(height, width) of the upright image, from the file's header. Raises: as open_image."""
+    """Read (height, width) of the upright image from the file's header.
+
+    Raises:
+        FileNotFoundError: as ssd_fast.images.open_image.
+        ValueError: as ssd_fast.images.open_image.
+    """
     with open_image(path) as image:
-        if image.format == "TIFF":  # whether the size of an undecoded one is upright depends on Pillow's version
+        if image.format == "TIFF":  # Pillow's version decides whether the size of an undecoded TIFF is upright
             width, height = PIL.ImageOps.exif_transpose(image).size
         else:
-            # The method of the base class, because PNG's decodes the image to look for EXIF behind the pixels.
+            # The base class's method, because PNG's decodes the image to look for EXIF after the pixels.
             orientation = PIL.Image.Image.getexif(image).get(PIL.ExifTags.Base.Orientation)
             width, height = image.size[::-1] if orientation in _TURNED else image.size
     return height, width
 
 
 def image_path(folder: Path, name: str, where: str) -> Path:
-    """The path of an image that an annotation file names. Only the name is judged: links may lead anywhere.
+    """The path of an image named in an annotation file. Only the name is checked: links may lead anywhere.
 
-    Raises: GroundTruthError, beginning with `where`: the name leads out of the folder, on this system or another, or
-            cannot be the name of a file.
+    Raises:
+        GroundTruthError: the name leads out of the folder, on this system or another, or cannot be the name of a file;
+            the message begins with `where`.
     """
     try:
         os.fsencode(name)
@@ -130,7 +145,7 @@ def image_path(folder: Path, name: str, where: str) -> Path:
 
 
 def twice(values: Iterable[_T]) -> _T | None:
-    """The first value that repeats an earlier one; None if there is no such value."""
+    """Find the first value that repeats an earlier one; None if there is none."""
     seen = set()
     for value in values:
         if value in seen:
@@ -140,7 +155,7 @@ def twice(values: Iterable[_T]) -> _T | None:
 
 
 def number(value: Any) -> float | None:
-    """A number of a JSON file as a float, which may be NaN or infinite; None: it is not a number."""
+    """Convert a number of a JSON file to a float, which may be NaN or infinite; None if it is not a number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
@@ -150,7 +165,7 @@ def number(value: Any) -> float | None:
 
 
 def read_box(value: Any, where: str, form: str) -> tuple[float, float, float, float]:
-    """The four numbers of a box in a JSON file, of a form such as "x1, y1, x2, y2"."""
+    """Read the four numbers of a box in a JSON file, in a form such as "x1, y1, x2, y2"."""
     if not isinstance(value, list) or len(value) != 4:
         raise GroundTruthError(f"{where}: expected 4 numbers [{form}], got {brief(value)}")
     numbers = [number(item) for item in value]
@@ -161,12 +176,19 @@ def read_box(value: Any, where: str, form: str) -> tuple[float, float, float, fl
 
 
 def find_splits(folder: Path, prefix: str, suffix: str) -> list[str]:
-    """What stands between prefix and suffix in the names of the files in a folder, sorted."""
+    """List the part between prefix and suffix of the file names in a folder, sorted."""
     names = (path.name for path in folder.glob(f"{prefix}*{suffix}") if path.is_file())
     return sorted(name[len(prefix) : len(name) - len(suffix)] for name in names)
 
 
+def json_splits(file: Path) -> list[str]:
+    """List the keys of "splits" in a JSON file, sorted; empty if it has no such object."""
+    data = read_json(file)
+    splits = data.get("splits") if isinstance(data, dict) else None
+    return sorted(splits) if isinstance(splits, dict) else []
+
+
 def unknown_split(path: Path, split: str, known: list[str]) -> GroundTruthError:
-    """The error that lists the splits there are."""
+    """Make the error that lists the known splits."""
     there_are = listing(known) or "none"
     return GroundTruthError(f"{path}: there is no split {split!r}; the splits are: {there_are}")

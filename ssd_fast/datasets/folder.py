@@ -1,4 +1,4 @@
-"""A folder of images with one JSON that can be written by hand.
+"""Read a folder of images with one JSON file that can be written by hand.
 
     {
       "classes": ["cat", "dog"],
@@ -10,9 +10,9 @@
       "splits": {"train": ["a.jpg"], "test": ["b.jpg"]}
     }
 
-The file is `annotations.json`, beside the images, whose names may contain folders, as in "a/b.jpg", but no "..". A box
-is x1, y1, x2, y2 in pixels of the upright image, from its upper left corner. "classes", "splits" and "ignored" may be
-left out.
+The file is `annotations.json`, beside the images. Image names may contain folders, as in "a/b.jpg", but not "..". A box
+is x1, y1, x2, y2 in pixels of the upright image, from its upper left corner. "classes", "splits" and "ignored" are
+optional.
 """
 
 from __future__ import annotations
@@ -22,25 +22,31 @@ from typing import Any
 
 from .._io.text import brief, listing
 from ..ground_truth import GroundTruthError
-from .assembly import RawImage, RawItem
+from .assembly import Classes, Format, RawImage, RawItem
 from .dataset import check_classes
-from .files import image_path, read_box, unknown_split
+from .files import image_path, json_splits, read_box, unknown_split
 
-__all__ = ["read_folder"]
+__all__ = ["FOLDER", "read_folder"]
+
+_FILE = "annotations.json"
 
 
-def read_folder(
-    path: Path, data: Any, split: str | None, images: Path | None
-) -> tuple[list[RawImage], tuple[str, ...]]:
-    """The images of a split, in its order, or all, in the file's; and the classes: the file's, or those that occur.
+def read_folder(path: Path, data: Any, split: str | None, images: Path | None) -> tuple[list[RawImage], Classes]:
+    """Read the images of a split, or all images, in the file's order; and the classes of the file, or those that occur.
 
-    Args:    path: the JSON file, which `data` was read from. images: the folder of the images, if not the file's.
-    Raises:  GroundTruthError naming file and item.
+    Args:
+        path: the JSON file from which `data` was read.
+        data: the JSON value.
+        split: the name of the split; None for all images.
+        images: the folder of the images, if it is not the file's.
+
+    Raises:
+        GroundTruthError: the data is faulty; the message names the file and the item.
     """
     _check_keys(path, "the file", data, required=("images",), optional=("classes", "splits"))
     entries = data["images"]
     if not isinstance(entries, dict) or not entries:
-        expected = "an object, the file name of an image to the list of its boxes"
+        expected = "an object that maps image file names to lists of boxes"
         raise GroundTruthError(f"{path}: images: expected {expected}, got {brief(entries)}")
     names = list(entries) if split is None else _names(path, data.get("splits", {}), split, entries)
     folder = path.parent if images is None else images
@@ -54,7 +60,9 @@ def read_folder(
 
 def _names(path: Path, splits: Any, split: str, entries: dict[str, Any]) -> list[str]:
     if not isinstance(splits, dict):
-        raise GroundTruthError(f"{path}: splits: expected an object, a split to its file names, got {brief(splits)}")
+        raise GroundTruthError(
+            f"{path}: splits: expected an object that maps splits to file names, got {brief(splits)}"
+        )
     if split not in splits:
         raise unknown_split(path, split, sorted(splits))
     names = splits[split]
@@ -97,6 +105,22 @@ def _check_keys(path: Path, where: str, value: Any, required: tuple[str, ...], o
         if key not in value:
             raise GroundTruthError(f"{path}: {where}: expected {key!r}, got only {listing(value) or 'nothing'}")
     unknown = [key for key in value if key not in required + optional]
-    if unknown:  # a misspelt key must not go unnoticed
+    if unknown:  # a misspelled key must not go unnoticed
         known = ", ".join(required + optional)
-        raise GroundTruthError(f"{path}: {where}: expected no keys but {known}, got {unknown[0]!r}")
+        raise GroundTruthError(f"{path}: {where}: expected only the keys {known}, got {unknown[0]!r}")
+
+
+def _annotations(folder: Path, split: str | None) -> Path:
+    if not (folder / _FILE).exists():
+        raise GroundTruthError(f"{folder}: folder: expected the file {_FILE}, which does not exist")
+    return folder / _FILE
+
+
+FOLDER = Format(
+    folder_mark=_FILE,
+    in_folder=lambda folder: (folder / _FILE).is_file(),
+    file=_annotations,
+    read=lambda file, data, split, images, classes: read_folder(file, data, split, images),
+    splits=lambda path: json_splits(_annotations(path, None) if path.is_dir() else path),
+    json_images=dict,
+)

@@ -1,4 +1,4 @@
-"""Datasets in the layout of PASCAL VOC: one XML file per image, lists of names for the splits."""
+"""Read datasets in the layout of PASCAL VOC: one XML file per image, and lists of names for the splits."""
 
 from __future__ import annotations
 
@@ -9,23 +9,30 @@ from pathlib import Path
 
 from ..ground_truth import GroundTruthError
 from ..images import IMAGE_SUFFIXES
-from .assembly import RawImage, RawItem
+from .assembly import Classes, Format, RawImage, RawItem
 from .files import find_splits, image_path, read_bytes, read_xml, unknown_split
 
-__all__ = ["read_voc"]
+__all__ = ["VOC", "read_voc"]
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read_voc(
-    root: Path, split: str | None, images: Path | None, classes: tuple[str, ...] | None
-) -> tuple[list[RawImage], tuple[str, ...]]:
-    """The images of a split, in its order, without a split those of all annotations, by name; and the classes.
+    root: Path, split: str | None, images: Path | None, classes: Classes | None
+) -> tuple[list[RawImage], Classes]:
+    """Read the images of a split in its order, or all images sorted by name, and the classes.
 
-    Args:    root: holds Annotations/, JPEGImages/ and ImageSets/Main/. images: instead of JPEGImages/.
-             classes: None: those that occur, sorted, in all annotations, so that labels of two splits agree.
-    Raises:  GroundTruthError naming file and item.
+    Args:
+        root: the folder that holds Annotations/, JPEGImages/ and ImageSets/Main/.
+        split: the name of the split; None for all annotations.
+        images: the folder of the images, instead of JPEGImages/.
+        classes: the classes; None for those that occur in any annotation, sorted, so that the labels of splits agree.
+
+    Raises:
+        GroundTruthError: the data is faulty; the message names the file and the item.
     """
+    if not root.is_dir():
+        raise GroundTruthError(f"{root}: VOC: expected a folder, got a file")
     annotations = root / "Annotations"
     folder = root / "JPEGImages" if images is None else images
     for needed in (annotations, folder):
@@ -49,7 +56,7 @@ def read_voc(
 
 
 def _names(folder: Path, split: str, known: dict[str, Path]) -> list[str]:
-    """The names that a split lists, each of which has an annotation."""
+    """Read the names that a split lists, each of which must have an annotation."""
     path = folder / f"{split}.txt"
     if not path.is_file():
         raise unknown_split(folder, split, voc_splits(folder))
@@ -59,32 +66,34 @@ def _names(folder: Path, split: str, known: dict[str, Path]) -> list[str]:
         raise GroundTruthError(f"{path}: byte {error.start}: expected names in UTF-8, got other bytes") from error
     numbered = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     if not numbered:
-        raise GroundTruthError(f"{path}: expected at least 1 name of an image, got an empty split")
+        raise GroundTruthError(f"{path}: expected at least 1 image name, got an empty split")
     seen: dict[str, int] = {}
     for line, name in numbered:
         if name not in known:
             columns = name.split()
             if len(columns) == 2 and columns[0] in known:
-                expected = f"one name per line, got {name!r} (a file of one class, as cat_train.txt, is not a split)"
+                expected = (
+                    f"one name per line, got {name!r} (a file for one class, such as cat_train.txt, is not a split)"
+                )
             else:
                 expected = f"names with an annotation, got {name!r} without {name}.xml in Annotations"
             raise GroundTruthError(f"{path}: line {line}: expected {expected}")
         if name in seen:
             raise GroundTruthError(
-                f"{path}: line {line}: expected each name once, got {name!r}, as in line {seen[name]}"
+                f"{path}: line {line}: expected each name once, got {name!r} again, as in line {seen[name]}"
             )
         seen[name] = line
     return list(seen)
 
 
 def voc_splits(folder: Path) -> list[str]:
-    """The splits that ImageSets/Main lists, sorted."""
+    """List the splits in ImageSets/Main, sorted."""
     splits = dict.fromkeys(find_splits(folder, "", ".txt"))
     return [name for name in splits if not _is_of_one_class(name, splits)]
 
 
 def _is_of_one_class(name: str, splits: Container[str]) -> bool:
-    """cat_train.txt says which images of train show a cat: it is not a split of its own."""
+    """Whether the file is for one class: cat_train.txt says which images of train show a cat, and is not a split."""
     parts = name.split("_")
     return any("_".join(parts[first:]) in splits for first in range(1, len(parts)))
 
@@ -93,7 +102,7 @@ def _image(path: Path, folder: Path, candidates: list[Path]) -> RawImage:
     root = read_xml(path)
     if root.tag != "annotation":
         raise GroundTruthError(f"{path}: expected the root element <annotation>, got <{root.tag}>")
-    # The image bears the name of its annotation; <filename>, stale in many sets, decides where that is not enough.
+    # The image has the name of its annotation; <filename>, stale in many datasets, decides where that is not enough.
     named = (root.findtext("filename") or "").strip()
     if len(candidates) != 1 and named:
         place = image_path(folder, named, f"{path}: filename")
@@ -147,3 +156,12 @@ def _number(path: Path, where: str, element: ET.Element, tag: str) -> float:
         return float(text if "_" not in text else "")  # Python would read 1_0 as 10
     except ValueError:
         raise GroundTruthError(f"{path}: {where}: {tag}: expected a number, got {text!r}") from None
+
+
+VOC = Format(
+    folder_mark="Annotations/*.xml",
+    in_folder=lambda folder: any((folder / "Annotations").glob("*.xml")),
+    file=lambda folder, split: folder,
+    read=lambda folder, data, split, images, classes: read_voc(folder, split, images, classes),
+    splits=lambda path: voc_splits(path / "ImageSets" / "Main"),
+)

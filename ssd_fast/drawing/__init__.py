@@ -1,4 +1,4 @@
-"""Pictures of detections, of training's matches, and of the stages of an SSD."""
+"""Draw detections, the matches of training, and the stages of an SSD."""
 
 from .detections import draw_detections
 from .matches import draw_matches

@@ -1,4 +1,4 @@
-"""A color for every class."""
+"""A distinct color for every class."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ["Color", "class_color"]
 
 Color = tuple[int, int, int]
 
-_GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))  # between consecutive labels: the next hue is far from all before it
+_GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))  # between consecutive labels: each hue is far from all before it
 
 
 def class_color(label: int) -> Color:
-    """A vivid color of medium lightness, always the same for a label and unlike those of its neighbors."""
+    """The color of a label: vivid, of medium lightness, always the same, and unlike the colors of its neighbors."""
     hue, lightness = 0.4 + label * _GOLDEN_ANGLE, (0.74, 0.82, 0.66)[label % 3]
-    for chroma in np.arange(0.20, 0.0, -0.01):  # the most vivid that a screen can show
+    for chroma in np.arange(0.20, 0.0, -0.01):  # the most vivid color that a screen can show
         rgb = _oklch_to_rgb(lightness, float(chroma), hue)
         if all(0 <= channel <= 1 for channel in rgb):
             break
@@ -25,7 +25,7 @@ def class_color(label: int) -> Color:
 
 
 def _oklch_to_rgb(lightness: float, chroma: float, hue: float) -> list[float]:
-    """Ottosson's OKLab, whose equal distances look equal, to sRGB in 0..1 (outside of it: no color of a screen)."""
+    """Convert Ottosson's OKLab, whose equal distances look equal, to sRGB in 0..1 (values outside: not displayable)."""
     a, b = chroma * math.cos(hue), chroma * math.sin(hue)
     to_cone = np.array(
         [

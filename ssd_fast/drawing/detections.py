@@ -1,4 +1,4 @@
-"""Detections drawn on their image."""
+"""Draw detections on their image."""
 
 from __future__ import annotations
 
@@ -27,19 +27,35 @@ _HALO = (0, 0, 0, 110)
 def draw_detections(
     image: Image, detections: Detections | Mapping[str, Any], classes: Sequence[str] | None
 ) -> PIL.Image.Image:
-    """The image with each detection's frame, name and score, in the color of its class.
+    """Draw each detection's frame, name and score on the image, in the color of its class.
 
-    Lines and letters grow with the image. Names stand beside their frame where there is room, inside the image always,
-    and away from each other where that is possible; the best detections are placed first and lie on top.
+    Lines and letters grow with the image. Names stand beside their frames where there is room, always inside the image,
+    and apart from each other where possible; the best detections are placed first and lie on top.
 
-    Args:    image: anything the detector takes (a path, a PIL image, an array or a tensor); it is not modified.
-             detections: of this image: a dict of "boxes" [k, 4] xyxy in pixels, "scores" [k] and "labels" [k] as
-                 Detections.to_list() gives, or a Detections of one image.
-             classes: `classes[label]` is the name; None, or a label beyond it: the number.
-    Returns: a new RGB image of the (upright) image's size. Boxes that are not finite are left out.
-    Syncs:   copies detections and image from the device.
-    Raises:  ValueError: detections of several images, fields of unequal length; TypeError: no detections; for images as
-             ssd_fast.images.as_image_tensor.
+    Args:
+        image: any image that the detector takes (a path, a PIL image, an array or a tensor); it is not modified.
+        detections: a dict of "boxes" [k, 4] xyxy in pixels, "scores" [k] and "labels" [k], as Detections.to_list()
+            returns, or a Detections of one image.
+        classes: `classes[label]` is the name; for None, or a label beyond the end, the number is drawn.
+
+    Returns:
+        A new RGB image of the (upright) image's size. Boxes that are not finite are left out.
+
+    Syncs:
+        Copies the detections and the image to the CPU.
+
+    Raises:
+        ValueError: detections of several images, or fields of unequal length.
+        TypeError: `detections` is neither; images as in ssd_fast.images.as_image_tensor.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ssd_fast
+        >>> image = np.zeros((120, 160, 3), np.uint8)
+        >>> found = {"boxes": np.array([[20.0, 30, 90, 100]]), "scores": np.array([0.9]), "labels": np.array([1])}
+        >>> picture = ssd_fast.draw_detections(image, found, classes=("background", "cat"))
+        >>> picture.size, picture.mode
+        ((160, 120), 'RGB')
     """
     boxes, scores, labels = _fields(detections)
     picture = as_pil(image)
@@ -81,7 +97,7 @@ class _Canvas(Layer):
         self.text_height = bottom - top
 
     def frame(self, box: np.ndarray) -> Rect:
-        """The middle of the line around a box, wholly inside the image."""
+        """The center of the line around a box, with the line entirely inside the image."""
         half = self.stroke / 2
         xs = sorted(min(max(float(x) * self.zoom, half), max(self.width - half, half)) for x in box[0::2])
         ys = sorted(min(max(float(y) * self.zoom, half), max(self.height - half, half)) for y in box[1::2])
@@ -95,7 +111,7 @@ class _Canvas(Layer):
             self.draw.rounded_rectangle(outside, radius=1.5 * width, outline=ink, width=round(width))
 
     def place(self, frame: Rect, text: str, color: Color, taken: Sequence[Rect]) -> _Plate:
-        """The plate with the text: the first place around the frame that is free, or the one that hides least."""
+        """Place the text on a plate: in the first free place around the frame, or in the one that hides least."""
         while self.font.getlength(text) > self.width - 2 * self.pad and len(text) > 4:
             text = text.removesuffix("...")[:-1] + "..."
         width, height = self.font.getlength(text) + 2 * self.pad, self.text_height + 1.4 * self.pad
@@ -122,10 +138,12 @@ class _Canvas(Layer):
 
 
 def _fields(detections: Detections | Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """boxes [k, 4], scores [k], labels [k], best first."""
+    """Read boxes [k, 4], scores [k] and labels [k], best first."""
     if isinstance(detections, Detections):
         if len(detections.counts) != 1:
-            raise ValueError(f"draw_detections: detections: expected those of 1 image, got {len(detections.counts)}")
+            raise ValueError(
+                f"draw_detections: detections: expected the detections of 1 image, got {len(detections.counts)}"
+            )
         (detections,) = detections.to_list()
     if not isinstance(detections, Mapping) or not {"boxes", "scores", "labels"} <= set(detections):
         expected = "a Detections, or a dict of boxes, scores and labels"

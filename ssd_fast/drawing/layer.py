@@ -1,4 +1,4 @@
-"""Layer: translucent shapes over a picture, with smooth edges."""
+"""A layer of translucent shapes with smooth edges over a picture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Layer"]
 class Layer:
     """A transparent layer for a picture of `size` (width, height), drawn `zoom` times larger for smooth edges.
 
-    `draw` draws in the layer's own pixels, the methods in the picture's.
+    `draw` takes the layer's own pixels, the methods take the picture's.
     """
 
     def __init__(self, size: tuple[int, int], zoom: int = 2) -> None:

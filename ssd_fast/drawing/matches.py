@@ -1,4 +1,4 @@
-"""Training's matches drawn on their image: ground truths, their positives map by map, and the mined negatives."""
+"""Draw the matches of training on their image: ground truths, positives per feature map, and mined negatives."""
 
 from __future__ import annotations
 
@@ -20,24 +20,42 @@ __all__ = ["draw_matches"]
 _WHITE, _GRAY = (255, 255, 255), (168, 172, 186)
 _COLUMNS = 3
 _LONGEST = 420  # side of a panel, in pixels
-_MARGIN = 0.12  # default boxes reach out of the image
+_MARGIN = 0.12  # default boxes reach beyond the image
 
 
 def draw_matches(
     image: Image, gt_boxes: Any, spec: DefaultBoxSpec, matched_idxs: Any, hard_negatives: Any = None
 ) -> PIL.Image.Image:
-    """A panel a feature map: the ground truths in white, the default boxes matched to each in its color.
+    """Draw one panel per feature map: the ground truths in white, the default boxes matched to each in its color.
 
-    Default boxes that stand for background but were mined as hard negatives are gray. What `match` ignores is left out.
+    Background boxes that were mined as hard negatives are gray. Boxes that `match` ignores are left out.
 
-    Args:    image: of any kind and size that the detector takes.
-             gt_boxes: [G, 4] xyxy in the unit of the default boxes.
-             spec: the default boxes.
-             matched_idxs: int64 [P], as `match` returns it for this image.
-             hard_negatives: bool [P], as `SSDCriterion.select` returns it; None: none are drawn.
-    Returns: an RGB image.
-    Syncs:   copies all to the CPU.
-    Raises:  ValueError: arrays of another shape than that of the spec's default boxes.
+    Args:
+        image: any kind and size of image that the detector takes.
+        gt_boxes: [G, 4] xyxy in the units of the default boxes.
+        spec: the default boxes.
+        matched_idxs: int64 [P], as `match` returns it for this image.
+        hard_negatives: bool [P], as `SSDCriterion.select` returns it; None draws none.
+
+    Returns:
+        An RGB image.
+
+    Syncs:
+        Copies all arrays to the CPU.
+
+    Raises:
+        ValueError: an array's shape does not fit the default boxes, or an index does not fit the ground truths.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ssd_fast
+        >>> spec = ssd_fast.DefaultBoxSpec((64, 64), ((2, 2), (1, 1)), box_sizes=(((24, 24),), ((48, 48),)))
+        >>> gt_boxes = np.array([[2, 2, 30, 30]], np.float32)
+        >>> matched = ssd_fast.match([gt_boxes], ssd_fast.default_boxes(spec).numpy(), ssd_fast.MatcherSpec())
+        >>> picture = ssd_fast.draw_matches(np.zeros((64, 64, 3), np.uint8), gt_boxes, spec, matched[0])
+        >>> picture.mode
+        'RGB'
+
     """
     truths, matched = as_numpy(gt_boxes).reshape(-1, 4), as_numpy(matched_idxs)
     mined = np.zeros(spec.num_boxes, bool) if hard_negatives is None else as_numpy(hard_negatives).astype(bool)
@@ -68,6 +86,6 @@ def draw_matches(
             layer.rectangle(box.tolist(), outline=class_color(truth), alpha=220, width=1.5)
         reached = len(set(matched[own][positives].tolist()))
         plural = "" if positives.sum() == 1 else "s"
-        caption = f"of {reached} of {len(truths)} ground truths; {mined[own].sum()} mined negatives"
+        caption = f"for {reached} of {len(truths)} ground truths; {mined[own].sum()} mined negatives"
         panels.append(panel(layer.over(background), f"{rows} x {columns}: {positives.sum()} positive{plural}", caption))
     return sheet(panels, columns=min(_COLUMNS, len(panels)))

@@ -1,4 +1,4 @@
-"""Panels with a headline, and sheets of panels."""
+"""Panels with a headline and a caption, and sheets of panels."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _GAP = 18
 
 
 def dimmed(picture: PIL.Image.Image, share: float) -> PIL.Image.Image:
-    """The picture, faded into the background by the share."""
+    """Fade the picture into the background by the share."""
     return PIL.Image.blend(picture, PIL.Image.new("RGB", picture.size, _BACKGROUND), share)
 
 
 def on_background(picture: PIL.Image.Image, margin: int) -> PIL.Image.Image:
-    """The picture with room around it."""
+    """Add a margin around the picture."""
     larger = PIL.Image.new("RGB", (picture.width + 2 * margin, picture.height + 2 * margin), _BACKGROUND)
     larger.paste(picture, (margin, margin))
     return larger
 
 
 def panel(picture: PIL.Image.Image, headline: str, caption: str) -> PIL.Image.Image:
-    """The picture above a large headline and a small caption."""
+    """Put the picture above a large headline and a small caption."""
     large = ImageFont.load_default(max(18, picture.width // 13))
     small = ImageFont.load_default(max(12, picture.width // 24))
     line, rest = large.getbbox("Ag0")[3], small.getbbox("Ag0")[3]
@@ -39,7 +39,7 @@ def panel(picture: PIL.Image.Image, headline: str, caption: str) -> PIL.Image.Im
 
 
 def sheet(panels: Sequence[PIL.Image.Image], columns: int) -> PIL.Image.Image:
-    """Panels of one size in rows."""
+    """Arrange panels of one size in rows."""
     width, height = panels[0].size
     rows = -(-len(panels) // columns)
     size = (columns * (width + _GAP) + _GAP, rows * (height + _GAP) + _GAP)

@@ -1,4 +1,4 @@
-"""SSD's stages on a photo: where the default boxes lie, and what each step of the postprocess leaves of them."""
+"""The stages of an SSD on a photo: its default boxes, and what each step of the postprocess leaves of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SCORE_THRESHOLD, _TOP_K, _SHOWN_SCORE = 0.02, 20, 0.5
 
 
 def default_boxes_picture(photo: PIL.Image.Image, spec: DefaultBoxSpec, at: tuple[float, float]) -> PIL.Image.Image:
-    """A panel a feature map: its cells, and the default boxes of the cell at the point (x, y in 0..1) of the photo."""
+    """Draw one panel per feature map: its cells, and the default boxes of the cell at `at` (x, y in 0..1)."""
     side, margin = 372, 56
     background = on_background(dimmed(photo.resize((side, side), PIL.Image.Resampling.LANCZOS), 0.45), margin)
     extent = torch.tensor(spec.extent, dtype=torch.float32).flip(0).repeat(2)
@@ -49,7 +49,7 @@ def default_boxes_picture(photo: PIL.Image.Image, spec: DefaultBoxSpec, at: tupl
         for index, box in enumerate(cells[row, column]):
             layer.rectangle((margin + side * box).tolist(), outline=class_color(index), width=2.5)
         plural = "es" if count > 1 else ""
-        caption = f"{count} default box{plural} a cell: {height * width * count:,} boxes"
+        caption = f"{count} default box{plural} per cell: {height * width * count:,} boxes"
         panels.append(panel(layer.over(background), f"{height} x {width} cells", caption))
     return sheet(panels, columns=3)
 
@@ -60,7 +60,7 @@ def _levels(spec: DefaultBoxSpec) -> list[tuple[tuple[int, int], int]]:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a step leaves: `count` of scores or boxes. boxes [n, 4] in 0..1, scores [n], labels [n], best first."""
+    """What a step leaves: `count` scores or boxes. boxes [n, 4] in 0..1, scores [n], labels [n], best first."""
 
     count: int
     unit: str
@@ -71,7 +71,7 @@ class Stage:
 
 
 def stages(detector: Detector, photo: PIL.Image.Image) -> list[Stage]:
-    """From all scores of all default boxes to the detections that are shown."""
+    """Compute the stages, from all scores of all default boxes to the detections that are shown."""
     batch, _ = detector.network.preprocessing(as_image_tensors(photo, detector.device))
     with torch.no_grad():
         deltas, logits = (head[0].cpu() for head in detector.network(batch))
@@ -106,15 +106,15 @@ def stages(detector: Detector, photo: PIL.Image.Image) -> list[Stage]:
     )
     return [
         everything,
-        stage("candidates", f"score filter: above {_SCORE_THRESHOLD:.0%}", passed),
-        stage("of the best", f"top-k: at most {_TOP_K} of each class", passed & best),
-        stage("after NMS", f"no two of a class with an IoU above {spec.iou_threshold:g}", kept),
+        stage("candidates", f"scores above {_SCORE_THRESHOLD:.0%}", passed),
+        stage("after top-k", f"at most {_TOP_K} per class", passed & best),
+        stage("after NMS", f"no two boxes of a class with an IoU above {spec.iou_threshold:g}", kept),
         stage("shown", f"scores above {_SHOWN_SCORE:.0%}", kept & (scores > _SHOWN_SCORE)),
     ]
 
 
 def stages_picture(photo: PIL.Image.Image, found: list[Stage], classes: tuple[str, ...]) -> PIL.Image.Image:
-    """A strip: the boxes that each stage leaves, drawn on the photo."""
+    """Draw a strip of the photo with the boxes that each stage leaves."""
     width = 420
     small = photo.resize((width, round(width * photo.height / photo.width)), PIL.Image.Resampling.LANCZOS)
     extent = torch.tensor([small.width, small.height] * 2, dtype=torch.float32)

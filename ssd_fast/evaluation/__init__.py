@@ -1,4 +1,4 @@
-"""How good a detector is: COCO's metrics by pycocotools, VOC's average precision, tables and curves."""
+"""Evaluate detectors: COCO's metrics by pycocotools, VOC's average precision, tables and curves."""
 
 from .coco import coco_results
 from .evaluator import evaluate, evaluate_detections

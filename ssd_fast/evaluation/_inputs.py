@@ -1,4 +1,4 @@
-"""Detections and ground truths as the metrics read them: checked NumPy arrays, one entry per image."""
+"""Read detections and ground truths for the metrics: checked NumPy arrays, one entry per image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FIELDS = ("boxes", "scores", "labels")
 
 @dataclass(frozen=True)
 class ImageDetections:
-    """boxes: float64 [k, 4] xyxy; scores: float64 [k]; labels: int64 [k]."""
+    """Detections of one image. boxes: float64 [k, 4] xyxy; scores: float64 [k]; labels: int64 [k]."""
 
     boxes: np.ndarray
     scores: np.ndarray
@@ -25,7 +25,7 @@ class ImageDetections:
 
 @dataclass(frozen=True)
 class ImageGroundTruths:
-    """boxes: float64 [g, 4] xyxy; labels: int64 [g]; ignored: bool [g]."""
+    """Ground truths of one image. boxes: float64 [g, 4] xyxy; labels: int64 [g]; ignored: bool [g]."""
 
     boxes: np.ndarray
     labels: np.ndarray
@@ -33,9 +33,10 @@ class ImageGroundTruths:
 
 
 def read_ground_truths(dataset: Any, left_out: frozenset[int] = frozenset()) -> list[ImageGroundTruths]:
-    """Those of a DetectionDataset's samples, without the classes (labels) left out.
+    """Read the ground truths of a DetectionDataset, without the classes (labels) left out.
 
-    Raises: ValueError: no image, or no ground truth that counts.
+    Raises:
+        ValueError: the dataset has no image, or no ground truth that counts.
     """
     if not len(dataset.samples):
         raise ValueError("evaluate: dataset: expected at least one image, got none")
@@ -49,16 +50,18 @@ def read_ground_truths(dataset: Any, left_out: frozenset[int] = frozenset()) -> 
     if sum(len(image.labels) for image in images) == ignored:
         less = f" of the classes that the detector knows (it lacks {len(left_out)})" if left_out else ""
         raise ValueError(
-            f"evaluate: dataset: expected ground truths to compare with, got {len(images)} images without one{less}"
-            f" (ignored ones, which do not count: {ignored})"
+            f"evaluate: dataset: expected ground truths to compare with, got {len(images)} images without any{less}"
+            f" ({ignored} ignored ones do not count)"
         )
     return images
 
 
 def read_detections(detections: Any, dataset: Any) -> list[ImageDetections]:
-    """One entry per image of the dataset, whose classes the labels must name.
+    """Read one entry per image of the dataset; the labels must be classes of the dataset.
 
-    Raises: TypeError, ValueError naming the image, the detection, what was expected and what was given.
+    Raises:
+        TypeError: a value of another type; the message names the image, the expected value and the given one.
+        ValueError: a wrong shape or value; the message also names the detection.
     """
     if isinstance(detections, Detections):
         detections = detections.to_list()
@@ -80,7 +83,11 @@ def read_detections(detections: Any, dataset: Any) -> list[ImageDetections]:
 
 
 def labels_of(dataset: Any, names: Iterable[str]) -> frozenset[int]:
-    """Those of the named classes. Raises: ValueError: a name that is not of a class of the dataset."""
+    """The labels of the named classes.
+
+    Raises:
+        ValueError: a name that is not a class of the dataset.
+    """
     labels = {name: label for label, name in enumerate(dataset.classes, 1)}
     for name in names:
         if name not in labels:
@@ -90,7 +97,7 @@ def labels_of(dataset: Any, names: Iterable[str]) -> frozenset[int]:
 
 
 def _read_image(found: Any, where: str, known: frozenset[int]) -> ImageDetections:
-    """known: the labels that there are."""
+    """Read the detections of one image; `known` are the labels of the dataset."""
     if not isinstance(found, Mapping) or not set(_FIELDS) <= set(found):
         given = f"a dict of {', '.join(map(str, found))}" if isinstance(found, Mapping) else type(found).__name__
         raise TypeError(f"{where}: expected a dict of boxes, scores and labels, got {given}")
@@ -117,7 +124,7 @@ def _read_image(found: Any, where: str, known: frozenset[int]) -> ImageDetection
 
 
 def _are_in(wanted: frozenset[int], labels: np.ndarray) -> np.ndarray:
-    """bool [k]. Unlike np.isin's, its cost does not grow with the number of classes, which images would multiply."""
+    """bool [k], like np.isin, but the cost per image does not grow with the number of classes."""
     return np.array([label in wanted for label in labels.tolist()], bool)
 
 

@@ -1,4 +1,4 @@
-"""COCO's metrics, computed by pycocotools, and detections in COCO's results format."""
+"""Compute COCO's metrics with pycocotools, and convert detections to COCO's results format."""
 
 from __future__ import annotations
 
@@ -29,13 +29,18 @@ COCO_METRICS = (
     "ar_medium",
     "ar_large",
 )
-MAX_DETECTIONS = 100  # pycocotools counts so many of a class in an image, the best ones
+MAX_DETECTIONS = 100  # pycocotools counts this many detections per class and image, the best ones
 
 
 @dataclass(frozen=True)
 class CocoResult:
-    """metrics: by the names of COCO_METRICS, None where no ground truth is of that size. per_class: AP and AP50 by
-    label, without classes that have no ground truth. beyond_max: detections past MAX_DETECTIONS, which do not count."""
+    """COCO's figures.
+
+    Attributes:
+        metrics: values by the names in COCO_METRICS, None where no ground truth has that size.
+        per_class: AP and AP50 by label, without classes that have no ground truth.
+        beyond_max: the number of detections past MAX_DETECTIONS, which do not count.
+    """
 
     metrics: dict[str, float | None]
     per_class: dict[int, tuple[float, float]]
@@ -43,24 +48,45 @@ class CocoResult:
 
 
 def require_pycocotools() -> Any:
-    """Its modules coco and cocoeval. Raises: ImportError that says how to get it."""
+    """Import the modules coco and cocoeval of pycocotools.
+
+    Raises:
+        ImportError: it is not installed; the message says how to get it.
+    """
     try:
         from pycocotools import coco, cocoeval
     except ImportError as error:
         raise ImportError(
-            f"evaluation computes COCO's metrics by pycocotools: pip install ssd_fast[train] ({error})"
+            f"evaluation computes COCO's metrics with pycocotools: pip install ssd_fast[train] ({error})"
         ) from error
     return coco, cocoeval
 
 
 def coco_results(detections: Any, dataset: Any) -> list[dict[str, Any]]:
-    """Detections of a whole dataset in COCO's results format, ready for json.dump.
+    """Convert the detections of a whole dataset to COCO's results format, ready for json.dump.
 
-    Args:    detections: as for evaluate_detections. dataset: its images, whose COCO form is `to_coco(dataset)`.
-    Returns: one dict per detection: image_id (the image's index + 1, as in to_coco, whatever its number in a COCO file
-             that the dataset was read from), category_id (the label, likewise), bbox (x, y, width, height), score, and
-             file_name and category to tell by which image and class these are.
-    Raises:  as evaluate_detections.
+    Args:
+        detections: as for evaluate_detections.
+        dataset: the dataset, whose COCO form is `to_coco(dataset)`.
+
+    Returns:
+        One dict per detection: image_id (the image's index + 1, as in to_coco, whatever its id in a COCO file from
+            which the dataset was read), category_id (the label, likewise), bbox (x, y, width, height), score, and
+            file_name and category, which name the image and the class.
+
+    Raises:
+        TypeError: as evaluate_detections.
+        ValueError: as evaluate_detections.
+
+    Examples:
+        >>> import numpy as np
+        >>> from ssd_fast.datasets import DetectionDataset, Sample
+        >>> from ssd_fast.evaluation import coco_results
+        >>> box = np.array([[10, 20, 30, 60]], np.float32)
+        >>> sample = Sample("a.jpg", "a.jpg", (100, 200), box, np.array([1]), np.array([False]))
+        >>> found = {"boxes": box, "scores": np.array([0.75]), "labels": np.array([1])}
+        >>> coco_results([found], DetectionDataset([sample], classes=("cat",)))[0]["bbox"]
+        [10.0, 20.0, 20.0, 40.0]
     """
     results = _as_results(read_detections(detections, dataset))
     for result in results:
@@ -70,19 +96,22 @@ def coco_results(detections: Any, dataset: Any) -> list[dict[str, Any]]:
 
 
 def coco_evaluate(ground_truth: dict[str, Any], detections: Sequence[ImageDetections], labels: list[int]) -> CocoResult:
-    """pycocotools' bbox evaluation over all images and the given classes; nothing is printed.
+    """Run pycocotools' bbox evaluation over all images and the given classes, without printing.
 
-    Args: ground_truth: what `to_coco(dataset)` returns; pycocotools writes into it.
+    Args:
+        ground_truth: the result of `to_coco(dataset)`; pycocotools writes into it.
+        detections: one entry per image.
+        labels: the classes.
     """
     coco, cocoeval = require_pycocotools()
-    # Classes without a ground truth have no part in any figure, but pycocotools would visit every image for each.
+    # Classes without ground truths affect no figure, but pycocotools would visit every image for each.
     present = {annotation["category_id"] for annotation in ground_truth["annotations"]}
     results = [
         {**result, "id": number, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
         for number, result in enumerate(_as_results(detections), 1)  # 0 would mean "not matched" to pycocotools
     ]
     with contextlib.redirect_stdout(io.StringIO()):
-        # Not by loadRes, which fails on an empty list.
+        # Not with loadRes, which fails on an empty list.
         truths, found = coco.COCO(), coco.COCO()
         truths.dataset = ground_truth
         found.dataset = {key: ground_truth[key] for key in ("images", "categories")} | {"annotations": results}
@@ -119,7 +148,7 @@ def _as_results(detections: Sequence[ImageDetections]) -> list[dict[str, Any]]:
 
 
 def _beyond_max(detections: Sequence[ImageDetections], labels: list[int]) -> int:
-    """How many detections of these classes are past the best MAX_DETECTIONS of their class and image."""
+    """Count the detections of these classes past the best MAX_DETECTIONS per class and image."""
     wanted = frozenset(labels)
     beyond = 0
     for image in detections:

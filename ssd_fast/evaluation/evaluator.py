@@ -1,4 +1,4 @@
-"""From a detector, or from detections made elsewhere, to an Evaluation."""
+"""Evaluate a detector, or detections made elsewhere, on a dataset."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..datasets.coco import to_coco
+from ..datasets.coco_export import to_coco
 from ._inputs import ImageDetections, ImageGroundTruths, labels_of, read_detections, read_ground_truths
 from .coco import coco_evaluate, require_pycocotools
 from .inference import Progress, detect_dataset, missing_classes
@@ -30,20 +30,26 @@ def evaluate(
     ignore_missing: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Runs a detector over a dataset and compares what it finds with the ground truths.
+    """Run a detector over a dataset and compare its detections with the ground truths.
 
-    Args:    detector: its classes are found in the dataset's by their names, whatever their numbers; detections of
-                 classes that the dataset lacks are dropped.
-             batch_size: images that the detector sees at once; the next batch is decoded meanwhile.
-             score_threshold: only detections with higher scores; None: the preset's, which a fair AP needs.
-             ignore_missing: leave a class of the dataset out, where the detector has none of that name. Otherwise such
-                 a class is an error if it has ground truths: most often it is named otherwise.
-             progress: called with the number of images done and of all, after each batch.
-    Raises:  ImportError: no pycocotools; ValueError: a dataset without images or ground truths, a class that the
-             detector does not know, a box that is not finite, an image that cannot be read.
+    Args:
+        detector: the detector. Its classes are mapped to the dataset's by name, whatever their numbers; detections of
+            classes that the dataset lacks are dropped.
+        dataset: the dataset.
+        batch_size: images per batch; the next batch is decoded meanwhile.
+        score_threshold: only detections with higher scores count; None for the preset's threshold, which a fair AP
+            needs.
+        ignore_missing: leave out classes of the dataset that the detector does not have. Otherwise such a class is an
+            error if it has ground truths, since it usually just has another name.
+        progress: called after each batch with the number of images done and the number of all images.
+
+    Raises:
+        ImportError: pycocotools is not installed.
+        ValueError: a dataset without images or ground truths, a class that the detector does not know, a box that is
+            not finite, or an image that cannot be read.
     """
     require_pycocotools()
-    missing = missing_classes(detector, dataset, ignore=ignore_missing)  # before the work, not after it
+    missing = missing_classes(detector, dataset, ignore=ignore_missing)  # before the long work, not after it
     detections, rate = detect_dataset(
         detector, dataset, batch_size=batch_size, score_threshold=score_threshold, progress=progress
     )
@@ -57,18 +63,40 @@ def evaluate_detections(
     missing: tuple[str, ...] = (),
     images_per_second: float | None = None,
 ) -> Evaluation:
-    """Compares detections, made by whatever means, with the ground truths of a dataset.
+    """Compare detections from any source with the ground truths of a dataset.
 
-    Args:    detections: Detections, or a list of dicts with boxes [k, 4] (xyxy, pixels of the upright image),
-                 scores [k] and labels [k] (1 is dataset.classes[0]): tensors, arrays or lists, one dict per image of
-                 the dataset, in any order of scores.
-             dataset: a DetectionDataset; only its classes and samples are read. Its ignored ground truths (VOC's
-                 difficult ones, COCO's crowds) are crowds to COCO's metrics and difficult to VOC's.
-             missing: names of classes to leave out of every figure. images_per_second: to be reported.
-    Ties:    equal scores: the earlier image, then the earlier detection.
-    Raises:  ImportError: no pycocotools; TypeError, ValueError naming the image and the detection: other shapes, NaN
-             or infinite values, inverted boxes, labels outside the classes; ValueError: no images, no ground truths.
-    Source:  COCO's metrics: pycocotools. VOC's: `precision_recall`, `voc07_ap`, `voc12_ap`.
+    Args:
+        detections: Detections, or a list of dicts with boxes [k, 4] (xyxy, pixels of the upright image),
+            scores [k] and labels [k] (1 is dataset.classes[0]): tensors, arrays or lists, one dict per image of the
+            dataset, in any order of scores.
+        dataset: a DetectionDataset; only its classes and samples are read. Its ignored ground truths (VOC's difficult
+            ones, COCO's crowds) count as crowds in COCO's metrics and as difficult in VOC's.
+        missing: names of classes to leave out of every figure.
+        images_per_second: a rate to report.
+
+    Ties:
+        Equal scores: the earlier image, then the earlier detection.
+
+    Raises:
+        ImportError: pycocotools is not installed.
+        TypeError: a value of another type; the message names the image.
+        ValueError: wrong shapes, NaN or infinite values, inverted boxes or labels outside the classes (the message
+            names the image and the detection); or no images or ground truths.
+
+    Source:
+        COCO's metrics: pycocotools. VOC's: `precision_recall`, `voc07_ap`, `voc12_ap`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from ssd_fast.datasets import DetectionDataset, Sample
+        >>> from ssd_fast.evaluation import evaluate_detections
+        >>> box = np.array([[10, 20, 50, 80]], np.float32)
+        >>> sample = Sample("a.jpg", "a.jpg", (100, 200), box, np.array([1]), np.array([False]))
+        >>> dataset = DetectionDataset([sample], classes=("cat",))
+        >>> found = [{"boxes": box + 1, "scores": np.array([0.75]), "labels": np.array([1])}]
+        >>> result = evaluate_detections(found, dataset)
+        >>> round(result.ap50, 3), round(result.voc12, 3), result.per_class[0].best_f1.score_threshold
+        (1.0, 1.0, 0.75)
     """
     require_pycocotools()
     left_out = labels_of(dataset, missing)
@@ -110,7 +138,7 @@ def evaluate_detections(
 
 
 def _counts(truths: list[ImageGroundTruths], found: list[ImageDetections], classes: int) -> list[list[int]]:
-    """By label: ground truths that count, ignored ones, detections."""
+    """Count ground truths that count, ignored ones and detections, by label."""
     labels = np.concatenate([image.labels for image in truths])
     ignored = np.concatenate([image.ignored for image in truths])
     of_found = np.concatenate([image.labels for image in found])

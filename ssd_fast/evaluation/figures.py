@@ -1,4 +1,4 @@
-"""The figures of a detector on a dataset, of each class and of all, as data."""
+"""The figures of a detector on a dataset, per class and over all classes, as data."""
 
 from __future__ import annotations
 
@@ -15,9 +15,18 @@ __all__ = ["ClassResult", "Figures"]
 class ClassResult:
     """The figures of one class; None where it has no ground truths to compare with, or was left out.
 
-    ground_truths, ignored: those that count, and those that do not. detections: of the class, over all images.
-    ap, ap50: COCO's, by pycocotools. voc07, voc12: VOC's at IoU 0.5. best_f1: the score threshold with the best F1 at
-    IoU 0.5, also None without detections. curve: precision and recall at IoU 0.5.
+    Attributes:
+        name: the class.
+        label: its label in the dataset.
+        ground_truths: the number of ground truths that count.
+        ignored: the number of ground truths that do not count.
+        detections: the number of detections over all images.
+        ap: COCO's, by pycocotools.
+        ap50: COCO's, by pycocotools.
+        voc07: VOC's at IoU 0.5.
+        voc12: VOC's at IoU 0.5.
+        best_f1: the score threshold with the best F1 at IoU 0.5, also None without detections.
+        curve: precision and recall at IoU 0.5.
     """
 
     name: str
@@ -35,7 +44,7 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of an evaluation, as `Evaluation` documents them."""
+    """The figures of an evaluation; `Evaluation` documents them."""
 
     ap: float | None
     ap50: float | None
@@ -62,16 +71,16 @@ class Figures:
 
     @property
     def absent_classes(self) -> tuple[str, ...]:
-        """The classes of the dataset without a ground truth that counts: they have no AP and no part in the means."""
+        """The classes of the dataset without ground truths that count, which have no AP and do not enter the means."""
         return tuple(found.name for found in self.per_class if not found.ground_truths)
 
     @property
     def curves(self) -> dict[str, Curve]:
-        """Precision and recall at IoU 0.5 of each class that was evaluated, by name."""
+        """Precision and recall at IoU 0.5 of each evaluated class, by name."""
         return {found.name: found.curve for found in self.per_class if found.curve is not None}
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
-        """Plain values, ready for json.dump; curves: with every point of every curve."""
+        """Convert the figures to plain values for json.dump; with `curves`, include every point of every curve."""
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         values["per_class"] = [_class_dict(found, curves) for found in self.per_class]
         values["missing_classes"] = list(self.missing_classes)

@@ -1,4 +1,4 @@
-"""Running a detector over a dataset: batches read ahead, classes found by their names."""
+"""Run a detector over a dataset, with batches read ahead and classes mapped by name."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ __all__ = ["Progress", "detect_dataset", "missing_classes"]
 
 Progress = Callable[[int, int], None]
 
-_SHOWN = 8  # of the detector's and of the dataset's classes, in messages
-_COMPARED = 100  # characters of a name, in the search for similar ones
+_SHOWN = 8  # classes of the detector and of the dataset that a message lists
+_COMPARED = 100  # characters of a name that the search for similar names compares
 
 
 def detect_dataset(
@@ -35,12 +35,21 @@ def detect_dataset(
     score_threshold: float | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[dict[str, Tensor]], float]:
-    """What a detector finds in every image of a dataset, in the dataset's classes.
+    """Run a detector over every image of a dataset, and map the detections to the dataset's classes.
 
-    Args:    as for evaluate.
-    Returns: one dict per image of boxes, scores and labels on the CPU, as evaluate_detections takes them; and images
-             per second, from decoded images to detections, without the first batch where there are more.
-    Raises:  ValueError: a batch_size below 1, an image that cannot be read.
+    Args:
+        detector: as for evaluate.
+        dataset: as for evaluate.
+        batch_size: as for evaluate.
+        score_threshold: as for evaluate.
+        progress: as for evaluate.
+
+    Returns:
+        One dict per image with boxes, scores and labels on the CPU, as for evaluate_detections; and images per second,
+            from decoded images to detections, without the first batch if there are several.
+
+    Raises:
+        ValueError: a batch_size below 1, or an image that cannot be read.
     """
     integer("evaluate", "batch_size", batch_size, "at least 1", 1)
     new_labels = _label_map(detector, dataset)
@@ -63,9 +72,10 @@ def detect_dataset(
 
 
 def missing_classes(detector: Detector, dataset: DetectionDataset, *, ignore: bool = False) -> tuple[str, ...]:
-    """The dataset's classes that have ground truths and that no column of the detector bears the name of.
+    """Find the dataset's classes that have ground truths but no column of that name in the detector.
 
-    Raises: ValueError naming them, unless they are to be ignored; also if then no ground truth is left.
+    Raises:
+        ValueError: there are any and `ignore` is False (the message names them), or no ground truth is left.
     """
     known = set(_column_names(detector).values())
     present = {int(label) for sample in dataset.samples for label in sample.labels}
@@ -77,7 +87,7 @@ def missing_classes(detector: Detector, dataset: DetectionDataset, *, ignore: bo
 
 
 def _column_names(detector: Detector) -> dict[int, str]:
-    """The name of each column but the background's."""
+    """The name of each column except the background's."""
     background = detector.preset.postprocess.background
     if background is not None:
         background %= len(detector.classes)
@@ -85,7 +95,7 @@ def _column_names(detector: Detector) -> dict[int, str]:
 
 
 def _label_map(detector: Detector, dataset: DetectionDataset) -> Tensor:
-    """int64 [C]: the dataset's label of each of the detector's columns, 0 where it has none."""
+    """int64 [C]: the dataset's label for each column of the detector, 0 where it has none."""
     label_of = {name: label for label, name in enumerate(dataset.classes, 1)}
     labels = torch.zeros(len(detector.classes), dtype=torch.int64)
     for column, name in _column_names(detector).items():
@@ -94,7 +104,7 @@ def _label_map(detector: Detector, dataset: DetectionDataset) -> Tensor:
 
 
 def _batches(dataset: DetectionDataset, batch_size: int) -> Iterator[list[Tensor]]:
-    """The images, a batch ahead of whoever takes them."""
+    """Yield batches of images, reading one batch ahead."""
 
     def read(first: int) -> list[Tensor]:
         return [dataset[index][0] for index in range(first, min(first + batch_size, len(dataset)))]
@@ -114,12 +124,12 @@ def _unknown(missing: tuple[str, ...], detector: Detector) -> str:
     named = []
     for name in missing[:_SHOWN]:  # the search for similar names is slow
         near = difflib.get_close_matches(name[:_COMPARED].casefold(), folded, 1)
-        also = f" (it knows {brief(folded[near[0]])})" if near else ""
+        also = f" (but {brief(folded[near[0]])})" if near else ""
         named.append(f"{brief(name)}{also}")
     if len(missing) > _SHOWN:
         named.append(f"{len(missing) - _SHOWN} more")
     count = f"{len(missing)} class{'es' * (len(missing) > 1)}"
     return (
-        f"evaluate: the detector does not know {count} of the dataset: {', '.join(named)}, but "
+        f"evaluate: the detector does not know {count} of the dataset: {', '.join(named)}; it knows "
         f"{listing(known, _SHOWN)}; ignore_missing (--ignore-missing) leaves them out"
     )

@@ -1,4 +1,4 @@
-"""Precision-recall curves as a picture."""
+"""Plot precision-recall curves."""
 
 from __future__ import annotations
 
@@ -17,21 +17,27 @@ if TYPE_CHECKING:
 __all__ = ["SUFFIXES", "plot_curves", "require_matplotlib"]
 
 SUFFIXES = (".png", ".pdf", ".svg")
-_NAMED = 20  # lines of a color and a name of their own; with more classes, those with the most ground truths
+_NAMED = 20  # lines with their own color and name; with more classes, those with the most ground truths
 
 
 def require_matplotlib() -> Any:
-    """Its class Figure, which draws without pyplot's windows and global state. Raises: ImportError that says how."""
+    """Import matplotlib's class Figure, which draws without pyplot's windows and global state.
+
+    Raises:
+        ImportError: matplotlib is not installed; the message says how to get it.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(f"plots are drawn by matplotlib: pip install ssd_fast[bench] ({error})") from error
+        raise ImportError(f"plots are drawn with matplotlib: pip install ssd_fast[bench] ({error})") from error
     return Figure
 
 
 def plot_curves(evaluation: Figures, path: str | Path) -> None:
-    """Writes the picture of Evaluation.plot. A line is the envelope whose area is VOC12's AP, given in the legend; its
-    dot is the best F1."""
+    """Write the plot of Evaluation.plot.
+
+    A line is the envelope whose area is VOC12's AP, given in the legend; its dot is the best F1.
+    """
     figure_class = require_matplotlib()
     path = Path(path)
     require_output_file(path)
@@ -63,7 +69,7 @@ def plot_curves(evaluation: Figures, path: str | Path) -> None:
 
 
 def _steps(found: ClassResult) -> tuple[np.ndarray, np.ndarray]:
-    """Recall and precision of the envelope's corners, from recall 0 to the highest and down to precision 0."""
+    """Recall and precision at the envelope's corners, from recall 0 to the highest and down to precision 0."""
     assert found.curve is not None
     hits = found.curve.true_positives
     recall, precision = found.curve.recall[hits], found.curve.envelope[hits]

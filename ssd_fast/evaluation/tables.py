@@ -1,4 +1,4 @@
-"""An evaluation as tables for the terminal."""
+"""Show an evaluation as tables in the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .figures import ClassResult, Figures
 
 _CLASS_COLUMNS = ("ground\ntruths", "AP", "AP50", "VOC07", "VOC12", "best\nF1", "preci-\nsion", "recall", "score\n>=")
-_SUMMARY = (  # of a row: what it says, and the figures of all, small, medium and large objects
+_SUMMARY = (  # for each row, its name and the figures of all, small, medium and large objects
     ("AP, IoU 0.50:0.95", ("ap", "ap_small", "ap_medium", "ap_large")),
     ("AP, IoU 0.50", ("ap50",)),
     ("AP, IoU 0.75", ("ap75",)),
@@ -27,7 +27,7 @@ _SUMMARY = (  # of a row: what it says, and the figures of all, small, medium an
 
 
 def class_table(evaluation: Figures) -> Table:
-    """One row per class; "-" where there is nothing to compare."""
+    """Make a table with one row per class; "-" where there is nothing to compare."""
     table = Table(title="Classes", title_justify="left", title_style="bold", box=SIMPLE_HEAD, collapse_padding=True)
     table.add_column("class", overflow="fold", min_width=10)
     for header in _CLASS_COLUMNS:
@@ -43,7 +43,7 @@ def class_table(evaluation: Figures) -> Table:
 
 
 def summary_table(evaluation: Figures) -> Table:
-    """COCO's twelve figures and VOC's two."""
+    """Make a table of COCO's twelve figures and VOC's two."""
     table = Table(title="All classes", title_justify="left", title_style="bold", box=SIMPLE_HEAD, collapse_padding=True)
     table.add_column("metric", no_wrap=True)
     for header in ("all", "small", "medium", "large"):
@@ -54,7 +54,7 @@ def summary_table(evaluation: Figures) -> Table:
 
 
 def figure(value: float | None) -> str:
-    """Three decimals, "-" for None."""
+    """Format a figure with three decimals, None as "-"."""
     return "-" if value is None else f"{value:.3f}"
 
 
@@ -71,12 +71,12 @@ def _notes(evaluation: Figures) -> list[str]:
     if evaluation.images_per_second is not None:
         notes[0] += f", {evaluation.images_per_second:.1f} images/s"
     if evaluation.missing_classes:
-        notes.append(f"left out, unknown to the detector: {listing(evaluation.missing_classes)}")
+        notes.append(f"left out because the detector does not know them: {listing(evaluation.missing_classes)}")
     left_out = set(evaluation.missing_classes)
     if absent := [name for name in evaluation.absent_classes if name not in left_out]:
-        notes.append(f"no ground truths, so no part in the means: {listing(absent)}")
+        notes.append(f"without ground truths, so not in the means: {listing(absent)}")
     if evaluation.beyond_100:
         notes.append(
-            f"AP and AR count the best 100 detections of a class in an image, without {evaluation.beyond_100} others"
+            f"AP and AR count the best 100 detections per class and image, without {evaluation.beyond_100} others"
         )
     return notes

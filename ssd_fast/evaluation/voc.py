@@ -1,4 +1,4 @@
-"""Average precision as PASCAL VOC defines it, in its form of 2007 (11 points) and of 2012 (all points)."""
+"""Average precision as PASCAL VOC defines it, in the versions of 2007 (11 points) and 2012 (all points)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Curve", "OperatingPoint", "precision_recall", "voc07_ap", "voc12_ap"
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What a score threshold gives: the detections with scores of at least `score_threshold` are kept."""
+    """The figures at a score threshold, when detections with scores of at least `score_threshold` are kept."""
 
     f1: float
     precision: float
@@ -25,10 +25,19 @@ class OperatingPoint:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """Precision and recall of a class after each of its D detections, best first. Ignored ground truths have no part.
+    """Precision and recall of a class after each of its D detections, best first, without ignored ground truths.
 
-    scores: float64 [D], descending.            precision, recall: float64 [D].
-    true_positives: bool [D].                   num_ground_truths: int, not zero.
+    Attributes:
+        scores: float64 [D], descending.
+        true_positives: bool [D].
+        num_ground_truths: int, not zero.
+
+    Examples:
+        >>> import numpy as np
+        >>> from ssd_fast.evaluation import Curve
+        >>> curve = Curve(np.array([0.9, 0.5]), np.array([True, False]), num_ground_truths=2)
+        >>> curve.precision.tolist(), curve.recall.tolist(), curve.best_f1().score_threshold
+        ([1.0, 0.5], [0.5, 0.5], 0.9)
     """
 
     scores: np.ndarray
@@ -37,21 +46,23 @@ class Curve:
 
     @property
     def precision(self) -> np.ndarray:
+        """The precision after each detection, float64 [D]."""
         return np.cumsum(self.true_positives) / np.arange(1, len(self.scores) + 1)
 
     @property
     def recall(self) -> np.ndarray:
+        """The recall after each detection, float64 [D]."""
         return np.cumsum(self.true_positives) / self.num_ground_truths
 
     @property
     def envelope(self) -> np.ndarray:
-        """float64 [D]: the highest precision at this or any higher recall."""
+        """The highest precision at this or any higher recall, float64 [D]."""
         return np.maximum.accumulate(self.precision[::-1])[::-1]
 
     def best_f1(self) -> OperatingPoint | None:
-        """The threshold with the highest F1 (ties: the higher threshold); None without detections.
+        """Find the threshold with the highest F1 (ties: the higher threshold); None without detections.
 
-        No threshold parts detections of equal scores, so only the last of them counts.
+        No threshold separates detections with equal scores, so only the last of them counts.
         """
         if not len(self.scores):
             return None
@@ -70,33 +81,36 @@ def precision_recall(
     labels: Iterable[int],
     iou_threshold: float = 0.5,
 ) -> dict[int, Curve]:
-    """The curve of each class that has a ground truth which is not ignored.
+    """Compute the curve of each class that has a ground truth which is not ignored.
 
-    Each detection looks at the ground truth of its class and image with the highest IoU. If that is at least
-    iou_threshold, then the best detection that looks there is a true positive, the others are false ones; detections
-    that look at an ignored (difficult) ground truth count as neither. A detection whose ground truth is taken does not
-    turn to another, which COCO's would.
+    Each detection is assigned to the ground truth of its class and image with the highest IoU. If that is at least
+    iou_threshold, the best detection assigned there is a true positive and the others are false positives; detections
+    assigned to an ignored (difficult) ground truth count as neither. A detection whose ground truth is taken does not
+    turn to another, as COCO's would.
 
-    The VOC devkit takes boxes as inclusive pixels and adds 1 to every width and height. Here a box ends where its
-    coordinates say (`ssd_fast.box_iou` in float64), so that results do not depend on the unit; the IoU of two small
-    boxes is lower by this, that of large ones the same.
+    The VOC devkit treats boxes as inclusive pixels and adds 1 to every width and height. Here a box ends at its
+    coordinates (`ssd_fast.box_iou` in float64), so that results do not depend on the unit; this lowers the IoU of two
+    small boxes and hardly changes that of large ones.
 
-    Ties:   equal scores: the earlier image, then the earlier detection; equal IoU: the earlier ground truth.
-    Source: Everingham et al. 2010, section 4.2, and the devkit's VOCevaldet.m.
+    Ties:
+        Equal scores: the earlier image, then the earlier detection; equal IoU: the earlier ground truth.
+
+    Source:
+        Everingham et al. 2010, section 4.2, and the devkit's VOCevaldet.m.
     """
     scores = np.concatenate([np.empty(0), *(found.scores for found in detections)])
     found_labels = np.concatenate([np.empty(0, np.int64), *(found.labels for found in detections)])
     true_labels = np.concatenate([np.empty(0, np.int64), *(truths.labels for truths in ground_truths)])
     ignored = np.concatenate([np.empty(0, bool), *(truths.ignored for truths in ground_truths)])
-    targets, first = [np.empty(0, np.int64)], 0  # of each detection: which of all ground truths, or -1
+    targets, first = [np.empty(0, np.int64)], 0  # for each detection, the index among all ground truths, or -1
     for found, truths in zip(detections, ground_truths, strict=True):
         target = _assign(found, truths, iou_threshold)
         targets.append(np.where(target >= 0, target + first, -1))
         first += len(truths.labels)
     target = np.concatenate(targets)
     counts = dict(zip(*(part.tolist() for part in np.unique(true_labels[~ignored], return_counts=True)), strict=True))
-    at_ignored = np.append(ignored, False)[target]  # -1, no target, is the False at the end
-    by_class = np.lexsort((-scores, found_labels))  # within a class the best first; stable
+    at_ignored = np.append(ignored, False)[target]  # -1 (no target) selects the False at the end
+    by_class = np.lexsort((-scores, found_labels))  # by class, the best first; stable
     by_class = by_class[~at_ignored[by_class]]
     sorted_labels = found_labels[by_class]
     curves = {}
@@ -109,9 +123,15 @@ def precision_recall(
 
 
 def voc07_ap(curve: Curve) -> float:
-    """The mean, over the recalls 0, 0.1, ..., 1, of the highest precision at that or any higher recall.
+    """Average the highest precision at this or any higher recall over the recalls 0, 0.1, ..., 1.
 
-    Recalls are compared as fractions, so that 3 of 10 reach 0.3, which in floating point they need not.
+    Recalls are compared as fractions, so that 3 of 10 reach 0.3, which they need not in floating point.
+
+    Examples:
+        >>> import numpy as np
+        >>> from ssd_fast.evaluation import Curve, voc07_ap
+        >>> round(voc07_ap(Curve(np.array([0.9, 0.5]), np.array([True, False]), num_ground_truths=2)), 4)
+        0.5455
     """
     found, precision = 10 * np.cumsum(curve.true_positives), curve.precision
     reached = (precision[found >= point * curve.num_ground_truths] for point in range(11))
@@ -119,12 +139,19 @@ def voc07_ap(curve: Curve) -> float:
 
 
 def voc12_ap(curve: Curve) -> float:
-    """The area under the curve after each precision is raised to the highest at any higher recall."""
+    """Compute the area under the curve after raising each precision to the highest at any higher recall.
+
+    Examples:
+        >>> import numpy as np
+        >>> from ssd_fast.evaluation import Curve, voc12_ap
+        >>> voc12_ap(Curve(np.array([0.9, 0.5]), np.array([True, False]), num_ground_truths=2))
+        0.5
+    """
     return float(curve.envelope[curve.true_positives].sum() / curve.num_ground_truths)
 
 
 def _assign(found: ImageDetections, truths: ImageGroundTruths, iou_threshold: float) -> np.ndarray:
-    """int64 [k]: the ground truth that each detection of an image looks at, -1 if its IoU is too low."""
+    """Assign each detection of an image to a ground truth, int64 [k]; -1 if the IoU is too low."""
     if not len(found.labels) or not len(truths.labels):
         return np.full(len(found.labels), -1)
     ious = np.where(found.labels[:, None] == truths.labels, box_iou(found.boxes, truths.boxes), -1.0)
@@ -133,7 +160,7 @@ def _assign(found: ImageDetections, truths: ImageGroundTruths, iou_threshold: fl
 
 
 def _first_of_each(targets: np.ndarray) -> np.ndarray:
-    """bool [D]: this is the first detection of its target, and it has one."""
+    """Whether each detection is the first one of its target, bool [D]; False without a target."""
     first = np.zeros(len(targets), bool)
     first[np.unique(targets, return_index=True)[1]] = True
     return first & (targets >= 0)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, get_args
+from typing import Unpack, get_args
 
 import torch
 from torch import Tensor
 
 from .._checks import choice
 from .faults import Fault, GroundTruthError, Policy, Rules, clip_boxes, describe, fault_mask, find_faults, warn
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = ["apply_policy", "apply_policy_packed", "check_policy"]
 

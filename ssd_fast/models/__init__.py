@@ -1,4 +1,4 @@
-"""SSD networks in plain torch: a batch of preprocessed images in, raw heads out."""
+"""SSD networks in plain torch, which turn a batch of preprocessed images into raw heads."""
 
 from .network import SSDNetwork
 from .preprocessing import Preprocessing

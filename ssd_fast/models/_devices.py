@@ -1,4 +1,4 @@
-"""The devices that users name, and moving a network to one."""
+"""Check the device that a user names, and move a network to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ __all__ = ["known_device", "move_to"]
 
 
 def known_device(owner: str, value: Any) -> torch.device:
-    """The CPU or a CUDA device. Raises: ValueError naming owner and device: another one, or not a device."""
+    """Parse the name of the CPU or of a CUDA device.
+
+    Raises:
+        ValueError: another device, or not a device; the message names owner and device.
+    """
     try:
         device = torch.device(value)
     except (RuntimeError, TypeError, ValueError):
@@ -24,9 +28,13 @@ def known_device(owner: str, value: Any) -> torch.device:
 
 
 def move_to(network: nn.Module, device: torch.device, owner: str) -> None:
-    """Moves the network. Raises: RuntimeError naming owner and device: it cannot be used here."""
+    """Move the network to a device.
+
+    Raises:
+        RuntimeError: the device cannot be used here; the message names owner and device.
+    """
     try:
         network.to(device)
     except (AssertionError, RuntimeError) as error:  # AssertionError: a torch without CUDA
         reason = str(error).partition("\n")[0]
-        raise RuntimeError(f"{owner}: device: expected one that torch can use, got {device}: {reason}") from error
+        raise RuntimeError(f"{owner}: device: expected a device that torch can use, got {device}: {reason}") from error

@@ -1,4 +1,4 @@
-"""float32, whatever dtype a program has made torch's default."""
+"""Code that runs with float32 as torch's default dtype, whatever the program has chosen."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["float32_by_default"]
 
 @contextlib.contextmanager
 def float32_by_default() -> Iterator[None]:
-    """Makes float32 torch's default meanwhile, for code that names no dtype: torch's modules, torchvision's transforms.
+    """Make float32 torch's default in a block, for code that names no dtype: torch's modules, torchvision's transforms.
 
-    The default is the whole process's, as torch.set_default_dtype says: name the dtype instead wherever that can be.
+    The default applies to the whole process (see torch.set_default_dtype): wherever possible, name the dtype instead.
     """
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)

@@ -1,4 +1,4 @@
-"""Fits ssd_tiny to a dataset: its input size to the photos' shape, its default boxes to the ground truths."""
+"""Fit ssd_tiny to a dataset: its input size to the photos' shape, its default boxes to the ground truths."""
 
 from __future__ import annotations
 
@@ -13,27 +13,33 @@ if TYPE_CHECKING:
 
 __all__ = ["default_size", "fit_sides"]
 
-_PIXELS = 240 * 320  # of the input, whatever its shape
-_MULTIPLE = 16  # of which its sides are
+_PIXELS = 240 * 320  # pixels of the input, whatever its shape
+_MULTIPLE = 16  # the sides are multiples of it
 _PER_LEVEL = (3, 2, 2)
 _QUANTILES = (0.005, 0.995)
-_CLOSEST = 1.1  # neighboring sides differ by this factor at least
+_CLOSEST = 1.1  # neighboring sides differ by at least this factor
 
 
 def default_size(dataset: DetectionDataset) -> tuple[int, int]:
-    """(height, width) of about 77 000 pixels in the shape of the dataset's median photo, in multiples of 16."""
+    """Choose (height, width): about 77,000 pixels in the shape of the dataset's median photo, in multiples of 16."""
     ratio = float(np.median([width / height for height, width in (sample.size for sample in dataset.samples)]))
     height, width = math.sqrt(_PIXELS / ratio), math.sqrt(_PIXELS * ratio)
     return max(round(height / _MULTIPLE), 1) * _MULTIPLE, max(round(width / _MULTIPLE), 1) * _MULTIPLE
 
 
 def fit_sides(dataset: DetectionDataset, size: tuple[int, int]) -> tuple[tuple[float, ...], ...]:
-    """Sides of square default boxes for `ssd_tiny`: a ladder of equal steps over the ground truths' sizes.
+    """Fit the square default boxes of `ssd_tiny` to a dataset: a ladder of equal steps over the ground truths' sizes.
 
-    Args:    dataset: what is trained on; ignored ground truths do not count. size: (height, width) of the input.
-    Returns: for the maps of stride 8, 16 and 32 three, two and two sides in pixels of the input, ascending. The
-             ladder goes from the smallest to the largest ground truth, apart from one in 200 at either end.
-    Raises:  ValueError: there is not one ground truth.
+    Args:
+        dataset: the training data; ignored ground truths do not count.
+        size: (height, width) of the input.
+
+    Returns:
+        Three, two and two sides in pixels of the input, ascending, for the maps of stride 8, 16 and 32. The ladder goes
+            from the smallest to the largest ground truth, apart from one in 200 at either end.
+
+    Raises:
+        ValueError: the dataset has no ground truth that is not ignored.
     """
     areas = [np.empty(0)]
     for sample in dataset.samples:

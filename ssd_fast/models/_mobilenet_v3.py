@@ -1,7 +1,8 @@
-"""MobileNetV3-Large as torchvision's SSDLite320 uses it: two maps of its own, and blocks that halve the last.
+"""MobileNetV3-Large as torchvision's SSDLite320 uses it: two of its maps, and extra blocks that halve the last one.
 
-Sources: Howard et al. 2019, "Searching for MobileNetV3", tables 1 and 6, section 6.3; torchvision for the widths of the
-extra blocks and the batch norms' eps and momentum.
+Sources:
+    Howard et al. 2019, "Searching for MobileNetV3", tables 1 and 6, section 6.3; torchvision for the widths of the
+    extra blocks and the batch norms' eps and momentum.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-_EXTRA_CHANNELS = (512, 256, 256, 128)  # of the maps of 5, 3, 2 and 1 cells a side
+_EXTRA_CHANNELS = (512, 256, 256, 128)  # of the maps with 5, 3, 2 and 1 cells per side
 
 Activation = Callable[[], nn.Module]
 _RELU: Activation = partial(nn.ReLU, inplace=True)
@@ -53,7 +54,7 @@ _TAIL_BOTTLENECKS = (  # the expanded activation of the first, the last of strid
 
 
 class ConvNorm(nn.Sequential):
-    """A convolution without bias that keeps the map's size (times 1 / stride), a batch norm, an activation if any."""
+    """A convolution without bias that keeps the map's size (over the stride), a batch norm, and any activation."""
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class ConvNorm(nn.Sequential):
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales each channel by a weight in 0..1 that the means of all channels decide."""
+    """Scales each channel by a weight in 0..1 computed from the means of all channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -84,7 +85,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Widen 1x1, filter a channel, squeeze-excite, narrow 1x1; added to the input where the shapes agree."""
+    """Widen 1x1, filter each channel, squeeze-excite, narrow 1x1; add the input where the shapes agree."""
 
     def __init__(self, in_channels: int, row: _Bottleneck) -> None:
         super().__init__()
@@ -104,7 +105,7 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV3Features(nn.Module):
-    """MobileNetV3-Large, cut after the last expansion of stride 16, and four blocks that halve the map."""
+    """MobileNetV3-Large, split after its last expansion of stride 16, and four blocks that halve the map."""
 
     def __init__(self, reduced_tail: bool) -> None:
         super().__init__()
@@ -129,7 +130,7 @@ class MobileNetV3Features(nn.Module):
             self.channels.append(out)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """[N, 3, 320, 320] -> six maps of 20, 10, 5, 3, 2 and 1 cells a side."""
+        """[N, 3, 320, 320] -> six maps with 20, 10, 5, 3, 2 and 1 cells per side."""
         maps = []
         for block in (*self.features, *self.extra):
             images = block(images)
@@ -138,13 +139,13 @@ class MobileNetV3Features(nn.Module):
 
 
 def _reduced(tail: Sequence[_Bottleneck]) -> tuple[_Bottleneck, ...]:
-    """Half the channels from the last stride on: table 6 of the MobileNetV3 paper."""
+    """Halve the channels from the last stride on (table 6 of the MobileNetV3 paper)."""
     first, *others = tail
     return first._replace(out=first.out // 2), *(r._replace(expanded=r.expanded // 2, out=r.out // 2) for r in others)
 
 
 def _extra_block(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Halves the map: squeeze 1x1, filter 3x3 a channel with stride 2, widen 1x1."""
+    """Make a block that halves the map: squeeze 1x1, filter each channel 3x3 with stride 2, widen 1x1."""
     squeezed = out_channels // 2
     return nn.Sequential(
         ConvNorm(in_channels, squeezed, 1, RELU6),
@@ -154,6 +155,6 @@ def _extra_block(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def _multiple_of_8(channels: int) -> int:
-    """The nearest multiple of 8, at least 8, and no less than 90% of `channels`."""
+    """Round to the nearest multiple of 8, at least 8 and no less than 90% of `channels`."""
     nearest = max(8, (channels + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * channels else nearest

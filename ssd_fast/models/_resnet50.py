@@ -1,8 +1,10 @@
-"""ResNet-50 as NVIDIA's SSD300 uses it: to its third stage, which keeps the map's size, and blocks that shrink the map.
+"""ResNet-50 as NVIDIA's SSD300 uses it: up to its third stage, which keeps the map's size, and blocks that shrink it.
 
-The parameter names are those of torchvision's `resnet50`, so that its ImageNet weights can be put in.
-Sources: He et al. 2016, "Deep Residual Learning for Image Recognition", table 1; torchvision for the place of the
-strides; NVIDIA/DeepLearningExamples, PyTorch/Detection/SSD, for the rest.
+The parameter names are those of torchvision's `resnet50`, so that its ImageNet weights load.
+
+Sources:
+    He et al. 2016, "Deep Residual Learning for Image Recognition", table 1; torchvision for where the strides are;
+    NVIDIA/DeepLearningExamples, PyTorch/Detection/SSD, for the rest.
 """
 
 from __future__ import annotations
@@ -10,13 +12,13 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-CHANNELS = (1024, 512, 512, 256, 256, 256)  # of the maps of 38, 19, 10, 5, 3 and 1 cells a side
-_SQUEEZED = (256, 256, 128, 128, 128)  # of the blocks between them
-_HALVING_BLOCKS = 3  # the others take a pixel off each side
+CHANNELS = (1024, 512, 512, 256, 256, 256)  # of the maps with 38, 19, 10, 5, 3 and 1 cells per side
+_SQUEEZED = (256, 256, 128, 128, 128)  # of the blocks between the maps
+_HALVING_BLOCKS = 3  # the others remove one cell at each border
 
 
 class Bottleneck(nn.Module):
-    """relu(x + f(x)): f narrows 1x1, filters 3x3, where the stride is, and widens 1x1, each with a batch norm."""
+    """relu(x + f(x)), where f narrows 1x1, filters 3x3 (with the stride) and widens 1x1, each with a batch norm."""
 
     def __init__(self, in_channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -39,7 +41,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet50Features(nn.Module):
-    """ResNet-50 to its third stage, whose stride is 1 here, and five blocks that shrink the map."""
+    """ResNet-50 up to its third stage, whose stride is 1 here, and five blocks that shrink the map."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +56,7 @@ class ResNet50Features(nn.Module):
         )
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """[N, 3, 300, 300] -> six maps of 38, 19, 10, 5, 3 and 1 cells a side."""
+        """[N, 3, 300, 300] -> six maps with 38, 19, 10, 5, 3 and 1 cells per side."""
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         x = F.max_pool2d(x, 3, stride=2, padding=1)
         maps = [self.layer3(self.layer2(self.layer1(x)))]

@@ -1,7 +1,9 @@
-"""VGG16 as SSD300 and SSD512 use it: to fc7 with dilated convolutions, blocks that shrink the map, 3x3 heads.
+"""VGG16 as SSD300 and SSD512 use it: up to fc7 with dilated convolutions, then shrinking blocks and 3x3 heads.
 
 The parameter names are those of torchvision's `ssd300_vgg16`.
-Source: Liu et al. 2016, "SSD: Single Shot MultiBox Detector", sections 2.1 and 3, figure 2.
+
+Source:
+    Liu et al. 2016, "SSD: Single Shot MultiBox Detector", sections 2.1 and 3, figure 2.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ _CONV4_3_CHANNELS, _FC7_CHANNELS = 512, 1024
 
 
 class VGG16Features(nn.Module):
-    """VGG16 to conv4_3, its fully connected layers as dilated convolutions, and blocks that shrink the map."""
+    """VGG16 up to conv4_3, its fully connected layers as dilated convolutions, and blocks that shrink the map."""
 
     def __init__(self, shrinking: Sequence[nn.Module], conv4_3_norm: str) -> None:
         super().__init__()
@@ -54,7 +56,7 @@ class VGG16Features(nn.Module):
         self.extra = nn.ModuleList([conv5_to_fc7, *shrinking])
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """[N, 3, H, W] -> one map of conv4_3, one of fc7 and one of each shrinking block."""
+        """[N, 3, H, W] -> the map of conv4_3, of fc7 and of each shrinking block."""
         x = self.features(images)
         maps = [self._normalized(x)]
         for block in self.extra:
@@ -63,16 +65,16 @@ class VGG16Features(nn.Module):
         return maps
 
     def _normalized(self, conv4_3: Tensor) -> Tensor:
-        """conv4_3 brought to the size of the other maps, far above which it lies."""
+        """Scale conv4_3, whose values are far larger, to the magnitude of the other maps."""
         if hasattr(self, "scale_weight"):
             return self.scale_weight.view(1, -1, 1, 1) * F.normalize(conv4_3)
         return self.conv4_3_norm(conv4_3)
 
 
 class VGG16Network(SSDNetwork):
-    """The SSD networks on VGG16, which differ in their shrinking blocks and in the boxes a cell carries.
+    """Base of the SSD networks on VGG16, which differ in their shrinking blocks and their boxes per cell.
 
-    The box columns are (dx, dy, dw, dh); the class columns are logits of a softmax whose column 0 is the background.
+    The box columns are (dx, dy, dw, dh); the class columns are logits of a softmax with background in column 0.
     """
 
     class_head_prefix = "head.classification_head."
@@ -106,7 +108,7 @@ class VGG16Network(SSDNetwork):
 
 
 def vgg_preprocessing(side: int) -> Preprocessing:
-    """The input of networks that start from VGG16's Caffe weights, which were trained on pixels of 0..255."""
+    """The preprocessing of networks that start from VGG16's Caffe weights, which were trained on pixels in 0..255."""
     return Preprocessing(
         size=(side, side),
         mean=(0.48235, 0.45882, 0.40784),
@@ -117,7 +119,7 @@ def vgg_preprocessing(side: int) -> Preprocessing:
 
 
 def _convs(in_channels: int, *out_channels: int) -> list[nn.Module]:
-    """3x3 convolutions of a VGG stage, each with its ReLU."""
+    """Make the 3x3 convolutions of a VGG stage, each with its ReLU."""
     layers: list[nn.Module] = []
     for channels in out_channels:
         layers += [nn.Conv2d(in_channels, channels, 3, padding=1), nn.ReLU(inplace=True)]
@@ -137,7 +139,7 @@ def _shrinking_block(
 
 
 def _initialize(network: VGG16Network) -> None:
-    """He's initialization for VGG's own convolutions, Xavier's for what SSD adds; biases 0."""
+    """Initialize VGG's own convolutions with He's method, the layers that SSD adds with Xavier's, and biases with 0."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             if name.startswith("backbone.features"):

@@ -1,4 +1,4 @@
-"""Layers that several networks share: heads of 3x3 convolutions, and convolutions with TensorFlow's padding."""
+"""Layers shared by several networks: heads of 3x3 convolutions, and convolutions with TensorFlow's padding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["HeadConvs", "SameConv2d", "SameConvReLU6"]
 
 
 class HeadConvs(nn.Module):
-    """One 3x3 convolution a map, `columns` channels a default box."""
+    """One 3x3 convolution per map, with `columns` channels per default box."""
 
     def __init__(self, feature_channels: Sequence[int], boxes_per_cell: Sequence[int], columns: int) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class HeadConvs(nn.Module):
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution with TensorFlow's SAME padding: ceil(input / stride) outputs, an odd pixel goes right and below."""
+    """A convolution with TensorFlow's SAME padding: ceil(input / stride) outputs; an odd pixel goes right and below."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, groups=groups)
@@ -47,7 +47,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class SameConvReLU6(SameConv2d):
-    """`SameConv2d`, then min(max(x, 0), 6)."""
+    """`SameConv2d` followed by min(max(x, 0), 6)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu6(super().forward(x), inplace=True)

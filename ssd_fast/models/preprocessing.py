@@ -1,13 +1,13 @@
-"""From photos of any size to the batch a network was trained on.
+"""Prepare photos of any size as the batch that a network was trained on.
 
 Every network carries one `Preprocessing`: the input size, the rule of the bilinear resize and the normalization. Three
-rules are in use. The first and the last read the source at places that lie half a source pixel minus half a target
+rules are in use. The first and the last read the source at positions that lie half a source pixel minus half a target
 pixel apart:
 
 half_pixel   source = (i + 0.5) * in / out - 0.5, no antialiasing: torch's `interpolate(align_corners=False)`, and so
              torchvision's detection models, which normalize first and resize second.
-antialiased  the same places, but where the image shrinks a mean of all pixels closer than in / out, the closest with
-             the most weight: Pillow's `resize`, which rounds to whole gray levels, and so NVIDIA's SSD300.
+antialiased  the same positions, but where the image shrinks, a mean of all pixels closer than in / out, the closest
+             with the most weight: Pillow's `resize`, which rounds to whole gray levels, and so NVIDIA's SSD300.
 corner       source = i * in / out, the last row and column repeated: `tf.image.resize_images` of TensorFlow 1, and so
              the TensorFlow object detection models, which resize first and normalize second.
 """
@@ -37,10 +37,13 @@ class Preprocessing:
 
     Attributes:
         size: (height, width) of the network's input, in pixels.
-        mean, std: per RGB channel, in units of `pixel_range`.
-        pixel_range: the value of a white pixel that `mean` and `std` are written for: 1.0 or 255.0.
-        rule: which pixels the bilinear resize reads, "half_pixel", "antialiased" or "corner"; see the module's text.
-    Raises: ValueError naming the attribute, what was expected and what was given.
+        mean: per RGB channel, in units of `pixel_range`.
+        std: per RGB channel, in units of `pixel_range`.
+        pixel_range: the value of a white pixel for which `mean` and `std` are given: 1.0 or 255.0.
+        rule: which pixels the bilinear resize reads: "half_pixel", "antialiased" or "corner"; see the module docstring.
+
+    Raises:
+        ValueError: the message names the attribute, what was expected and what was given.
     """
 
     size: tuple[int, int]
@@ -61,13 +64,18 @@ class Preprocessing:
         )
 
     def __call__(self, images: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Resizes and normalizes, images of one size in one call.
+        """Resize and normalize images; those of one size are processed together.
 
-        Args:    images: RGB, [N, 3, H, W] or a sequence of [3, H, W] of any sizes, all on one device and of one dtype:
-                     uint8, or floating point in 0..1.
-        Returns: (batch, original_sizes), on the images' device: float32 [N, 3, *size], int64 [N, 2] of (height, width).
-        Raises:  TypeError: not a tensor, or an integer dtype other than uint8; ValueError: wrong or empty shape,
-                 images of several devices or dtypes.
+        Args:
+            images: RGB, [N, 3, H, W] or a sequence of [3, H, W] of any sizes, all on one device and of one dtype:
+                uint8, or floating point in 0..1.
+
+        Returns:
+            `(batch, original_sizes)` on the images' device: float32 [N, 3, *size], and int64 [N, 2] of (height, width).
+
+        Raises:
+            TypeError: an image is not a tensor, or has an integer dtype other than uint8.
+            ValueError: a wrong or empty shape, or images of several devices or dtypes.
         """
         if isinstance(images, Tensor):
             _check_image(images, ndim=4)
@@ -80,8 +88,8 @@ class Preprocessing:
             _check_image(image, ndim=3)
             if image.device != images[0].device or image.dtype != images[0].dtype:
                 raise ValueError(
-                    f"preprocessing: images: expected one device and dtype, got image 0 of {images[0].dtype} on "
-                    f"{images[0].device}, image {index} is {image.dtype} on {image.device}"
+                    f"preprocessing: images: expected one device and dtype, got {images[0].dtype} on "
+                    f"{images[0].device} for image 0, {image.dtype} on {image.device} for image {index}"
                 )
             groups.setdefault((image.shape[1], image.shape[2]), []).append(index)
         sizes = [(image.shape[1], image.shape[2]) for image in images]
@@ -103,7 +111,7 @@ class Preprocessing:
         return F.interpolate(pixels, size=self.size, mode="bilinear", align_corners=False, antialias=antialias)
 
     def _normalize(self, pixels: Tensor, white: float) -> Tensor:
-        """float32 [N, 3, H, W] whose white is `white`, 1.0 or 255.0 -> normalized."""
+        """Normalize float32 [N, 3, H, W] in which white is `white`, 1.0 or 255.0."""
         if white > self.pixel_range:
             pixels = pixels / 255.0
         elif white < self.pixel_range:
@@ -121,12 +129,17 @@ def _of_channels(
 
 
 def resize_bilinear_corner(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize whose output pixel i reads the source at i * in / out, without a half-pixel shift.
+    """Resize bilinearly; output pixel i reads the source at i * in / out, without a half-pixel shift.
 
-    Args:    images: [N, C, H, W], uint8 or floating point.
-             size: (height, width) of the result.
-    Returns: float32 [N, C, *size], in the units of the images. Columns are blended first, then rows, in float32.
-    Source:  `tf.image.resize_images(..., BILINEAR, align_corners=False)` of TensorFlow 1.
+    Args:
+        images: [N, C, H, W], uint8 or floating point.
+        size: (height, width) of the result.
+
+    Returns:
+        float32 [N, C, *size], in the units of the images. Columns are blended first, then rows, in float32.
+
+    Source:
+        `tf.image.resize_images(..., BILINEAR, align_corners=False)` of TensorFlow 1.
     """
     top, bottom, row_weight = _corner_taps(images.shape[2], size[0], images.device)
     left, right, column_weight = _corner_taps(images.shape[3], size[1], images.device)
@@ -141,7 +154,7 @@ def resize_bilinear_corner(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _corner_taps(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each of `target` positions: the two source indices it lies between and the weight of the second."""
+    """For each of `target` positions, its two neighboring source indices and the weight of the second."""
     position = torch.arange(target, dtype=torch.float32, device=device) * (source / target)
     first = position.floor()
     second = (first + 1).clamp(max=source - 1)

@@ -1,4 +1,4 @@
-"""The networks by name: each registers the function that makes it."""
+"""The registry of networks by name, in which each network registers the function that makes it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,37 @@ def register_network(kind: type[Network]) -> Callable[[Callable[..., Network]], 
 
     `make_network`, `training.start_network` and the files of `save_weights`, which store the name, find it there.
 
-    Args:    kind: the network's class; its `name` must be the function's.
-    Returns: a decorator that returns the function unchanged.
-    Raises:  ValueError: another name than the class has, or a name that is taken.
+    Args:
+        kind: the network's class; its `name` must be the name of the function.
+
+    Returns:
+        A decorator that returns the function unchanged.
+
+    Raises:
+        ValueError: the function's name differs from the class's, or is taken.
+
+    Examples:
+        >>> from ssd_fast import models
+        >>> class Wide(models.SSDTiny):
+        ...     name = "wide"
+        ...
+        ...     def __init__(self, num_classes):
+        ...         super().__init__(num_classes, (32, 96), ((8.0,), (16.0,), (32.0,)))
+        ...
+        ...     @property
+        ...     def arguments(self):
+        ...         return {}  # besides num_classes
+        >>> @models.register_network(Wide)
+        ... def wide(num_classes):
+        ...     return Wide(num_classes)
+        >>> models.make_network("wide", num_classes=2).preprocessing.size
+        (32, 96)
     """
 
     def register(make: Callable[..., Network]) -> Callable[..., Network]:
         name = make.__name__
         if name != kind.name:
-            raise ValueError(f"register_network: expected a function named {kind.name}, as the class says, got {name}")
+            raise ValueError(f"register_network: expected a function named {kind.name}, the class's name, got {name}")
         if name in _NETWORKS and _NETWORKS[name][0].__qualname__ != kind.__qualname__:
             raise ValueError(f"register_network: expected a name that is not taken, got {name}")
         _NETWORKS[name] = kind, make
@@ -38,14 +60,27 @@ def register_network(kind: type[Network]) -> Callable[[Callable[..., Network]], 
 
 
 def list_networks() -> list[str]:
-    """The names that `make_network` knows."""
+    """The names that `make_network` knows, in order of registration.
+
+    Examples:
+        >>> from ssd_fast import models
+        >>> "ssd300_vgg16" in models.list_networks()
+        True
+    """
     return list(_NETWORKS)
 
 
 def make_network(name: str, num_classes: int, **arguments: Any) -> SSDNetwork:
     """Make the network `name`, as `ssd_fast.models.<name>(num_classes, **arguments)` does.
 
-    Raises: ValueError: an unknown name, the message lists the known ones; or an argument that the network refuses.
+    Raises:
+        ValueError: an unknown name (the message lists the known ones), or an argument that the network refuses.
+
+    Examples:
+        >>> from ssd_fast import models
+        >>> network = models.make_network("ssd_tiny", num_classes=3, size=(64, 96))
+        >>> network.name, network.num_classes, network.preprocessing.size
+        ('ssd_tiny', 3, (64, 96))
     """
     make = _NETWORKS[choice("make_network", "name", name, list_networks())][1]
     try:
@@ -55,5 +90,9 @@ def make_network(name: str, num_classes: int, **arguments: Any) -> SSDNetwork:
 
 
 def network_class(name: str) -> type[SSDNetwork]:
-    """The class of the network `name`. Raises: ValueError: an unknown name."""
+    """The class of the network `name`.
+
+    Raises:
+        ValueError: an unknown name.
+    """
     return _NETWORKS[choice("network_class", "name", name, list_networks())][0]

@@ -1,6 +1,7 @@
 """SSD300 on ResNet-50, the network of NVIDIA's DeepLearningExamples, whose checkpoints `load_weights` reads.
 
-Source: NVIDIA/DeepLearningExamples, PyTorch/Detection/SSD.
+Source:
+    NVIDIA/DeepLearningExamples, PyTorch/Detection/SSD.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ _BOXES_PER_CELL = (4, 6, 6, 6, 4, 4)
 
 
 class SSD300ResNet50(SSDNetwork):
-    """300 x 300 images to 8732 default boxes on maps of 38, 19, 10, 5, 3 and 1 cells a side.
+    """Takes 300 x 300 images; has 8732 default boxes on maps with 38, 19, 10, 5, 3 and 1 cells per side.
 
-    The box columns are (dx, dy, dw, dh); the class columns are logits of a softmax whose column 0 is the background.
+    The box columns are (dx, dy, dw, dh); the class columns are logits of a softmax with background in column 0.
     """
 
     name = "ssd300_resnet50"
@@ -53,19 +54,22 @@ class SSD300ResNet50(SSDNetwork):
 
 @register_network(SSD300ResNet50)
 def ssd300_resnet50(num_classes: int = 81) -> SSD300ResNet50:
-    """A new SSD300 ResNet-50, randomly initialized; `load_weights` fills it, also from NVIDIA's checkpoints.
+    """Make a randomly initialized SSD300 ResNet-50; `load_weights` fills it, also from NVIDIA's checkpoints.
 
-    To train from ImageNet's weights as the original does, put torchvision's in, whose last stage is left over:
+    To train from ImageNet weights as the original does, load torchvision's, whose last stage is not used:
     `network.backbone.load_state_dict(torchvision.models.resnet50(weights="DEFAULT").state_dict(), strict=False)`.
 
-    Args:   num_classes: columns of cls_logits, background included; 81 is COCO's without its unused ids.
-    Raises: ValueError: fewer than 2 classes.
+    Args:
+        num_classes: columns of cls_logits, background included; 81 is COCO's without its unused ids.
+
+    Raises:
+        ValueError: fewer than 2 classes.
     """
     return SSD300ResNet50(num_classes)
 
 
 def _preset() -> Preset:
-    """nvidia_ssd300_coco, changed in two points: the order of rows and of channels is that of all networks here."""
+    """nvidia_ssd300_coco with two changes: rows and channels are in the order of all networks here."""
     nvidia = named_preset("nvidia_ssd300_coco")
     return dataclasses.replace(
         nvidia,
@@ -75,7 +79,7 @@ def _preset() -> Preset:
 
 
 def _initialize(network: SSD300ResNet50) -> None:
-    """He's initialization for ResNet's own convolutions, Xavier's for what SSD adds; the heads' biases are torch's."""
+    """Initialize ResNet's own convolutions with He's method, those that SSD adds with Xavier's; biases keep torch's."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
             if name.startswith(("backbone.extra", "head")):

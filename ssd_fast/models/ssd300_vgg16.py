@@ -1,6 +1,7 @@
-"""SSD300 on VGG16, with the parameter names of torchvision's `ssd300_vgg16`, so that its checkpoints load as they are.
+"""SSD300 on VGG16, with the parameter names of torchvision's `ssd300_vgg16`, so that its checkpoints load unchanged.
 
-Source: Liu et al. 2016, "SSD: Single Shot MultiBox Detector", section 2.1 and figure 2.
+Source:
+    Liu et al. 2016, "SSD: Single Shot MultiBox Detector", section 2.1 and figure 2.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ __all__ = ["SSD300VGG16", "ssd300_vgg16"]
 
 
 class SSD300VGG16(VGG16Network):
-    """300 x 300 images to 8732 default boxes on maps of 38, 19, 10, 5, 3 and 1 cells a side."""
+    """Takes 300 x 300 images; has 8732 default boxes on maps with 38, 19, 10, 5, 3 and 1 cells per side."""
 
     name = "ssd300_vgg16"
     preset_name = "torchvision_ssd300_vgg16"
@@ -28,11 +29,14 @@ class SSD300VGG16(VGG16Network):
 
 @register_network(SSD300VGG16)
 def ssd300_vgg16(num_classes: int = 91, conv4_3_norm: str = "l2_norm") -> SSD300VGG16:
-    """A new SSD300 VGG16, randomly initialized; `load_weights` fills it, also from other projects' checkpoints.
+    """Make a randomly initialized SSD300 VGG16; `load_weights` fills it, also from other projects' checkpoints.
 
-    Args:   num_classes: columns of cls_logits, background included; 91 is COCO's.
-            conv4_3_norm: what the first map goes through: "l2_norm", the paper's, or "batch_norm", which
-                qfgaohao/pytorch-ssd puts in its place.
-    Raises: ValueError: fewer than 2 classes, another conv4_3_norm.
+    Args:
+        num_classes: columns of cls_logits, background included; 91 is COCO's.
+        conv4_3_norm: the normalization of the first map: "l2_norm", as in the paper, or "batch_norm", as in
+            qfgaohao/pytorch-ssd.
+
+    Raises:
+        ValueError: fewer than 2 classes, or another conv4_3_norm.
     """
     return SSD300VGG16(num_classes, conv4_3_norm)

@@ -1,7 +1,8 @@
 """SSD512 on VGG16: SSD300 with larger images and one more map.
 
-Sources: Liu et al. 2016, "SSD: Single Shot MultiBox Detector", section 3; its last block is
-that of weiliu89/caffe (branch ssd).
+Sources:
+    Liu et al. 2016, "SSD: Single Shot MultiBox Detector", section 3; the last block follows
+    weiliu89/caffe (branch ssd).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _HALVING = {"squeezed": 128, "out": 256, "stride": 2, "padding": 1}
 
 
 class SSD512VGG16(VGG16Network):
-    """512 x 512 images to 24564 default boxes on maps of 64, 32, 16, 8, 4, 2 and 1 cells a side."""
+    """Takes 512 x 512 images; has 24564 default boxes on maps with 64, 32, 16, 8, 4, 2 and 1 cells per side."""
 
     name = "ssd512_vgg16"
     preset_name = "caffe_ssd512_voc"
@@ -32,10 +33,13 @@ class SSD512VGG16(VGG16Network):
 
 @register_network(SSD512VGG16)
 def ssd512_vgg16(num_classes: int = 21, conv4_3_norm: str = "l2_norm") -> SSD512VGG16:
-    """A new SSD512 VGG16, randomly initialized; `load_weights` fills it, also from other projects' checkpoints.
+    """Make a randomly initialized SSD512 VGG16; `load_weights` fills it, also from other projects' checkpoints.
 
-    Args:   num_classes: columns of cls_logits, background included; 21 is PASCAL VOC's.
-            conv4_3_norm: as for `ssd300_vgg16`.
-    Raises: ValueError: fewer than 2 classes, another conv4_3_norm.
+    Args:
+        num_classes: columns of cls_logits, background included; 21 is PASCAL VOC's.
+        conv4_3_norm: as for `ssd300_vgg16`.
+
+    Raises:
+        ValueError: fewer than 2 classes, or another conv4_3_norm.
     """
     return SSD512VGG16(num_classes, conv4_3_norm)

@@ -27,8 +27,8 @@ __all__ = ["STRIDES", "SSDTiny", "ssd_tiny"]
 STRIDES = (8, 16, 32)
 _STEM_CHANNELS = 32
 _CHANNELS = (64, 96, 96)  # of the three maps
-_SIDES = ((14.0, 20.0, 28.0), (40.0, 56.0), (80.0, 112.0))  # of the square default boxes, in pixels of the input
-_BACKGROUND_BIAS = 3.0  # at the start nearly all is background, so the first steps need not learn that
+_SIDES = ((14.0, 20.0, 28.0), (40.0, 56.0), (80.0, 112.0))  # sides of the square default boxes, in pixels of the input
+_BACKGROUND_BIAS = 3.0  # almost everything is background, so training starts from there
 
 
 class ConvNorm(nn.Sequential):
@@ -41,7 +41,7 @@ class ConvNorm(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """relu(x + f(x)), f two 3x3 convolutions; the identity at the start."""
+    """relu(x + f(x)), where f is two 3x3 convolutions and 0 at the start."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class ResidualBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """Halves the map, then one residual block."""
+    """Halves the map and applies one residual block."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -66,10 +66,10 @@ class Stage(nn.Module):
 
 
 class SSDTiny(SSDNetwork):
-    """Images of any size fixed when it is made, to square default boxes on three maps of ceil(size / stride) cells.
+    """Takes images of a size chosen at construction; has square default boxes on maps of ceil(size / stride) cells.
 
-    The stem goes to a quarter of the size at once: most time of a small network is spent on its largest maps.
-    The box columns are (dx, dy, dw, dh); the class columns are logits of a softmax whose column 0 is the background.
+    The stem shrinks the image to a quarter at once: a small network spends most of its time on its largest maps.
+    The box columns are (dx, dy, dw, dh); the class columns are logits of a softmax with background in column 0.
     """
 
     name = "ssd_tiny"
@@ -127,24 +127,27 @@ class SSDTiny(SSDNetwork):
 def ssd_tiny(
     num_classes: int, size: Sequence[int] = (240, 320), sides: Sequence[Sequence[float]] | None = None
 ) -> SSDTiny:
-    """A new SSDTiny, randomly initialized, to be trained by `ssd_fast.training`.
+    """Make a randomly initialized SSDTiny, to be trained by `ssd_fast.training`.
 
-    Args:   num_classes: columns of cls_logits, background included.
-            size: (height, width) of the input in pixels, any; keep the shape of the photos and it is not distorted.
-            sides: for each of the maps of stride 8, 16 and 32 the sides of its square default boxes in pixels of the
-                input; None: 14 to 112 in steps of about 1.4. `ssd_fast.training.fit_sides` fits them to ground truths.
-    Raises: ValueError: fewer than 2 classes, a size below 1, sides that are not three lists of positive numbers.
+    Args:
+        num_classes: columns of cls_logits, background included.
+        size: any (height, width) of the input in pixels; the shape of the photos avoids distorting them.
+        sides: for each of the maps of stride 8, 16 and 32, the sides of its square default boxes in pixels of the
+            input; None: 14 to 112 in steps of about 1.4. `ssd_fast.training.fit_sides` fits them to ground truths.
+
+    Raises:
+        ValueError: fewer than 2 classes, a size below 1, or sides that are not three lists of positive numbers.
     """
-    expected = f"one list for each stride {STRIDES}"
+    expected = f"one list per stride {STRIDES}"
     levels = _SIDES if sides is None else row("ssd_tiny", "sides", sides, expected, len(STRIDES), len(STRIDES))
     levels = tuple(positive_numbers("ssd_tiny", "sides", level) for level in levels)
     return SSDTiny(num_classes, image_size("ssd_tiny", "size", size), levels)
 
 
 def _preset(size: tuple[int, int], sides: tuple[tuple[float, ...], ...]) -> Preset:
-    """torchvision's dialect, with the default boxes of the network's own maps."""
+    """Make a preset in torchvision's dialect, with the default boxes of the network's own maps."""
     maps = tuple((math.ceil(size[0] / stride), math.ceil(size[1] / stride)) for stride in STRIDES)
-    # Steps are the strides, also where the last cells reach past the image: so every cell sees its box alike.
+    # Steps are the strides, even where the last cells reach past the image, so that every cell sees its box alike.
     steps = tuple((float(stride), float(stride)) for stride in STRIDES)
     return Preset(
         "ssd_tiny",

@@ -1,7 +1,8 @@
-"""SSDLite on MobileNetV2 as TensorFlow's object detection models define it, with every batch norm folded.
+"""SSDLite on MobileNetV2 as defined by TensorFlow's object detection models, with every batch norm folded.
 
-Sources: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", sections 3 and 6.2;
-`ssdlite_mobilenet_v2_coco` of the TensorFlow object detection models.
+Sources:
+    Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", sections 3 and 6.2;
+    `ssdlite_mobilenet_v2_coco` of the TensorFlow object detection models.
 """
 
 from __future__ import annotations
@@ -18,12 +19,17 @@ __all__ = ["SSDLite300MobileNetV2", "ssdlite300_mobilenet_v2"]
 # (expansion, channels, repeats, stride of the first): the bottleneck table of the MobileNetV2 paper
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 _TAPPED_BLOCK = 13  # its expanded activation, the last of stride 16, is the first feature map
-_EXTRAS = ((256, 512), (128, 256), (128, 256), (64, 128))  # (squeezed, output) channels of the maps 5, 3, 2 and 1
+_EXTRAS = (
+    (256, 512),
+    (128, 256),
+    (128, 256),
+    (64, 128),
+)  # (squeezed, output) channels of the maps with 5, 3, 2 and 1 cells per side
 _BOXES_PER_CELL = (3, 6, 6, 6, 6, 6)
 
 
 class InvertedResidual(nn.Module):
-    """Widen 1x1, filter 3x3 a channel, narrow 1x1 without activation; added to the input where the shapes agree."""
+    """Widen 1x1, filter each channel 3x3, narrow 1x1 without activation; add the input where the shapes agree."""
 
     def __init__(self, in_channels: int, out_channels: int, expansion: int, stride: int) -> None:
         super().__init__()
@@ -39,7 +45,7 @@ class InvertedResidual(nn.Module):
 
 
 class ExtraBlock(nn.Sequential):
-    """Halves the map: squeeze 1x1, filter 3x3 a channel with stride 2, widen 1x1."""
+    """Halves the map: squeeze 1x1, filter each channel 3x3 with stride 2, widen 1x1."""
 
     def __init__(self, in_channels: int, squeezed: int, out_channels: int) -> None:
         super().__init__()
@@ -49,7 +55,7 @@ class ExtraBlock(nn.Sequential):
 
 
 class SeparableHead(nn.Sequential):
-    """SSDLite's predictor: filter 3x3 a channel, then a linear 1x1."""
+    """SSDLite's predictor: filter each channel 3x3, then a linear 1x1."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -58,7 +64,7 @@ class SeparableHead(nn.Sequential):
 
 
 class SSDLite300MobileNetV2(SSDNetwork):
-    """300 x 300 images to 1917 default boxes on maps of 19, 10, 5, 3, 2 and 1 cells a side.
+    """Takes 300 x 300 images; has 1917 default boxes on maps with 19, 10, 5, 3, 2 and 1 cells per side.
 
     The box columns are (ty, tx, th, tw), TensorFlow's order; the class columns are logits of sigmoids.
     """
@@ -91,7 +97,7 @@ class SSDLite300MobileNetV2(SSDNetwork):
         self.class_heads = nn.ModuleList([SeparableHead(c, boxes * num_classes) for c, boxes in per_map])
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
-        """[N, 3, 300, 300] -> six maps of 576, 1280, 512, 256, 256 and 128 channels."""
+        """[N, 3, 300, 300] -> six maps with 576, 1280, 512, 256, 256 and 128 channels."""
         x = self.stem(images)
         features = []
         for index, block in enumerate(self.blocks):
@@ -115,8 +121,9 @@ class SSDLite300MobileNetV2(SSDNetwork):
 
 @register_network(SSDLite300MobileNetV2)
 def ssdlite300_mobilenet_v2(num_classes: int = 91) -> SSDLite300MobileNetV2:
-    """A new SSDLite300 MobileNetV2, randomly initialized; `load_weights` fills it.
+    """Make a randomly initialized SSDLite300 MobileNetV2; `load_weights` fills it.
 
-    Args: num_classes: columns of cls_logits, background included; 91 is COCO's.
+    Args:
+        num_classes: columns of cls_logits, background included; 91 is COCO's.
     """
     return SSDLite300MobileNetV2(num_classes)

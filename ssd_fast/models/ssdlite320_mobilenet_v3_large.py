@@ -1,7 +1,8 @@
 """SSDLite on MobileNetV3-Large, with the parameter names of torchvision's `ssdlite320_mobilenet_v3_large`.
 
-Sources: Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", section 6.2; Howard et al. 2019,
-"Searching for MobileNetV3", section 6.3.
+Sources:
+    Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", section 6.2; Howard et al. 2019,
+    "Searching for MobileNetV3", section 6.3.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _BOXES_PER_CELL = (6, 6, 6, 6, 6, 6)
 
 
 class HeadConvs(nn.Module):
-    """SSDLite's predictor a map: filter 3x3 a channel, then a linear 1x1 of `columns` channels a default box."""
+    """One SSDLite predictor per map: filter each channel 3x3, then a 1x1 with `columns` channels per default box."""
 
     def __init__(self, feature_channels: Sequence[int], columns: int) -> None:
         super().__init__()
@@ -39,9 +40,9 @@ class HeadConvs(nn.Module):
 
 
 class SSDLite320MobileNetV3Large(SSDNetwork):
-    """320 x 320 images to 3234 default boxes on maps of 20, 10, 5, 3, 2 and 1 cells a side.
+    """Takes 320 x 320 images; has 3234 default boxes on maps with 20, 10, 5, 3, 2 and 1 cells per side.
 
-    The box columns are (dx, dy, dw, dh); the class columns are logits of a softmax whose column 0 is the background.
+    The box columns are (dx, dy, dw, dh); the class columns are logits of a softmax with background in column 0.
     """
 
     name = "ssdlite320_mobilenet_v3_large"
@@ -79,11 +80,14 @@ class SSDLite320MobileNetV3Large(SSDNetwork):
 
 @register_network(SSDLite320MobileNetV3Large)
 def ssdlite320_mobilenet_v3_large(num_classes: int = 91, reduced_tail: bool = True) -> SSDLite320MobileNetV3Large:
-    """A new SSDLite320 MobileNetV3-Large, randomly initialized; `load_weights` fills it, also from torchvision's files.
+    """Make a randomly initialized SSDLite320 MobileNetV3-Large; `load_weights` fills it, also from torchvision's files.
 
-    Args:   num_classes: columns of cls_logits, background included; 91 is COCO's.
-            reduced_tail: the last three bottlenecks at half their width, as in torchvision's COCO weights; False for
-                networks that torchvision started from its ImageNet weights (weights_backbone), which have it all.
-    Raises: ValueError: fewer than 2 classes.
+    Args:
+        num_classes: columns of cls_logits, background included; 91 is COCO's.
+        reduced_tail: give the last three bottlenecks half their width, as in torchvision's COCO weights; False for
+            networks that torchvision started from its ImageNet weights (weights_backbone), which have the full width.
+
+    Raises:
+        ValueError: fewer than 2 classes.
     """
     return SSDLite320MobileNetV3Large(num_classes, reduced_tail)

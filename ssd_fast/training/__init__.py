@@ -1,4 +1,4 @@
-"""Training an SSD on a dataset of one's own: deterministic, resumable to the bit, on one device or several."""
+"""Train an SSD on your own dataset: deterministic, resumable to the bit, on one device or several."""
 
 from ..models._fitting import default_size, fit_sides
 from .checkpoint import CheckpointError
@@ -6,9 +6,10 @@ from .config import TrainingConfig
 from .distributed import Processes, joined_processes
 from .initial_network import start_network
 from .log import Step
+from .loop import NonFiniteLossError
 from .presets import training_preset
 from .run_folder import log_evaluation
-from .trainer import NonFiniteLossError, train
+from .trainer import train
 
 __all__ = [
     "CheckpointError",

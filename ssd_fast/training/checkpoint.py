@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, and checked for damage when they are read."""
+"""Checkpoints, which are written atomically and checked for damage when read."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ _KEYS = {"version", "training", "state"}
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be read, written or continued, or a folder that another process is writing into."""
+    """A checkpoint that cannot be read, written or continued, or a folder into which another process is writing."""
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes a checkpoint. Whatever happens meanwhile, `path` holds the old one or the new one.
+    """Write a checkpoint atomically: at any time, `path` holds the old one or the new one.
 
-    Raises: CheckpointError: it cannot be written, with the reason; the old one is then untouched.
+    Raises:
+        CheckpointError: the checkpoint cannot be written; the message gives the reason, and the old one is untouched.
     """
-    buffer = io.BytesIO()  # torch.save would turn an OSError of a file into anything
+    buffer = io.BytesIO()  # torch.save could turn an OSError of a file into any error
     torch.save({"version": VERSION, **content}, buffer)
     try:
         replace_file(path, buffer.getbuffer())
@@ -37,23 +38,25 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Returns what write_checkpoint wrote, with its tensors on the CPU. Nothing in the file is executed.
+    """Read a file of write_checkpoint, with its tensors on the CPU. Nothing in the file is executed.
 
-    Raises: CheckpointError: the file is damaged, or it is not a checkpoint of this version.
+    Raises:
+        CheckpointError: the file is damaged or is not a checkpoint of this version.
     """
     try:
         content = load_checked(path)
     except ValueError as error:
         raise CheckpointError(f"{path}: damaged, or not a checkpoint: {error}") from error
     if not isinstance(content, dict) or content.get("version") != VERSION or not set(content) >= _KEYS:
-        raise CheckpointError(f"{path}: not a checkpoint of a training (version {VERSION})")
+        raise CheckpointError(f"{path}: not a training checkpoint (version {VERSION})")
     return content
 
 
 def check_compatible(path: Path, saved: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Compares a checkpoint's training with this one, one level deep.
+    """Compare a checkpoint's training with this one, one level deep.
 
-    Raises: CheckpointError: it names each thing that differs, with both values.
+    Raises:
+        CheckpointError: they differ; the message names each difference with both values.
     """
     differences = []
     for name, value in expected.items():
@@ -68,8 +71,8 @@ def check_compatible(path: Path, saved: Mapping[str, Any], expected: Mapping[str
             differences.append(f"{name} was {_short(before)}, now {_short(value)}")
     if differences:
         raise CheckpointError(
-            f"{path}: the training was started with other options or data: repeat its command, with --resume added, "
-            f"or its Python call, with resume=True: {'; '.join(differences)}"
+            f"{path}: the training was started with other options or data: repeat its command with --resume added, "
+            f"or its Python call with resume=True: {'; '.join(differences)}"
         )
 
 

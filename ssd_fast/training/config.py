@@ -1,4 +1,4 @@
-"""TrainingConfig: every number that the result of a training depends on."""
+"""TrainingConfig: every setting on which the result of a training depends."""
 
 from __future__ import annotations
 
@@ -22,28 +22,40 @@ _MOST = 2**63 - 1
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a network is trained. Two trainings of one network on one dataset with equal configs give equal weights.
+    """How a network is trained. Trainings of one network on one dataset with equal configs give equal weights.
 
     Args:
-        epochs: times that the images are gone through.
-        batch_size: images an iteration, over all processes; each process takes `network.min_training_batch` at least.
-            An epoch ends with its last full batch; the images left over are others each time, since every epoch has
-            its own order.
-        learning_rate: the highest; it is reached after `warmup_iterations` and falls to 0 along a cosine.
+        epochs: passes over the images.
+        batch_size: images per iteration, over all processes; each process takes at least `network.min_training_batch`.
+            An epoch ends with its last full batch; the images left over differ each time, since every epoch has its
+            own order.
+        learning_rate: the peak rate, which is reached after `warmup_iterations` and falls to 0 along a cosine.
         optimizer: "adamw", or "sgd" with `momentum` and Nesterov's step.
-        weight_decay: not of biases and norms. AdamW's is multiplied by the learning rate, as SGD's is.
-        ema_decay: of the moving average of the weights, an iteration; the average is what is kept in the end.
-        gradient_clip: longest gradient, over all parameters; None: any.
-        precision: "fp32"; or autocast to "bf16", or to "fp16" with a scaled loss (GPUs only).
-        loss: of the classes: "softmax" with hard negative mining, or "focal", sigmoids and no mining.
-        box_weight: of the box loss; the class loss has weight 1.
-        flip: "none", "horizontal", or "both" ways, for photos that have no up.
+        momentum: the momentum of "sgd".
+        weight_decay: for all parameters except biases and norms. For AdamW too, it is multiplied by the learning rate.
+        warmup_iterations: the number of iterations until the peak rate.
+        ema_decay: decay per iteration of the moving average of the weights, which is the result of the training.
+        gradient_clip: maximum norm of the gradient over all parameters; None for no limit.
+        precision: "fp32", autocast to "bf16", or autocast to "fp16" with a scaled loss (GPUs only).
+        loss: classification loss: "softmax" with hard negative mining, or "focal" with sigmoids and no mining.
+        box_weight: weight of the box loss; the classification loss has weight 1.
+        flip: random flips: "none", "horizontal" or "both" (also vertical, for photos with no 'up').
         photometric: share of images whose brightness, contrast, saturation and hue are changed.
-        zoom_out, zoom_out_share: greatest factor by which an image is put on a larger gray canvas, and how often.
-        crop, crop_share: least share of an image's sides that a random crop keeps, and how often SSD's sampler is
-            asked for one; every second time it leaves the image as it is.
-        seed: of the weights, the order of images and their augmentation.
-    Raises: ValueError naming the field, what was expected and what was given.
+        zoom_out: greatest factor by which an image is placed on a larger gray canvas.
+        zoom_out_share: share of images that are zoomed out.
+        crop: smallest share of an image's sides that a random crop keeps.
+        crop_share: share of images for which SSD's sampler is asked for a crop; half the time it leaves the image as
+            it is.
+        seed: seed of the weights, the order of the images and their augmentation.
+
+    Raises:
+        ValueError: the message names the field, the expected value and the given one.
+
+    Examples:
+        >>> from ssd_fast.training import TrainingConfig
+        >>> config = TrainingConfig(epochs=10, optimizer="sgd", learning_rate=0.01)
+        >>> config.momentum, config.precision
+        (0.9, 'fp32')
     """
 
     epochs: int = 45
@@ -87,11 +99,11 @@ class TrainingConfig:
             freeze(self, **{field: choice("TrainingConfig", field, getattr(self, field), get_args(kind))})
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields, as JSON can hold them."""
+        """The fields as values that JSON can hold."""
         return dataclasses.asdict(self)
 
     def _set_number(self, field: str, expected: str, accepts: Callable[[float], bool]) -> None:
-        """Torch computes with these in double precision, so they need not be numbers in float32."""
+        """Check and set a number. Torch uses it in double precision, so it need not be valid in float32."""
         value = as_float(getattr(self, field))
         self._set(field, value, value is not None and math.isfinite(value) and accepts(value), expected)
 

@@ -1,4 +1,4 @@
-"""The images of a training in batches whose content depends on nothing but seed, epoch and position."""
+"""Load training images in batches whose content depends only on seed, epoch and position."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["Batch", "TrainingSamples", "batches", "epoch_order", "iterations_per
 
 Key = tuple[int, int]  # (epoch, index of the image)
 
-_ORDER = 2**32 - 1  # in the place of an image's index: the seed of an epoch's order
+_ORDER = 2**32 - 1  # takes the place of an image's index in the seed of an epoch's order
 
 
 class Batch(NamedTuple):
-    """Images of one size and their ground truths, packed as ssd_fast.match takes them."""
+    """Images of one size and their ground truths, packed as for ssd_fast.match."""
 
     images: Tensor  # uint8 [N, 3, H, W]
     boxes: Tensor  # float32 [sum G, 4] xyxy in pixels of these images
     offsets: Tensor  # int64 [N + 1]
     labels: Tensor  # int64 [sum G]
     ignored: Tensor  # bool [sum G]
-    indices: Tensor  # int64 [N], which images of the dataset
+    indices: Tensor  # int64 [N], the images' indices in the dataset
 
     def to(self, device: torch.device) -> Batch:
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
@@ -42,11 +42,12 @@ class Batch(NamedTuple):
 class TrainingSamples(Dataset[tuple[Tensor, Tensor, Tensor, Tensor, int]]):
     """`samples[epoch, index]`: an augmented image of the network's size and its ground truths.
 
-    Photos are first shrunk to the network's input by its own preprocessing, so that an image that is not cropped is,
-    rounded to bytes, what the network sees when it detects; with cache=True they are kept
-    so, at 3 bytes a pixel of that size.
+    Photos are first resized to the network's input by its own preprocessing, so that an image that is not cropped is
+    exactly what the network sees in detection, rounded to bytes. With cache=True the resized photos are kept, at 3
+    bytes per pixel.
 
-    Raises: ValueError naming the path of an image that cannot be read.
+    Raises:
+        ValueError: an image cannot be read; the message names its path.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor, Tensor, Tensor, int]]):
         return len(self.dataset)
 
     def preload(self, progress: Callable[[int, int], None] | None = None, threads: int = 2) -> None:
-        """Fills the cache, so that worker processes forked later share it. Without a cache: nothing."""
+        """Fill the cache, so that worker processes forked later share it. Does nothing without a cache."""
         if self._cache is None:
             return
         with one_thread(), ThreadPoolExecutor(threads) as pool:
@@ -86,7 +87,7 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor, Tensor, Tensor, int]]):
             return *self._augment(image, boxes * scale, labels, ignored, seed), index
 
     def _photo(self, index: int) -> Tensor:
-        """uint8 [3, H, W] of the network's size."""
+        """The photo as uint8 [3, H, W] of the network's size."""
         if self._cache is not None and (kept := self._cache[index]) is not None:
             return kept
         image, _ = self.dataset[index]
@@ -97,20 +98,24 @@ class TrainingSamples(Dataset[tuple[Tensor, Tensor, Tensor, Tensor, int]]):
 
 
 def epoch_order(seed: int, epoch: int, length: int) -> Tensor:
-    """int64 [length]: the order of the images in an epoch."""
+    """The order of the images in an epoch, int64 [length]."""
     generator = torch.Generator().manual_seed(sample_seed(seed, epoch, _ORDER))
     return torch.randperm(length, generator=generator)
 
 
 def iterations_per_epoch(length: int, batch_size: int) -> int:
-    """Full batches of `length` images. Raises: ValueError: not even one."""
+    """The number of full batches of `length` images.
+
+    Raises:
+        ValueError: there is not even one.
+    """
     if length < batch_size:
-        raise ValueError(f"training: batch_size: expected at most the {length} images there are, got {batch_size}")
+        raise ValueError(f"training: batch_size: expected at most {length}, the number of images, got {batch_size}")
     return length // batch_size
 
 
 class _BatchKeys(Sampler[list[Key]]):
-    """The keys of a process's part of each batch, from an iteration on to the end of the training."""
+    """Yields the keys of a process's part of each batch, from an iteration to the end of the training."""
 
     def __init__(self, length: int, config: TrainingConfig, start: int, rank: int, processes: int) -> None:
         self._length, self._config, self._start = length, config, start
@@ -138,10 +143,19 @@ def batches(
     processes: int = 1,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """The batches from iteration `start` to the last; the same whatever the number of workers.
+    """Iterate over the batches from iteration `start` to the last; they do not depend on the number of workers.
 
-    Args:   rank, processes: this process gets the rank-th part of each batch.
-    Raises: ValueError: a batch larger than the dataset, or that `processes` does not divide.
+    Args:
+        samples: the augmented images.
+        config: the batch size, the epochs and the seed.
+        start: the first iteration.
+        workers: worker processes; 0 for none.
+        rank: this process gets the rank-th part of each batch.
+        processes: the number of processes.
+        pin_memory: put the batches into pinned memory.
+
+    Raises:
+        ValueError: a batch larger than the dataset, or one that `processes` does not divide.
     """
     iterations_per_epoch(len(samples), config.batch_size)
     if config.batch_size % processes:
@@ -153,7 +167,7 @@ def batches(
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory,
-        generator=torch.Generator(),  # else the loader would draw from torch's own
+        generator=torch.Generator(),  # otherwise the loader would draw from torch's global generator
     )
     return iter(loader)
 
@@ -173,7 +187,7 @@ def collate(samples: Sequence[tuple[Tensor, Tensor, Tensor, Tensor, int]]) -> Ba
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch on one thread, as in a worker: sums of several threads would round otherwise."""
+    """Run torch on one thread, as in a worker: sums over several threads would round differently."""
     threads = torch.get_num_threads()
     if threads == 1:
         yield

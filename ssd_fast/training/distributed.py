@@ -1,4 +1,4 @@
-"""The processes of a training: one, or those that torchrun started."""
+"""The processes of a training: one, or those started by torchrun."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Processes", "joined_processes"]
 
 @dataclass(frozen=True)
 class Processes:
-    """Which of how many processes this one is. Only the main one writes and prints."""
+    """The rank of this process and the number of processes. Only the main process writes and prints."""
 
     rank: int = 0
     count: int = 1
@@ -25,12 +25,12 @@ class Processes:
         return self.rank == 0
 
     def wait(self) -> None:
-        """For all others to come here too."""
+        """Wait until all processes get here."""
         if self.count > 1:
             dist.barrier()
 
     def agree(self, fine: bool, device: torch.device) -> bool:
-        """Whether all are fine: so that none goes on alone into a collective call that the others never make."""
+        """Whether all processes are fine, so that none enters a collective call that the others never make."""
         if self.count == 1:
             return fine
         worst = torch.tensor(int(fine), dtype=torch.int64, device=device)
@@ -40,10 +40,20 @@ class Processes:
 
 @contextlib.contextmanager
 def joined_processes(device: torch.device) -> Iterator[tuple[Processes, torch.device]]:
-    """Joins the processes that torchrun started, gloo on CPUs and NCCL on GPUs, and leaves them at the end.
+    """Join the processes started by torchrun (gloo on CPUs, NCCL on GPUs), and leave them at the end.
 
-    Args:   device: what was asked for; of several GPUs each process gets its own, LOCAL_RANK, whichever is named.
-    Yields: this process and its device.
+    Args:
+        device: the requested device; with several GPUs each process gets its own, LOCAL_RANK, whichever is named.
+
+    Yields:
+        This process and its device.
+
+    Examples:
+        >>> import torch
+        >>> from ssd_fast.training import joined_processes
+        >>> with joined_processes(torch.device("cpu")) as (processes, device):
+        ...     processes.is_main, processes.count
+        (True, 1)
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1 or not dist.is_available():

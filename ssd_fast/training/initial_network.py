@@ -1,4 +1,4 @@
-"""The network that a training begins with: made for the dataset, or taken from weights for other classes."""
+"""Make the network with which a training begins: new for the dataset, or from weights for other classes."""
 
 from __future__ import annotations
 
@@ -24,19 +24,33 @@ def start_network(
     weights: str | Path | None = None,
     seed: int = 0,
 ) -> SSDNetwork:
-    """A network with a column for the background and each class of the dataset.
+    """Make a network with one column for the background and one for each class of the dataset.
 
-    Args:   name: one of list_networks(); None: that of the weights, or ssd_tiny, whose default boxes are then fitted
-                to the dataset (`fit_sides`).
-            size: (height, width) of ssd_tiny's input; None: `default_size(dataset)`.
-            weights: a file whose parameters are taken, but for the class heads, which begin at random.
-            seed: of what begins at random.
-    Raises: ValueError: an unknown name, a size that the network cannot have, weights of another network or size;
-            FileNotFoundError: no such file.
+    Args:
+        dataset: the training data.
+        name: one of list_networks(); None: the network of the weights, or ssd_tiny, whose default boxes are then fitted
+            to the dataset (`fit_sides`).
+        size: (height, width) of ssd_tiny's input; None: `default_size(dataset)`.
+        weights: a weight file, whose parameters are taken except for the class heads, which are initialized at random.
+        seed: seed of the random initialization.
+
+    Raises:
+        ValueError: an unknown name, a size that the network cannot have, or weights of another network or size.
+        FileNotFoundError: no such file.
+
+    Examples:
+        >>> import numpy as np
+        >>> from ssd_fast.datasets import DetectionDataset, Sample
+        >>> from ssd_fast.training import start_network
+        >>> box = np.array([[10, 20, 30, 60]], np.float32)
+        >>> sample = Sample("a.jpg", "a.jpg", (120, 240), box, np.array([1]), np.array([False]))
+        >>> network = start_network(DetectionDataset([sample], classes=("cat",)))
+        >>> network.name, network.num_classes, network.preprocessing.size
+        ('ssd_tiny', 2, (192, 384))
     """
     source = None if weights is None else load_network(weights)[0]
     if source is not None and name not in (None, source.name):
-        raise ValueError(f"start_network: name: {weights} is of {source.name}, got {name!r}")
+        raise ValueError(f"start_network: name: expected {source.name}, the network of {weights}, got {name!r}")
     name = source.name if source is not None else name or _DEFAULT
     arguments = network_class(name).fitted_arguments(dataset, size) if source is None else source.arguments
     with torch.random.fork_rng(devices=()):
@@ -45,8 +59,8 @@ def start_network(
         if source is not None:
             _begin_class_heads(network)
     if size is not None and tuple(size) != network.preprocessing.size:
-        held = " x ".join(map(str, network.preprocessing.size))
-        raise ValueError(f"start_network: size: {name if source is None else weights} has {held}, got {size}")
+        owner = name if source is None else weights
+        raise ValueError(f"start_network: size: expected {network.preprocessing.size}, the size of {owner}, got {size}")
     if source is not None and weights is not None:
         network.preset, network.preprocessing = source.preset, source.preprocessing
         load_weights(network, weights, exclude=network.class_head_prefix)
@@ -54,9 +68,9 @@ def start_network(
 
 
 def _begin_class_heads(network: SSDNetwork) -> None:
-    """Small weights and much background in what begins at random: at first nearly all boxes are background.
+    """Initialize class heads with small weights and a high background bias, since almost all boxes are background.
 
-    Without it the class loss of new heads on trained features begins ten times as large, and spoils those.
+    Otherwise the class loss of new heads on trained features starts ten times as large and spoils the features.
     """
     for name, module in network.named_modules():
         predicts = (

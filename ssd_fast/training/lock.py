@@ -1,4 +1,4 @@
-"""One writer for a folder, by a lock that the kernel releases when its process ends, however it ends."""
+"""Allow one writer per folder, with a lock that the kernel releases when the process ends in any way."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ _held: set[BinaryIO] = set()
 
 @contextlib.contextmanager
 def one_writer(folder: Path) -> Iterator[Callable[[], None]]:
-    """Keeps other writers out of a folder, those of this process included. Readers need no lock.
+    """Keep other writers out of a folder, including those of this process. Readers need no lock.
 
     The file `.lock` stays in the folder: if each writer removed it, the next two could hold locks of different files.
-    On a file system without locks there is a warning, and nothing keeps others out.
+    On a file system without locks, a warning is given and nothing keeps others out.
 
-    Yields: a function that raises CheckpointError if the folder was removed or replaced since, and with it the lock.
-    Raises: CheckpointError: another writer is in the folder. OSError: the file cannot be opened for writing.
+    Yields:
+        A function that raises CheckpointError if the folder, and with it the lock, was removed or replaced meanwhile.
+
+    Raises:
+        CheckpointError: another writer is in the folder.
+        OSError: the file cannot be opened for writing.
     """
     path = folder / _NAME
     require_output_file(path)
@@ -44,9 +48,7 @@ def one_writer(folder: Path) -> Iterator[Callable[[], None]]:
             with contextlib.suppress(OSError):
                 if os.path.samestat(os.fstat(file.fileno()), path.lstat()):
                     return
-            raise CheckpointError(
-                f"{folder}: was removed or replaced while it was written into; nothing more is written"
-            )
+            raise CheckpointError(f"{folder}: was removed or replaced during the training; nothing more is written")
 
         require_held()
         yield require_held
@@ -57,21 +59,21 @@ def _lock(file: BinaryIO, folder: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise CheckpointError(
-            f"{folder}: another process is writing into it: wait for it to end, stop it (`fuser {file.name}` names it) "
+            f"{folder}: another process is writing into it: wait until it ends, stop it (`fuser {file.name}` names it) "
             "or choose another folder"
         ) from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
         warnings.warn(
-            f"{folder}: its file system has no locks ({error.strerror}): see that one process at a time writes into it",
+            f"{folder}: its file system has no locks ({error.strerror}): let only one process at a time write into it",
             RuntimeWarning,
             stacklevel=2,
         )
 
 
 def _forget() -> None:
-    """Lets go of the locks in a forked process, such as a worker that augments images, which may outlive its parent."""
+    """Release the locks in a forked process, such as a worker for augmentation, which may outlive its parent."""
     for file in _held:
         file.close()
     _held.clear()

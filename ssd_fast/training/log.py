@@ -1,4 +1,4 @@
-"""The log of a training: one JSON object per line."""
+"""The training log, with one JSON object per line."""
 
 from __future__ import annotations
 
@@ -16,9 +16,16 @@ __all__ = ["EpochMeans", "Step", "TrainingLog"]
 
 @dataclass(frozen=True)
 class Step:
-    """One iteration. iteration: how many of `iterations` are done, this one included; epoch: counted from 1.
+    """One iteration.
 
-    losses: with several processes, of the main process's images only, divided by what all processes have in common.
+    Attributes:
+        iteration: the number of iterations done, including this one.
+        iterations: the number of iterations of the training.
+        epoch: the epoch, counted from 1.
+        losses: with several processes, the losses of the main process's images, divided by the normalizer of all.
+        learning_rate: the learning rate of this iteration.
+        gradient_norm: the norm of the gradient before clipping.
+        images_per_second: over all processes.
     """
 
     iteration: int
@@ -33,22 +40,24 @@ class Step:
 class TrainingLog:
     """Appends lines to a file. Every line has an "event" ("start", "iteration", "epoch", "eval", ...).
 
-    Args: path: the file; None: nothing is written, as in all processes except the main one.
+    Args:
+        path: the file; None writes nothing, as in all processes except the main one.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
 
     def write(self, event: str, **values: Any) -> None:
-        """Adds one line. Numbers that are not finite become strings, since JSON has no word for them.
+        """Append one line. Numbers that are not finite become strings, since JSON cannot express them.
 
-        Raises: WriteError (an OSError): it cannot be written; the log is then as it was.
+        Raises:
+            WriteError: the line cannot be written; the log is then unchanged (an OSError).
         """
         if self.path is not None:
             append_line(self.path, json.dumps({"event": event, **_plain(values)}, allow_nan=False))
 
     def rewind(self, iteration: int) -> None:
-        """Drops damaged lines and what was logged after `iteration` iterations, which will be logged again."""
+        """Remove damaged lines and the lines after `iteration` iterations, which will be logged again."""
         if self.path is None or not self.path.exists():
             return
         lines = [line for line in self.path.read_bytes().split(b"\n") if _is_before(line, iteration)]
@@ -56,7 +65,7 @@ class TrainingLog:
 
 
 class EpochMeans:
-    """Adds up the steps of an epoch; after a resume, of the rest of the epoch: "steps" says how many."""
+    """Averages the steps of an epoch, or of the rest of it after a resume; "steps" is their number."""
 
     def __init__(self) -> None:
         self._steps: list[Step] = []
@@ -65,7 +74,7 @@ class EpochMeans:
         self._steps.append(step)
 
     def take(self) -> dict[str, Any]:
-        """Returns the epoch's line, with the means of the losses and images per second, and begins anew."""
+        """Return the epoch's line, with the mean losses and images per second, and start over."""
         steps, self._steps = self._steps, []
         last = steps[-1]
         losses = {name: sum(step.losses[name] for step in steps) / len(steps) for name in last.losses}

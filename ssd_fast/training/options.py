@@ -1,4 +1,4 @@
-"""How a training is carried out, which its weights do not depend on."""
+"""Options of a training on which its weights do not depend."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ __all__ = ["Options"]
 
 @dataclass(frozen=True)
 class Options:
-    """What `train` was asked for besides the training itself; its docstring says what the fields mean.
+    """The options of `train` besides the training itself; its docstring explains the fields.
 
-    Raises: ValueError, TypeError naming the field, what was expected and what was given.
+    Raises:
+        ValueError: a value out of range; the message names the field, the expected value and the given one.
+        TypeError: a value of another type; the message names the same.
     """
 
     workers: int

@@ -1,4 +1,4 @@
-"""The preset of a network in training: how its heads are trained, and so how they are read ever after."""
+"""The preset of a network in training, which decides how its heads are trained and read afterwards."""
 
 from __future__ import annotations
 
@@ -14,12 +14,20 @@ _SCORE_THRESHOLD = 0.01
 
 
 def training_preset(preset: Preset, loss: Loss) -> Preset:
-    """A preset to train a network with whose heads were read by `preset`: the same boxes and box code.
+    """Make a preset for training a network that has `preset`: the same boxes and box code, with another loss.
 
-    Args:   loss: "softmax": the columns are a softmax's and column 0 is the background; "focal": sigmoids.
+    Args:
+        preset: the network's preset.
+        loss: "softmax" for a softmax with background in column 0, "focal" for sigmoids.
+
+    Examples:
+        >>> import ssd_fast
+        >>> from ssd_fast.training import training_preset
+        >>> training_preset(ssd_fast.preset("torchvision_ssd300_vgg16"), "focal").postprocess.activation
+        'sigmoid'
     """
     softmax = loss == "softmax"
-    # The focal loss mines nothing, so what a dialect says of mining is left behind.
+    # The focal loss does not mine, so the dialect's mining options are dropped.
     kept = ("beta", "normalizer", *(("negatives_per_positive", "min_negatives") if softmax else ()))
     options = {} if preset.loss is None else {field: getattr(preset.loss, field) for field in kept}
     threshold = max(preset.postprocess.score_threshold, _SCORE_THRESHOLD)

@@ -1,4 +1,4 @@
-"""The folder of a training: what lies in it, and whether it may be written or continued."""
+"""The folder of a training: its files, and whether it may be written or continued."""
 
 from __future__ import annotations
 
@@ -25,12 +25,19 @@ _LOG = "log.jsonl"
 
 
 class Run:
-    """`folder/checkpoint.pt`, `weights.safetensors`, `log.jsonl` and `config.json`.
+    """The files of a training: `folder/checkpoint.pt`, `weights.safetensors`, `log.jsonl` and `config.json`.
 
-    Args: folder: need not exist. network, dataset, config, processes: of the training; a checkpoint there must
-            agree with them.
+    A checkpoint in the folder must agree with the network, the dataset, the config and the number of processes.
 
-    Attributes: require_held: raises CheckpointError if the folder is no longer the one that was opened.
+    Args:
+        folder: need not exist.
+        network: the network in training.
+        dataset: the training data.
+        config: the settings.
+        processes: the number of processes.
+
+    Attributes:
+        require_held: raises CheckpointError if the folder is no longer the one that was opened.
     """
 
     def __init__(
@@ -51,10 +58,11 @@ class Run:
 
     @contextlib.contextmanager
     def opened(self, resume: bool) -> Iterator[None]:
-        """Makes the folder, keeps other writers out of it and removes what killed ones left half written.
+        """Make the folder, keep other writers out of it, and remove half-written files of killed processes.
 
-        Raises: CheckpointError: another process is writing into it, or it holds a training and resume is not set;
-                OSError: it cannot be written.
+        Raises:
+            CheckpointError: another process is writing into it, or it holds a training and resume is not set.
+            OSError: the folder cannot be written.
         """
         with write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -70,18 +78,29 @@ class Run:
             yield
 
     def describe(self) -> None:
-        """Writes config.json. Raises: OSError: it cannot be written."""
+        """Write config.json.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         replace_file(self.config, (json.dumps(self._training, indent=2) + "\n").encode())
 
     def save(self, state: TrainingState) -> None:
-        """Replaces the checkpoint. Raises: CheckpointError: it cannot be written."""
+        """Replace the checkpoint.
+
+        Raises:
+            CheckpointError: the checkpoint cannot be written.
+        """
         write_checkpoint(self.checkpoint, {"training": self._training, "state": state.state_dict()})
 
     def restore(self, state: TrainingState) -> bool:
-        """Loads the checkpoint into the state, if there is one.
+        """Load the checkpoint into the state, if there is one.
 
-        Returns: whether there was one.
-        Raises:  CheckpointError: it is damaged or belongs to another training; the state is then unchanged.
+        Returns:
+            Whether there was one.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged or belongs to another training; the state is then unchanged.
         """
         if not self.checkpoint.exists():
             return False
@@ -91,17 +110,31 @@ class Run:
         return True
 
     def export(self, state: TrainingState, classes: Sequence[str]) -> None:
-        """Writes the averaged weights, with what reads them. Raises: OSError: they cannot be written."""
+        """Write the averaged weights, with the preset and class names that `load_network` needs.
+
+        Raises:
+            OSError: the weights cannot be written.
+        """
         average = state.average.module
         assert isinstance(average, SSDNetwork)
         save_weights(average, self.weights, classes=("background", *classes))
 
 
 def log_evaluation(folder: str | Path, split: str | None, values: Mapping[str, Any]) -> None:
-    """Adds a line of the event "eval" to the log of a finished training.
+    """Append a line with the event "eval" to the log of a finished training.
 
-    Raises: CheckpointError: a training is writing into the folder, which could lose the line. OSError: it cannot be
-            written.
+    Raises:
+        CheckpointError: a training is writing into the folder, which could lose the line.
+        OSError: the line cannot be written.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from ssd_fast.training import log_evaluation
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     log_evaluation(folder, "test", {"ap50": 0.75})
+        ...     Path(folder, "log.jsonl").read_text()
+        '{"event": "eval", "split": "test", "ap50": 0.75}\\n'
     """
     folder = as_path("log_evaluation", "folder", folder, "the path of a folder")
     with one_writer(folder):
@@ -109,7 +142,7 @@ def log_evaluation(folder: str | Path, split: str | None, values: Mapping[str, A
 
 
 def _fingerprint(dataset: DetectionDataset) -> str:
-    """A hash of names, sizes and ground truths, not of pixels."""
+    """Hash the names, sizes and ground truths, but not the pixels."""
     digest = hashlib.sha256()
     for sample in dataset.samples:
         digest.update(repr((sample.name, sample.size)).encode())

@@ -1,4 +1,4 @@
-"""Ground truths that nobody could find at the network's input: named before they are left out."""
+"""Warn about ground truths that are too small for the input size, which training leaves out."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ __all__ = ["report_small_boxes"]
 
 
 def report_small_boxes(dataset: DetectionDataset, size: tuple[int, int]) -> None:
-    """Says how many ground truths have a side below LEAST_SIDE at an input of the size (height, width).
+    """Report how many ground truths have a side below LEAST_SIDE at an input of the size (height, width).
 
-    Raises: ValueError: all have.   Warns: GroundTruthWarning: some have.
+    Raises:
+        ValueError: all of them do.
+
+    Warns:
+        GroundTruthWarning: some of them do.
     """
     small, total, first = 0, 0, ""
     for sample in dataset.samples:
@@ -27,7 +31,7 @@ def report_small_boxes(dataset: DetectionDataset, size: tuple[int, int]) -> None
     if not small:
         return
     found = (
-        f"{small} of {total} ground truths, the first in {first}, have less than {LEAST_SIDE:g} pixels at the "
+        f"{small} of {total} ground truths, the first in {first}, are smaller than {LEAST_SIDE:g} pixels at the "
         f"network's input of {size[0]} x {size[1]}"
     )
     if small == total:

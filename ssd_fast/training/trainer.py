@@ -1,39 +1,28 @@
-"""The loop: batches in, steps made, lines logged, checkpoints kept, and the averaged weights at the end."""
+"""Train a network: check the arguments, open the folder, and run the loop."""
 
 from __future__ import annotations
 
 import contextlib
-import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from .._checks import as_path, flag, instance
-from ..criterion import SSDCriterion
 from ..datasets import DetectionDataset
 from ..models import SSDNetwork
 from ..models._devices import known_device, move_to
 from .config import TrainingConfig
-from .data import Batch, TrainingSamples, batches, iterations_per_epoch
+from .data import iterations_per_epoch
 from .distributed import Processes
-from .log import EpochMeans, Step, TrainingLog
+from .log import Step
+from .loop import continue_training
 from .options import Options
 from .presets import training_preset
 from .run_folder import Run
-from .schedule import learning_rate
 from .state import TrainingState, deterministic_cudnn
 
-__all__ = ["NonFiniteLossError", "train"]
-
-_MOST_OVERFLOWS = 30  # float16 gradients in a row that the scaler answers by a smaller scale: 2**-30 of the first
-_SHORTEST = 1e-9  # seconds of an iteration: a coarse clock may not have moved
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss or its gradient became NaN or infinite; the checkpoint before that is kept."""
+__all__ = ["train"]
 
 
 @deterministic_cudnn()
@@ -52,28 +41,55 @@ def train(
     checkpoint_every: int | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Path:
-    """Trains a network on a dataset and writes the moving average of its weights.
+    """Train a network on a dataset and write the moving average of its weights.
 
     The weights depend only on the network, the dataset, the config, torch's version, the device, its number of threads
     and the number of processes: not on workers or cache, nor on how often the training was killed and resumed. (With
     more than two processes a resumed training may differ in the last bit, since DistributedDataParallel then adds the
-    processes' gradients in another order.) On a GPU cuDNN is limited to deterministic algorithms meanwhile.
+    processes' gradients in another order.) On a GPU, cuDNN is restricted to deterministic algorithms during training.
 
-    Args:    network: initialized, or with weights to start from; its preset is adapted to the loss, in place.
-             dataset: its i-th class is column i + 1 of the network.
-             folder: to write checkpoint.pt, weights.safetensors, log.jsonl and config.json into.
-             processes: this process among those of `joined_processes`; all call this with the same arguments.
-             workers: processes that augment images; 0: this process does. cache: keep the shrunk photos in memory.
-             resume: continue from the folder's checkpoint; without one, from the beginning.
-             log_every: iterations per line of the log. checkpoint_every: iterations per checkpoint; None: one epoch.
-             on_step: called after each iteration of the main process.
-    Returns: the path of the weights, which `load_detector` takes.
-    Syncs:   every iteration, to see whether the losses and the gradient are finite.
-    Raises:  TypeError, ValueError: an argument of another kind or out of its range; network, dataset and config do not
-             fit each other; CheckpointError (a ValueError): another process is writing into the folder, it holds a
-             training and resume is not set, or its checkpoint is damaged, is of another training or cannot be written;
-             NonFiniteLossError naming iteration and images; RuntimeError: a device that cannot be used here;
-             OSError: the folder or a file in it cannot be written, or is a symbolic link (the folder may be one).
+    Args:
+        network: an initialized network, or one with weights to start from; its preset is adapted to the loss in place.
+        dataset: the training data; its i-th class is column i + 1 of the network.
+        config: the settings on which the weights depend.
+        folder: the folder for checkpoint.pt, weights.safetensors, log.jsonl and config.json.
+        device: the device to train on.
+        processes: this process among those of `joined_processes`; all call this with the same arguments.
+        workers: worker processes for augmentation; 0 for none.
+        cache: keep the resized photos in memory.
+        resume: continue from the folder's checkpoint; without one, start from the beginning.
+        log_every: iterations per line of the log.
+        checkpoint_every: iterations per checkpoint; None for one epoch.
+        on_step: called after each iteration of the main process.
+
+    Returns:
+        The path of the weights, which `load_detector` reads.
+
+    Syncs:
+        Every iteration, to check that the losses and the gradient are finite.
+
+    Raises:
+        TypeError: an argument of another type.
+        ValueError: an argument out of range, or a network, dataset and config that do not fit together.
+        CheckpointError: another process is writing into the folder, it holds a training and resume is not set, or its
+            checkpoint is damaged, belongs to another training or cannot be written (a ValueError).
+        NonFiniteLossError: a loss or gradient is not finite; the message names the iteration and the images.
+        RuntimeError: the device cannot be used here.
+        OSError: the folder or a file in it cannot be written, or a file is a symbolic link (the folder may be one).
+
+    Examples:
+        >>> import tempfile
+        >>> import numpy as np, PIL.Image
+        >>> from ssd_fast.datasets import DetectionDataset, Sample
+        >>> from ssd_fast.training import TrainingConfig, start_network, train
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     PIL.Image.new("RGB", (64, 48)).save(f"{folder}/a.png")
+        ...     box = np.array([[8, 8, 40, 40]], np.float32)
+        ...     sample = Sample(f"{folder}/a.png", "a.png", (48, 64), box, np.array([1]), np.array([False]))
+        ...     dataset = DetectionDataset([sample, sample], classes=("cat",))
+        ...     network = start_network(dataset, size=(48, 64))
+        ...     train(network, dataset, TrainingConfig(epochs=1, batch_size=2), f"{folder}/run").name
+        'weights.safetensors'
     """
     instance("train", "network", network, SSDNetwork, "a network of ssd_fast.models")
     instance("train", "dataset", dataset, DetectionDataset)
@@ -84,12 +100,12 @@ def train(
     resume = flag("train", "resume", resume)
     options = Options(workers, cache, log_every, checkpoint_every, on_step)
     if network.num_classes != len(dataset.classes) + 1:
-        expected = f"{len(dataset.classes) + 1} columns, one for each class and one for the background"
+        expected = f"{len(dataset.classes) + 1} columns, one per class and one for the background"
         raise ValueError(f"training: network: expected {expected}, got {network.num_classes}")
     least = network.min_training_batch * processes.count
     if config.batch_size < least:
         expected = f"at least {least}, {network.min_training_batch} per process"
-        reason = f"{network.name} has a map of one cell, and from a single image a batch norm learns nothing of it"
+        reason = f"{network.name} has a map of one cell, from which a batch norm cannot learn with a single image"
         raise ValueError(f"training: batch_size: expected {expected}, since {reason}; got {config.batch_size}")
     iterations_per_epoch(len(dataset), config.batch_size)
     network.preset = training_preset(network.preset, config.loss)
@@ -100,98 +116,4 @@ def train(
     with run.opened(resume) if processes.is_main else contextlib.nullcontext():
         processes.wait()
         run.restore(state)
-        return _continue(run, state, dataset, processes, options)
-
-
-def _continue(
-    run: Run, state: TrainingState, dataset: DetectionDataset, processes: Processes, options: Options
-) -> Path:
-    """Trains from where the state is to the end, and writes the weights; the arguments are those of `train`."""
-    network, config, device = state.network, state.config, state.device
-    per_epoch = iterations_per_epoch(len(dataset), config.batch_size)
-    total = per_epoch * config.epochs
-    checkpoint_every = options.checkpoint_every or per_epoch
-    log = TrainingLog(run.log if processes.is_main else None)
-    if processes.is_main:
-        run.describe()
-        log.rewind(state.iteration)
-    log.write("start", iteration=state.iteration, iterations=total, images=len(dataset), processes=processes.count)
-
-    samples = TrainingSamples(dataset, config, network.preprocessing, cache=options.cache)
-    if options.workers:
-        samples.preload(threads=options.workers)
-    stream = batches(
-        samples,
-        config,
-        start=state.iteration,
-        workers=options.workers,
-        rank=processes.rank,
-        processes=processes.count,
-        pin_memory=device.type == "cuda",
-    )
-    trained: nn.Module = network
-    if processes.count > 1:
-        trained = nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
-    criterion = SSDCriterion.from_preset(network.preset, policy=None, reduce_positives=processes.count > 1).to(device)
-
-    means, overflows = EpochMeans(), 0
-    unit = _unit_of_default_boxes(network).to(device)
-    network.train()
-    begin = time.perf_counter()
-    for batch in stream:
-        with state.autocast():
-            bbox_regression, cls_logits = trained(_prepared(network, batch, device))
-        truths = (batch.boxes.to(device) * unit, batch.offsets.to(device))
-        ignored = batch.ignored.to(device) if batch.ignored.any() else None
-        losses = criterion(cls_logits, bbox_regression, truths, batch.labels.to(device), ignored)
-        values = {name: float(value.detach()) for name, value in losses.items()}
-        if not processes.agree(all(map(math.isfinite, values.values())), device):
-            raise NonFiniteLossError(_not_finite("loss", values, state, batch, dataset, run))
-        norm = state.backward(config.box_weight * losses["bbox_regression"] + losses["classification"])
-        overflows = 0 if math.isfinite(norm) else overflows + 1
-        if overflows > (_MOST_OVERFLOWS if config.precision == "fp16" else 0):  # a few are met by the scaler
-            raise NonFiniteLossError(_not_finite("gradient", {"norm": norm}, state, batch, dataset, run))
-        rate = learning_rate(config.learning_rate, state.iteration, total, config.warmup_iterations)
-        state.update(rate)
-
-        end = time.perf_counter()
-        seconds, begin = max(end - begin, _SHORTEST), end
-        epoch = (state.iteration - 1) // per_epoch + 1
-        step = Step(state.iteration, total, epoch, values, rate, norm, config.batch_size / seconds)
-        means.add(step)
-        run.require_held()
-        if state.iteration % options.log_every == 0:
-            log.write("iteration", **vars(step))
-        if state.iteration % per_epoch == 0:
-            log.write("epoch", **means.take())
-        if processes.is_main:
-            if state.iteration % checkpoint_every == 0 or state.iteration == total:
-                run.save(state)
-            if options.on_step is not None:
-                options.on_step(step)
-    if processes.is_main:
-        run.export(state, dataset.classes)
-        log.write("end", iteration=state.iteration, weights=str(run.weights))
-    processes.wait()
-    return run.weights
-
-
-def _prepared(network: SSDNetwork, batch: Batch, device: torch.device) -> Tensor:
-    """The images as the network takes them: normalized, channels last."""
-    images, _ = network.preprocessing(batch.images.to(device, non_blocking=True))
-    return images.contiguous(memory_format=torch.channels_last)
-
-
-def _unit_of_default_boxes(network: SSDNetwork) -> Tensor:
-    """What boxes in pixels of the input are multiplied by: 1, or 1 / size where default boxes are normalized."""
-    (far_y, far_x), (height, width) = network.preset.default_boxes.extent, network.preprocessing.size
-    return torch.tensor([far_x / width, far_y / height], dtype=torch.float32).repeat(2)
-
-
-def _not_finite(
-    what: str, values: dict[str, float], state: TrainingState, batch: Batch, dataset: DetectionDataset, run: Run
-) -> str:
-    names = ", ".join(dataset.samples[index].name for index in batch.indices.tolist())
-    shown = ", ".join(f"{name} {value}" for name, value in values.items())
-    kept = f"{run.checkpoint} holds the last good state" if run.checkpoint.exists() else "there is no checkpoint yet"
-    return f"training: the {what} of iteration {state.iteration + 1} is not finite ({shown}); images {names}; {kept}"
+        return continue_training(run, state, dataset, processes, options)

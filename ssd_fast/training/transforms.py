@@ -1,4 +1,4 @@
-"""Augmentation: torchvision's SSD transforms, each sample's drawn from a seed of its own."""
+"""Augment images with torchvision's SSD transforms, with a separate seed for each sample."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .config import TrainingConfig
 
 __all__ = ["LEAST_SIDE", "Augmentation", "require_torchvision", "sample_seed"]
 
-LEAST_SIDE = 2.0  # pixels of the network's input; a box below that, or what a crop leaves of one, is dropped
+LEAST_SIDE = 2.0  # pixels of the network's input; a box (or the rest of one after a crop) below it is dropped
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:
-    """The seed of one sample's augmentation, in [0, 2**32), mixed so that neighbors have nothing in common."""
+    """The seed of one sample's augmentation, in [0, 2**32), mixed so that neighbors are unrelated."""
     return int(np.random.SeedSequence((seed, epoch, index)).generate_state(1)[0])
 
 
 def require_torchvision() -> Any:
-    """torchvision, or ImportError that says how to get it."""
+    """Import torchvision, or raise ImportError that says how to get it."""
     try:
         import torchvision
         from torchvision.transforms import v2  # noqa: F401
@@ -32,11 +32,12 @@ def require_torchvision() -> Any:
 
 
 class Augmentation:
-    """One image and its ground truths as the network shall see them this time.
+    """Changes one image and its ground truths at random, to the size of the network.
 
-    Args:   config: which changes are made, and how often.
-            size: (height, width) of the result.
-            fill: RGB of the canvas around zoomed out images, 0..255.
+    Args:
+        config: which changes are made, and how often.
+        size: (height, width) of the result.
+        fill: RGB of the canvas around zoomed-out images, 0..255.
     """
 
     def __init__(self, config: TrainingConfig, size: tuple[int, int], fill: tuple[int, int, int]) -> None:
@@ -52,9 +53,9 @@ class Augmentation:
             colors = {tv_tensors.Image: fill, "others": 0}
             steps.append(v2.RandomZoomOut(colors, (1.0, config.zoom_out), p=config.zoom_out_share))
         if config.crop_share and config.crop < 1:
-            # Of SSD's samplers two: no least overlap, and the image as it is. Small objects never have the others'
-            # overlaps with a crop, and looking for one in vain takes longer than the training step. Without the second
-            # an image without objects would be looked at for ever.
+            # Two of SSD's samplers: any overlap, and the unchanged image. Small objects never reach the other samplers'
+            # overlaps with a crop, and searching in vain takes longer than the training step. Without the second
+            # sampler, the search in an image without objects would never end.
             crop = v2.RandomIoUCrop(min_scale=config.crop, sampler_options=[0.0, 1.0])
             steps.append(v2.RandomApply([crop], p=config.crop_share))
         if config.flip != "none":
@@ -68,10 +69,17 @@ class Augmentation:
     def __call__(
         self, image: Tensor, boxes: Tensor, labels: Tensor, ignored: Tensor, seed: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Nothing but the seed decides what happens; torch's own random state is left as it was.
+        """Augment an image. Only the seed decides the changes; torch's own random state is left unchanged.
 
-        Args:    image: uint8 [3, h, w]. boxes: float32 [G, 4] xyxy in its pixels. labels: int64 [G]. ignored: bool [G].
-        Returns: the same of the augmented image, uint8 [3, *size]; G may have become smaller.
+        Args:
+            image: uint8 [3, h, w].
+            boxes: float32 [G, 4] xyxy in the image's pixels.
+            labels: int64 [G].
+            ignored: bool [G].
+            seed: the seed of all random changes.
+
+        Returns:
+            The same four for the augmented image, uint8 [3, *size]; G may be smaller.
         """
         target = {
             "image": self._tensors.Image(image),
@@ -80,7 +88,7 @@ class Augmentation:
             "ignored": ignored,
         }
         with torch.random.fork_rng(devices=()), float32_by_default():
-            # The CPU's generator alone: torch.manual_seed would seed those of the GPUs too, which are not restored.
+            # Only the CPU's generator: torch.manual_seed would also seed those of the GPUs, which are not restored.
             torch.default_generator.manual_seed(seed)
             result = self._transform(target)
         plain = (result[name].as_subclass(Tensor) for name in ("image", "boxes", "labels", "ignored"))
@@ -88,5 +96,5 @@ class Augmentation:
 
 
 def _ground_truth_columns(target: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """What is dropped along with a box."""
+    """The columns that are dropped along with a box."""
     return target["labels"], target["ignored"]

@@ -42,7 +42,7 @@ struct LaunchCounts {
   std::map<std::pair<const void*, std::pair<Space, Use>>, SiteCounts> sites;  // by return address
   uint64_t bytes_read = 0, bytes_written = 0;                                 // of global memory, each byte once
   uint64_t barriers = 0;  // of the block, cluster or grid, on the longest path of a block
-  // Requests on the longest path of a warp: they wait for each other, unless several are under way at a time.
+  // Requests on the longest path of a warp: they wait for each other, unless several are in flight at a time.
   uint64_t longest_loads = 0, longest_shared = 0;
 };
 

@@ -18,10 +18,10 @@ import ssd_fast
 
 # Modules that need an extra, and names that still lack an example.
 OPTIONAL = {"ssd_fast.__main__"}
-WITHOUT_EXAMPLE = {"ParityReport", "compare", "draw_detections", "draw_matches", "patch", "patched", "unpatch"}
+WITHOUT_EXAMPLE = {"ParityReport", "compare", "patch", "patched", "unpatch"}
 
 # Packages whose docstrings still have another layout.
-OTHER_LAYOUT = ("cli", "compat", "datasets", "drawing", "evaluation", "models", "training")
+OTHER_LAYOUT = ("compat",)
 
 SECTIONS = (
     "Args|Arguments|Attributes|Examples?|Fields|Formats|Grad|Infinity|Memory|NaN|Notes?|Raises|Returns|"

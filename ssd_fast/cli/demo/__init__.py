@@ -1,4 +1,4 @@
-"""`ssd-fast demo`: pictures of SSD's stages, and the kernels beside torch and torchvision."""
+"""`ssd-fast demo`: pictures of the stages of an SSD, and a comparison with torch and torchvision."""
 
 from .command import demo
 

@@ -1,4 +1,4 @@
-"""The detector's postprocess as one writes it without us: torch and torchvision.ops, batched where they allow it."""
+"""The detector's postprocess written with torch and torchvision.ops alone, batched where they allow it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,23 @@ def torch_postprocess(
     spec: PostprocessSpec,
     original_sizes: Tensor,
 ) -> list[dict[str, Tensor]]:
-    """Detections of the raw head maps of the shipped network: sigmoid, threshold, decode, NMS a class, clip, rescale.
+    """Detect from the shipped network's raw head maps: sigmoid, threshold, decode, NMS per class, clip, rescale.
 
-    Args:    cls_maps, bbox_maps: lists of [N, A * C, h, w] and [N, A * 4, h, w].
-             default_boxes: [P, 4] normalized xyxy.
-             preset, spec: the network's, spec with a top_k of None.
-             original_sizes: int64 [N, 2].
-    Returns: a dict an image of "boxes" [k, 4], "scores" [k], "labels" [k].
+    Args:
+        cls_maps: list of [N, A * C, h, w].
+        bbox_maps: list of [N, A * 4, h, w].
+        default_boxes: [P, 4] normalized xyxy.
+        preset: the network's.
+        spec: the network's postprocess, with a top_k of None.
+        original_sizes: int64 [N, 2].
+
+    Returns:
+        one dict per image with "boxes" [k, 4], "scores" [k], "labels" [k].
     """
     from torchvision.ops import batched_nms
 
-    boxes_a_cell = bbox_maps[0].shape[1] // 4
-    scores = flatten_maps(cls_maps, cls_maps[0].shape[1] // boxes_a_cell).sigmoid()
+    boxes_per_cell = bbox_maps[0].shape[1] // 4
+    scores = flatten_maps(cls_maps, cls_maps[0].shape[1] // boxes_per_cell).sigmoid()
     boxes = _decode(flatten_maps(bbox_maps, 4), default_boxes, preset)
     detections = []
     for image_scores, image_boxes, (height, width) in zip(scores, boxes, original_sizes.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""`ssd-fast demo`: pictures of what an SSD does, and the kernels beside torch and torchvision."""
+"""The command `ssd-fast demo`: draws detections and stages, and compares the kernels with torch and torchvision."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def demo(
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
     device: Annotated[
-        str | None, typer.Option(help="cpu, cuda or cuda:N.", show_default="the GPU, if there is one")
+        str | None, typer.Option(help="Device: cpu, cuda or cuda:N.", show_default="the GPU if there is one")
     ] = None,
 ) -> None:
-    """Detect on photos, show the stages of an SSD, and compare speed and results with torchvision."""
+    """Detect objects in photos, show the stages of an SSD, and compare speed and results with torchvision."""
     chosen = choose_device(device)
     from ..._backend import cuda_status
     from ...assets import asset_path
@@ -61,13 +61,14 @@ def demo(
     else:
         _show(pictures, rows, omitted, cuda_status())
     if differ:
-        fail(f"{differ[0].what}, {differ[0].images} images: not all detections are those of {differ[0].rival}")
+        row = differ[0]
+        fail(f"{row.what}, {row.images} images: {row.same} of {row.total} detections are identical to {row.rival}")
 
 
 def _pictures(
     detector: Detector, photos: list[Path], folder: Path, announce: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """Writes the PNGs; of each its path and what it shows."""
+    """Write the PNGs and return the path and the contents of each."""
     from ...drawing.detections import as_pil, draw_detections
     from ...drawing.stages import default_boxes_picture, stages, stages_picture
 
@@ -97,14 +98,14 @@ def _pictures(
 
 
 def _rows(detector: Detector, photos: list[Path]) -> tuple[list[Row], str | None]:
-    """The comparisons, or why there are none."""
+    """The comparisons, or the reason why there are none."""
     if importlib.util.find_spec("torchvision") is None:
         return [], "comparison omitted: torchvision is not installed; pip install ssd_fast[torchvision]"
     from .comparison import detector_rows, patch_rows
 
     try:
         import torchvision  # noqa: F401
-    except (ImportError, RuntimeError) as error:  # RuntimeError: made for another torch
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
         return [], f"comparison omitted: torchvision does not load ({error})"
     return detector_rows(detector, photos) + patch_rows(detector.device), None
 
@@ -119,8 +120,8 @@ def _show(pictures: list[dict[str, Any]], rows: list[Row], omitted: str | None, 
             f"Milliseconds on the {rows[0].device.upper()}{threads}, medians of alternating runs", style="bold"
         )
         table = Table(title=title, title_justify="left")
-        table.add_column("what", no_wrap=True)
-        for header in ("N", "without\nus", "with\nus", "ratio", "identical\ndetections"):
+        table.add_column("operation", no_wrap=True)
+        for header in ("N", "torch +\ntorchvision", "ssd_fast", "speedup", "identical\ndetections"):
             table.add_column(header, justify="right", min_width=max(map(len, header.split("\n"))))
         for row in rows:
             same = Text(f"{row.same}/{row.total}", style="green" if row.same == row.total else "bold red")
@@ -128,7 +129,7 @@ def _show(pictures: list[dict[str, Any]], rows: list[Row], omitted: str | None, 
             table.add_row(row.what, str(row.images), f"{row.rival_ms:.2f}", f"{row.ours_ms:.2f}", ratio, same)
         out.print(table)
         for what, rival in {row.what.partition(":")[0]: row.rival for row in rows}.items():
-            out.print(Text(f"{what}: {rival}", style="dim"), soft_wrap=True)
+            out.print(Text(f"{what}: compared with {rival}", style="dim"), soft_wrap=True)
     if omitted is not None:
         out.print(Text(omitted, style="yellow"), soft_wrap=True)
     style = "green" if cuda.startswith("available") else "yellow"

@@ -1,4 +1,4 @@
-"""The kernels beside what torch and torchvision need for the same: first the same detections, then the time."""
+"""The kernels compared with torch and torchvision: first the detections, then the times."""
 
 from __future__ import annotations
 
@@ -25,16 +25,14 @@ __all__ = ["Row", "detector_rows", "patch_rows"]
 
 Detect = Callable[[], list[dict[str, Tensor]]]
 
-_SCORE_THRESHOLD = (
-    0.08  # on the shipped photos no score and no IoU comes near enough to a threshold to be rounded past it
-)
+_SCORE_THRESHOLD = 0.08  # on the shipped photos, no score or IoU is close enough to a threshold to be rounded past it
 _SCORE_TOLERANCE, _BOX_TOLERANCE = 1e-5, 1e-2
 _SECONDS, _FEWEST_RUNS, _MOST_RUNS = 2.0, 3, 60
 
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: `same` of `total` detections are identical, in the same place; milliseconds are medians."""
+    """One comparison: `same` of `total` detections are identical and in the same place; milliseconds are medians."""
 
     what: str
     rival: str
@@ -54,7 +52,7 @@ class Row:
 
 
 def detector_rows(detector: Detector, photos: Sequence[Path], batches: Iterable[int] = (1, 8)) -> list[Row]:
-    """The shipped detector without its network: postprocess alone, and with the preprocessing, which is plain torch."""
+    """Compare the shipped detector without its network: postprocess alone, and with preprocessing (plain torch)."""
     rows = []
     for count in batches:
         rows += _detector_rows(detector, [photos[i % len(photos)] for i in range(count)])
@@ -84,7 +82,7 @@ def _detector_rows(detector: Detector, photos: Sequence[Path]) -> list[Row]:
     def rival_from_images() -> list[dict[str, Tensor]]:
         return rival(network.preprocessing(images)[1])
 
-    count, rival_name = len(photos), "the photos' head maps, against the same steps in torch and torchvision.ops"
+    count, rival_name = len(photos), "the same steps in torch and torchvision.ops, on the photos' head maps"
     return [
         _compare("detector: postprocess", rival_name, detector.device, count, rival, ours),
         _compare(
@@ -94,7 +92,7 @@ def _detector_rows(detector: Detector, photos: Sequence[Path]) -> list[Row]:
 
 
 def patch_rows(device: torch.device, batches: Iterable[int] = (1, 8)) -> list[Row]:
-    """postprocess_detections of torchvision's ssd300_vgg16 before and after `patch`, on heads as of a trained model."""
+    """Compare postprocess_detections of torchvision's ssd300_vgg16 before and after `patch`, on trained-like heads."""
     from torchvision.models.detection import ssd300_vgg16
 
     with torch.device("meta"):  # its weights are not needed, and take seconds to fill
@@ -123,7 +121,7 @@ def _patch_row(model: Any, count: int, device: torch.device) -> Row:
         with patched(model):
             return detect()
 
-    rival_name = "postprocess_detections after and before, 91 classes, 160 candidates an image"
+    rival_name = "postprocess_detections before the patch, with 91 classes and 160 candidates per image"
     return _compare("patch(ssd300_vgg16)", rival_name, device, count, detect, detect_patched)
 
 
@@ -134,7 +132,7 @@ def _compare(what: str, rival_name: str, device: torch.device, images: int, riva
 
 
 def _identical(ours: list[dict[str, Tensor]], theirs: list[dict[str, Tensor]]) -> tuple[int, int]:
-    """How many detections are identical and in the same place of the order, of how many."""
+    """Count the detections that are identical and in the same place of the order, and all detections."""
     same = total = 0
     for a, b in zip(ours, theirs, strict=True):
         shared = min(len(a["labels"]), len(b["labels"]))
@@ -147,7 +145,7 @@ def _identical(ours: list[dict[str, Tensor]], theirs: list[dict[str, Tensor]]) -
 
 
 def _alternate(rival: Detect, ours: Detect, device: torch.device) -> tuple[float, float]:
-    """Median milliseconds of each, run in turns so that whatever slows the machine slows both."""
+    """Median milliseconds of each, run alternately so that whatever slows the machine slows both."""
     times: tuple[list[float], list[float]] = ([], [])
     begin = time.perf_counter()
     while len(times[0]) < _MOST_RUNS and (len(times[0]) < _FEWEST_RUNS or time.perf_counter() - begin < _SECONDS):

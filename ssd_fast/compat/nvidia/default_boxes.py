@@ -17,11 +17,18 @@ __all__ = ["DefaultBoxes", "box_coder", "dboxes300_coco"]
 class DefaultBoxes:
     """Default boxes in the order A, H, W: dboxes() or dboxes(order="ltrb") xyxy, dboxes(order="xywh") (cx, cy, w, h).
 
-    Args:   fig_size: side of the image; feat_size: cells a side of each map; steps, scales: in pixels, scales one more
-            than maps; aspect_ratios: a list a map; scale_xy, scale_wh: variances.
+    Args:
+        fig_size: side of the image.
+        feat_size: cells a side of each map.
+        steps, scales: in pixels, scales one more than maps.
+        aspect_ratios: a list a map.
+        scale_xy, scale_wh: variances.
+
     Both are float32 [P, 4] in shares of the image, clamped, bit for bit the original's; on the CPU. `.spec`: the same
     as a DefaultBoxSpec.
-    Raises: ValueError: lists of different lengths, more than 8 maps; when called: another order (the original: None).
+
+    Raises:
+        ValueError: lists of different lengths, more than 8 maps; when called: another order (the original: None).
     """
 
     def __init__(

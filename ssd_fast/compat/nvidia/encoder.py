@@ -23,8 +23,11 @@ _SCORE_THRESHOLD = 0.05  # a constant of the original's decode_single
 class Encoder:
     """Between an image's ground truth and what the network learns; from its outputs to detections.
 
-    Args:   dboxes: DefaultBoxes, the original's too: called with order="ltrb" and "xywh"; its scale_xy and scale_wh.
-    Source: ssd/utils.py.
+    Args:
+        dboxes: DefaultBoxes, the original's too: called with order="ltrb" and "xywh"; its scale_xy and scale_wh.
+
+    Source:
+        ssd/utils.py.
     """
 
     def __init__(self, dboxes: Callable[..., Tensor]) -> None:
@@ -36,10 +39,19 @@ class Encoder:
     def encode(self, bboxes_in: Tensor, labels_in: Tensor, criteria: float = 0.5) -> tuple[Tensor, Tensor]:
         """The box and label of the ground truth that each default box stands for: more IoU than criteria, or its best.
 
-        Args:    bboxes_in: [G, 4] xyxy in shares of the image; labels_in: [G], from 1.
-        Returns: float32 [P, 4] (cx, cy, w, h), the default box itself if it stands for none; int64 [P], 0 there.
-        Differs: without ground truths all is background (the original crashes); on the boxes' device. Degenerate boxes
-            raise GroundTruthError. Ties: see ssd_fast.match.
+        Args:
+            bboxes_in: [G, 4] xyxy in shares of the image.
+            labels_in: [G], from 1.
+
+        Returns:
+            float32 [P, 4] (cx, cy, w, h), the default box itself if it stands for none; int64 [P], 0 there.
+
+        Differs:
+            Without ground truths all is background (the original crashes); on the boxes' device. Degenerate boxes raise
+            GroundTruthError.
+
+        Ties:
+            See ssd_fast.match.
         """
         boxes = float32(tensor(bboxes_in, "Encoder.encode", "bboxes_in", ("G", 4)))
         share("Encoder.encode", "criteria", criteria)
@@ -56,7 +68,8 @@ class Encoder:
     def scale_back_batch(self, bboxes_in: Tensor, scores_in: Tensor) -> tuple[Tensor, Tensor]:
         """[N, P, 4] xyxy boxes in shares of the image and [N, P, C] softmax scores, of [N, 4, P] and [N, C, P].
 
-        Differs: leaves bboxes_in as it was (the original overwrites it).
+        Differs:
+            Leaves bboxes_in as it was (the original overwrites it).
         """
         self._check("Encoder.scale_back_batch", bboxes_in, scores_in)
         deltas = bboxes_in.detach().transpose(1, 2)
@@ -72,11 +85,21 @@ class Encoder:
             bboxes_in, scores_in: [N, 4, P] offsets and [N, C, P] logits in the order A, H, W; column 0: background.
             criteria: in (0, 1]; a better box with this IoU or a larger one suppresses.
             max_output: detections kept an image.
-        Same:    ascending scores; those above 0.05, the best 200 of a class, enter NMS.   Syncs: once.
-        Differs: leaves bboxes_in as it was (the original overwrites it); all results are on the device of the inputs
-            (the original's labels on the CPU); an image without detections gives [0, 4], [0], [0] (the original: three
+
+        Same:
+            Ascending scores; those above 0.05, the best 200 of a class, enter NMS.
+
+        Syncs:
+            Once.
+
+        Differs:
+            Leaves bboxes_in as it was (the original overwrites it); all results are on the device of the inputs (the
+            original's labels on the CPU); an image without detections gives [0, 4], [0], [0] (the original: three
             tensors [0]). Degenerate boxes have IoU 0. Equal scores: lower class, then lower default box is better.
-        Raises:  TypeError, ValueError: a wrong shape, criteria or max_output.
+
+        Raises:
+            TypeError: a wrong shape, criteria or max_output.
+            ValueError: a wrong shape, criteria or max_output.
         """
         num_columns = self._check("Encoder.decode_batch", bboxes_in, scores_in, criteria, max_output)
         spec = PostprocessSpec(
@@ -96,7 +119,8 @@ class Encoder:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """decode_batch of one image's [P, 4] boxes and [P, C] scores, which come out bit for bit as they went in.
 
-        Args: max_num: candidates of a class that enter NMS, the best.
+        Args:
+            max_num: candidates of a class that enter NMS, the best.
         """
         op = "Encoder.decode_single"
         rows, _ = tensor(scores_in, op, "scores_in", ("P", "C")).shape

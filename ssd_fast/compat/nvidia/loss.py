@@ -19,10 +19,17 @@ __all__ = ["Loss"]
 class Loss(nn.Module):
     """loss(ploc, plabel, gloc, glabel) -> the mean over the images of both losses by an image's positives.
 
-    Args:    dboxes: as for Encoder.
-    Differs: labels that are no column are ignored (the original crashes). Ties: of equally hard negatives the lower row
-        (the original: any).
-    Source:  ssd/model.py.
+    Args:
+        dboxes: as for Encoder.
+
+    Differs:
+        Labels that are no column are ignored (the original crashes).
+
+    Ties:
+        Of equally hard negatives the lower row (the original: any).
+
+    Source:
+        ssd/model.py.
     """
 
     def __init__(self, dboxes: Callable[..., Tensor]) -> None:
@@ -34,9 +41,16 @@ class Loss(nn.Module):
     def forward(self, ploc: Tensor, plabel: Tensor, gloc: Tensor, glabel: Tensor) -> Tensor:
         """A float32 scalar with gradient.
 
-        Args: ploc [N, 4, P] offsets, plabel [N, C, P] logits; gloc [N, 4, P] (cx, cy, w, h), glabel [N, P]: what
-            Encoder.encode gives.
-        Syncs: never.   Raises: TypeError, ValueError: a wrong shape.
+        Args:
+            ploc [N, 4, P] offsets, plabel [N, C, P] logits; gloc [N, 4, P] (cx, cy, w, h), glabel [N, P]: what
+                Encoder.encode gives.
+
+        Syncs:
+            Never.
+
+        Raises:
+            TypeError: a wrong shape.
+            ValueError: a wrong shape.
         """
         rows = self.dboxes.shape[2]
         images = len(tensor(ploc, "Loss", "ploc", ("N", 4, rows)))

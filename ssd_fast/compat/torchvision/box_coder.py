@@ -15,7 +15,8 @@ __all__ = ["coder_spec"]
 def coder_spec(coder: Any, op: str) -> BoxCoderSpec:
     """The weights and the limit that a model's box coder has at this moment.
 
-    Raises: TypeError: it is none of torchvision's, or overrides how boxes are encoded or decoded.
+    Raises:
+        TypeError: it is none of torchvision's, or overrides how boxes are encoded or decoded.
     """
     from torchvision.models.detection._utils import BoxCoder
 

@@ -77,12 +77,22 @@ def compare(model: Any, images: Image | Sequence[Image], *, batch_size: int = 8)
 
     The model is left as it was. The network runs once an image, in eval mode, so what differs is the postprocess.
 
-    Args:    model: as for `patch`; patched or not.
-             images: one or several, as a Detector takes them: paths, PIL images, uint8 arrays [H, W, 3], tensors.
-             batch_size: images at a time.
-    Returns: ParityReport; print it, or look at `.agrees`.
-    Tolerances: scores 1e-6, boxes 1e-4 px (or 4 ulp, if that is more).
-    Raises:  as patch; TypeError, ValueError: an image of another kind; ValueError: no images.
+    Args:
+        model: as for `patch`; patched or not.
+        images: one or several, as a Detector takes them: paths, PIL images, uint8 arrays [H, W, 3], tensors.
+        batch_size: images at a time.
+
+    Returns:
+        ParityReport; print it, or look at `.agrees`.
+
+    Tolerances:
+        Scores 1e-6, boxes 1e-4 px (or 4 ulp, if that is more).
+
+    Raises:
+        as patch
+        TypeError: an image of another kind.
+        ValueError: an image of another kind.
+        ValueError: no images.
     """
     several = isinstance(images, (list, tuple)) or getattr(images, "ndim", 3) == 4
     items: list[Any] = list(images) if several else [images]  # type: ignore[arg-type]

@@ -65,28 +65,46 @@ def patch(model: Model) -> Model:
     weights and its anchors are read at every call, so they may change. A patched model can be pickled, deep-copied and
     patched again; torch.jit.script compiles torchvision's own methods.
 
-    Args:    model: a torchvision.models.detection.ssd.SSD, which SSD300 and SSDlite are, or a subclass that keeps its
-                 postprocess. A subclass's own forward or compute_loss, and another matcher than SSDMatcher, stay in
-                 use. Of a wrapper (DataParallel, torch.compile) patch the model inside.
-    Returns: model.
-    Precision: boxes, scores and losses are computed in float32 and stay so. Float16 and bfloat16 heads are widened
-                 first, where torchvision rounds its boxes, by up to an eighth of a pixel (float16 at 300 pixels).
-    Stays:   torchvision's own methods run for a float64 model, which computes and returns float64, and while
-                 topk_candidates or detections_per_img is below 1.
-    Ties:    equal scores: lower class, then lower default box; equally hard negatives: the lower default box;
-                 torchvision leaves both undefined.
-    Grad:    as torchvision's, of losses and, where gradients are enabled in eval mode, of scores and boxes.
-    Syncs:   in eval mode once a batch, to trim the results; in training once a batch, to check the ground truth, and
-                 with an anchor generator that is not torchvision's once an image. torchvision: several times an image.
-    Raises:  TypeError: no SSD, a subclass or instance with its own postprocess, another box coder, a scripted model;
-             AttributeError: an attribute is missing; ImportError: torchvision is not installed. The model when called
-             in training: GroundTruthError (a ValueError, here an AssertionError too, as torchvision's) for a degenerate
-             or non-finite box or a label that is no class, naming image, index and values; ValueError:
-             neg_to_pos_ratio is not a whole number. When called in eval mode: ValueError: score_thresh or nms_thresh
-             is not finite, or nms_thresh is negative.
-    Differs: with more than P / (1 + neg_to_pos_ratio) positives torchvision runs out of negatives and counts positives
-                 twice; we do not. Ground truths of label 0 are refused.
-    Source:  torchvision.models.detection.ssd.SSD
+    Args:
+        model: a torchvision.models.detection.ssd.SSD, which SSD300 and SSDlite are, or a subclass that keeps its
+            postprocess. A subclass's own forward or compute_loss, and another matcher than SSDMatcher, stay in use. Of
+            a wrapper (DataParallel, torch.compile) patch the model inside.
+
+    Returns:
+        model.
+
+    Precision:
+        Boxes, scores and losses are computed in float32 and stay so. Float16 and bfloat16 heads are widened first,
+        where torchvision rounds its boxes, by up to an eighth of a pixel (float16 at 300 pixels). Stays: torchvision's
+        own methods run for a float64 model, which computes and returns float64, and while topk_candidates or
+        detections_per_img is below 1.
+
+    Ties:
+        Equal scores: lower class, then lower default box; equally hard negatives: the lower default box; torchvision
+        leaves both undefined.
+
+    Grad:
+        As torchvision's, of losses and, where gradients are enabled in eval mode, of scores and boxes.
+
+    Syncs:
+        In eval mode once a batch, to trim the results; in training once a batch, to check the ground truth, and with an
+        anchor generator that is not torchvision's once an image. torchvision: several times an image.
+
+    Raises:
+        TypeError: no SSD, a subclass or instance with its own postprocess, another box coder, a scripted model.
+        AttributeError: an attribute is missing.
+        ImportError: torchvision is not installed. The model when called in training: GroundTruthError (a ValueError,
+            here an AssertionError too, as torchvision's) for a degenerate or non-finite box or a label that is no
+            class, naming image, index and values.
+        ValueError: neg_to_pos_ratio is not a whole number. When called in eval mode: ValueError: score_thresh or
+            nms_thresh is not finite, or nms_thresh is negative.
+
+    Differs:
+        With more than P / (1 + neg_to_pos_ratio) positives torchvision runs out of negatives and counts positives
+        twice; we do not. Ground truths of label 0 are refused.
+
+    Source:
+        torchvision.models.detection.ssd.SSD
     """
     _check_model(model, "patch")
     ssd = _torchvision_ssd("patch")
@@ -100,7 +118,9 @@ def patch(model: Model) -> Model:
 def unpatch(model: Model) -> Model:
     """Gives a model that `patch` changed its own methods back; leaves any other SSD as it is. Returns the model.
 
-    Raises: TypeError: no torchvision SSD; ImportError: torchvision is not installed.
+    Raises:
+        TypeError: no torchvision SSD.
+        ImportError: torchvision is not installed.
     """
     if not isinstance(model, _torchvision_ssd("unpatch")):
         raise TypeError(f"unpatch: model: expected a torchvision SSD, got {type(model).__name__}")
@@ -109,7 +129,11 @@ def unpatch(model: Model) -> Model:
 
 @contextmanager
 def patched(model: Model) -> Iterator[Model]:
-    """`with patched(model): ...`: patched inside, afterwards as before. Raises: as patch."""
+    """`with patched(model): ...`: patched inside, afterwards as before.
+
+    Raises:
+        as patch.
+    """
     was_patched = isinstance(getattr(model, "__dict__", {}).get(_POSTPROCESS), FusedPostprocess)
     patch(model)
     try:

@@ -1,6 +1,7 @@
-"""Weight files: checked loading and saving, other projects' layouts, and recognizing the network of a file."""
+"""Load and save weight files, convert other projects' layouts, and recognize the network of a file."""
 
 from .layouts import LAYOUTS
-from .loading import load_network, load_weights, save_weights
+from .loading import load_network, load_weights
+from .saving import save_weights
 
 __all__ = ["LAYOUTS", "load_network", "load_weights", "save_weights"]

@@ -1,4 +1,4 @@
-"""Weight files as they lie on the disk: tensors by name, and what `save_weights` writes beside them."""
+"""Read and write weight files: tensors by name, and the metadata that `save_weights` adds."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ from .metadata import parse_metadata
 
 _DIGEST = "ssd_fast_sha256"
 _METADATA = ("classes", "network", "preset", "preprocessing")
-_DOS_FOLDER = 0x10  # among a zip file's attributes of each part
+_DOS_FOLDER = 0x10  # an attribute bit of a part of a zip file
 _SAFE_TORCH = (2, 6)  # CVE-2025-32434: until 2.5.1 a file could run code even through torch.load(weights_only=True)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The file's tensors by name, on the CPU.
+    """Read the file's tensors by name, on the CPU.
 
-    Raises: FileNotFoundError: no such file. ValueError: not a regular file, an unknown suffix, a damaged file, or one
-            that holds something other than tensors by name, or nothing. RuntimeError: a .pth or .pt file, and a torch
-            that would run its code.
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a regular file, an unknown suffix, a damaged file, an empty file, or one that holds anything
+            other than tensors by name.
+        RuntimeError: a .pth or .pt file, with a torch that could run its code.
     """
     require_input_file(path, "load_weights")
     if path.suffix not in (".safetensors", ".pth", ".pt"):
@@ -40,7 +42,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     if path.suffix != ".safetensors" and torch.__version__ < _SAFE_TORCH:  # type: ignore[operator]
         raise RuntimeError(
             f"load_weights: {path}: a {path.suffix} file can run code in torch before 2.6 (CVE-2025-32434), and this "
-            f"is torch {torch.__version__}: take a .safetensors file, or a newer torch"
+            f"is torch {torch.__version__}: use a .safetensors file or a newer torch"
         )
     try:
         content = _load_safetensors(path) if path.suffix == ".safetensors" else load_checked(path)
@@ -50,11 +52,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_checked(path: Path) -> Any:
-    """Returns what torch.save wrote, on the CPU, without running code. Its checksums, which torch ignores, are checked.
+    """Load a torch.save file to the CPU without running code, and check its checksums, which torch ignores.
 
-    A file of torch before 1.6 has none, nor has one written with torch.serialization.set_crc32_options(False).
+    Files of torch before 1.6 and files written with torch.serialization.set_crc32_options(False) have no checksums.
 
-    Raises: ValueError: it cannot be read or is damaged; the message is the reason alone.
+    Raises:
+        ValueError: the file cannot be read or is damaged; the message is the reason alone.
     """
     try:
         with open(path, "rb") as file:
@@ -62,23 +65,23 @@ def load_checked(path: Path) -> Any:
                 _check_archive(file)
             file.seek(0)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what torch says of odd files is for its own developers
+                warnings.simplefilter("ignore")  # torch's warnings about odd files are for its developers
                 return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle raises anything
+    except Exception as error:  # a damaged pickle can raise anything
         raise ValueError(_reason(error)) from error
 
 
 def _check_archive(file: BinaryIO) -> None:
-    """Raises: ValueError: a part of a zip file is damaged, or the parts would take up more memory than the file."""
+    """Raise ValueError if a part of the zip file is damaged, or if the parts would take more memory than the file."""
     with zipfile.ZipFile(file) as archive:
         parts = archive.infolist()
         for part in parts:
-            if part.compress_type != zipfile.ZIP_STORED:  # it could take up any amount of memory
-                raise ValueError(f"{part.filename} is compressed, and torch.save compresses nothing")
+            if part.compress_type != zipfile.ZIP_STORED:  # it could take any amount of memory
+                raise ValueError(f"{part.filename} is compressed, which torch.save never does")
         size, total = os.fstat(file.fileno()).st_size, sum(part.file_size for part in parts)
         if total > size:
             raise ValueError(f"its parts have {total} bytes, and the file has {size}")
-        for part in parts:  # of what is marked as a folder torch reads nothing, and returns memory as it finds it
+        for part in parts:  # torch does not read a part marked as a folder, and returns uninitialized memory
             if part.external_attr & _DOS_FOLDER and not part.is_dir():
                 raise ValueError(f"{part.filename} is marked as a folder")
         has_sums = any(part.CRC for part in parts)
@@ -87,28 +90,30 @@ def _check_archive(file: BinaryIO) -> None:
 
 
 def _load_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, compared with the digest that save_weights writes and other files lack.
+    """Load the tensors of a file and check them against the digest that save_weights writes and other files lack.
 
-    The file is read, not mapped: another program that cuts it off meanwhile would end a process that maps it.
+    The file is read, not mapped: if another program truncated it meanwhile, a process that maps it would be killed.
 
-    Raises: ValueError: it cannot be read or is damaged; the message is the reason alone.
+    Raises:
+        ValueError: the file cannot be read or is damaged; the message is the reason alone.
     """
     try:
         content = path.read_bytes()
-        tensors = dict(sorted(load(content).items()))  # it gives them in another order each time
+        tensors = dict(sorted(load(content).items()))  # their order differs from call to call
         texts = _texts(io.BytesIO(content))
-    except Exception as error:  # SafetensorError, or what building a tensor of a damaged description raises
+    except Exception as error:  # SafetensorError, or any error from building a tensor of a damaged description
         raise ValueError(_reason(error)) from error
     expected = texts.pop(_DIGEST, None)
     if expected not in (None, _digest(tensors, texts)):
-        raise ValueError(f"its content is not what was written (metadata {_DIGEST!r})")
+        raise ValueError(f"its content differs from what was written (metadata {_DIGEST!r})")
     return tensors
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Writes a .safetensors file that is whole or not there, with a digest of all that it holds.
+    """Write a .safetensors file atomically, with a digest of its whole content.
 
-    Raises: WriteError (an OSError): it cannot be written.
+    Raises:
+        WriteError: the file cannot be written (an OSError).
     """
     texts = {key: json.dumps(value, allow_nan=False) for key, value in metadata.items()}
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -125,13 +130,17 @@ def _digest(tensors: Mapping[str, Tensor], texts: Mapping[str, str]) -> str:
 
 
 def _texts(file: BinaryIO) -> dict[str, str]:
-    """The metadata of a .safetensors file that safetensors has found to be sound."""
+    """Read the metadata of a .safetensors file that safetensors has already validated."""
     length = int.from_bytes(file.read(8), "little")
     return json.loads(file.read(length)).get("__metadata__") or {}
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What save_weights wrote besides tensors; nothing in other files. Raises: ValueError: it is damaged."""
+    """Read the metadata that save_weights writes; empty for other files.
+
+    Raises:
+        ValueError: the metadata is damaged.
+    """
     if path.suffix != ".safetensors":
         return {}
     with open(path, "rb") as file:
@@ -140,9 +149,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def _checked(content: Any, path: Path) -> dict[str, Tensor]:
-    """The tensors by name in what torch.load or safetensors gave."""
+    """Find the tensors by name in what torch.load or safetensors returned."""
     if isinstance(content, dict) and {"training", "state"} <= set(content):
-        raise ValueError(f"load_weights: {path} is a training's checkpoint: its weights are in weights.safetensors")
+        raise ValueError(f"load_weights: {path} is a training checkpoint: its weights are in weights.safetensors")
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -158,9 +167,9 @@ def _checked(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error; of torch's refusal to run pickled code, what it would have run."""
+    """The first line of an error, or for torch's refusal to run pickled code, the code in question."""
     if code := re.search(r"GLOBAL (\S+)", str(error)):
-        return f"it holds {code[1]}, which is not loaded since it could run code: save the tensors alone"
-    if "weights_only" in str(error):  # torch advises to load the file without this protection
-        return "it holds Python objects other than tensors, or nothing at all: save model.state_dict() alone"
+        return f"it holds {code[1]}, which is not loaded because it could run code: save only the tensors"
+    if "weights_only" in str(error):  # torch advises loading the file without this protection
+        return "it holds Python objects other than tensors, or nothing at all: save only model.state_dict()"
     return str(error).strip().split("\n")[0] or type(error).__name__

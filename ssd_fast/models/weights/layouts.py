@@ -1,4 +1,4 @@
-"""How other projects name and order the tensors of the networks that this package has: key mappings, and nothing else.
+"""Convert other projects' names and order of the tensors of this package's networks.
 
 own, torchvision  the names of this package; for VGG16 and MobileNetV3 they are torchvision's.
 amdegroot         amdegroot/ssd.pytorch: SSD300.
@@ -8,8 +8,8 @@ mmdetection       open-mmlab/mmdetection from 2.14 on: SSD300 and SSD512. Its ba
 nvidia            NVIDIA/DeepLearningExamples, PyTorch/Detection/SSD: SSD300 on ResNet-50. The channels of its
                   heads are in the order column of the box, box of the cell.
 
-The others flatten in the order row, column, box of the cell, column of the box, so that heads move as they are but for
-mmdetection's background. A wrapper's prefix "module." (torch's DataParallel) is dropped.
+The others flatten in the order row, column, box of the cell, column of the box, so that heads are taken unchanged
+except for mmdetection's background. The prefix "module." of a wrapper (torch's DataParallel) is dropped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LAYOUTS = ("own", "torchvision", "amdegroot", "lufficc", "qfgaohao", "mmdetectio
 _WRAPPER = "module."
 _BOX_HEAD, _CLASS_HEAD = "head.regression_head.module_list", "head.classification_head.module_list"
 
-# A tensor that files of this layout have and those of no other.
+# A tensor that only files of this layout have.
 _MARKERS = {
     "amdegroot": "vgg.0.weight",
     "lufficc": "backbone.vgg.0.weight",
@@ -38,20 +38,24 @@ _MARKERS = {
     "nvidia": "feature_extractor.feature_extractor.0.weight",
 }
 
-# Files that are recognized and that no network of this package can take, by one of their tensors.
+# Files that are recognized by one of their tensors, but that no network of this package can take.
 _REFUSED = {
     "bbox_head.cls_convs.0.weight": "mmdetection's before 2.14: convert it with its upgrade_ssd_version.py first",
-    "base_net.0.0.weight": "qfgaohao's on a MobileNet, which this package has no network for",
-    "box_head.predictor.cls_headers.0.conv.0.weight": "lufficc's SSDLite, which this package has no network for",
+    "base_net.0.0.weight": "qfgaohao's on a MobileNet, for which this package has no network",
+    "box_head.predictor.cls_headers.0.conv.0.weight": "lufficc's SSDLite, for which this package has no network",
 }
 
 
 def detect_layout(names: Iterable[str], expected: str = "auto") -> str:
-    """The layout of a file with tensors of these names; "own" if it is none of the others.
+    """Detect the layout of a file from the names of its tensors; "own" if it is none of the others.
 
-    Args:   expected: the layout that it is said to have, or "auto".
-    Raises: ValueError: another layout than expected; a file of a known project whose network this package does not
-            have, or an older format of it.
+    Args:
+        names: the names of its tensors.
+        expected: the layout that the user expects, or "auto".
+
+    Raises:
+        ValueError: another layout than expected, a file of a known project whose network this package does not have,
+            or an older format of it.
     """
     present = [name.removeprefix(_WRAPPER) for name in names]
     for marker, what in _REFUSED.items():
@@ -61,21 +65,22 @@ def detect_layout(names: Iterable[str], expected: str = "auto") -> str:
     if expected in ("auto", found) or (expected, found) == ("torchvision", "own"):
         return found
     example = f", such as {_MARKERS[expected]}" if expected in _MARKERS else ""
-    given = f"{found}'s: {_MARKERS[found]}" if found in _MARKERS else f"own or unknown ones: {first_names(present)}"
+    given = f"{found}'s: {_MARKERS[found]}" if found in _MARKERS else f"own or unknown names: {first_names(present)}"
     raise ValueError(f"layout: expected {expected}'s tensors{example}, got {given}")
 
 
 def convert(tensors: Mapping[str, Tensor], layout: str) -> dict[str, Tensor]:
-    """The tensors under this package's names and in its order; names that the layout does not know stay as they are.
+    """Convert the tensors to this package's names and order; names that the layout does not know stay unchanged.
 
-    Raises: ValueError: mmdetection's or NVIDIA's heads without the box heads that tell how many boxes a cell carries.
+    Raises:
+        ValueError: mmdetection's or NVIDIA's heads without the box heads that tell the number of boxes per cell.
     """
     renamed = {_own_name(name.removeprefix(_WRAPPER), layout): tensor for name, tensor in tensors.items()}
     return _reordered(renamed, _REORDERS[layout]) if layout in _REORDERS else renamed
 
 
 def _vgg(match: re.Match[str]) -> str:
-    """The layer of VGG16's flat list, conv1_1 to fc7."""
+    """Rename a layer of VGG16's flat list, conv1_1 to fc7."""
     index, rest = int(match[1]), match[2]
     if index < 23:
         return f"backbone.features.{index}.{rest}"
@@ -83,23 +88,23 @@ def _vgg(match: re.Match[str]) -> str:
 
 
 def _flat_extra(match: re.Match[str]) -> str:
-    """The convolution of a flat list, two a block; ours have a ReLU after each."""
+    """Rename a convolution of a flat list with two per block; here each is followed by a ReLU."""
     block, second = divmod(int(match[1]), 2)
     return f"backbone.extra.{block + 1}.{2 * second}.{match[2]}"
 
 
 def _extra_block(match: re.Match[str]) -> str:
-    """The layer of a block, counted with its ReLUs."""
+    """Rename a layer of a block in which ReLUs are counted."""
     return f"backbone.extra.{int(match[1]) + 1}.{match[2]}.{match[3]}"
 
 
 def _extra_convs(match: re.Match[str]) -> str:
-    """The convolution of a block, its ReLU included."""
+    """Rename a convolution of a block in which the ReLU is part of it."""
     return f"backbone.extra.{int(match[1]) + 1}.{2 * int(match[2])}.{match[3]}"
 
 
 def _resnet_stage(match: re.Match[str]) -> str:
-    """The stage of a flat list that begins with a convolution, a batch norm, a ReLU and a pooling."""
+    """Rename a stage of a flat list that begins with a convolution, a batch norm, a ReLU and a pooling."""
     return f"backbone.layer{int(match[1]) - 3}.{match[2]}"
 
 
@@ -151,20 +156,20 @@ def _own_name(name: str, layout: str) -> str:
 
 
 class _Reorder(NamedTuple):
-    """What becomes of the channels of a layout's heads."""
+    """How the channels of a layout's heads are reordered."""
 
-    heads: tuple[str, ...]  # prefixes of their own names
-    box_head: str  # as the file calls it
-    move: Callable[[Tensor, int], Tensor]  # a weight or bias and the boxes of a cell -> the same in our order
+    heads: tuple[str, ...]  # prefixes of the heads' names here
+    box_head: str  # its name in the file
+    move: Callable[[Tensor, int], Tensor]  # a weight or bias and the boxes per cell -> the same in this package's order
 
 
 def _background_first(head: Tensor, boxes_per_cell: int) -> Tensor:
-    """Moves the last column of every default box to the front."""
+    """Move the last column of every default box to the front."""
     return head.unflatten(0, (boxes_per_cell, -1)).roll(1, dims=1).flatten(0, 1)
 
 
 def _box_first(head: Tensor, boxes_per_cell: int) -> Tensor:
-    """Channel c * A + a goes to a * C + c."""
+    """Move channel c * A + a to a * C + c."""
     return head.unflatten(0, (-1, boxes_per_cell)).transpose(0, 1).flatten(0, 1)
 
 
@@ -175,13 +180,13 @@ _REORDERS = {
 
 
 def _reordered(tensors: dict[str, Tensor], reorder: _Reorder) -> dict[str, Tensor]:
-    """The tensors with the channels of the heads' weights and biases in our order."""
+    """Reorder the channels of the heads' weights and biases to this package's order."""
     moved = dict(tensors)
     for name, tensor in tensors.items():
         if name.startswith(reorder.heads):
             boxes = tensors.get(name.replace(_CLASS_HEAD, _BOX_HEAD))
             boxes_per_cell = boxes.shape[0] // 4 if boxes is not None and boxes.ndim else 0
             if boxes_per_cell == 0 or tensor.ndim == 0 or tensor.shape[0] % boxes_per_cell:
-                raise ValueError(f"{reorder.box_head} does not tell how many boxes a cell {name} has columns for")
+                raise ValueError(f"{reorder.box_head} does not tell how many boxes per cell {name} has columns for")
             moved[name] = reorder.move(tensor, boxes_per_cell)
     return moved

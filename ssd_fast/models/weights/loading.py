@@ -1,4 +1,4 @@
-"""Weight files: checked loading, saving, and finding out which network a file belongs to."""
+"""Load the weights of a network, or the network that a weight file belongs to."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from ..._checks import as_path, choice, instance, require, row
 from ...presets import Preset
-from ...specs._json import from_plain, to_plain
+from ...specs._json import from_plain
 from ..network import SSDNetwork, require_rows
 from ..preprocessing import Preprocessing
 from ..registry import make_network
-from .files import read_metadata, read_tensors, write_tensors
+from .files import read_metadata, read_tensors
 from .layouts import LAYOUTS, convert, detect_layout
 from .metadata import class_names
 from .mismatch import differences, explanation, first_names, require_numbers
 from .recognition import adopt_dialect, published_classes, recognize
 
-__all__ = ["load_network", "load_weights", "save_weights"]
+__all__ = ["load_network", "load_weights"]
 
 _LAYOUTS = ("auto", *LAYOUTS)
 
@@ -29,22 +29,39 @@ _LAYOUTS = ("auto", *LAYOUTS)
 def load_weights(
     model: nn.Module, path: str | Path, layout: str = "auto", *, exclude: str | Sequence[str] = ()
 ) -> None:
-    """Fills a network from a file, completely or not at all.
+    """Fill a network from a file, completely or not at all.
 
-    Args:   model: a network of `ssd_fast.models`.
-            path: a .safetensors file, or a .pth / .pt file of tensors, bare or under the key "model" or "state_dict".
-                Nothing in it is executed, which for .pth and .pt needs torch 2.6. Values are converted to each
-                parameter's dtype and device.
-            layout: the project whose names the file's tensors have: "own", "torchvision", "amdegroot", "lufficc",
-                "qfgaohao", "mmdetection", "nvidia" (see `ssd_fast.models.weights.layouts`), or "auto" to find out.
-            exclude: name prefixes of the network's parameters to leave as they are, such as "class_heads" to fine-tune
-                the shipped weights for other classes.
     Only tensors are taken: `model.preset` and `model.preprocessing` stay, and another project's may differ;
     `load_network` sets them too.
-    Raises: FileNotFoundError: no such file. ValueError: an unknown layout or suffix, a prefix that is empty or that no
-            parameter has, a damaged file, one of another layout, or a file of another network; the message then lists
-            the tensors that are missing, unknown or of another shape. RuntimeError: a .pth or .pt file, and a torch
-            before 2.6. The model is unchanged.
+
+    Args:
+        model: a network of `ssd_fast.models`.
+        path: a .safetensors file, or a .pth / .pt file of tensors, bare or under the key "model" or "state_dict".
+            Nothing in it is executed, which requires torch 2.6 for .pth and .pt. Values are converted to the dtype and
+            device of each parameter.
+        layout: the project whose names the file's tensors have: "own", "torchvision", "amdegroot", "lufficc",
+            "qfgaohao", "mmdetection", "nvidia" (see `ssd_fast.models.weights.layouts`), or "auto" to find out.
+        exclude: name prefixes of the network's parameters to leave as they are, such as "class_heads" to fine-tune the
+            shipped weights for other classes.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: an unknown layout or suffix, a prefix that is empty or that no parameter has, a damaged file, a file
+            of another layout, or a file of another network; the message then lists the tensors that are missing,
+            unknown or of another shape.
+        RuntimeError: a .pth or .pt file with a torch before 2.6. The model is unchanged.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from ssd_fast import models
+        >>> first, second = (models.ssd_tiny(3, (32, 32)) for _ in range(2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "weights.safetensors")
+        ...     models.save_weights(first, path)
+        ...     models.load_weights(second, path, exclude="class_heads")
+        >>> bool((second.stem.conv.weight == first.stem.conv.weight).all())
+        True
     """
     choice("load_weights", "layout", layout, _LAYOUTS)
     instance("load_weights", "model", model, nn.Module, "a network")
@@ -52,7 +69,7 @@ def load_weights(
     names = model.state_dict().keys()
     for prefix in excluded:
         ok = isinstance(prefix, str) and prefix != "" and any(name.startswith(prefix) for name in names)
-        expected = f"the beginnings of names of {type(model).__name__}'s parameters"
+        expected = f"prefixes of {type(model).__name__}'s parameter names"
         require(ok, "load_weights", "exclude", expected, prefix)
     path = as_path("load_weights", "path", path)
     tensors, _ = _converted(require_numbers(read_tensors(path), path), path, layout)
@@ -60,19 +77,30 @@ def load_weights(
 
 
 def load_network(path: str | Path, *, preset: str | None = None) -> tuple[SSDNetwork, tuple[str, ...] | None]:
-    """The network that a file's tensors belong to, filled from it, and the names of its columns, None if unknown.
+    """Load the network that a file's tensors belong to, and the names of its class columns (None if unknown).
 
-    A file of save_weights says which network it is of, and holds its preset and the names that it was given. Any other
-    is recognized by its tensors, and one of another project gets that project's preset and normalization. The names are
-    COCO's for the file that ships with this package and for those that torchvision publishes.
+    A file of save_weights names its network and holds its preset and class names. Any other file is recognized by its
+    tensors, and a file of another project gets that project's preset and normalization. The names are COCO's for the
+    file that ships with this package and for those that torchvision publishes.
 
-    Args:   path: as for load_weights.
-            preset: the name of the preset that another project's network was trained with, for files whose number of
-                class columns does not tell, such as "mmdet_ssd300_voc"; what is in it that the weights' conversion
-                changes, such as the background's column, is changed too.
-    Raises: as load_weights; ValueError also if no network of this package has such tensors, if another project's file
-            could have been trained with several sets of default boxes and preset names none, or if it names one that
-            is not of them.
+    Args:
+        path: as for load_weights.
+        preset: the name of the preset with which another project's network was trained, such as "mmdet_ssd300_voc",
+            for files whose number of class columns does not tell. Whatever the conversion of the weights changes, such
+            as the column of the background, is changed in the preset too.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: as load_weights; or no network of this package has such tensors, another project's file could have
+            been trained with several sets of default boxes and `preset` is None, or `preset` is not one of them.
+        RuntimeError: as load_weights.
+
+    Examples:
+        >>> from ssd_fast import models
+        >>> from ssd_fast.assets import weights_path
+        >>> network, classes = models.load_network(weights_path("coco"))
+        >>> network.name, network.num_classes, classes[17]
+        ('ssdlite300_mobilenet_v2', 91, 'cat')
     """
     path = as_path("load_network", "path", path)
     tensors = require_numbers(read_tensors(path), path)
@@ -95,35 +123,8 @@ def load_network(path: str | Path, *, preset: str | None = None) -> tuple[SSDNet
     return network, classes
 
 
-def save_weights(model: nn.Module, path: str | Path, *, classes: Sequence[str] | None = None) -> None:
-    """Writes a network as .safetensors: parameters, preset and, if given, the names of its columns; see load_network.
-
-    Of DataParallel and its kind the network inside is written.
-
-    A file that is there already is replaced at once, or left as it is if the new one cannot be written.
-
-    Raises: ValueError: a suffix other than .safetensors, not as many names as columns. TypeError: not a network.
-            OSError: the file cannot be written, or `path` is a symbolic link.
-    """
-    if isinstance(inside := getattr(model, "module", None), SSDNetwork):
-        model = inside
-    instance("save_weights", "model", model, nn.Module, "a network")
-    path = as_path("save_weights", "path", path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"save_weights: {path} must end in .safetensors")
-    metadata: dict[str, Any] = {}
-    if classes is not None:
-        columns = model.num_classes if isinstance(model, SSDNetwork) else None
-        metadata["classes"] = class_names(classes, columns, "save_weights")
-    if isinstance(model, SSDNetwork):
-        metadata["network"] = {"name": model.name, "num_classes": model.num_classes, **model.arguments}
-        metadata["preset"] = model.preset.to_dict()
-        metadata["preprocessing"] = to_plain(model.preprocessing)
-    write_tensors(Path(path), model.state_dict(), metadata)
-
-
 def _described_network(saved: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> SSDNetwork:
-    """The empty network of a file that says what it is of."""
+    """Make the empty network that a file's metadata describes."""
 
     def make() -> SSDNetwork:
         try:
@@ -136,17 +137,17 @@ def _described_network(saved: Mapping[str, Any], tensors: Mapping[str, Tensor], 
             if "preprocessing" in saved:
                 network.preprocessing = from_plain(Preprocessing, saved["preprocessing"])
         except (TypeError, ValueError) as error:
-            raise ValueError(f"load_network: {path} is of a network that this version cannot make: {error}") from error
+            raise ValueError(f"load_network: {path} holds a network that this version cannot make: {error}") from error
         return network
 
     return _made(make, tensors, path)
 
 
 def _recognized_network(tensors: Mapping[str, Tensor], layout: str, path: Path, preset: str | None) -> SSDNetwork:
-    """The empty network that has such tensors."""
+    """Make the empty network to which the tensors belong."""
     arguments = recognize(tensors)
     if arguments is None:
-        raise ValueError(f"load_network: {path} is of no known network; its tensors are {first_names(tensors)}")
+        raise ValueError(f"load_network: {path} holds no known network; its tensors are {first_names(tensors)}")
 
     def make() -> SSDNetwork:
         network = make_network(**arguments)
@@ -160,7 +161,7 @@ def _recognized_network(tensors: Mapping[str, Tensor], layout: str, path: Path, 
 
 
 def _made(make: Callable[[], SSDNetwork], tensors: Mapping[str, Tensor], path: Path) -> SSDNetwork:
-    """The network, made only if it fits its file: the sizes that a file states could take up all memory."""
+    """Make the network only if it fits its file: the sizes that a file states could take all memory."""
     with torch.device("meta"):
         shapes = make()
     _require_fit(shapes, tensors, path)
@@ -172,7 +173,7 @@ def _made(make: Callable[[], SSDNetwork], tensors: Mapping[str, Tensor], path: P
 
 
 def _converted(tensors: Mapping[str, Tensor], path: Path, layout: str) -> tuple[dict[str, Tensor], str]:
-    """The tensors under this package's names, and the layout that they had."""
+    """Convert the tensors to this package's names; also return their layout."""
     try:
         found = detect_layout(tensors, layout)
         return convert(tensors, found), found
@@ -189,7 +190,7 @@ def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, exclude: 
 
 
 def _require_fit(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, exclude: tuple[str, ...] = ()) -> None:
-    """Raises ValueError unless the tensors are the model's by name and shape, but for those with excluded prefixes."""
+    """Raise ValueError unless the tensors match the model's names and shapes, excluded prefixes aside."""
     given = {name: tensor for name, tensor in tensors.items() if not name.startswith(exclude)}
     wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(exclude)}
     if found := differences(given, wanted):

@@ -1,4 +1,4 @@
-"""What a weight file says besides its tensors, which anyone may have written: read, and checked against the tensors."""
+"""Parse a weight file's metadata, which anyone may have written, and check it against the tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ __all__ = ["class_names", "parse_metadata"]
 
 
 def parse_metadata(texts: Mapping[str, str], path: Path) -> dict[str, Any]:
-    """The JSON values of a file's metadata. Raises: ValueError naming the file and the field."""
+    """Parse the JSON values of a file's metadata.
+
+    Raises:
+        ValueError: a value is damaged; the message names the file and the field.
+    """
     values = {}
     for key, text in texts.items():
         try:
@@ -24,9 +28,10 @@ def parse_metadata(texts: Mapping[str, str], path: Path) -> dict[str, Any]:
 
 
 def class_names(names: object, columns: int | None, owner: str) -> tuple[str, ...]:
-    """A name for each column of cls_logits, if their number is known.
+    """Check that there is one class name per column of cls_logits; `columns` is None if their number is unknown.
 
-    Raises: ValueError naming owner, what was expected and what was given.
+    Raises:
+        ValueError: the message names the owner, the expected value and the given one.
     """
     given = as_row(names, most=2**31)
     require(given is not None, owner, "classes", "a list of names" if columns is None else f"{columns} names", names)
@@ -39,7 +44,7 @@ def class_names(names: object, columns: int | None, owner: str) -> tuple[str, ..
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose every key is said once: of two values it would not be clear which one counts."""
+    """Make an object in which every key occurs once: with two values it would be unclear which one counts."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
         raise ValueError("a key occurs twice")

@@ -1,4 +1,4 @@
-"""What is said of a weight file whose tensors are not those of the network: a table, and what would help."""
+"""The error for a weight file that does not fit a network: a table of differences, and a hint."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-_ROWS_SHOWN = 6  # of each kind of difference
-_NAMES_SHOWN = 4  # of a file that is recognized by none
-_COUNTERS = "num_batches_tracked"  # of batch norms: files from before torch 0.4.1 lack them, and nothing reads them
+_ROWS_SHOWN = 6  # per kind of difference
+_NAMES_SHOWN = 4  # for a file that is not recognized
+_COUNTERS = "num_batches_tracked"  # of batch norms: files from before torch 0.4.1 lack it, and nothing reads it
 
 Tensors = Mapping[str, Tensor]
 Names = Mapping[str, Sequence[str]]  # by kind of difference
 
 
 def differences(given: Tensors, wanted: Tensors) -> dict[str, list[str]]:
-    """The names by kind of difference, kinds without any left out; empty if the tensors fit."""
+    """Group the differing names by kind of difference, without empty kinds; empty if the tensors fit."""
     kinds = {
         "missing": [name for name in wanted if name not in given and not name.endswith(_COUNTERS)],
         "unknown": [name for name in given if name not in wanted],
@@ -27,9 +27,13 @@ def differences(given: Tensors, wanted: Tensors) -> dict[str, list[str]]:
 
 
 def explanation(given: Tensors, wanted: Tensors, found: Names, num_classes: int | None) -> str:
-    """Counts, a table of the first names of each kind with their shapes, and a line of advice where there is one.
+    """Format counts, a table of the first names of each kind with their shapes, and advice where there is any.
 
-    Args: given, wanted: the file's tensors and the network's; found: their differences; num_classes: the network's.
+    Args:
+        given: the file's tensors.
+        wanted: the network's tensors.
+        found: their differences.
+        num_classes: the network's class columns, None if unknown.
     """
     counts = ", ".join(f"{len(names)} {kind}" for kind, names in found.items())
     rows = [("tensor", "in the file", "in the network")]
@@ -43,7 +47,11 @@ def explanation(given: Tensors, wanted: Tensors, found: Names, num_classes: int 
 
 
 def require_numbers(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The tensors. Raises: ValueError for one that no parameter can be copied from."""
+    """Return the tensors if parameters can be copied from all of them.
+
+    Raises:
+        ValueError: a tensor is not a dense tensor of real numbers.
+    """
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
             kind = "a meta tensor" if tensor.is_meta else f"{tensor.dtype}, {tensor.layout}"
@@ -52,7 +60,7 @@ def require_numbers(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]
 
 
 def first_names(names: Iterable[str]) -> str:
-    """The first of a file's names, by which a reader may know it."""
+    """The first few of a file's names, by which a reader may recognize it."""
     shown = list(names)
     return ", ".join(shown[:_NAMES_SHOWN]) + (", ..." if len(shown) > _NAMES_SHOWN else "")
 
@@ -73,13 +81,13 @@ def _advice(given: Tensors, wanted: Tensors, found: Names, num_classes: int | No
         )
     if "backbone.conv4_3_norm.weight" in given and "backbone.scale_weight" in wanted:
         advice.append(
-            "The file's first map goes through a batch norm, the network's through an L2 norm, which cannot stand in "
-            'for it: make the network with conv4_3_norm="batch_norm".'
+            "The file normalizes its first map with a batch norm, the network with an L2 norm, which cannot replace "
+            'it: make the network with conv4_3_norm="batch_norm".'
         )
     third_conv, seventh_block = "backbone.layer1.0.conv3.weight", "backbone.layer3.6.conv1.weight"
     has_resnet50 = third_conv in given and seventh_block not in given
     if third_conv in wanted and "backbone.layer1.0.conv1.weight" in given and not has_resnet50:
-        advice.append("The file's ResNet is not ResNet-50, the only one that this package has a network on.")
+        advice.append("The file's ResNet is not ResNet-50, the only ResNet that this package supports.")
     tail = "backbone.features.1.0.3.0.weight"
     if tail in reshaped and tuple(given[tail].shape[:1]) == (2 * wanted[tail].shape[0],):
         advice.append("The file's last bottlenecks have their full width: make the network with reduced_tail=False.")
@@ -87,7 +95,7 @@ def _advice(given: Tensors, wanted: Tensors, found: Names, num_classes: int | No
 
 
 def _columns(given: Tensors, wanted: Tensors, reshaped: Sequence[str], num_classes: int | None) -> int | None:
-    """The file's class columns, if they explain every tensor of another shape."""
+    """The number of the file's class columns, if it explains every tensor of another shape."""
     if not reshaped or num_classes is None:
         return None
     columns = set()
@@ -100,7 +108,7 @@ def _columns(given: Tensors, wanted: Tensors, reshaped: Sequence[str], num_class
 
 
 def _common_prefix(names: Sequence[str]) -> str:
-    """The longest run of whole name parts that all begin with: head.classification_head."""
+    """The longest common beginning of whole name parts, such as head.classification_head."""
     parts = [name.split(".") for name in names]
     shared = []
     for column in zip(*parts, strict=False):

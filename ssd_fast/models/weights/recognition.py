@@ -1,4 +1,4 @@
-"""Which network a file's tensors are of, how its heads are read and what its columns are, where it does not say so."""
+"""Recognize the network, the preset and the class names of a weight file without metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["adopt_dialect", "published_classes", "recognize"]
 
 _CLASS_HEAD = "head.classification_head.module_list"
 
-# Tensors that tell a network from those below it, the bias of a class head first, and the boxes a cell carries there.
+# Tensors that distinguish a network from those below it (first the bias of a class head), and the boxes per cell there.
 _FEATURES = (
     ("ssdlite300_mobilenet_v2", ("class_heads.0.predict.bias",), 3),
     ("ssdlite320_mobilenet_v3_large", (f"{_CLASS_HEAD}.0.1.bias",), 6),
@@ -28,7 +28,7 @@ _FEATURES = (
 )
 _LAST_STRIDE = "backbone.features.1.0.3.0.weight"  # [80, ...] with MobileNetV3's reduced tail, else [160, ...]
 
-# The presets of a project's networks by the class columns that tell them apart; None: all have the same.
+# The presets of a project's networks by their number of class columns; None: the same preset for all.
 _PRESETS: dict[tuple[str, str], dict[int | None, str]] = {
     ("amdegroot", "ssd300_vgg16"): {
         21: "amdegroot_ssd300_voc",
@@ -43,19 +43,19 @@ _PRESETS: dict[tuple[str, str], dict[int | None, str]] = {
     ("nvidia", "ssd300_resnet50"): {None: "nvidia_ssd300_coco"},
 }
 
-# Published files with COCO's 91 columns, by how their sha256 begins: what the names of torchvision's files end with.
+# Published files with COCO's 91 columns, by the beginning of their sha256, with which torchvision's file names end.
 _COCO_FILES = {
     "b556d3b4": "ssd300_vgg16_coco-b556d3b4.pth",
     "a79551df": "ssdlite320_mobilenet_v3_large_coco-a79551df.pth",
     "ebce7154": "ssdlite300_mobilenet_v2_coco.safetensors",
 }
 
-# What the projects subtract from RGB pixels of 0..255. All of them resize 8-bit images, and so round before they do.
+# The means that the projects subtract from RGB pixels in 0..255, after resizing (and rounding) 8-bit images.
 _CAFFE_MEAN, _MMDETECTION_MEAN = (123.0, 117.0, 104.0), (123.675, 116.28, 103.53)
 
 
 def recognize(tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
-    """The arguments of `make_network` for a network with these tensors, or None if no network has them."""
+    """Find the arguments of `make_network` for a network with these tensors; None if no network has them."""
     for name, features, boxes_per_cell in _FEATURES:
         if all(feature in tensors for feature in features):
             columns = tensors[features[0]].numel() // boxes_per_cell
@@ -69,20 +69,25 @@ def recognize(tensors: Mapping[str, Tensor]) -> dict[str, Any] | None:
 
 
 def published_classes(path: Path, columns: int) -> tuple[str, ...] | None:
-    """COCO's names, if the file is one of the published ones, whatever it is called here; None for any other."""
+    """COCO's class names if the file is a published one, whatever its name is here; None for any other file."""
     if columns != len(COCO_CLASSES):
         return None
     return COCO_CLASSES if hashlib.sha256(path.read_bytes()).hexdigest()[:8] in _COCO_FILES else None
 
 
 def adopt_dialect(network: SSDNetwork, layout: str, chosen: str | None = None) -> None:
-    """Gives a network that is to hold another project's weights that project's preset and normalization.
+    """Give a network the preset and normalization of the project whose weights it will hold.
 
-    mmdetection's preset is changed in one point: its background is the last class column there, the first here.
-    NVIDIA's network has its project's preset and normalization from the start.
+    mmdetection's preset gets one change: background is the last class column there and the first here. NVIDIA's network
+    has its project's preset and normalization from the start.
 
-    Args:   chosen: the name of one of the project's presets; None: the only one, or that of so many class columns.
-    Raises: ValueError: another name; the project has no such network, or several presets for it and none is chosen.
+    Args:
+        network: the network, which is changed in place.
+        layout: the project.
+        chosen: the name of one of the project's presets; None: the only one, or that of the number of class columns.
+
+    Raises:
+        ValueError: another name, a network that the project does not have, or several presets and none is chosen.
     """
     presets = _PRESETS.get((layout, network.name), {})
     names = " or ".join(dict.fromkeys(presets.values()))
@@ -91,12 +96,12 @@ def adopt_dialect(network: SSDNetwork, layout: str, chosen: str | None = None) -
     if layout == "own" or (layout, network.name) == ("nvidia", "ssd300_resnet50"):
         return
     if not presets:
-        raise ValueError(f"a {network.name} of {layout} has the default boxes of no known preset")
+        raise ValueError(f"no preset is known for the default boxes of {layout}'s {network.name}")
     name = chosen or presets.get(None) or presets.get(network.num_classes)
     if name is None:
         raise ValueError(
             f"a {network.name} of {layout} with {network.num_classes} class columns can have the default boxes of "
-            f'{names}: say which, as in load_network(path, preset="{next(iter(presets.values()))}"), and keep the '
+            f'{names}: choose one, as in load_network(path, preset="{next(iter(presets.values()))}"), and save the '
             "network with save_weights"
         )
     network.preset = preset(name)
