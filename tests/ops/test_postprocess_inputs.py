@@ -264,12 +264,12 @@ MAPS = [inputs.head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (LOGITS, D
         (
             {"cls_logits": MAPS[0][::-1], "bbox_regression": MAPS[1]},
             ValueError,
-            "(cls_logits|bbox_regression): expected shape",
+            r"(cls_logits|bbox_regression)\[0\]: expected shape",
         ),
         (
             {"cls_logits": [MAPS[0][0], MAPS[0][1].half(), MAPS[0][2]], "bbox_regression": MAPS[1]},
             TypeError,
-            "cls_logits: expected float32, got float16",
+            r"cls_logits\[1\]: expected float32, got float16",
         ),
         (
             {"cls_logits": MAPS[0] * 3, "bbox_regression": MAPS[1] * 3},
@@ -357,7 +357,11 @@ def test_channels_of_maps_that_do_not_fit():
     maps, deltas = torch.rand(1, 2 * 5, 3, 3), torch.rand(1, 2 * 4, 3, 3)
     spec = PostprocessSpec()
     for logits, offsets, message in (
-        ([maps, maps[:, :6]], [deltas, deltas], r"cls_logits: expected shape \[1, 10, any, any\], got \[1, 6, 3, 3\]"),
+        (
+            [maps, maps[:, :6]],
+            [deltas, deltas],
+            r"cls_logits\[1\]: expected shape \[1, 10, any, any\], got \[1, 6, 3, 3\]",
+        ),
         (
             [deltas[:, :4]],
             [maps[:, :10].repeat(1, 4, 1, 1)],
