@@ -158,7 +158,7 @@ def test_the_start_from_coco_leaves_the_class_heads_out(dataset):
 def test_the_start_from_another_projects_weights(dataset, tmp_path):
     tensors = goldens.load("weight_layouts", "mmdetection_ssd300_vgg16")["tensors"]
     torch.save(weight_recipes.fine_tuned(tensors, [0.0] * 5), tmp_path / "theirs.pth")
-    with pytest.raises(ValueError, match=r'theirs\.pth: .*say which, as in load_network\(path, preset="mmdet_ssd300'):
+    with pytest.raises(ValueError, match=r'theirs\.pth: .*choose one, as in load_network\(path, preset="mmdet_ssd300'):
         start_network(dataset, weights=tmp_path / "theirs.pth")
     source, _ = load_network(tmp_path / "theirs.pth", preset="mmdet_ssd300_coco")
     save_weights(source, tmp_path / "ours.safetensors")
