@@ -1,6 +1,6 @@
-"""Builds ssd_fast._C by calling CMake (CMakeLists.txt holds every source and flag).
+"""Build ssd_fast._C by calling CMake (CMakeLists.txt lists every source and flag).
 
-Environment: SSD_FAST_CUDA=AUTO|ON|OFF, CUDAARCHS (GPUs to compile for), CMAKE_ARGS (anything else for CMake).
+Environment: SSD_FAST_CUDA=AUTO|ON|OFF, CUDAARCHS (GPUs to compile for), CMAKE_ARGS (other options for CMake).
 """
 
 import os
@@ -22,7 +22,7 @@ class CMakeBuild(build_ext):
 
         ninja = shutil.which("ninja")
         output = Path(self.get_ext_fullpath(ext.name)).resolve().parent
-        # A build tree that outlives pip's temporary one, so that `pip install -e .` is incremental.
+        # Unlike pip's temporary build tree, this one stays, so that `pip install -e .` is incremental.
         build = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
         configure = [
             "cmake",
@@ -35,7 +35,7 @@ class CMakeBuild(build_ext):
             f"-DSSD_FAST_CUDA={os.environ.get('SSD_FAST_CUDA', 'AUTO')}",
             # The ninja of an isolated build vanishes with it: name this build's own, or fall back to make.
             *(["-GNinja", f"-DCMAKE_MAKE_PROGRAM={ninja}"] if ninja else []),
-            # The architectures of this build, not those of an earlier one in the same folder.
+            # Forget the architectures of an earlier build in the same folder.
             "-UCMAKE_CUDA_ARCHITECTURES",
             *shlex.split(os.environ.get("CMAKE_ARGS", "")),
         ]

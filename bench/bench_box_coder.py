@@ -1,4 +1,4 @@
-"""decode_boxes and encode_boxes: SSD300's 8732 default boxes, a batch at a time."""
+"""decode_boxes and encode_boxes: SSD300's 8732 default boxes, for a batch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def bench_box_coder(race: Any, device: torch.device, op: str, num_images: int) -
     function, reference = getattr(ssd_fast, op), getattr(ssd_fast.reference, op)
 
     def verify(result: torch.Tensor) -> None:
-        # The reference's exp and log are torch's.
+        # The reference uses torch's exp and log.
         torch.testing.assert_close(result, reference(rows, default_boxes, coder), rtol=1e-5, atol=1e-4)
 
     race(

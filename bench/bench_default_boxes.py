@@ -19,8 +19,8 @@ RATIOS = ((2,), (2, 3), (2, 3), (2, 3), (2,), (2,))
 @pytest.mark.parametrize("memory", ["warm"], indirect=True)
 def bench_default_boxes(race: Any, device: torch.device) -> None:
     spec = ssd_fast.preset("torchvision_ssd300_vgg16").default_boxes
-    run = device_builders.default_boxes(device).call  # the kernel itself, of which the op may keep the result
-    like = torch.empty(0, device=device)  # there is no input, but the harness wants to know the device
+    run = device_builders.default_boxes(device).call  # the kernel itself: the op may cache its result
+    like = torch.empty(0, device=device)  # no input, but it tells the harness the device
 
     def verify(boxes: torch.Tensor) -> None:
         assert torch.equal(boxes, ssd_fast.reference.default_boxes(spec, device=device))

@@ -1,4 +1,4 @@
-"""match: the ground truths of a batch against SSD300's 8732 default boxes, by torchvision's rule."""
+"""match: a batch of ground truths against SSD300's 8732 default boxes, by torchvision's rule."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import ssd_fast.reference
 from ssd_fast import MatcherSpec
 
 MATCHER = MatcherSpec()  # torchvision's
-# Images and ground truths an image: an ordinary batch, a large one, and the crowds of dense photos.
+# Images and ground truths per image: an ordinary batch, a large one, and crowded photos.
 CASES = [(8, 8), (32, 8), (1, 61), (8, 61), (1, 574)]
 
 
 def torchvision_match() -> Implementation:
-    """What its SSD does in each training step: the matrix of IoUs and the matcher, an image at a time."""
+    """What torchvision's SSD does in a training step: the IoU matrix and the matcher, one image at a time."""
     from torchvision.models.detection._utils import SSDMatcher
 
     matcher = SSDMatcher(MATCHER.positive_threshold)
@@ -37,8 +37,8 @@ def _as_list(boxes: Tensor, offsets: Tensor, default_boxes: Tensor) -> tuple[lis
     return list(boxes.split(offsets.diff().tolist())), default_boxes
 
 
-def vectorised_match(boxes: Tensor, default_boxes: Tensor) -> Tensor:
-    """What an expert writes in torch for images [N, G, 4] of equally many ground truths: no loop, and no sync."""
+def vectorized_match(boxes: Tensor, default_boxes: Tensor) -> Tensor:
+    """Expert-level torch for [N, G, 4], where every image has G ground truths: no loop, no sync."""
     sides = torch.minimum(boxes[:, :, None, 2:], default_boxes[:, 2:]) - torch.maximum(
         boxes[:, :, None, :2], default_boxes[:, :2]
     )
@@ -74,8 +74,8 @@ def bench_match(race: Any, device: torch.device, num_images: int, num_gt: int) -
         [
             rivals.from_torchvision(torchvision_match),
             Implementation(
-                "vectorised torch",
-                vectorised_match,
+                "vectorized torch",
+                vectorized_match,
                 lambda boxes, _, default_boxes: (boxes.reshape(num_images, num_gt, 4), default_boxes),
                 capturable=cuda,
             ),

@@ -1,4 +1,4 @@
-"""match and multibox_loss with its backward pass: what a training step adds to the network, SSD300, C = 21 and 91.
+"""match, multibox_loss and its backward pass: what a training step adds to SSD300's network, C = 21 and 91.
 
 bench_multibox_loss: hard negative mining, as torchvision's SSD. bench_focal_loss: the focal loss, as its RetinaNet.
 """
@@ -25,7 +25,7 @@ FOCAL = LossSpec(classification="focal", background=None)
 
 
 def of_torchvision() -> Callable[..., dict[str, Tensor]]:
-    """torchvision's matcher and its SSD's method, on an SSD without a network."""
+    """torchvision's matcher and the loss method of its SSD, called without a network."""
     from torchvision.models.detection._utils import BoxCoder, SSDMatcher
     from torchvision.models.detection.ssd import SSD
 
@@ -45,7 +45,7 @@ def of_torchvision() -> Callable[..., dict[str, Tensor]]:
 
 
 def of_torchvisions_focal_loss() -> Callable[..., dict[str, Tensor]]:
-    """torchvision's matcher, box coder and sigmoid_focal_loss, an image at a time, as its RetinaNet has them."""
+    """torchvision's matcher, box coder and sigmoid_focal_loss, one image at a time, as in its RetinaNet."""
     from torchvision.models.detection._utils import BoxCoder, SSDMatcher
 
     coder = BoxCoder(tuple(1 / variance for variance in workloads.preset().coder.variances))  # type: ignore[arg-type]
@@ -70,7 +70,7 @@ def of_torchvisions_focal_loss() -> Callable[..., dict[str, Tensor]]:
 
 
 def moved(inputs: Any, device: torch.device) -> Any:
-    """Nested lists and tuples with their tensors on the device."""
+    """Move the tensors in nested lists and tuples to the device."""
     if isinstance(inputs, Tensor):
         return inputs.to(device)
     return type(inputs)(moved(x, device) for x in inputs)
@@ -102,13 +102,13 @@ def race_losses(
     inputs = (logits, deltas, boxes, labels, default_boxes)
 
     def verify(result: Step) -> None:
-        """On the CPU, where torch's maximum is the first of equal IoUs, as ours is everywhere; a GPU takes any."""
+        """Compare on the CPU, where torch's max picks the first of equal IoUs, as we do; on a GPU it picks any."""
         expected_losses = of_package(ssd_fast.reference, spec) if rivals.torchvision is None else rival()
         expected = training_step(expected_losses)(*as_leaves(*moved(inputs, torch.device("cpu"))))
         for loss, theirs in zip(result[:2], expected[:2], strict=True):
             torch.testing.assert_close(loss.cpu(), theirs, rtol=1e-5, atol=0)
         for grad, theirs in zip(result[2:], expected[2:], strict=True):
-            # Two rows whose losses differ by a rounding may change places at the border of mining.
+            # Two rows whose losses differ by a rounding may swap places at the mining cutoff.
             assert (grad.cpu() - theirs).abs().sum() <= 1e-3 * theirs.abs().sum()
 
     positives = int((ssd_fast.match(boxes, default_boxes, MATCHER) >= 0).sum())

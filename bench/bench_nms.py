@@ -15,7 +15,7 @@ from torch import Tensor
 import ssd_fast
 import ssd_fast.reference
 
-IOU = 0.5  # the same in float and double, in which torchvision compares on the CPU
+IOU = 0.5  # exact in float and in double, which torchvision compares in on the CPU
 BOXES = {
     "uniform": workloads.uniform_boxes,
     "clustered": workloads.clustered_boxes,
@@ -33,12 +33,12 @@ CASES = [
     ("stacked", 10_000),
     ("staircase", 10_000),
 ]
-PAIRS_AT_ONCE = 1 << 26  # whose overlaps take 256 MiB
+PAIRS_AT_ONCE = 1 << 26  # their overlaps take 256 MiB
 LARGE = {"cpu": 10_000 if QUICK else 50_000, "cuda": 10_000 if QUICK else 1_000_000}
 
 
 def verify_nms(kept: Tensor, boxes: Tensor, scores: Tensor) -> None:
-    """Against another implementation on the CPU, whose arithmetic fuses nothing, or by what defines greedy NMS."""
+    """Compare with a CPU implementation, whose arithmetic fuses nothing, or check what defines greedy NMS."""
     if len(boxes) <= 2_000:
         assert torch.equal(kept.cpu(), ssd_fast.reference.nms(boxes.cpu(), scores.cpu(), IOU))
     elif boxes.device.type == "cpu" and rivals.torchvision is not None:
@@ -48,8 +48,9 @@ def verify_nms(kept: Tensor, boxes: Tensor, scores: Tensor) -> None:
 
 
 def assert_greedy(kept: Tensor, boxes: Tensor, scores: Tensor, iou_threshold: float) -> None:
-    """Of distinct scores there is one result that is in order, in which no box suppresses another, and of which a
-    better one suppresses every box that is not in it: that of greedy NMS.
+    """Check the definition of greedy NMS, which distinct scores satisfy in one way only.
+
+    The kept boxes are in score order, none suppresses another, and a better kept box suppresses every other box.
     """
     kept_scores = scores[kept]
     assert (kept_scores.diff() < 0).all(), "the kept boxes are not in the order of their scores"

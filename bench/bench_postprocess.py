@@ -27,7 +27,7 @@ IMAGE_SIZE = (300, 300)
 
 
 def runs_here(device: torch.device, kind: str, num_images: int, columns: int) -> bool:
-    """Whether a case is run: large batches on a GPU only, and the slowest not in a quick run."""
+    """Whether to run a case: large batches run on a GPU only, and the slowest are left out of a quick run."""
     if device.type == "cpu":
         return num_images == 1 or (num_images == 8 and not QUICK and kind != "untrained")
     return num_images <= 8 or not QUICK
@@ -45,13 +45,13 @@ def bench_postprocess(race: Any, device: torch.device, kind: str, num_images: in
         return ssd_fast.postprocess(logits, deltas, default_boxes, spec, coder=preset.coder, image_sizes=IMAGE_SIZE)
 
     def verify(result: Detections) -> None:
-        """The first image against torchvision or, without it, the reference; every image against itself alone."""
+        """Compare the first image with torchvision (or the reference), and every image with its result alone."""
         limits = Limits(spec.score_threshold, spec.iou_threshold, spec.keep_top_k, spec.top_k)
         heads = logits[:1].cpu(), deltas[:1].cpu(), default_boxes.cpu()
         if rivals.torchvision is None:
             expected: Any = ssd_fast.reference.postprocess(*heads, spec, coder=preset.coder, image_sizes=IMAGE_SIZE)
         else:
-            # Its NMS adds multiples of the largest coordinate to the boxes, which rounds their IoU.
+            # torchvision's NMS adds multiples of the largest coordinate to the boxes, which rounds their IoU.
             limits = Limits(**{**vars(limits), "largest_coordinate": columns * 301.0})
             expected = rivals_postprocess.torchvision_postprocess(spec, preset.coder, IMAGE_SIZE)(*heads)
         first = Detections(*(field[:1].cpu() for field in result))

@@ -1,6 +1,6 @@
-"""postprocess: how its time grows with the images, default boxes, classes and candidates, one of them at a time.
+"""postprocess: how its time grows with images, default boxes, classes and candidates, varied one at a time.
 
-The heads are SSD300's, sparse, of one image and 21 columns, where nothing else is said.
+Unless varied, the heads are SSD300's: sparse, one image, 21 columns.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ CASES = [
 
 
 def heads(what: str, value: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """lead_of_background: the logits are noise, and the background's mean is this much higher; the less, the more
-    candidates."""
+    """lead_of_background: by how much the background's mean exceeds that of the other logits, which are noise. The
+    smaller, the more candidates."""
     images = value if what == "images" else 1
     columns = value if what == "columns" else 21
     logits, deltas, default_boxes = workloads.head_outputs("sparse", images, columns, device)
     if what == "lead_of_background":
         logits = torch.randn(logits.shape, generator=workloads.generator(1)).to(device)
         logits[..., 0] += value
-    if what == "times_the_default_boxes":  # the added ones see background
+    if what == "times_the_default_boxes":  # the added boxes see background
         others = logits.clone()
         others[..., 0] += 100
         logits = torch.cat((logits, *[others] * (value - 1)), 1)

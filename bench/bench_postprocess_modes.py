@@ -1,4 +1,4 @@
-"""postprocess with one class a box and one NMS over all, and with the best pairs of each feature map."""
+"""postprocess with one class per box and one NMS over all classes, and with the best pairs per feature map."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def bench_postprocess_modes(race: Any, device: torch.device, mode: str, kind: st
         return ssd_fast.postprocess(logits, deltas, default_boxes, spec, coder=preset.coder, image_sizes=IMAGE_SIZE)
 
     def verify(result: Detections) -> None:
-        """The first image against the rival or, without it, the reference."""
+        """Compare the first image with the rival or, without it, with the reference."""
         first = [[level[:1].cpu() for level in head] for head in heads]
         arguments = first[0], first[1], default_boxes.cpu()
         limits = Limits(spec.score_threshold, spec.iou_threshold, spec.keep_top_k)

@@ -1,10 +1,10 @@
-"""Times several builds of the extension against each other in one process: one finding per case.
+"""Time several builds of the extension against each other in one process: one finding per case.
 
     python bench/compare_builds.py NAME=PATH NAME=PATH ... [--only PART ...] [--rehearse]
 
 A case fails unless every build gives the bits of the first, both called directly and in a graph. Graphs are replayed in
-turn, so that whatever else happens on the GPU affects all builds. Values: builds, which has for each build us (the
-median per call), quartiles_us, and ratio to the first build's us.
+turn, so that whatever else happens on the GPU affects all builds. Values: builds, a dict with us (the
+median per call), quartiles_us and ratio (to the first build's us) for each build.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ Builds = Mapping[str, Any]
 def compare(prepared: Prepared, builds: Builds, seconds: float, values: dict[str, Any]) -> None:
     """Compare the results and times of the builds.
 
-    Raises: AssertionError: a build gives other bits than the first; the values still have its times.
+    Raises: AssertionError: a build's bits differ from the first's; the values still have its times.
     """
     returned, graphs, slowest = {}, {}, 0.0
     for name, build in builds.items():
         with using_extension(build):
             prepared.call(*prepared.inputs)  # loads the kernels
-            # All results are kept, so that no build can reuse the memory of another's result and pass for it.
+            # Keep all results, so that no build reuses the memory of another's result and passes for it.
             returned[name] = [prepared.call(*prepared.inputs)]
             slowest = max(slowest, time_events(lambda: prepared.call(*prepared.inputs)))
     calls = calls_in_graph(seconds, slowest)

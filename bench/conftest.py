@@ -1,4 +1,4 @@
-"""The fixture `race`, which verifies, then times us and the rivals in one loop, and records all of it."""
+"""The fixture `race`: verify our result, then time us and the rivals in one loop, and record all of it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Race = Callable[..., None]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let a run that is cut short have timed something of every op."""
+    """Order the cases so that a run that is cut short has timed every op."""
     items[:] = in_turns(items, lambda item: item.nodeid.partition("[")[0])
 
 
@@ -76,10 +76,10 @@ def _run(
     verify: Callable[[Any], None],
     **parameters: Any,
 ) -> None:
-    """Verifies our result, then times everyone in turn: one of our calls a round, and in that round's untimed setup one
-    call of each rival that is due (slow rivals sit most rounds out).
+    """Verify our result, then time everyone in turn. Each round times one of our calls; its untimed setup makes one
+    call of each rival that is due (slow rivals sit out most rounds).
 
-    verify raises where our result is wrong. parameters: of the case, for the report.
+    verify raises if our result is wrong. parameters: those of the case, for the report.
     """
     device = next(x.device for x in _tensors(inputs))
     assert ours.run is not None
@@ -115,7 +115,7 @@ def _run(
 
         benchmark.group = op
         benchmark.pedantic(timed, setup=setup, rounds=ROUNDS, iterations=1, warmup_rounds=2)
-        del times[ours.name].calls[:2], times[ours.name].rounds[:2]  # of the warm-up
+        del times[ours.name].calls[:2], times[ours.name].rounds[:2]  # those of the warm-up
 
         if device.type == "cuda":
             failed |= _time_graphs(ours, rivals, {ours.name: our_call, **calls}, copies, times)
@@ -152,19 +152,19 @@ def _call(implementation: Implementation, sets: Sequence[tuple[Any, ...]]) -> Ca
 def _start_rivals(
     rivals: Sequence[Implementation], sets: Sequence[tuple[Any, ...]], device: torch.device
 ) -> tuple[dict[str, Callable[[int], Any]], dict[str, int], dict[str, str]]:
-    """The rivals' calls, warmed up (compiled), how many rounds each gets, and why the others cannot run."""
+    """(the rivals' calls, warmed up and compiled; how many rounds each gets; why the others cannot run)."""
     calls, rounds, failed = {}, {}, {}
     for rival in rivals:
         if rival.absent:
             continue
         try:
             call = _call(rival, sets)
-            seconds = time_call(call, 0, device)  # compiles what is compiled when called
+            seconds = time_call(call, 0, device)  # compiles what compiles on its first call
             if seconds < 2 * RIVAL_SECONDS or rival.compiled:
                 seconds = time_call(call, 0, device)
             rounds[rival.name] = rival_rounds(seconds)
             calls[rival.name] = call
-        except Exception as error:  # of whatever kind: a rival that fails must not keep us from being timed
+        except Exception as error:  # of any kind: a failing rival must not keep us from being timed
             raise_if_lost(rival.name, error)
             failed[rival.name] = f"cannot run: {type(error).__name__}: {str(error).strip().splitlines()[0][:160]}"
     return calls, rounds, failed
@@ -177,7 +177,7 @@ def _time_graphs(
     copies: int,
     times: dict[str, Times],
 ) -> dict[str, str]:
-    """Device time of those that a CUDA graph can capture: ten calls a graph, or one a copy. Why a rival's failed."""
+    """Time in CUDA graphs what they can capture: ten calls per graph, or one per copy. Returns why rivals failed."""
     order = list(range(copies)) if copies > 1 else [0] * 10
     failed = {}
     if ours.capturable:
@@ -199,6 +199,6 @@ def _time_graphs(
 
 
 def raise_if_lost(rival: str, error: Exception) -> None:
-    """Blame a rival that has left CUDA unusable; whatever ran next would be blamed otherwise."""
+    """Blame a rival that has left CUDA unusable; otherwise whatever runs next would be blamed."""
     if lost_context(str(error)):
         raise RuntimeError(f"the rival {rival} has failed: {error}") from error

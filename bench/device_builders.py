@@ -1,4 +1,4 @@
-"""Builds what is timed on a GPU: calls of the ops, and their inputs on the device."""
+"""Build what is timed on a GPU: calls of the ops, and their inputs on the device."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def batched_nms(device: torch.device, n: int, classes: int) -> Prepared:
 
 
 def _padded(op: str, inputs: tuple[Tensor, ...]) -> Prepared:
-    """The extension's own nms, which does not wait for the GPU: it returns all indices, and how many are valid."""
+    """The extension's nms, which does not wait for the GPU: it returns all indices and how many are valid."""
 
     def run(boxes: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
         workspace = boxes.new_empty(_backend.C.nms_workspace(boxes), dtype=torch.uint8)
@@ -121,7 +121,7 @@ def coder(device: torch.device, op: str, images: int, maps: int = 6) -> Prepared
 
 
 def default_boxes(device: torch.device, maps: int = 6) -> Prepared:
-    """The extension's own: on the CPU ssd_fast.default_boxes copies what it has computed once."""
+    """The extension's default_boxes: on the CPU, ssd_fast.default_boxes copies its cached result."""
     spec = workloads.preset(maps).default_boxes
     options = pack_options(spec)._asdict()
 

@@ -1,4 +1,4 @@
-"""The cases that are timed on a GPU, the most telling first: ops at the sizes of an SSD300 with 21 or 91 columns."""
+"""The cases that are timed on a GPU, the most informative first: ops at SSD300's sizes with 21 or 91 columns."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ CASES = (
 
 
 def chosen(parts: Sequence[str] = ()) -> Iterator[Case]:
-    """The cases with one of these names, or whose names contain one that is not a name; without parts all cases."""
+    """The cases with these names; a part that names no case selects all cases that contain it. No parts: all cases."""
     names = {case.name for case in CASES}
     return (
         case

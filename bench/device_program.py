@@ -1,4 +1,4 @@
-"""What the programs that measure on a GPU share: arguments, findings, the deadline, and the rehearsal."""
+"""Shared by the programs that measure on a GPU: arguments, findings, the deadline, and the rehearsal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SECONDS_PER_CASE = 3.0  # no case begins with less time than this left
 
 
 class PrintedFindings(Findings):
-    """Findings of a program that was started by hand: each is a line of its output."""
+    """Findings of a program that was started by hand: one line of output each."""
 
     restarts = True  # a lost CUDA context ends the program; it can be started again by hand
 
@@ -46,7 +46,7 @@ def find_findings() -> Findings:
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with the option that all the programs have."""
+    """A parser with the option that all these programs share."""
     found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument(
         "--rehearse", action="store_true", help="run small cases on the emulated extension, without a GPU"

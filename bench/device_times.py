@@ -1,10 +1,10 @@
-"""Times every case on a GPU, the most telling first, without rivals: one finding per case.
+"""Time every case on a GPU, the most informative first, without rivals: one finding per case.
 
     python bench/device_times.py [--only PART ...] [--rehearse]
 
 Values, in microseconds per call: graph_us, in a replayed graph of ten calls; cold_us, in a graph that rotates copies of
 the inputs past the cache; eager_us, called from Python; kernels, each kernel by the profiler; limit_us, the inputs and
-outputs at the speed of a copy. Started again with the same file of findings, it goes on where it stopped.
+outputs at the speed of a copy. If restarted with the same file of findings, it continues where it stopped.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import torch
 from device_cases import Case, chosen
 from device_program import Findings
 from device_timing import measure, profile_kernels
-from timing import copied_a_second, time_events
+from timing import copied_per_second, time_events
 
-BANDWIDTH = "copy bandwidth"  # the name of the case, and below of its value
-SPEED = "bytes_a_second"
+BANDWIDTH = "copy bandwidth"  # the name of the case, and below that of its value
+SPEED = "bytes_a_second"  # the key in findings, also in those of earlier reports
 
 
 def find_bandwidth(findings: Findings, device: torch.device, size: int) -> float | None:
-    """Bytes per second of a copy of this size, measured now or by an earlier start; None if that failed."""
+    """Bytes per second of a copy of this size, measured now or by an earlier run; None if that failed."""
     if BANDWIDTH not in findings.done():
         with findings.case(BANDWIDTH) as values:
-            values[SPEED] = copied_a_second(size, device, time_events)
+            values[SPEED] = copied_per_second(size, device, time_events)
             with contextlib.suppress(RuntimeError):  # the first use starts the profiler, and may miss kernels
                 profile_kernels(lambda: torch.zeros(1, device=device), 1)
             return float(values[SPEED])
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def measure_case(case: Case, values: dict[str, Any]) -> None:
         measure(case.prepare(device, small=options.rehearse), device, bandwidth, seconds, values)
-        if "graph_error" in values:  # every case can be captured; what else is missing is a note beside its times
+        if "graph_error" in values:  # every case can be captured; other errors are notes beside the times
             raise RuntimeError(f"not captured: {values['graph_error']}")
 
     device_program.measure_cases(chosen(options.only), findings, measure_case)

@@ -1,4 +1,4 @@
-"""Times one case on a GPU: in a graph, past the cache, called from Python, and each of its kernels."""
+"""Time one case on a GPU: in a graph, past the cache, called from Python, and each of its kernels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CALLS = 10  # in a graph
 MOST_COLD_COPIES = 256  # and calls in the graph that rotates through them
 PROFILED_CALLS = 3
 FEWEST, MOST = 5, 50  # repetitions
-LONGEST_ARGUMENTS = 24  # in characters, of the template arguments that a kernel's short name keeps
+LONGEST_ARGUMENTS = 24  # characters of template arguments that a kernel's short name keeps
 
 Values = dict[str, Any]
 
@@ -26,7 +26,7 @@ Values = dict[str, Any]
 def measure(prepared: Prepared, device: torch.device, bandwidth: float | None, seconds: float, values: Values) -> None:
     """Fill values. If one part cannot be measured, its error goes into values, and the others are still measured.
 
-    seconds: what each part may take, roughly. bandwidth: of a copy, in bytes per second.
+    seconds: roughly what each part may take. bandwidth: a copy's, in bytes per second.
     """
 
     def call(_: int) -> Any:
@@ -57,16 +57,16 @@ def measure(prepared: Prepared, device: torch.device, bandwidth: float | None, s
 
 
 def calls_in_graph(seconds: float, once: float) -> int:
-    """Ten, or fewer if calls are long, so that the time between replays hardly counts."""
+    """How many calls a graph gets: ten, so that the time between replays hardly counts, or fewer if calls are long."""
     return max(1, min(CALLS, int(seconds / FEWEST / max(once, 1e-9))))
 
 
 def cold(prepared: Prepared, device: torch.device, seconds: float) -> Values:
-    """Times of calls that do not find their inputs in the cache, since together the copies exceed it."""
+    """Time calls whose inputs are not in the cache, since the copies together exceed it."""
     cache = torch.cuda.get_device_properties(device).L2_cache_size
     copies, past_cache = number_of_copies(size_of(prepared.inputs), cache)
     if not past_cache or copies > MOST_COLD_COPIES:
-        return {"cold_left_out": "the inputs are so small that too many copies would be needed"}
+        return {"cold_left_out": "the inputs are so small that they would need too many copies"}
     sets = [prepared.inputs, *(clone(prepared.inputs) for _ in range(copies - 1))]
     once = time_events(lambda: prepared.call(*sets[0]))
     if FEWEST * copies * once > 4 * seconds:
@@ -81,17 +81,17 @@ def repeat(work: Callable[[], Any], seconds: float) -> list[float]:
 
 
 def repetitions(seconds: float, once: float) -> int:
-    """How many repetitions of `once` fit into `seconds`, from FEWEST to MOST."""
+    """How many repetitions of `once` seconds fit into `seconds`, from FEWEST to MOST."""
     return max(FEWEST, min(MOST, int(seconds / max(once, 1e-9))))
 
 
 def quartiles(name: str, times: list[float], calls: int) -> Values:
-    """The values of `summary`, with a name before each key."""
+    """`summary` with a name before each key."""
     return {f"{name}_{key}": value for key, value in summary(times, calls).items()}
 
 
 def summary(times: list[float], calls: int) -> Values:
-    """Median and quartiles in microseconds per call, where each time is that of `calls` calls."""
+    """Median and quartiles in microseconds per call; each time is that of `calls` calls."""
     found = spread([seconds / calls * 1e6 for seconds in times])
     assert found is not None
     return {"us": round(found["median"], 3), "quartiles_us": [round(found["q1"], 3), round(found["q3"], 3)]}
@@ -149,7 +149,7 @@ def kind_of(name: str) -> str:
 
 
 def short_name(name: str) -> str:
-    """A kernel's name without return type, namespaces and parameters, and with template arguments only if short."""
+    """A kernel's name without return type, namespaces and parameters, and with template arguments if short."""
     if kind_of(name) != "kernel":
         return name
     name = name.replace("(anonymous namespace)::", "").removeprefix("void ")

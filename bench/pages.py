@@ -1,10 +1,11 @@
-"""The report as Markdown and as a plot."""
+"""Render the report as Markdown and as a plot."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+_RESPELLED = ("vectorised", "vectorized")  # codespell:ignore vectorised (findings up to 2026-11-27 spell it so)
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 Row = dict[str, Any]
@@ -24,14 +25,14 @@ def markdown(report: dict[str, Any]) -> str:
         "",
     ]
     lines += [
-        "A rival's cell is its time divided by ours: of a call (the median of the rounds' ratios and, in brackets, "
-        "their quartiles; without them, of the medians), of the fastest calls, and on a GPU of a call within a "
+        "A rival's cell is its time divided by ours: per call (the median of the rounds' ratios, with their quartiles "
+        "in brackets; without brackets, the ratio of the medians), for the fastest calls, and on a GPU per call in a "
         "replayed CUDA graph. The byte limit is the least that must be read and written, at the speed of a large copy; "
         "inputs that lie in a cache can exceed it.",
         "",
     ]
     if report["quick"]:
-        lines += ["A quick run: few rounds, to see that the benchmarks work. Its figures are worth little.", ""]
+        lines += ["This was a quick run with few rounds, which only shows that the benchmarks work.", ""]
     for device in sorted({row["device"] for row in rows}, reverse=True):
         for op in dict.fromkeys(row["op"] for row in rows if row["device"] == device):
             lines += [f"### {op}, {device.upper()}", ""]
@@ -49,7 +50,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines += ["### Where a rival is faster", "", *(lost or ["Nowhere in this run."]), ""]
     if report["failed"]:
         lines += ["### Failed", "", *(f"- {name}" for name in report["failed"]), ""]
-    return "\n".join(lines)
+    return "\n".join(lines).replace(*_RESPELLED)
 
 
 def _gpu(facts: dict[str, Any]) -> str:
@@ -60,13 +61,18 @@ def _gpu(facts: dict[str, Any]) -> str:
 def table(rows: list[Row]) -> list[str]:
     rivals = list(dict.fromkeys(name for row in rows for name in row["ratios"]))
     timed = "ours" in rows[0]
-    header = ["case", *(["ours, a call", "ours, in a graph", "GB/s"] if timed else []), "share of byte limit", *rivals]
+    header = [
+        "case",
+        *(["ours, per call", "ours, in a graph", "GB/s"] if timed else []),
+        "share of byte limit",
+        *rivals,
+    ]
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     for row in rows:
         cells = [describe(row)]
         if timed:
             cells += [duration(median(row["ours"], "call")), duration(median(row["ours"], "graph"))]
-            cells.append(f"{row['bytes_a_second'] / 1e9:.1f}")
+            cells.append(f"{row['bytes_per_second'] / 1e9:.1f}")
         cells.append(f"{row['share_of_limit']:.1%}")
         for name in rivals:
             ratios = row["ratios"].get(name, {})
@@ -94,7 +100,7 @@ def duration(seconds: float | None) -> str:
 
 
 def plot(rows: list[Row], folder: Path) -> None:
-    """A bar a case: how many times longer torchvision takes. Nothing without matplotlib."""
+    """Plot one bar per case: torchvision's time divided by ours. Without matplotlib, do nothing."""
     try:
         import matplotlib
 
@@ -116,14 +122,14 @@ def plot(rows: list[Row], folder: Path) -> None:
         names, values = zip(*reversed(bars), strict=True)
         axes.barh(names, values, color=["tab:red" if value < 1 else "tab:blue" for value in values])
         axes.axvline(1, color="black", linewidth=1)
-        axes.set(xscale="log", xlabel="torchvision's time / ours", title=f"{device.upper()}, a call, warm inputs")
+        axes.set(xscale="log", xlabel="torchvision's time / ours", title=f"{device.upper()}, per call, warm inputs")
         axes.tick_params(axis="y", labelsize=7)
         figure.savefig(folder / f"ratios_{device}.png", dpi=120)
         pyplot.close(figure)
 
 
 def update_docs(path: Path, text: str) -> None:
-    """Puts the results between the two marks of a page."""
+    """Put the results between the two marks of a page."""
     page = path.read_text()
     before, found, rest = page.partition(BEGIN)
     _, found_end, after = rest.partition(END)

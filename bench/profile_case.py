@@ -1,4 +1,4 @@
-"""Makes one call of a case in a profiler's range, for ncu:
+"""Call a case once in a profiler's range, for ncu:
 
 ncu --profile-from-start off ... python bench/profile_case.py NAME [--rehearse]
 """

@@ -1,11 +1,11 @@
-"""Runs every benchmark and writes a report of the results: results.json, results.md, log.txt, and plots.
+"""Run every benchmark and write a report of the results: results.json, results.md, log.txt, and plots.
 
     python bench/report.py OUT [--quick] [--docs docs/benchmarks.md]
     python bench/report.py OUT --findings FINDINGS.jsonl [--docs docs/benchmarks.md]
 
-With --findings it runs nothing, and reports what stage `rivals` of the GPU report has found on another machine.
+With --findings it runs nothing, and reports what stage `rivals` of the GPU report found on another machine.
 On a shared CPU only ratios are worth quoting, so times on the CPU are not written, unless --quiet-machine says that
-nothing else runs. A benchmark that fails is listed, and makes the exit status 1.
+nothing else runs. A benchmark that fails is listed, and the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run_benchmarks(folder: Path, quick: bool) -> tuple[list[Row], list[str], int]:
-    """(a row a benchmark, the names of those that failed, how many were skipped). Leaves log.txt."""
+    """(one row per benchmark, the names of those that failed, how many were skipped). Writes log.txt."""
     environment = os.environ | ({"SSD_FAST_BENCH_QUICK": "1"} if quick else {})
     with tempfile.TemporaryDirectory() as temporary:
         results, outcome = Path(temporary) / "benchmark.json", Path(temporary) / "junit.xml"
         command = [sys.executable, "-m", "pytest", str(ROOT / "bench"), "-rfE", "-p", "no:cacheprovider"]
-        command += ["-o", "python_files=bench_*.py", "-o", "python_functions=bench_*", f"--junitxml={outcome}"]
-        command += [f"--benchmark-json={results}", "--benchmark-columns=median,iqr,rounds"]
+        command += [f"--junitxml={outcome}", f"--benchmark-json={results}", "--benchmark-columns=median,iqr,rounds"]
         with (folder / "log.txt").open("w") as log:
             process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -62,13 +61,13 @@ def run_benchmarks(folder: Path, quick: bool) -> tuple[list[Row], list[str], int
 
 
 def rows_of_findings(path: Path) -> tuple[dict[str, Any], list[Row], list[str], int]:
-    """(the machine, a row a benchmark, the names of those that failed, how many were skipped) of a GPU report.
+    """(the machine, one row per benchmark, the names of those that failed, how many were skipped) of a GPU report.
 
-    Raises: ValueError: it has no stage `rivals`, or was killed before that had found anything.
+    Raises: ValueError: it has no stage `rivals`, or was killed before that stage found anything.
     """
     found = [finding for finding in findings.read(path) if finding.get("stage") == "rivals"]
     machine = next((finding["environment"] for finding in found if "environment" in finding), None)
-    # Of a case that was run again, its last finding: by step, since the rivals that compile have a run of their own.
+    # The last finding of each case, per step: the rivals that compile run in a step of their own.
     benchmarks = list(
         {(finding["step"], finding["case"]): finding for finding in found if "::" in finding["case"]}.values()
     )
@@ -80,7 +79,7 @@ def rows_of_findings(path: Path) -> tuple[dict[str, Any], list[Row], list[str], 
 
 
 def joined(rows: list[Row]) -> list[Row]:
-    """One row a case, where its rivals were timed in several runs: the ratios are each run's own."""
+    """Join the rows of each case, whose rivals may have been timed in several runs; each ratio is within one run."""
     found: dict[str, Row] = {}
     for row in rows:
         key = json.dumps([row[name] for name in ("op", "device", "memory", "parameters")])
@@ -92,9 +91,9 @@ def joined(rows: list[Row]) -> list[Row]:
 
 
 def row(info: dict[str, Any]) -> Row:
-    """What the harness recorded, with ratios to the rivals, bytes a second and the share of the byte limit.
+    """The harness's record with ratios to the rivals, bytes per second and the share of the byte limit.
 
-    The best figure for the device is that of a replayed graph; without one, that of single calls.
+    The time on the device is that of a replayed graph or, without one, of single calls.
     """
     ours = info["ours"]
     seconds = median(ours, "graph") or median(ours, "call")
@@ -108,10 +107,10 @@ def row(info: dict[str, Any]) -> Row:
             for kind in ("call", "graph")
             if (theirs := median(times, kind)) and (mine := median(ours, kind))
         }
-        if ratio := times.get("ratio"):  # of each round: whatever slows a round down slows both
+        if ratio := times.get("ratio"):  # per round: whatever slows a round down slows both
             ratios[name]["call"] = round(ratio["median"], 3)
             quartiles[name] = [round(ratio["q1"], 3), round(ratio["q3"], 3)]
-        # Where others use the CPU too, the fastest calls are the ones that nobody disturbed.
+        # On a shared CPU, the fastest calls are those that nothing disturbed.
         ratios[name]["fastest call"] = round(times["call"]["min"] / ours["call"]["min"], 3)
     return {
         **{key: info[key] for key in ("op", "device", "memory", "parameters", "past_cache", "bytes")},
@@ -120,14 +119,14 @@ def row(info: dict[str, Any]) -> Row:
         "absent": info["absent"],
         "limit_seconds": limit,
         "share_of_limit": limit / seconds,
-        "bytes_a_second": info["bytes"] / seconds,
+        "bytes_per_second": info["bytes"] / seconds,
         "ours": ours,
         "rivals": info["rivals"],
     }
 
 
 def without_times(row: Row) -> Row:
-    """A row of a shared CPU: ratios, and how widely our own calls scattered."""
+    """A row for a shared CPU: ratios, and the spread of our own calls."""
     spread = row["ours"]["call"]
     kept = {
         key: row[key]
@@ -147,7 +146,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few rounds and no large cases: a trial of the benchmarks")
     parser.add_argument("--quiet-machine", action="store_true", help="write CPU times too: nothing else runs here")
     parser.add_argument("--docs", type=Path, help="a page to put the results into, such as docs/benchmarks.md")
-    parser.add_argument("--findings", type=Path, help="of a GPU report, which ran the benchmarks elsewhere")
+    parser.add_argument("--findings", type=Path, help="findings of a GPU report, which ran the benchmarks elsewhere")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.findings:

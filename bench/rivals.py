@@ -1,4 +1,4 @@
-"""What others offer for the same: torchvision, plain and compiled torch, Numba, CuPy, OpenCV, if they are here."""
+"""Rivals for the same task: torchvision, plain and compiled torch, Numba, CuPy and OpenCV, where installed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def as_numpy(*tensors: Tensor) -> tuple[Any, ...]:
 
 
 def choose(rivals: Sequence[Implementation], free_memory: int) -> list[Implementation]:
-    """The rivals, of which those that are not to be timed here say why.
+    """The rivals; those that are not to be timed here say why.
 
     free_memory: bytes that a call may take.
     """

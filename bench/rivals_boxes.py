@@ -18,7 +18,7 @@ from ssd_fast.specs import BoxCoderSpec, DefaultBoxSpec
 def default_boxes(
     spec: DefaultBoxSpec, scales: Sequence[float], ratios: Sequence[Sequence[int]], device: torch.device
 ) -> list[Implementation]:
-    """torchvision's generator, which runs anew in every forward pass of its SSD, and plain torch."""
+    """torchvision's generator, which its SSD runs in every forward pass, and plain torch."""
 
     def from_generator() -> Implementation:
         from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
@@ -79,24 +79,24 @@ def torchvision_coder(coder: BoxCoderSpec) -> Any:
     return BoxCoder(weights=tuple(1 / v for v in coder.variances))  # type: ignore[arg-type]
 
 
-# Unlike ssd_fast.reference, these copy nothing from the host, and so are what a GPU user would write.
+# Unlike ssd_fast.reference, these copy nothing from the host: a GPU user would write them this way.
 
 
-def _centre_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
+def _center_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
     size = boxes[..., 2:] - boxes[..., :2]
     return boxes[..., :2] + 0.5 * size, size
 
 
 def decode(deltas: Tensor, default_boxes: Tensor, coder: BoxCoderSpec) -> Tensor:
-    centre, size = _centre_size(default_boxes)
-    vx, _, vw, _ = coder.variances  # those of y and h are the same in the presets that are benchmarked
-    target = centre + deltas[..., :2] * vx * size
+    center, size = _center_size(default_boxes)
+    vx, _, vw, _ = coder.variances  # those of y and h are equal in the benchmarked presets
+    target = center + deltas[..., :2] * vx * size
     half = 0.5 * size * torch.exp((deltas[..., 2:] * vw).clamp(*coder.clamp_limits))
     return torch.cat((target - half, target + half), -1)
 
 
 def _encode(boxes: Tensor, default_boxes: Tensor, coder: BoxCoderSpec) -> Tensor:
-    centre, size = _centre_size(default_boxes)
-    target, target_size = _centre_size(boxes)
+    center, size = _center_size(default_boxes)
+    target, target_size = _center_size(boxes)
     vx, _, vw, _ = coder.variances
-    return torch.cat(((target - centre) / size / vx, torch.log(target_size / size) / vw), -1)
+    return torch.cat(((target - center) / size / vx, torch.log(target_size / size) / vw), -1)

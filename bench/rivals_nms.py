@@ -13,14 +13,14 @@ from torch import Tensor
 
 from ssd_fast import reference
 
-BYTES_A_PAIR = 32  # of boxes, that `suppress` takes at its peak
+BYTES_PER_PAIR = 32  # per pair of boxes, at the peak of `suppress`
 
 
 def torchvision_nms(name: str, run: Callable[..., Any], n: int, device: torch.device) -> Implementation:
-    """What calls torchvision's nms on at most n boxes at a time.
+    """A function that calls torchvision's nms on at most n boxes at a time.
 
-    On a GPU that computes a mask of n * ceil(n / 64) 64-bit words whose index is an int32. Past that it writes out of
-    bounds, after which no CUDA call of the process succeeds.
+    On a GPU, torchvision computes a mask of n * ceil(n / 64) 64-bit words with an int32 index. Beyond its range it
+    writes out of bounds, after which no CUDA call of the process succeeds.
     """
     words = n * -(-n // 64)
     if device.type == "cuda" and words >= 2**31:
@@ -38,9 +38,9 @@ def nms(iou_threshold: float, n: int, device: torch.device) -> list[Implementati
     if n <= 1_000:
         rivals.append(Implementation("eager torch", lambda boxes, scores: reference.nms(boxes, scores, iou_threshold)))
     else:
-        rivals.append(absent("eager torch", "a Python step a kept box: minutes at larger sizes"))
+        rivals.append(absent("eager torch", "one Python step per kept box: minutes at larger sizes"))
     if cuda:
-        rivals += [absent("OpenCV", "runs on the CPU only"), absent("numba", "has no NMS, and one block is no rival")]
+        rivals += [absent("OpenCV", "runs on the CPU only"), absent("numba", "has no NMS; one block is not a rival")]
         return rivals
     if cv2 is None:
         rivals.append(absent("OpenCV"))
@@ -98,7 +98,7 @@ def batched_nms(iou_threshold: float, n: int, device: torch.device) -> list[Impl
 
     rivals = [
         from_torchvision(lambda: torchvision_nms("torchvision", whole, n, device)),
-        from_torchvision(lambda: torchvision_nms("torchvision, a class at a time", by_class, n, device)),
+        from_torchvision(lambda: torchvision_nms("torchvision, one class at a time", by_class, n, device)),
     ]
     if device.type == "cuda":
         return [*rivals, absent("OpenCV", "runs on the CPU only")]
@@ -115,7 +115,7 @@ def batched_nms(iou_threshold: float, n: int, device: torch.device) -> list[Impl
 
 
 def nms_padded(iou_threshold: float, max_output: int, pairs: int, device: torch.device) -> list[Implementation]:
-    """pairs: of boxes, in all problems."""
+    """pairs: the number of pairs of boxes in all problems."""
 
     def in_a_loop() -> Implementation:
         def run(boxes: Tensor, scores: Tensor) -> list[Tensor]:
@@ -130,16 +130,16 @@ def nms_padded(iou_threshold: float, max_output: int, pairs: int, device: torch.
     return [
         from_torchvision(in_a_loop),
         Implementation(
-            "vectorised torch",
-            functools.partial(_vectorised_nms, iou_threshold=iou_threshold, max_output=max_output),
+            "vectorized torch",
+            functools.partial(_vectorized_nms, iou_threshold=iou_threshold, max_output=max_output),
             capturable=device.type == "cuda",
-            memory=pairs * BYTES_A_PAIR,
+            memory=pairs * BYTES_PER_PAIR,
         ),
     ]
 
 
 def suppress(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
-    """Which of the boxes [..., k, 4], best first, NMS keeps, for all problems at once and without a sync."""
+    """Which boxes of [..., k, 4], best first, NMS keeps: all problems at once, without a sync."""
     sides = torch.minimum(boxes[..., :, None, 2:], boxes[..., None, :, 2:]) - torch.maximum(
         boxes[..., :, None, :2], boxes[..., None, :, :2]
     )
@@ -152,7 +152,7 @@ def suppress(boxes: Tensor, valid: Tensor, iou_threshold: float) -> Tensor:
     return kept
 
 
-def _vectorised_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_output: int) -> tuple[Tensor, Tensor]:
+def _vectorized_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_output: int) -> tuple[Tensor, Tensor]:
     sorted_scores, order = scores.sort(dim=-1, descending=True, stable=True)
     images = torch.arange(len(boxes), device=boxes.device)[:, None, None]
     kept = suppress(boxes[images, order], sorted_scores > -torch.inf, iou_threshold)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from rivals import absent, from_torchvision
 from rivals_boxes import decode, torchvision_coder
-from rivals_nms import BYTES_A_PAIR, suppress
+from rivals_nms import BYTES_PER_PAIR, suppress
 from timing import Implementation
 from torch import Tensor
 
@@ -20,20 +20,20 @@ from ssd_fast.specs import BoxCoderSpec, PostprocessSpec
 def postprocess(
     spec: PostprocessSpec, coder: BoxCoderSpec, image_size: tuple[int, int], device: torch.device, pairs: int
 ) -> list[Implementation]:
-    """pairs: of boxes, N * classes * top_k * top_k, whose overlaps the vectorised torch version computes."""
+    """pairs: the N * classes * top_k * top_k pairs of boxes whose overlaps the vectorized torch version computes."""
     rivals = [from_torchvision(lambda: Implementation("torchvision", torchvision_postprocess(spec, coder, image_size)))]
-    function = functools.partial(_vectorised_postprocess, spec=spec, coder=coder, image_size=image_size)
+    function = functools.partial(_vectorized_postprocess, spec=spec, coder=coder, image_size=image_size)
     cuda = device.type == "cuda"
     if pairs <= (6e8 if cuda else 2e7):
-        memory = pairs * BYTES_A_PAIR
-        rivals.append(Implementation("vectorised torch", function, capturable=cuda, memory=memory))
+        memory = pairs * BYTES_PER_PAIR
+        rivals.append(Implementation("vectorized torch", function, capturable=cuda, memory=memory))
     else:
-        rivals.append(absent("vectorised torch", "its overlaps of all classes take too much memory or time here"))
+        rivals.append(absent("vectorized torch", "its overlaps of all classes take too much memory or time here"))
     return rivals + steps_alone(device)
 
 
 def steps_alone(device: torch.device) -> list[Implementation]:
-    """Not rivals, but what any postprocess has to do at least: how far ours is from it."""
+    """Not rivals, but the least that any postprocess has to do: how far ours is from it."""
     cuda = device.type == "cuda"
     return [
         Implementation("softmax alone (torch)", lambda logits, *_: logits.softmax(-1), capturable=cuda),
@@ -44,7 +44,7 @@ def steps_alone(device: torch.device) -> list[Implementation]:
 def torchvision_postprocess(
     spec: PostprocessSpec, coder: BoxCoderSpec, image_size: tuple[int, int]
 ) -> Callable[..., Any]:
-    """torchvision's own method, on an SSD without a network."""
+    """torchvision's own method, called without a network."""
     from torchvision.models.detection.ssd import SSD
 
     model = SimpleNamespace(
@@ -63,7 +63,7 @@ def torchvision_postprocess(
     return run
 
 
-def _vectorised_postprocess(
+def _vectorized_postprocess(
     logits: Tensor,
     deltas: Tensor,
     default_boxes: Tensor,
@@ -72,7 +72,7 @@ def _vectorised_postprocess(
     coder: BoxCoderSpec,
     image_size: tuple[int, int],
 ) -> tuple[Tensor, ...]:
-    """What an expert writes in torch: no loop over images or classes, fixed shapes, no sync."""
+    """Expert-level torch: no loop over images or classes, fixed shapes, no sync."""
     assert spec.top_k is not None
     boxes = _clipped(decode(deltas, default_boxes, coder), image_size)
     scores, idxs = logits.softmax(-1)[..., 1:].transpose(1, 2).topk(spec.top_k, -1)  # [N, classes, k]
@@ -91,7 +91,7 @@ def _vectorised_postprocess(
 
 
 def in_other_modes(spec: PostprocessSpec, coder: BoxCoderSpec, image_size: tuple[int, int]) -> list[Implementation]:
-    """Of one class a box, or of the best of each level: torch and torchvision.ops, an image at a time."""
+    """Rivals with one class per box, or with the best pairs per level: torch and torchvision.ops, image by image."""
     run = one_class_a_box if spec.class_mode == "agnostic" else best_of_levels
     function = functools.partial(run, spec=spec, coder=coder, image_size=image_size)
     return [from_torchvision(lambda: Implementation("torch and torchvision.ops", function))]
@@ -106,7 +106,7 @@ def one_class_a_box(
     coder: BoxCoderSpec,
     image_size: tuple[int, int],
 ) -> list[dict[str, Tensor]]:
-    """What TFLite and TF.js do: the best class of a box, one NMS over all."""
+    """As in TFLite and TF.js: the best class of each box, one NMS over all."""
     from torchvision.ops import nms
 
     scores, labels = torch.cat(tuple(logits), 1).softmax(-1)[..., 1:].max(-1)
@@ -129,7 +129,7 @@ def best_of_levels(
     coder: BoxCoderSpec,
     image_size: tuple[int, int],
 ) -> list[dict[str, Tensor]]:
-    """What mmdetection and torchvision's RetinaNet do: of each level the best pairs of a box and a class."""
+    """As in mmdetection and torchvision's RetinaNet: the best pairs of a box and a class per level."""
     from torchvision.ops import batched_nms
 
     level_scores = [level.softmax(-1)[..., 1:].flatten(1) for level in logits]

@@ -1,4 +1,4 @@
-"""How the benchmarks time: rivals alternate with us in one loop, on inputs that are warm or rotated past the cache."""
+"""Time calls: rivals alternate with us in one loop, on inputs that are warm or rotated past the cache."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 import torch
 
-QUICK = os.environ.get("SSD_FAST_BENCH_QUICK") == "1"  # a few rounds: to see that the benchmarks work
+QUICK = os.environ.get("SSD_FAST_BENCH_QUICK") == "1"  # a few rounds, to see that the benchmarks work
 ROUNDS = 5 if QUICK else 60
-RIVAL_ROUNDS = 2 if QUICK else 4  # at least, unless a call takes longer than all of that
-RIVAL_SECONDS = float(os.environ.get("SSD_FAST_BENCH_RIVAL_SECONDS", 0.2 if QUICK else 2.0))  # a rival's, in all
+RIVAL_ROUNDS = 2 if QUICK else 4  # at least, unless one call takes longer than RIVAL_SECONDS
+RIVAL_SECONDS = float(os.environ.get("SSD_FAST_BENCH_RIVAL_SECONDS", 0.2 if QUICK else 2.0))  # per rival, in total
 MOST_COPIES, MOST_BYTES = 1024, 4 << 30  # of the rotated inputs
 
 Item = TypeVar("Item")
@@ -29,9 +29,9 @@ Call = Callable[[int], Any]  # runs an implementation on a copy of the inputs, b
 class Implementation:
     """One way to compute what is timed.
 
-    prepare turns inputs into the arguments of run, untimed. capturable: may be captured in a CUDA graph. compiled: by
-    torch.compile, on its first call. memory: bytes that a call takes at most, where that may exceed a device's. absent:
-    why it cannot be timed here.
+    prepare turns inputs into the arguments of run, untimed. capturable: a CUDA graph can capture it. compiled:
+    torch.compile compiles it on its first call. memory: the most bytes that a call takes, where a device may have less.
+    absent: why it cannot be timed here.
     """
 
     name: str
@@ -45,9 +45,9 @@ class Implementation:
 
 @dataclass
 class Times:
-    """Seconds: of single calls (CUDA: between events), and on a GPU of a call within a replayed graph.
+    """Seconds per single call (CUDA: between events), and on a GPU per call in a replayed graph.
 
-    rounds: in which each of the calls was made.
+    rounds: the round in which each call was made.
     """
 
     calls: list[float] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Times:
         return {"rounds": len(self.calls), "call": spread(self.calls), "graph": spread(self.graph)}
 
     def compared_with(self, ours: Times) -> dict[str, Any]:
-        """The summary of a rival, with its time divided by ours of the same round."""
+        """A rival's summary, with its time divided by ours of the same round."""
         our_calls = dict(zip(ours.rounds, ours.calls, strict=True))
         calls = zip(self.rounds, self.calls, strict=True)
         return self.summary() | {"ratio": spread([call / our_calls[n] for n, call in calls if n in our_calls])}
@@ -95,13 +95,13 @@ def time_events(work: Callable[[], Any]) -> float:
 
 
 def time_graph(call: Call, copies: Sequence[int], *, replays: int) -> list[float]:
-    """Seconds of a call in a CUDA graph that makes one call a copy: the device's time, without Python's."""
+    """Seconds per call in a CUDA graph with one call per copy: the device's time, without Python's."""
     graph, _ = capture(call, copies)
     return [time_events(graph.replay) / len(copies) for _ in range(replays)]
 
 
 def capture(call: Call, copies: Sequence[int]) -> tuple[torch.cuda.CUDAGraph, Any]:
-    """A CUDA graph that makes one call a copy, replayed once, and the result of the last call in it."""
+    """A CUDA graph with one call per copy, replayed once, and the result of its last call."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -119,21 +119,21 @@ def capture(call: Call, copies: Sequence[int]) -> tuple[torch.cuda.CUDAGraph, An
 
 
 def rival_rounds(seconds: float) -> int:
-    """In how many of the rounds a rival that takes so long is timed."""
+    """In how many rounds a rival is timed whose call takes `seconds`."""
     if seconds > RIVAL_SECONDS:
         return 1
     return max(RIVAL_ROUNDS, min(ROUNDS, int(RIVAL_SECONDS / max(seconds, 1e-9))))
 
 
 def is_due(index: int, rounds: int) -> bool:
-    """Whether a rival that is timed in `rounds` of the ROUNDS is timed in this one: evenly spread."""
+    """Whether a rival that is timed in `rounds` of ROUNDS, evenly spread, is timed in this one."""
     return index * rounds // ROUNDS != (index + 1) * rounds // ROUNDS
 
 
 def size_of(inputs: Any) -> int:
     """Bytes of all tensors in nested lists and tuples.
 
-    Of inputs and results it is the least that any implementation must move: each read once, or written once.
+    For inputs and results, the least that any implementation must move: each is read or written once.
     """
     if isinstance(inputs, torch.Tensor):
         return inputs.numel() * inputs.element_size()
@@ -143,8 +143,8 @@ def size_of(inputs: Any) -> int:
 def clone(inputs: Any) -> Any:
     """Nested lists and tuples with copies of their tensors, memory format and all.
 
-    A copy requires grad where its original does, and is a leaf: a backward pass that went on into the copying would run
-    on the stream of that, not on the one that a CUDA graph captures.
+    A copy requires grad where its original does, and is a leaf: otherwise the backward pass would reach the copying
+    itself, and run on its stream instead of the one that a CUDA graph captures.
     """
     if isinstance(inputs, torch.Tensor):
         return inputs.detach().clone().requires_grad_(inputs.requires_grad)
@@ -164,20 +164,20 @@ def last_level_cache(device: torch.device) -> int:
 
 
 def number_of_copies(size: int, cache: int) -> tuple[int, bool]:
-    """(copies of inputs of so many bytes to rotate through, whether together they exceed twice the last cache)."""
+    """(how many copies of `size` bytes to rotate through, whether together they exceed twice the last cache)."""
     wanted = math.ceil(2 * cache / max(size, 1)) + 1
     copies = max(2, min(wanted, MOST_COPIES, MOST_BYTES // max(size, 1)))
     return copies, copies >= wanted
 
 
 def bandwidth(device: torch.device) -> float:
-    """Bytes a second that a large copy reads and writes: what the byte limits are computed from."""
+    """Bytes per second that a large copy reads and writes; the byte limits are computed from it."""
     size = 1 << 30 if device.type == "cuda" else 1 << 28
-    return copied_a_second(size, device, lambda work: time_call(lambda _: work(), 0, device))
+    return copied_per_second(size, device, lambda work: time_call(lambda _: work(), 0, device))
 
 
-def copied_a_second(size: int, device: torch.device, time_work: Callable[[Callable[[], Any]], float]) -> float:
-    """Bytes a second that the best of some copies of so many bytes reads and writes."""
+def copied_per_second(size: int, device: torch.device, time_work: Callable[[Callable[[], Any]], float]) -> float:
+    """Bytes per second that the fastest of several copies of `size` bytes reads and writes."""
     source = torch.zeros(size // 4, dtype=torch.float32, device=device)
     target = torch.empty_like(source)
     times = [time_work(lambda: target.copy_(source)) for _ in range(12)]
@@ -185,7 +185,7 @@ def copied_a_second(size: int, device: torch.device, time_work: Callable[[Callab
 
 
 def in_turns(items: Sequence[Item], group: Callable[[Item], Any]) -> list[Item]:
-    """Each group's first item, then each one's second, and so on."""
+    """Each group's first item, then each group's second, and so on."""
     groups: dict[Any, list[Item]] = {}
     for item in items:
         groups.setdefault(group(item), []).append(item)
@@ -194,6 +194,6 @@ def in_turns(items: Sequence[Item], group: Callable[[Item], Any]) -> list[Item]:
 
 
 def rotation(copies: int) -> Callable[[], int]:
-    """The numbers of the copies, one a call, round and round."""
+    """A function that returns the number of the next copy, round and round."""
     numbers = itertools.cycle(range(copies))
     return lambda: next(numbers)

@@ -1,4 +1,4 @@
-"""Match, loss and backward pass as one call, which the benchmarks time."""
+"""Match, loss and backward pass as one call, for the benchmarks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ssd_fast import LossSpec, MatcherSpec
 
 MATCHER, LOSS = MatcherSpec(), LossSpec()  # torchvision's
 Boxes = list[Tensor]
-Step = tuple[Tensor, Tensor, Tensor, Tensor]  # the losses of offsets and classes, the gradients of logits and offsets
+Step = tuple[Tensor, Tensor, Tensor, Tensor]  # losses of offsets and classes, gradients of logits and offsets
 
 
 def as_leaves(logits: Tensor, deltas: Tensor, *others: Any) -> tuple[Any, ...]:
-    """Copies that gradients can be taken of: the race itself runs in inference mode."""
+    """Copies that can have gradients: the race itself runs in inference mode."""
     with torch.inference_mode(False):
         heads = (x.clone().requires_grad_() for x in (logits, deltas))
         return (*heads, *map(clone, others))

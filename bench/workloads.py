@@ -1,4 +1,4 @@
-"""What the benchmarks run on: boxes for NMS, and head outputs like those of trained and of untrained SSDs."""
+"""Inputs of the benchmarks: boxes for NMS, and head outputs like those of trained and of untrained SSDs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import ssd_fast
 from ssd_fast import DefaultBoxSpec
 from ssd_fast.presets import Preset
 
-OBJECTS = 20  # an image
-CLUSTER = 8  # default boxes that see an object: 20 * 8 = 160 candidates an image
+OBJECTS = 20  # per image
+CLUSTER = 8  # default boxes that see an object: 20 * 8 = 160 candidates per image
 
 
 def generator(seed: int) -> torch.Generator:
@@ -20,15 +20,15 @@ def generator(seed: int) -> torch.Generator:
 
 
 def uniform_boxes(n: int, seed: int = 0, extent: float = 1000.0) -> Tensor:
-    """[n, 4] boxes of sides 8 to 100 px anywhere: hardly crowded at 1,000, very much so at 100,000."""
+    """[n, 4] boxes with sides of 8 to 100 px anywhere: sparse at 1,000, very crowded at 100,000."""
     g = generator(seed)
-    centre = torch.rand(n, 2, generator=g) * extent
+    center = torch.rand(n, 2, generator=g) * extent
     half = (8 + 92 * torch.rand(n, 2, generator=g)) / 2
-    return torch.cat((centre - half, centre + half), -1)
+    return torch.cat((center - half, center + half), -1)
 
 
 def clustered_boxes(n: int, seed: int = 0, extent: float = 1000.0, size: int = 50) -> Tensor:
-    """[n, 4] boxes around one object in `size`, as a detector's: NMS keeps few."""
+    """[n, 4] boxes around n / size objects, as from a detector: NMS keeps few."""
     g = generator(seed)
     objects = uniform_boxes(max(n // size, 1), seed, extent)
     boxes = objects[torch.randint(len(objects), (n,), generator=g)]
@@ -36,13 +36,13 @@ def clustered_boxes(n: int, seed: int = 0, extent: float = 1000.0, size: int = 5
 
 
 def staircase_boxes(n: int) -> Tensor:
-    """[n, 4] boxes of which each overlaps the next alone by an IoU of 0.6: the longest chain of decisions."""
+    """[n, 4] boxes, each overlapping only the next, with an IoU of 0.6: the longest chain of decisions."""
     x = torch.arange(n, dtype=torch.float32) * 25
     return torch.stack((x, torch.zeros(n), x + 100, torch.full((n,), 100.0)), -1)
 
 
 def stacked_boxes(n: int, seed: int = 0) -> Tensor:
-    """[n, 4] boxes that all overlap: one is kept. torchvision's own benchmark has such boxes."""
+    """[n, 4] boxes that all overlap: NMS keeps one. torchvision's own benchmark uses such boxes."""
     return torch.tensor([100.0, 100.0, 200.0, 200.0]) + torch.rand(n, 4, generator=generator(seed))
 
 
@@ -64,13 +64,13 @@ def boxes_of_classes(n: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def crowds(num_images: int, num_gt: int) -> tuple[Tensor, Tensor]:
-    """Packed ground truth for match, as many an image: boxes and offsets."""
+    """Packed ground truths for match, num_gt per image: boxes and offsets."""
     images = [uniform_boxes(num_gt, seed, extent=300.0).clamp(0, 300) for seed in range(num_images)]
     return torch.cat(images), torch.arange(num_images + 1) * num_gt
 
 
 def ground_truth(num_images: int, num_columns: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Boxes and labels of 1 to 15 objects an image."""
+    """Boxes and labels of 1 to 15 objects per image."""
     g = generator(7)
     sizes = [1 + 7 * n % 15 for n in range(num_images)]
     boxes = [uniform_boxes(size, seed, extent=300.0) for seed, size in enumerate(sizes)]
@@ -78,9 +78,9 @@ def ground_truth(num_images: int, num_columns: int) -> tuple[list[Tensor], list[
 
 
 def preset(maps: int = 6) -> Preset:
-    """torchvision's SSD300: 8732 default boxes, top 400 a class, the best 200.
+    """torchvision's SSD300: 8732 default boxes, top 400 per class, the best 200 per image.
 
-    maps: fewer of them, the last ones, have fewer default boxes: 790 on 4 maps, 190 on 3.
+    maps: use only the last maps, for fewer default boxes: 790 on 4 maps, 190 on 3.
     """
     found = ssd_fast.preset("torchvision_ssd300_vgg16")
     whole = found.default_boxes
@@ -96,14 +96,14 @@ def preset(maps: int = 6) -> Preset:
 def head_outputs(
     kind: str, num_images: int, num_columns: int, device: torch.device, seed: int = 0, maps: int = 6
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """cls_logits [N, P, C], bbox_regression [N, P, 4] and default boxes [P, 4] of the last of SSD300's maps.
+    """cls_logits [N, P, C], bbox_regression [N, P, 4] and default boxes [P, 4] of SSD300's last maps.
 
-    kind: "sparse": 160 candidates an image, around 20 objects, as a trained SSD's; "dense": every class has more than
-    top_k candidates; "untrained": every default box is a candidate of every class (for C up to 91).
+    kind: "sparse": 160 candidates per image, around 20 objects, as from a trained SSD; "dense": every class has more
+    than top_k candidates; "untrained": every default box is a candidate of every class (for C up to 91).
     """
     default_boxes = ssd_fast.default_boxes(preset(maps).default_boxes)
     p = len(default_boxes)
-    g = generator(seed)  # of the CPU, so that every device gets the same numbers
+    g = generator(seed)  # on the CPU, so that every device gets the same numbers
     logits = torch.randn(num_images, p, num_columns, generator=g).to(device)
     deltas = torch.randn(num_images, p, 4, generator=g).to(device)
     if kind == "untrained":
@@ -115,20 +115,20 @@ def head_outputs(
 
 
 def split_levels(rows: Tensor, spec: DefaultBoxSpec) -> tuple[Tensor, ...]:
-    """Rows [N, P, K] of the heads, a level at a time."""
+    """Split the heads' rows [N, P, K] by level."""
     sizes = [h * w * a for (h, w), a in zip(spec.feature_maps, spec.boxes_per_cell, strict=True)]
     return rows.split(sizes, 1)
 
 
 def raw_maps(rows: Tensor, spec: DefaultBoxSpec, memory_format: torch.memory_format) -> tuple[Tensor, ...]:
-    """Rows [N, P, K] as the heads' convolutions give them: [N, A * K, h, w] of each level."""
+    """Rows [N, P, K] as the heads' convolutions return them: [N, A * K, h, w] per level."""
     levels = zip(split_levels(rows, spec), spec.feature_maps, strict=True)
     maps = (level.reshape(len(rows), h, w, -1).permute(0, 3, 1, 2) for level, (h, w) in levels)
     return tuple(level.contiguous(memory_format=memory_format) for level in maps)
 
 
 def _place_objects(logits: Tensor, deltas: Tensor, default_boxes: Tensor, seed: int) -> None:
-    """Lets the default boxes that overlap an object most see it, each a bit differently."""
+    """Let the default boxes that overlap an object most see it, each a bit differently."""
     g = generator(seed)
     coder = preset().coder
     num_images, _, columns = logits.shape
@@ -139,12 +139,12 @@ def _place_objects(logits: Tensor, deltas: Tensor, default_boxes: Tensor, seed: 
         label = torch.randint(1, columns, (OBJECTS,), generator=g).repeat_interleave(CLUSTER)
         rows = nearest.to(logits.device)
         deltas[n, rows] = (seen + 0.3 * torch.randn(seen.shape, generator=g)).to(deltas.device)
-        # Between the background's 12 less 3 and plus 4: scores from 0.05 to 0.98.
+        # From 3 below the background's 12 to 4 above it: scores from 0.05 to 0.98.
         height = 9 + 7 * torch.rand(len(rows), generator=g)
         logits[n, rows, label.to(logits.device)] = height.to(logits.device)
 
 
 def candidates(logits: Tensor) -> float:
-    """Candidates an image: scores of a class above the threshold."""
+    """Candidates per image: class scores above the threshold."""
     scores = logits.softmax(-1)[..., 1:]
     return float((scores > preset().postprocess.score_threshold).sum()) / len(logits)

@@ -1,4 +1,4 @@
-// ssd_fast._C: one m.def an op, no logic. Every op takes its inputs and its outputs as arrays; Python allocates.
+// ssd_fast._C: one m.def per op, no logic. Every op takes its inputs and its outputs as arrays; Python allocates.
 #include <pybind11/stl.h>
 
 #include "box_coder/box_coder.h"

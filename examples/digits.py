@@ -1,11 +1,11 @@
-"""Writes scenes of handwritten digits to train a detector on, offline: scikit-learn's digits, pasted onto paper.
+"""Write scenes of handwritten digits to train a detector on, offline: scikit-learn's digits, pasted onto paper.
 
     pip install scikit-learn
     python examples/digits.py scenes
     ssd-fast train scenes --split train --eval-split test --flip none --epochs 30 --out run
 
 The folder holds PNG files and one `annotations.json` with a box and a label for every digit: the plain layout that
-`ssd-fast train` reads, and a pattern for one's own. Digits of the test scenes are none of the training scenes'.
+`ssd-fast train` reads, and a pattern for your own. Test scenes share no digit with training scenes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 
 SIZE = (240, 320)  # height, width
 SIDES = (18, 72)  # the smallest and the largest digit, in pixels
-DIGITS = (3, 12)  # in a scene, at least and at most
+DIGITS = (3, 12)  # per scene, at least and at most
 GAP = 2  # pixels between boxes
 
 
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def write(folder: Path, train: int, test: int, seed: int = 0) -> None:
-    """Writes so many scenes of each split, and annotations.json."""
+    """Write the scenes of both splits, and annotations.json."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     digits = load_digits()
@@ -55,7 +55,7 @@ def write(folder: Path, train: int, test: int, seed: int = 0) -> None:
 
 
 def compose(random: np.random.Generator, glyphs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, list[dict]]:
-    """A scene [height, width, 3] and its objects: digits in inks of their own on paper with a gradient and grain."""
+    """A scene [height, width, 3] and its objects: digits, each in its own ink, on paper with a gradient and grain."""
     height, width = SIZE
     corner, slope = random.uniform(170, 245, 3), random.uniform(-50, 10, (2, 1, 1, 3))
     rows, columns = np.linspace(0, 1, height)[:, None, None], np.linspace(0, 1, width)[None, :, None]
@@ -75,7 +75,7 @@ def compose(random: np.random.Generator, glyphs: np.ndarray, labels: np.ndarray)
 
 
 def coverage(glyph: np.ndarray, side: int) -> np.ndarray:
-    """How much ink (0 to 1) lies on each pixel of a digit of that height, cut to where there is some."""
+    """The ink (0 to 1) on each pixel of a digit drawn at this size, cropped to where there is some."""
     enlarged = Image.fromarray((glyph * (255 / 16)).astype(np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
     ink = np.asarray(enlarged, dtype=np.float64) / 255
     rows, columns = (np.flatnonzero((ink > 0.3).any(axis)) for axis in (1, 0))
@@ -83,7 +83,7 @@ def coverage(glyph: np.ndarray, side: int) -> np.ndarray:
 
 
 def free_place(random: np.random.Generator, shape: tuple[int, int], boxes: list[list[int]]) -> tuple[int, int] | None:
-    """(y, x) where nothing lies yet, or None after some attempts."""
+    """A free place (y, x), or None after some attempts."""
     for _ in range(30):
         y, x = (int(random.integers(0, room - side)) for room, side in zip(SIZE, shape, strict=True))
         apart = all(

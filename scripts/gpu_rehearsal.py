@@ -1,9 +1,9 @@
-"""Rehearses gpu_report.py without a GPU: every stage, every tool that misbehaves, and kills at several moments.
+"""Rehearse gpu_report.py without a GPU: every stage, every tool misbehaving, and kills at several moments.
 
     python scripts/gpu_rehearsal.py OUT [--short]        (or: make gpu-rehearsal)
 
-The emulated builds (make build-tests) stand in for those of nvcc, scripts/gpu/rehearsal/stand_in.py for the tools. What
-each rehearsal must find is known, so this is a test: exit status 1 means that a report found something else.
+The emulated builds (make build-tests) stand in for nvcc's, scripts/gpu/rehearsal/stand_in.py for the tools. It is known
+what each rehearsal must find, so this is a test: exit status 1 means that a report found something else.
 """
 
 from __future__ import annotations

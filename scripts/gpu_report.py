@@ -1,4 +1,4 @@
-"""Reports what is right and what is slow on a machine with a GPU, in stages of a few minutes each.
+"""Report what is right and what is slow on a machine with a GPU, in stages of a few minutes each.
 
     python scripts/gpu_report.py OUT [--stages first tests ...] [--deadline 480]        (or: make gpu-report OUT=DIR)
     python scripts/gpu_report.py OUT --read
@@ -8,16 +8,16 @@
     tests     every test that uses a CUDA device, one process per file
     sanitize  racecheck, initcheck and synccheck on the runners; the ops' tests on memory filled with 0xFF
     rivals    the benchmarks on the GPU, against other libraries
-    counts    whether Nsight Compute counts what is counted without a GPU: requests, sectors, bank conflicts
+    counts    whether Nsight Compute's counts agree with those without a GPU: requests, sectors, bank conflicts
     ab        variants of the kernels (--variants), alternating in one process
 
 Needs cmake, nvcc and Python 3.11 or later with torch, pybind11 and pytest; downloads and installs nothing. Each finding
 is appended to OUT/findings.jsonl at once, as one line, so a kill at any moment loses nothing; --read makes report.md
 from it. OUT holds at most 8 files: findings.jsonl, report.md, ncu.csv and the logs build, run, tests and sanitizer.
 
-Exit status, which the last line repeats: 0 nothing went wrong in what was run; 1 something failed, crashed or hung;
-2 wrong use, or --read has no findings to read; 3 no GPU; 4 nothing went wrong, but the time was over before the rest,
-or a step was skipped, such as one whose tool is missing; 128 + N ended by signal N.
+Exit status, which the last line repeats: 0 nothing that ran went wrong; 1 something failed, crashed or hung; 2 wrong
+use, or --read has no findings to read; 3 no GPU; 4 nothing went wrong, but time ran out before the rest, or a step was
+skipped, such as one whose tool is missing; 128 + N ended by signal N.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def find_fault(options: argparse.Namespace) -> str | None:
-    """What is wrong with the arguments, which must not look like a report in which nothing is wrong."""
+    """What is wrong with the arguments, or None. Wrong arguments must not look like a report without failures."""
     if options.read:
         return None
     if options.out.exists() and not options.out.is_dir():
@@ -144,13 +144,13 @@ def run_stages(report: Report, names: list[str]) -> None:
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Kill the children and exit as a program that the signal ended; `main` then writes report.md."""
+    """Kill the children and exit as if ended by the signal; `main` then writes report.md."""
     with contextlib.suppress(Exception):
         close()
     raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 (the package is not installed: any Python may run this)
         sys.exit("gpu-report: Python 3.11 or later is needed")
     sys.exit(main())

@@ -1,14 +1,14 @@
-"""What the kernels cost, counted without a GPU. Prints the table, updates or checks it.
+"""Count without a GPU what the kernels cost: print the table, update it or check it.
 
     python scripts/kernel_budgets.py              print the table
     python scripts/kernel_budgets.py --update     write it to tests/golden/kernel_budgets.json
-    python scripts/kernel_budgets.py --check      fail if a kernel spills, or is worse than the file says
+    python scripts/kernel_budgets.py --check      fail if a kernel spills or exceeds the file
     python scripts/kernel_budgets.py --page FILE  write the file's calls, with predicted times, to docs/benchmarks.md
 
-The section "kernels" is of the machine code: registers, shared memory and spills, and the instructions, loads and
-divisions of the loops. It needs nvcc, and nvdisasm for the counts. The section "calls" is of each op's calls: launches,
-requests to memory, sectors and bank conflicts. It needs what `make build-tests` builds. Sources and flags are those of
-CMakeLists.txt; kernels are known by file and name, loops by their source line. docs/kernel_budgets.md says more.
+The section "kernels" counts the machine code: registers, shared memory and spills, and the instructions, loads and
+divisions of the loops. It needs nvcc, and nvdisasm for the counts. The section "calls" counts each op's calls:
+launches, requests to memory, sectors and bank conflicts. It needs what `make build-tests` builds. Sources and flags are
+those of CMakeLists.txt; kernels are known by file and name, loops by their source line. More: docs/kernel_budgets.md.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def main() -> int:
         "--arch", nargs="+", choices=cuda.ARCHITECTURES, default=cuda.ARCHITECTURES, help="of the section kernels"
     )
     parser.add_argument("--only", choices=[section.key for section in table.SECTIONS], help="one section of the table")
-    parser.add_argument("--page", type=Path, help="the page whose table of calls is to be written anew")
+    parser.add_argument("--page", type=Path, help="the page whose table of calls to rewrite")
     options = parser.parse_args()
     try:
         return write_page(options.page) if options.page else count(options)
-    except (OSError, ValueError) as error:  # no build, no page, a page without marks, a table that is no JSON
+    except (OSError, ValueError) as error:  # no build, no page, a page without marks, a table that is not JSON
         print(f"kernel_budgets: {error}", file=sys.stderr)
         return 2
 

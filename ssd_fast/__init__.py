@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# What needs a network, an image library or torchvision is imported on first use: each lazy name with the module that
-# has it, or None for a module itself.
+# Names that need a network, an image library or torchvision are imported on first use: each with the module that has
+# it, or None if the name is a module itself.
 _LAZY = {
     "Detector": "detector",
     "ParityReport": "compat",

@@ -1,4 +1,4 @@
-"""SSDCriterion: from head outputs and ground truth to the two losses, matching included."""
+"""SSDCriterion: the two losses from head outputs and ground truth, matching included."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ._checks import instance, require
+from ._criterion_parts import reduction_factor, require_heads
 from .ground_truth import Policy, Rules
 from .ground_truth.packing import packed_batch
 from .ground_truth.policy import apply_policy_packed, check_policy
@@ -27,7 +28,12 @@ Ragged = Sequence[Tensor]  # one tensor per image
 
 
 class Selection(NamedTuple):
-    """Which default boxes of a batch stand for a ground truth, and which for background; see SSDCriterion.select."""
+    """The default boxes of a batch that stand for a ground truth or for background; see SSDCriterion.select.
+
+    Attributes:
+        matched_idxs: int64 [N, P], as match returns them.
+        hard_negatives: bool [N, P], the background rows that count in the loss.
+    """
 
     matched_idxs: Tensor
     hard_negatives: Tensor
@@ -38,17 +44,39 @@ class SSDCriterion(nn.Module):
 
     Args:
         default_boxes: a DefaultBoxSpec, or [P, 4] float32 xyxy; they become a buffer, so `.to(device)` moves them.
-        coder, matcher, loss: how offsets describe boxes, which default boxes stand for which, what is summed.
-        policy: what to do about a ground truth that is degenerate, not finite, out of the image (by more than a pixel;
-            known if default_boxes is a spec) or whose label is no class: "raise" a GroundTruthError that names image,
-            index, values and reason; "drop" it with a GroundTruthWarning; "clip": as drop, but a box that reaches out
-            of the image is cut off at its edge. None: no check, and no sync: such labels are then ignored, but a
-            degenerate box can make the loss infinite.
-        reduce_positives: under torch.distributed, what losses are divided by is summed over the processes, so that
-            gradients averaged by DistributedDataParallel are those of one process with all images. It is a collective
-            call: all processes must compute the loss as often. A process's value then is its share times their number.
-        process_group: whose processes; None: all.
-    Raises: TypeError, ValueError: as match and multibox_loss; an unknown policy.
+        coder: how offsets describe boxes.
+        matcher: which default boxes stand for which ground truth.
+        loss: what the losses sum.
+        policy: what to do about a ground truth that is degenerate, not finite, outside the image by more than a pixel
+            (the image is known if default_boxes is a spec), or whose label is not a class. "raise": raise a
+            GroundTruthError that names image, index, values and reason. "drop": leave it out with a GroundTruthWarning.
+            "clip": like "drop", but a box that reaches out of the image is cut off at its edge. None: no check, and no
+            sync: such labels are then ignored, but a degenerate box can make the loss infinite.
+        reduce_positives: under torch.distributed, whether the normalizer of the losses is summed over the processes, so
+            that gradients averaged by DistributedDataParallel equal those of one process with all images. It is a
+            collective call: all processes must compute the loss equally often. A process's value then is its share
+            times the number of processes.
+        process_group: the processes; None: all.
+
+    Raises:
+        TypeError: as for match and multibox_loss.
+        ValueError: as for match and multibox_loss; the policy is unknown.
+
+    Examples:
+        A map of 5x5 cells with three boxes per cell, two classes, and one ground truth on the cell (1, 1):
+
+        >>> import ssd_fast, torch
+        >>> sizes = ((60, 60), (85, 42), (42, 85))
+        >>> boxes = ssd_fast.DefaultBoxSpec(image_size=(300, 300), feature_maps=((5, 5),), box_sizes=(sizes,))
+        >>> criterion = ssd_fast.SSDCriterion(
+        ...     boxes, ssd_fast.BoxCoderSpec(), ssd_fast.MatcherSpec(), ssd_fast.LossSpec()
+        ... )
+        >>> heads = torch.zeros(1, 75, 3), torch.zeros(1, 75, 4)
+        >>> truth = [torch.tensor([[60.0, 60.0, 120.0, 120.0]])], [torch.tensor([1])]
+        >>> criterion(*heads, *truth)
+        {'bbox_regression': tensor(1.6833), 'classification': tensor(4.3944)}
+        >>> (criterion.select(*heads, *truth).matched_idxs[0] >= 0).nonzero().flatten()  # the three boxes of that cell
+        tensor([18, 19, 20])
     """
 
     default_boxes: Tensor
@@ -71,7 +99,7 @@ class SSDCriterion(nn.Module):
         if policy is not None:
             check_policy(policy, _OP)
         self.extent: tuple[float, float] | None = None
-        self.pixel = 1.0  # the length of one in the unit of the boxes
+        self.pixel = 1.0  # the length of a pixel in the unit of the boxes
         if isinstance(default_boxes, DefaultBoxSpec):
             self.extent = default_boxes.extent
             self.pixel = max(default_boxes.extent) / max(default_boxes.image_size)
@@ -86,7 +114,7 @@ class SSDCriterion(nn.Module):
         self.process_group = process_group
 
     def _apply(self, function: Any, recurse: bool = True) -> SSDCriterion:
-        """Moved to another device, but of float32 still after `.half()` of a network that holds the criterion."""
+        """Move to another device, but stay float32 after `.half()` of a network that holds the criterion."""
         exact = self.default_boxes
         super()._apply(function, recurse)
         if self.default_boxes.dtype != exact.dtype:
@@ -95,9 +123,15 @@ class SSDCriterion(nn.Module):
 
     @classmethod
     def from_preset(cls, preset: Preset, **options: Any) -> SSDCriterion:
-        """With the specs of a preset; options: as the keywords above.
+        """Make the criterion from the specs of a preset.
 
-        Raises: ValueError: the preset has no loss. TypeError: it is not a Preset, but a name for example.
+        Args:
+            preset: the preset.
+            options: the keywords of the class: policy, reduce_positives, process_group.
+
+        Raises:
+            ValueError: the preset has no loss.
+            TypeError: not a Preset, but for example its name.
         """
         require_preset(preset, f"{_OP}.from_preset")
         if preset.loss is None:
@@ -115,26 +149,36 @@ class SSDCriterion(nn.Module):
         gt_labels: Ragged | Tensor,
         gt_ignored: Ragged | Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """The two losses of a batch, to be added and differentiated.
+        """Compute the two losses of a batch, to be added and differentiated.
 
         Args:
-            cls_logits, bbox_regression: [N, P, C] and [N, P, 4], float32, float16 or bfloat16.
-            gt_boxes: a list of an image's boxes [G, 4] float32 xyxy, in the unit of the default boxes; or packed, a
-                pair (boxes [sum G, 4], offsets int64 [N + 1]).
-            gt_labels: a list of an image's labels [G] int64, columns of cls_logits; or packed [sum G].
-            gt_ignored: a list of bool [G], or packed [sum G]: ground truths that are neither to be found nor
-                background, as VOC's difficult and COCO's crowds.
-        Returns: {"bbox_regression": scalar, "classification": scalar}, float32.
-        Syncs:   once, for the check of the ground truth, if it lies on a GPU and policy is not None.
-        Raises:  GroundTruthError (a ValueError); TypeError, ValueError: as match and multibox_loss.
+            cls_logits: [N, P, C] float32, float16 or bfloat16.
+            bbox_regression: [N, P, 4], dtypes as above.
+            gt_boxes: a list of boxes [G, 4] float32 xyxy per image, in the unit of the default boxes; or packed, a pair
+                (boxes [sum G, 4], offsets int64 [N + 1]).
+            gt_labels: a list of labels [G] int64 per image, columns of cls_logits; or packed [sum G].
+            gt_ignored: a list of bool [G] per image, or packed [sum G]: ground truths that are neither to be found nor
+                background, such as VOC's difficult and COCO's crowds.
+
+        Returns:
+            {"bbox_regression": scalar, "classification": scalar}, float32.
+
+        Syncs:
+            Once, for the check of the ground truth, if it is on a GPU and policy is not None.
+
+        Raises:
+            GroundTruthError: a ground truth is faulty (a ValueError).
+            TypeError: as for match and multibox_loss.
+            ValueError: as for match and multibox_loss.
         """
-        _require_heads(cls_logits, bbox_regression, len(self.default_boxes))
+        require_heads(_OP, cls_logits, bbox_regression, len(self.default_boxes))
         truth = self._matched(cls_logits, gt_boxes, gt_labels, gt_ignored)
-        specs = {"coder": self.coder, "loss": self.loss}
-        losses = multibox_loss(cls_logits, bbox_regression, *truth, self.default_boxes, **specs)  # type: ignore[arg-type]
+        losses = multibox_loss(
+            cls_logits, bbox_regression, *truth, self.default_boxes, coder=self.coder, loss=self.loss
+        )
         if not self.reduce_positives:
             return losses
-        factor = self._reduction(truth[2])
+        factor = reduction_factor(truth[2], self.loss.normalizer, self.process_group)
         return {name: value * factor for name, value in losses.items()}
 
     @torch.no_grad()
@@ -146,22 +190,28 @@ class SSDCriterion(nn.Module):
         gt_labels: Ragged | Tensor,
         gt_ignored: Ragged | Tensor | None = None,
     ) -> Selection:
-        """What the losses of a batch are made of, to be looked at, by draw_matches for example. Arguments: as forward.
+        """Show which rows the losses of a batch sum, for draw_matches for example; arguments as for forward.
 
-        Returns: Selection(matched_idxs int64 [N, P], hard_negatives bool [N, P]); the indices are those of the ground
-            truths that the policy leaves.
-        Grad: none.   Syncs, Raises: as forward.
+        Returns:
+            Selection(matched_idxs int64 [N, P], hard_negatives bool [N, P]); the indices are those of the ground truths
+                that the policy leaves.
+
+        Grad:
+            None.
+
+        Syncs:
+            As for forward.
         """
-        _require_heads(cls_logits, bbox_regression, len(self.default_boxes))
+        require_heads(_OP, cls_logits, bbox_regression, len(self.default_boxes))
         truth = self._matched(cls_logits, gt_boxes, gt_labels, gt_ignored)
-        specs = {"coder": self.coder, "loss": self.loss}
-        rows = selected_rows(cls_logits, bbox_regression, *truth, self.default_boxes, **specs)  # type: ignore[arg-type]
+        inputs = cls_logits, bbox_regression, *truth, self.default_boxes
+        rows = selected_rows(*inputs, coder=self.coder, loss=self.loss)
         return Selection(truth[2], rows == 1)
 
     def _matched(
         self, cls_logits: Tensor, gt_boxes: Any, gt_labels: Any, gt_ignored: Any
     ) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
-        """Packed ground truth after the policy, its labels, and matched_idxs."""
+        """Return packed ground truth after the policy, its labels, and matched_idxs."""
         boxes, offsets, labels, ignored = packed_batch(gt_boxes, gt_labels, gt_ignored, cls_logits, _OP)
         if self.policy is not None:
             rules = self._rules(cls_logits.shape[-1])
@@ -175,31 +225,3 @@ class SSDCriterion(nn.Module):
         background = self.loss.background
         background = num_columns - 1 if background == -1 else background
         return {"num_columns": num_columns, "background": background, "size": self.extent, "slack": self.pixel}
-
-    def _reduction(self, matched_idxs: Tensor) -> Tensor:
-        """What this process's losses are multiplied by, so that their mean over processes has one normalizer."""
-        positives = (matched_idxs >= 0).sum(1)
-        if self.loss.normalizer == "positives_per_image":
-            own = positives.new_tensor(len(positives))
-        elif self.loss.normalizer == "sum_max_one":
-            own = positives.clamp(min=1).sum()
-        else:
-            own = positives.sum()
-        total, processes = own.clone(), 1
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(total, group=self.process_group)
-            processes = torch.distributed.get_world_size(self.process_group)
-        return processes * own.clamp(min=1).float() / total.clamp(min=1).float()
-
-
-def _require_heads(cls_logits: Tensor, bbox_regression: Tensor, rows: int) -> None:
-    """Raise TypeError or ValueError unless these are [N, rows, C] and [N, rows, 4]."""
-    instance(_OP, "cls_logits", cls_logits, Tensor, "a tensor")
-    instance(_OP, "bbox_regression", bbox_regression, Tensor, "a tensor")
-    logits, deltas = list(cls_logits.shape), list(bbox_regression.shape)
-    if len(logits) != 3 or logits[1] != rows:
-        raise ValueError(f"{_OP}: cls_logits: expected shape [any, {rows}, any], got {logits}")
-    expected = [logits[0], rows, 4]
-    if deltas != expected:
-        swapped = " (are cls_logits and bbox_regression swapped?)" if logits == expected else ""
-        raise ValueError(f"{_OP}: bbox_regression: expected shape {expected}, got {deltas}{swapped}")

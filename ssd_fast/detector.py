@@ -1,4 +1,4 @@
-"""From photos to detections in one call: preprocessing, network, preset and postprocess put together."""
+"""Detect objects in photos with one call: preprocessing, network, preset and postprocess put together."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ._backend import cuda_status
-from ._checks import as_int, as_path, as_row, instance, is_not_negative, number, require
+from ._checks import as_int, as_path, as_row, instance, number, require
 from .assets import SHIPPED_WEIGHTS, weights_path
+from .captured_detector import CapturedDetector
 from .detections import Detections
 from .images import Image, as_image_tensors
 from .models._devices import known_device, move_to
@@ -28,15 +29,29 @@ __all__ = ["CapturedDetector", "Detector", "load_detector"]
 def load_detector(
     name_or_path: str | Path = "ssdlite300_mobilenet_v2_coco", *, device: torch.device | str | None = None
 ) -> Detector:
-    """A detector with trained weights, ready to call; nothing is downloaded.
+    """Load a detector with trained weights, ready to call; nothing is downloaded.
 
-    Args:    name_or_path: "ssdlite300_mobilenet_v2_coco" or "coco" for short, which ships with the package, or a weight
-                 file of any network of `ssd_fast.models`, which is recognized by its tensors. The classes are called
-                 what `load_network` calls them, or by their numbers.
-             device: where it runs; None: the current CUDA device if `cuda_status()` finds one available, else the CPU.
-    Raises:  ValueError, FileNotFoundError: an unknown name, no such file, or a file that `load_weights` refuses; a
-                 device that torch does not know. TypeError: neither a name nor a path. RuntimeError: a device that
-                 cannot be used here.
+    Args:
+        name_or_path: "ssdlite300_mobilenet_v2_coco", or "coco" for short, which ships with the package; or a weight
+            file of any network of `ssd_fast.models`, which is recognized by its tensors. Classes have the names that
+            `load_network` returns, or else numbers.
+        device: where the detector runs; None: the current CUDA device if `cuda_status()` finds one available, else the
+            CPU.
+
+    Raises:
+        ValueError: the name is unknown, `load_weights` refuses the file, or torch does not know the device.
+        FileNotFoundError: there is no such file.
+        TypeError: neither a name nor a path.
+        RuntimeError: the device cannot be used here.
+
+    Examples:
+        >>> import ssd_fast
+        >>> detector = ssd_fast.load_detector(device="cpu")
+        >>> detector
+        Detector(SSDLite300MobileNetV2, 91 columns, cpu)
+        >>> found = detector(ssd_fast.assets.asset_path("chelsea.jpg"), score_threshold=0.5)
+        >>> [detector.classes[label] for label in found.to_list()[0]["labels"]]
+        ['cat']
     """
     name = str(as_path("load_detector", "name_or_path", name_or_path))
     device = None if device is None else known_device("load_detector", device)
@@ -55,20 +70,32 @@ class Detector:
     """A network with everything around it: `detector(images) -> Detections`.
 
     Attributes:
-        network: in eval mode. Its device is the detector's; `detector.network.half()` makes it compute in float16.
+        network: in eval mode. The detector runs where it is; `detector.network.half()` makes it compute in float16.
         classes: the name of each column of cls_logits; `classes[label]` names a detection.
         preset: how the heads are read.
+
+    Examples:
+        >>> import ssd_fast
+        >>> network = ssd_fast.models.ssd_tiny(num_classes=3, size=(64, 64))
+        >>> detector = ssd_fast.Detector(network, classes=("background", "cup", "spoon"))
+        >>> detector.classes[2], detector.preset.default_boxes.image_size
+        ('spoon', (64, 64))
     """
 
     def __init__(
         self, network: SSDNetwork, classes: Sequence[str] | None = None, *, preset: Preset | None = None
     ) -> None:
-        """
-        Args:   network: a network of `ssd_fast.models`, on its device.
-                classes: names of its columns, background included; None: "background", "class 1" and so on.
-                preset: None: the network's.
-        Raises: ValueError: more or fewer names than columns; a preset that reads heads in another order of rows or
-                channels than the networks here have, such as nvidia_ssd300_coco. TypeError: not a network or a preset.
+        """Put a detector together.
+
+        Args:
+            network: a network of `ssd_fast.models`, on its device.
+            classes: names of its columns, background included; None: "background", "class 1" and so on.
+            preset: how the heads are read; None: the network's.
+
+        Raises:
+            ValueError: more or fewer names than columns; a preset that reads heads in another order of rows or channels
+                than the networks here use, such as nvidia_ssd300_coco.
+            TypeError: not a network or a preset.
         """
         instance("Detector", "network", network, SSDNetwork, "a network of ssd_fast.models")
         self.network = network.eval()
@@ -86,7 +113,7 @@ class Detector:
 
     @property
     def device(self) -> torch.device:
-        """Where the network's parameters are."""
+        """The device of the network's parameters."""
         return next(self.network.parameters()).device
 
     def __repr__(self) -> str:
@@ -94,28 +121,42 @@ class Detector:
 
     @torch.no_grad()
     def __call__(self, images: Image | Sequence[Image], score_threshold: float | None = None) -> Detections:
-        """Detects the objects of one image or of a batch of images of any sizes.
+        """Detect the objects in one image or in a batch of images of any sizes.
 
-        Args:    images: one or a list of: a path; a PIL image; a uint8 array [H, W, 3], RGB; a tensor [3, H, W], uint8
-                     or floating point in 0..1. A tensor [N, 3, H, W] is a batch. EXIF orientation is applied, gray is
-                     fine, alpha is dropped: see `ssd_fast.images.as_image_tensor`.
-                 score_threshold: only detections with higher scores; None: the preset's threshold, which is made for
-                     measuring recall and lets hundreds of poor ones through.
-        Returns: Detections of N images, xyxy in the pixels of each (upright) original; labels index `classes`.
-        Syncs:   none beyond the copies of images to the device.
-        Raises:  TypeError, ValueError: an image of another kind, shape or dtype, a file that is not an image, a
-                     threshold that is negative or not finite; FileNotFoundError: no such file.
+        Args:
+            images: one or a list of: a path; a PIL image; a uint8 array [H, W, 3], RGB; a tensor [3, H, W], uint8 or
+                floating point in 0..1. A tensor [N, 3, H, W] is a batch. EXIF orientation is applied, gray images are
+                accepted, alpha is dropped: see `ssd_fast.images.as_image_tensor`.
+            score_threshold: only detections with higher scores, in [0, 1]; None: the preset's threshold, which is made
+                for measuring recall and lets hundreds of poor detections through.
+
+        Returns:
+            Detections of N images, xyxy in the pixels of each (upright) original; labels index `classes`.
+
+        Syncs:
+            None beyond the copies of images to the device.
+
+        Raises:
+            TypeError: an image of another kind or dtype.
+            ValueError: an image of another shape, a file that is not an image, a threshold outside [0, 1].
+            FileNotFoundError: there is no such file.
         """
         batch, original_sizes = self.network.preprocessing(as_image_tensors(images, self.device))
         return self._detect(batch, original_sizes, self._spec(score_threshold))
 
     def capture(self, batch_shape: Sequence[int], score_threshold: float | None = None) -> CapturedDetector:
-        """Records network and postprocess as one CUDA graph, which replays them without the cost of their launches.
+        """Record network and postprocess as one CUDA graph, which replays them without their launch costs.
 
-        Args:    batch_shape: (N, 3, height, width) of the preprocessed batch.
-                 score_threshold: as when calling the detector, fixed from now on.
-        Returns: a callable; see CapturedDetector. Changes of the network's parameters in place are seen by it.
-        Raises:  RuntimeError: the detector is not on a CUDA device; ValueError: another shape than the network's.
+        Args:
+            batch_shape: (N, 3, height, width) of the preprocessed batch.
+            score_threshold: as when calling the detector, fixed from now on.
+
+        Returns:
+            A callable; see CapturedDetector. It sees changes made to the network's parameters in place.
+
+        Raises:
+            RuntimeError: the detector is not on a CUDA device.
+            ValueError: another shape than the network's.
         """
         if self.device.type != "cuda":
             raise RuntimeError(
@@ -126,13 +167,18 @@ class Detector:
         shape = tuple(as_int(side, 1) for side in as_row(batch_shape, 4, 4) or ())
         ok = None not in shape and shape[1:] == (3, height, width)
         require(ok, "Detector.capture", "batch_shape", f"(N, 3, {height}, {width})", batch_shape)
-        return CapturedDetector(self, shape, self._spec(score_threshold))  # type: ignore[arg-type]
+        spec = self._spec(score_threshold)
+
+        def detect(batch: Tensor, original_sizes: Tensor) -> Detections:
+            return self._detect(batch, original_sizes, spec)
+
+        return CapturedDetector(detect, shape, (height, width), self.device)  # type: ignore[arg-type]
 
     def _spec(self, score_threshold: float | None) -> PostprocessSpec:
         spec = self.preset.postprocess
         if score_threshold is None:
             return spec
-        threshold = number("Detector", "score_threshold", score_threshold, "a finite number >= 0", is_not_negative)
+        threshold = number("Detector", "score_threshold", score_threshold, "a number in [0, 1]", lambda x: 0 <= x <= 1)
         return dataclasses.replace(spec, score_threshold=threshold)
 
     def _detect(self, batch: Tensor, original_sizes: Tensor, spec: PostprocessSpec) -> Detections:
@@ -146,41 +192,3 @@ class Detector:
             image_sizes=self.preset.default_boxes.extent,
             original_sizes=original_sizes,
         )
-
-
-class CapturedDetector:
-    """A recorded detector: `captured(batch, original_sizes) -> Detections`, made by Detector.capture.
-
-    Args:    batch: float32, preprocessed, of the captured shape: what `network.preprocessing` returns.
-             original_sizes: int64 [N, 2], (height, width) that boxes are scaled to; None: the network's input size.
-    Returns: the same tensors on every call, which the next call overwrites: clone what has to stay.
-    Syncs:   none.
-    Raises:  ValueError: a batch or sizes of another shape.
-    """
-
-    def __init__(self, detector: Detector, batch_shape: tuple[int, ...], spec: PostprocessSpec) -> None:
-        device = detector.device
-        self._batch = torch.zeros(batch_shape, dtype=torch.float32, device=device)
-        sizes = [detector.network.preprocessing.size] * batch_shape[0]
-        self._input_sizes = torch.tensor(sizes, dtype=torch.int64, device=device)
-        self._sizes = self._input_sizes.clone()
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.no_grad(), torch.cuda.device(device):
-            warm_up = torch.cuda.Stream()  # before the capture, cuDNN chooses kernels and workspaces come to life
-            warm_up.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(warm_up):
-                for _ in range(3):
-                    detector._detect(self._batch, self._sizes, spec)
-            torch.cuda.current_stream().wait_stream(warm_up)
-            with torch.cuda.graph(self._graph):
-                self._detections = detector._detect(self._batch, self._sizes, spec)
-
-    def __call__(self, batch: Tensor, original_sizes: Tensor | None = None) -> Detections:
-        sizes = self._input_sizes if original_sizes is None else original_sizes
-        for name, given, held in (("batch", batch, self._batch), ("original_sizes", sizes, self._sizes)):
-            if given.shape != held.shape:
-                raise ValueError(f"captured detector: {name}: expected {tuple(held.shape)}, got {tuple(given.shape)}")
-        self._batch.copy_(batch)
-        self._sizes.copy_(sizes)
-        self._graph.replay()
-        return self._detections

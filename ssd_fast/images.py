@@ -1,4 +1,4 @@
-"""Images of every kind that Python programs hold, as the tensors that preprocessing takes."""
+"""Convert paths, PIL images, arrays and tensors to the RGB tensors that preprocessing takes."""
 
 from __future__ import annotations
 
@@ -37,19 +37,21 @@ _FORMATS = {
     "JPEG2000": (".jp2",),
     "AVIF": (".avif",),
 }
-_16_BIT_FORMATS = ("PNG", "PPM")  # whose mode "I" holds 16 bits: Pillow scales PPM's to 0..65535, PNG has no more
+_16_BIT_FORMATS = ("PNG", "PPM")  # their mode "I" holds 16 bits: Pillow scales PPM to 0..65535, PNG has no more
 _DTYPES = (torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_LEAST, _MOST = -0.5, 2.0  # of floats that are meant to be 0..1: resizing may overshoot
+_LEAST, _MOST = -0.5, 2.0  # for floats that should lie in 0..1: resizing may overshoot
 
 IMAGE_SUFFIXES = tuple(suffix for suffixes in _FORMATS.values() for suffix in suffixes)
 
 
 @contextlib.contextmanager
 def open_image(path: str | os.PathLike[str]) -> Iterator[PIL.Image.Image]:
-    """Opens an image file and reads its header. Every image file is opened here.
+    """Open an image file and read its header. All image files are opened here.
 
-    Raises: FileNotFoundError: no such file; ValueError: not a regular file, not one of the formats of IMAGE_SUFFIXES,
-            damaged, or so large that Pillow refuses it. Any error in the `with` block becomes such a ValueError.
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not regular, has none of the formats of IMAGE_SUFFIXES, is damaged, or is so large that
+            Pillow refuses it. Any error in the `with` block becomes such a ValueError.
     """
     require_input_file(path)
     with _read_errors(path), PIL.Image.open(path, formats=_readable_formats()) as image:
@@ -58,7 +60,7 @@ def open_image(path: str | os.PathLike[str]) -> Iterator[PIL.Image.Image]:
 
 @contextlib.contextmanager
 def _read_errors(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Makes any error of the `with` block a ValueError: Pillow lets many kinds through for a damaged file."""
+    """Turn any error of the `with` block into a ValueError: Pillow raises many kinds for a damaged file."""
     try:
         yield
     except Exception as error:
@@ -70,7 +72,7 @@ def _read_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @functools.cache
 def _readable_formats() -> tuple[str, ...]:
-    """The names in _FORMATS that this Pillow knows."""
+    """Return the names in _FORMATS that this Pillow knows."""
     PIL.Image.init()
     return tuple(name for name in _FORMATS if name in PIL.Image.OPEN)
 
@@ -78,10 +80,15 @@ def _readable_formats() -> tuple[str, ...]:
 def as_image_tensors(
     images: Image | Sequence[Image], device: torch.device | str | None = None
 ) -> Tensor | list[Tensor]:
-    """One image, a list of images or a batch [N, 3, H, W], on one device and of one dtype.
+    """Convert one image, a list of images or a batch [N, 3, H, W] to tensors on one device and of one dtype.
 
-    Returns: a batch as it is, anything else as a list of [3, H, W]. If bytes and floats are mixed, all are float32.
-    Raises:  as as_image_tensor, with the number of the image.
+    Returns:
+        A batch as it is, anything else as a list of [3, H, W]. If bytes and floats are mixed, all are float32.
+
+    Raises:
+        FileNotFoundError: as for as_image_tensor, with the number of the image.
+        ValueError: likewise.
+        TypeError: likewise.
     """
     if isinstance(images, Tensor) and images.ndim == 4:
         return _from_tensor(images).to(device)
@@ -99,25 +106,28 @@ def as_image_tensors(
 
 
 def as_image_tensor(image: Image, device: torch.device | str | None = None) -> Tensor:
-    """One image as an RGB tensor [3, H, W], uint8 or, if it is given as such a tensor, floating point.
+    """Convert one image to an RGB tensor [3, H, W], uint8, or floating point if it is given as such a tensor.
 
-    Files and PIL images are turned upright by their EXIF orientation and may be of any mode but "F" and an "I" of 32
-    bits; 16-bit gray keeps its upper byte. Gray images are repeated over the channels, alpha channels dropped, not
-    blended.
+    Files and PIL images are turned upright by their EXIF orientation and may be of any mode but "F" and a 32-bit "I";
+    16-bit gray keeps its upper byte. Gray is repeated over the channels; alpha channels are dropped, not blended.
 
-    Args:    image: a path; a PIL image; a uint8 array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; a tensor [1, H, W],
-                 [3, H, W] or [4, H, W], uint8 or floating point in 0..1.
-             device: None: where the image is.
-    Raises:  FileNotFoundError: no such file; ValueError: a file that cannot be read as an image (see open_image),
-             another shape, more than 2**31 elements that would have to be copied or, on the CPU, floats that are NaN
-             or far from 0..1; TypeError: another kind or dtype, a masked array, a sparse tensor and its like.
+    Args:
+        image: a path; a PIL image; a uint8 array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]; a tensor [1, H, W], [3, H,
+            W] or [4, H, W], uint8 or floating point in 0..1.
+        device: of the result; None: where the image is.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be read as an image (see open_image); another shape; more than 2**31 elements that
+            would have to be copied; or, on the CPU, floats that are NaN or far from 0..1.
+        TypeError: another kind or dtype; a masked array, a sparse tensor or the like.
     """
     if isinstance(image, (str, os.PathLike)):
         with open_image(image) as file:
             array = _pixels(file)
         return _from_array(array).to(device)
     if isinstance(image, PIL.Image.Image):
-        with _read_errors(getattr(image, "filename", "") or f"of mode {image.mode}"):  # its file is read only now
+        with _read_errors(getattr(image, "filename", "") or f"of mode {image.mode}"):  # only now is its file read
             array = _pixels(image)
         return _from_array(array).to(device)
     if isinstance(image, np.ndarray):
@@ -130,15 +140,15 @@ def as_image_tensor(image: Image, device: torch.device | str | None = None) -> T
 
 
 def _pixels(image: PIL.Image.Image) -> npt.NDArray[np.uint8]:
-    """uint8 [H, W, 3], or [H, W] from 16-bit gray, upright."""
+    """Return an image upright, as uint8 [H, W, 3], or [H, W] from 16-bit gray."""
     upright = PIL.ImageOps.exif_transpose(image)
     if upright.mode == "I" and image.format in _16_BIT_FORMATS:
         return (np.asarray(upright) >> 8).astype(np.uint8)
     if upright.mode in ("I", "F"):
-        raise ValueError(f"images of mode {upright.mode!r} have no defined white: convert them to uint8 first")
+        raise ValueError(f"images of mode {upright.mode!r} do not define white: convert them to uint8 first")
     if upright.mode.startswith("I;16"):
         return (np.asarray(upright) >> 8).astype(np.uint8)
-    if upright.mode == "La":  # Pillow converts it to nothing else
+    if upright.mode == "La":  # the only mode that Pillow converts it to
         upright = upright.convert("LA")
     if upright.mode == "P":  # by way of RGBA, because a palette may hold transparent entries
         upright = upright.convert("RGBA")
@@ -149,7 +159,9 @@ def _from_array(array: npt.NDArray[np.uint8]) -> Tensor:
     if (fault := value_fault(array)) is not None:
         raise TypeError(fault)
     if array.dtype != np.uint8:
-        raise TypeError(f"expected a uint8 array [H, W, 3], got {array.dtype}; floats in 0..1 go as tensors [3, H, W]")
+        raise TypeError(
+            f"expected a uint8 array [H, W, 3], got {array.dtype}; give floats in 0..1 as tensors [3, H, W]"
+        )
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4):
@@ -160,17 +172,17 @@ def _from_array(array: npt.NDArray[np.uint8]) -> Tensor:
 
 
 def _from_tensor(image: Tensor) -> Tensor:
-    """A tensor that is given as an image or a batch: the values in it have to be looked at."""
+    """Check and convert a tensor that is given as an image or a batch, whose values have to be looked at."""
     if (fault := value_fault(image)) is not None:
         raise TypeError(fault)
     if image.device.type == "meta":
-        raise TypeError("expected a tensor [3, H, W] that has values, got one of the meta device")
+        raise TypeError("expected a tensor [3, H, W] that has values, got one on the meta device")
     if image.dtype not in _DTYPES:
         raise TypeError(f"expected a tensor of uint8, or floating point in 0..1, got {image.dtype}")
     if not image.is_contiguous() and (fault := copy_fault(image)) is not None:
         raise ValueError(fault)
     rgb = _rgb(image)
-    on_cpu = image.device.type == "cpu"  # elsewhere the look would be a synchronization
+    on_cpu = image.device.type == "cpu"  # elsewhere, looking would synchronize
     if on_cpu and image.is_floating_point() and image.numel():
         least, most = (float(value) for value in image.detach().aminmax())
         if not _LEAST <= least <= most <= _MOST:  # false too if they are NaN
@@ -179,7 +191,7 @@ def _from_tensor(image: Tensor) -> Tensor:
 
 
 def _rgb(image: Tensor) -> Tensor:
-    """[..., 1 | 3 | 4, H, W] -> [..., 3, H, W]."""
+    """Convert [..., 1 | 3 | 4, H, W] to [..., 3, H, W]."""
     if image.shape[-3] not in (1, 3, 4):
         raise ValueError(f"expected a tensor [3, H, W], got {tuple(image.shape)}")
     return image.expand(*image.shape[:-3], 3, -1, -1) if image.shape[-3] == 1 else image[..., :3, :, :]

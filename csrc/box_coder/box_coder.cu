@@ -1,5 +1,5 @@
 // encode_boxes and decode_boxes in CUDA.
-#include "box_coder/box_coder_launch.h"
+#include "box_coder/box_coder_task.h"
 #include "common/cuda.cuh"
 
 namespace ssd {
@@ -7,9 +7,9 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// decode_kernel: boxes[row] from deltas[row]. encode_kernel: the inverse.
+// decode_kernel: decodes deltas[row] to boxes[row]; encode_kernel does the inverse.
 // Thread:  one row: reads 4 offsets (or a box) and a default box, which images share and the cache keeps.
-// Memory:  reads and writes coalesced, 16 B a thread (8 B for 16-bit offsets).
+// Memory:  reads and writes coalesced, 16 B per thread (8 B for 16-bit offsets).
 // Order:   deterministic; no atomics.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)

@@ -1,7 +1,7 @@
-// encode_boxes, decode_boxes: boxes to and from offsets relative to the default boxes. Source: Liu et al. 2016, eq. 2.
+// encode_boxes, decode_boxes: convert boxes to offsets from default boxes, and back. Source: Liu et al. 2016, eq. 2.
 #pragma once
 
-#include "box_coder/box_coder_launch.h"
+#include "box_coder/box_coder_task.h"
 #include "common/view.h"
 
 namespace ssd {

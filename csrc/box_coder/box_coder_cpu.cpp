@@ -1,5 +1,5 @@
 // encode_boxes and decode_boxes on the CPU.
-#include "box_coder/box_coder_launch.h"
+#include "box_coder/box_coder_task.h"
 #include "common/parallel.h"
 #include "common/simd.h"
 

@@ -1,7 +1,7 @@
 // box_iou in CUDA.
 #include <algorithm>
 
-#include "box_iou/box_iou_launch.h"
+#include "box_iou/box_iou_task.h"
 #include "common/cuda.cuh"
 
 namespace ssd {
@@ -10,10 +10,10 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int64_t kMaxGridY = 65535;
 
-// box_iou_kernel: ious[i][j] for every pair.
-// Block:   256 columns of rows blockIdx.y, + gridDim.y, ...
+// box_iou_kernel: computes ious[i][j] for every pair of boxes.
+// Block:   256 columns of the rows blockIdx.y, blockIdx.y + gridDim.y, ...
 // Thread:  one column; its box and area stay in registers.
-// Memory:  reads each box2 once a grid row and a broadcast box1 a row; writes coalesced.
+// Memory:  reads each box2 once per row of blocks, and one broadcast box1 per row; writes coalesced.
 // Order:   deterministic; no atomics.
 template <typename T>
 __global__ void __launch_bounds__(kThreads)

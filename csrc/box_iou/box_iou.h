@@ -1,7 +1,7 @@
-// box_iou: ious[i][j] of boxes1[i] and boxes2[j], in the boxes' dtype. Degenerate and NaN boxes have IoU 0.
+// box_iou: computes ious[i][j] of boxes1[i] and boxes2[j], in the boxes' dtype. Degenerate and NaN boxes have IoU 0.
 #pragma once
 
-#include "box_iou/box_iou_launch.h"
+#include "box_iou/box_iou_task.h"
 #include "common/view.h"
 
 namespace ssd {

@@ -1,8 +1,7 @@
-// box_iou on the CPU: a row of the result at a time, over coordinates laid out one after the other so that it
-// vectorises.
+// box_iou on the CPU: one row of the result at a time, over one array per coordinate, so that it vectorizes.
 #include <vector>
 
-#include "box_iou/box_iou_launch.h"
+#include "box_iou/box_iou_task.h"
 #include "common/parallel.h"
 #include "common/simd.h"
 

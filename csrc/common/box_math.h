@@ -1,11 +1,15 @@
 // Every formula of the package, once, for the host compilers, nvcc, NVRTC and Numba: boxes, IoU, box coding, scores.
 //
 // The same source must give the same bits everywhere (docs/numerics.md), so:
-//   - products and sums that a compiler might contract are spelled mul / add / sub, which are never fused;
+//   - products and sums that a compiler might contract are spelled mul / add / sub, which are never fused, and
+//     quotients div, which is never approximate;
 //   - fma is spelled fma, and only exp, log and overlap.h use it;
 //   - min and max are ternaries: fminf(-0, 0) depends on the order of its operands, a ternary does not;
-//   - exp and log (and log1p, made of log) are our own, since libraries differ in the last bit.
-// Nothing here includes a header on the device: NVRTC compiles it with no include path.
+//   - exp and log (and log1p, made of log) are written out, since libraries differ in the last bit.
+//
+// The package's own builds turn contraction off by a flag, so they could do with + - * /. This header is also for users
+// of Numba, CuPy and NVRTC, who compile it with flags of their own: there only the spelling keeps a GPU's compiler from
+// contracting. NVRTC may have no include path, so nothing here includes a header on the device.
 #pragma once
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
@@ -33,7 +37,7 @@ SSD_HD unsigned float_to_bits(float value) { return __float_as_uint(value); }
 SSD_HD unsigned long long double_to_bits(double value) {
   return static_cast<unsigned long long>(__double_as_longlong(value));
 }
-#else  // host compilers are given -ffp-contract=off
+#else  // host compilers need -ffp-contract=off
 SSD_HD float add(float a, float b) { return a + b; }
 SSD_HD float sub(float a, float b) { return a - b; }
 SSD_HD float mul(float a, float b) { return a * b; }
@@ -60,7 +64,7 @@ SSD_HD unsigned long long double_to_bits(double value) {
 }
 #endif
 
-// The first operand where the comparison fails: NaN in b is passed over, NaN in a stays.
+// The result is a where the comparison fails: a NaN in b is passed over, a NaN in a stays.
 template <typename T>
 SSD_HD T min_of(T a, T b) {
   return b < a ? b : a;
@@ -77,7 +81,7 @@ SSD_HD T clamp(T value, T low, T high) {  // NaN stays NaN
 // ---- exp, log and log1p ---------------------------------------------------------------------------------------------
 
 // exp(x), within 1 ulp, monotone, exp(0) = 1, +0 below 2^-126 (so that flush-to-zero changes nothing), +inf
-// above 88.72. Reduction to |r| <= ln(2) / 2 by rounding with a magic number: no float-to-int cast, which is undefined
+// above 88.72. Reduces x to |r| <= ln(2) / 2 by rounding with a magic number, since a float-to-int cast is undefined
 // out of range.
 SSD_HD float exp(float x) {
   float y = x < -104.0f ? -104.0f : x;  // comparisons are false for NaN, which therefore passes through
@@ -95,14 +99,14 @@ SSD_HD float exp(float x) {
   p = fma(p, r, 1.66666657e-1f);
   p = fma(p, r, 0.5f);
   const float e = add(fma(p, mul(r, r), r), 1.0f);
-  const int half = k >> 1;  // 2^k in two factors, since 2^128 is no float
+  const int half = k >> 1;  // 2^k in two factors, since 2^128 is not a float
   const float scale_low = bits_to_float(static_cast<unsigned>(half + 127) << 23);
   const float scale_high = bits_to_float(static_cast<unsigned>(k - half + 127) << 23);
   const float result = mul(mul(e, scale_low), scale_high);
   return result < 1.17549435e-38f ? 0.0f : result;
 }
 
-// log(x), within 1 ulp, of a normal number above 0; of another x anything.
+// log(x), within 1 ulp, for a positive normal x; meaningless for any other.
 SSD_HD float log_of_normal(float x) {
   // x = 2^k * m with m in [sqrt(1/2), sqrt(2)): subtracting sqrt(1/2)'s bits makes the exponent field switch there.
   const unsigned root_half = 0x3F3504F3u;
@@ -123,7 +127,8 @@ SSD_HD float log_of_normal(float x) {
   return fma(n, 0.693145751953125f, add(f, tail));
 }
 
-// log(x). log(+-0) and subnormals (which flush-to-zero hardware reads as 0) give -inf, numbers below 0 NaN, +inf +inf.
+// log(x). Zeros and subnormals (which flush-to-zero hardware reads as 0) of either sign give -inf, other negative
+// numbers NaN, +inf +inf.
 SSD_HD float log(float x) {
   const bool finite_positive = x >= 1.17549435e-38f && x <= 3.40282347e38f;
   const float special = x <= -1.17549435e-38f ? bits_to_float(0x7FC00000u)
@@ -132,8 +137,8 @@ SSD_HD float log(float x) {
   return finite_positive ? log_of_normal(x) : special;
 }
 
-// log(1 + x) for x in [0, 1], within 1.5 ulp however small x is; NaN stays NaN. 1 + x rounds x off by at most 2^-24,
-// which is known exactly; log's slope there, 1 / u, is near enough to a line that no division is needed.
+// log(1 + x) for x in [0, 1], within 1.5 ulp however small x is; NaN stays NaN. Rounding 1 + x loses at most 2^-24 of
+// x, which is known exactly; the slope of log there, 1 / u, is so close to a line that no division is needed.
 SSD_HD float log1p(float x) {
   const float u = add(1.0f, x);
   const float rounded_off = sub(x, sub(u, 1.0f));
@@ -153,7 +158,7 @@ SSD_HD T area(const BoxOf<T>& box) {
   return mul(sub(box.x2, box.x1), sub(box.y2, box.y1));
 }
 
-// 0 where boxes are apart. A NaN of a stays, one of b may be passed over.
+// 0 for disjoint boxes. A NaN in a stays, a NaN in b may be passed over.
 template <typename T>
 SSD_HD T intersection(const BoxOf<T>& a, const BoxOf<T>& b) {
   const T width = max_of(sub(min_of(a.x2, b.x2), max_of(a.x1, b.x1)), T(0));
@@ -173,15 +178,15 @@ SSD_HD T iou(const BoxOf<T>& a, const BoxOf<T>& b) {
   return iou(a, area(a), b, area(b));
 }
 
-// The share of the box that `other` covers; 0 where it is undefined: NaN boxes, and boxes without a finite area.
+// The share of the box that `other` covers; 0 where it is undefined: for NaN boxes, and boxes without a finite area.
 template <typename T>
 SSD_HD T coverage(const BoxOf<T>& box, T box_area, const BoxOf<T>& other) {
-  const T quotient = div(intersection(other, box), box_area);  // a NaN of the box itself is in its area
+  const T quotient = div(intersection(other, box), box_area);  // a NaN in the box itself is in its area too
   return quotient > T(0) ? quotient : T(0);
 }
 
-// Where the centre of a cell lies: `index + offset` cells of `step` pixels from the edge.
-SSD_HD float cell_centre(int index, float offset, float step) {
+// The position of a cell's center: `index + offset` cells of `step` pixels from the edge.
+SSD_HD float cell_center(int index, float offset, float step) {
   return mul(add(static_cast<float>(index), offset), step);
 }
 SSD_HD Box box_around(float cx, float cy, float width, float height) {
@@ -209,10 +214,10 @@ struct BoxCoder {
   bool yx;                              // offsets are stored (ty, tx, th, tw)
 };
 
-struct CentreBox {
+struct CenterBox {
   float cx, cy, w, h;
 };
-SSD_HD CentreBox to_centre(const Box& box) {
+SSD_HD CenterBox to_center(const Box& box) {
   const float w = sub(box.x2, box.x1);
   const float h = sub(box.y2, box.y1);
   return {add(box.x1, mul(0.5f, w)), add(box.y1, mul(0.5f, h)), w, h};
@@ -230,7 +235,7 @@ SSD_HD float decode_size(float delta, float variance, float size, const BoxCoder
 }
 
 SSD_HD Box decode(const Deltas& deltas, const Box& default_box, const BoxCoder& coder) {
-  const CentreBox base = to_centre(default_box);
+  const CenterBox base = to_center(default_box);
   const float cx = add(base.cx, mul(mul(deltas.x, coder.variance_x), base.w));
   const float cy = add(base.cy, mul(mul(deltas.y, coder.variance_y), base.h));
   const float half_w = mul(0.5f, decode_size(deltas.w, coder.variance_w, base.w, coder));
@@ -239,8 +244,8 @@ SSD_HD Box decode(const Deltas& deltas, const Box& default_box, const BoxCoder& 
 }
 
 SSD_HD Deltas encode(const Box& box, const Box& default_box, const BoxCoder& coder) {
-  const CentreBox target = to_centre(box);
-  const CentreBox base = to_centre(default_box);
+  const CenterBox target = to_center(box);
+  const CenterBox base = to_center(default_box);
   return {div(div(sub(target.cx, base.cx), base.w), coder.variance_x),
           div(div(sub(target.cy, base.cy), base.h), coder.variance_y),
           div(log(div(target.w, base.w)), coder.variance_w), div(log(div(target.h, base.h)), coder.variance_h)};
@@ -263,9 +268,9 @@ SSD_HD float sigmoid(float logit) { return div(1.0f, add(1.0f, exp(-logit))); }
 
 // ---- sigmoid focal loss (Lin et al. 2017) ---------------------------------------------------------------------------
 
-// weight * (1 - p)^gamma * -log p, p being the probability that a logit gives to what is true of its column.
+// weight * (1 - p)^gamma * -log p, where p is the probability that a logit gives to the truth about its column.
 struct FocalLoss {
-  float gamma, target_weight, other_weight;  // weights of the target column, and of the others: positive
+  float gamma, target_weight, other_weight;  // weights of the target column and of the others, both positive
 };
 
 struct FocalTerms {
@@ -282,15 +287,15 @@ SSD_HD FocalTerms focal_terms(float z, float weight, float gamma) {
   return {tail, add(shared, max_of(-z, 0.0f)), mul(weight, exp(mul(-gamma, hardness)))};
 }
 
-// Of a logit inf that is right 0, of one that is wrong inf.
+// An infinite logit costs 0 when right and inf when wrong.
 SSD_HD float focal_loss(float logit, bool is_target, const FocalLoss& focal) {
   const float weight = is_target ? focal.target_weight : focal.other_weight;
   const FocalTerms terms = focal_terms(is_target ? logit : -logit, weight, focal.gamma);
   return mul(terms.scale, terms.cross_entropy);
 }
 
-// Its derivative: -scale * (gamma * p * -log p + 1 - p) of z. Of a logit inf that is right 0, of one that is wrong the
-// weight.
+// The derivative by the logit; by z it is -scale * (gamma * p * -log p + 1 - p). For an infinite logit it is 0 when
+// right, and of the weight's magnitude when wrong.
 SSD_HD float focal_slope(float logit, bool is_target, const FocalLoss& focal) {
   const float weight = is_target ? focal.target_weight : focal.other_weight;
   const float z = is_target ? logit : -logit;

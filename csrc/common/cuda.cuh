@@ -1,7 +1,7 @@
-// cuda.cuh: the header that every kernel includes. grid.cuh and async_copy.cuh are for those that need them.
+// cuda.cuh: the header that every kernel includes; grid.cuh and async_copy.cuh are for kernels that need them.
 //
 // Under nvcc this is CUDA. Under a host compiler the same kernel source is built against tests/emu, which runs it on
-// the CPU and checks it. What that asks of kernels:
+// the CPU and checks it. For that, kernels keep these rules:
 //   - shared memory is declared with SSD_SHARED(name, T[N]) and SSD_DYN_SHARED(T, name), never with bare __shared__;
 //   - kernels are started with ssd::launch, never with <<<>>>;
 //   - warp functions are the *_sync forms; at most one barrier on a source line; threads spin on atomics only;

@@ -69,7 +69,7 @@ SSD_HD float to_float(Half value) {
 #else
   const unsigned sign = static_cast<unsigned>(value.bits & 0x8000u) << 16;
   const unsigned magnitude = static_cast<unsigned>(value.bits & 0x7FFFu) << 13;
-  // Rebias the exponent by a product, which also normalises subnormals; infinity and NaN keep the full exponent.
+  // Rebias the exponent by a product, which also normalizes subnormals; infinity and NaN keep the full exponent.
   const unsigned rebiased = float_to_bits(mul(bits_to_float(magnitude), 0x1p112f));
   return bits_to_float(sign | (magnitude >= 0x0F800000u ? magnitude | 0x7F800000u : rebiased));
 #endif
@@ -99,7 +99,7 @@ SSD_HD void store(Half* place, float value) {
   const unsigned magnitude = bits & 0x7FFFFFFFu;
   unsigned half;
   if (magnitude > 0x7F800000u) {
-    half = 0x7FFFu;  // NaN, as the GPU's conversion has it
+    half = 0x7FFFu;  // NaN, as the GPU's conversion gives it
   } else if (magnitude >= 0x477FF000u) {
     half = 0x7C00u;  // rounds past the largest half: infinity
   } else if (magnitude < 0x38800000u) {

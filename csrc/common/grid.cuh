@@ -1,22 +1,22 @@
-// grid.cuh: what blocks of one grid, and grids that follow each other, wait for. Kernels that need it include it
-// besides cuda.cuh; how to launch them is in launch.cuh. A misuse is found by the emulator's checker
+// grid.cuh: how the blocks of a grid, and grids that follow each other, wait for one another. Kernels that need it
+// include it besides cuda.cuh; launch.cuh says how to launch them. The emulator's checker finds misuse
 // (tests/emu/checker.h).
 //
-//   grid_barrier()          in a cooperative launch: every thread of the grid has come, and what any of them accessed
-//                           before happened before what any of them accesses after. No thread may exit before it.
-//   wait_for_predecessor()  in a programmatic launch: what the stream's previous work wrote can be read, and what it
-//                           read can be overwritten, after this and not before. A block may let one thread wait, and
-//                           then meet at a barrier. Elsewhere, and on GPUs below 9.0, nothing is left to wait for.
+//   grid_barrier()          in a cooperative launch: waits for every thread of the grid; all accesses before it happen
+//                           before all accesses after it. No thread may exit before it.
+//   wait_for_predecessor()  in a programmatic launch: only after this may a kernel read what the stream's previous work
+//                           wrote, or overwrite what it read. One thread may wait for its block, if a barrier follows.
+//                           In other launches, and on GPUs below 9.0, there is nothing to wait for.
 //   trigger_dependents()    lets the next kernel start, if it was launched as programmatic, once all blocks have called
 //                           this or exited. It makes nothing visible to that kernel: only the end of this one does.
 //   cluster_barrier()       the same as grid_barrier for the threads of a cluster, except that some may have exited
-//   shared_of_block(p, r)   where block r of the cluster has what *p is in this block's shared memory. That block must
-//                           have started, and must not have exited: a cluster_barrier stands before the first access
-//                           and after the last. GPUs below 9.0 have no clusters: each block is one of its own.
+//   shared_of_block(p, r)   the address in block r of the cluster that corresponds to p in this block's shared memory.
+//                           That block must have started, and must not have exited: a cluster_barrier stands before the
+//                           first access and after the last. GPUs below 9.0 have no clusters: each block is its own.
 //
-// What changes while a kernel runs - by its own blocks before a barrier, or by its predecessor - must not be read
-// through __ldg or a pointer that is both const and __restrict__: the compiler takes such memory to be constant, and
-// the cache that it reads it from is not coherent.
+// Memory that changes while a kernel runs - by its own blocks before a barrier, or by its predecessor - must not be
+// read through __ldg or a pointer that is both const and __restrict__: the compiler assumes such memory to be constant,
+// and reads it through a cache that is not coherent.
 #pragma once
 
 #include "common/cuda.cuh"

@@ -1,4 +1,4 @@
-// Vectors of floats as wide as a CPU's registers, for CPU loops that compilers do not vectorise well by themselves.
+// Vectors of floats as wide as a CPU's registers, for CPU loops that compilers do not vectorize well by themselves.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,8 @@ using Floats = typename Lanes<kLanes>::Floats;
 template <int kLanes>
 using Ints = typename Lanes<kLanes>::Ints;  // -1 where a comparison of Floats is true, else 0
 
-// Defines the function `name`, once for each set of instructions, as `body` of as many lanes as its registers have. The
-// compiler calls the best one, which it must see: keep such functions in the file that calls them.
+// Defines the function `name` once per instruction set, as `body` with as many lanes as the registers hold. The
+// compiler calls the best one, for which it must see them all: keep such functions in the file that calls them.
 #if defined(SSD_HAS_CLONES)
 #define SSD_LANES_CLONES(result, name, parameters, body, ...)                                       \
   __attribute__((target("default"))) result name parameters { return body<4>(__VA_ARGS__); }        \
@@ -66,7 +66,7 @@ SSD_HD bool any(Ints<kLanes> lanes) {
   }
 }
 
-// Brings the line of from[ahead] into the second-level cache. It may lie outside of any array.
+// Brings the cache line of from[ahead], which may lie outside any array, into the second-level cache.
 SSD_HD void prefetch(const float* from, int64_t ahead) {
   const uintptr_t address = reinterpret_cast<uintptr_t>(from) + static_cast<uintptr_t>(ahead) * sizeof(float);
   __builtin_prefetch(reinterpret_cast<const void*>(address), 0, 2);

@@ -12,7 +12,7 @@ namespace ssd {
 void check(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   std::string message = std::string("ssd_fast: ") + what + ": " + cudaGetErrorString(status);
-  if (status == cudaErrorInsufficientDriver) message += " (ssd_fast.cuda_status() says more, and what to do)";
+  if (status == cudaErrorInsufficientDriver) message += " (ssd_fast.cuda_status() says more and what to do)";
   cudaGetLastError();  // clear the error, which is reported here and not by the caller's next CUDA call
   throw std::runtime_error(message);
 }
@@ -44,7 +44,7 @@ void wait_for(Stream stream, const char* what) {
   cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
   check(cudaStreamIsCapturing(handle, &capture), what);
   if (capture != cudaStreamCaptureStatusNone) return;
-  const RelaxedCapture relaxed;  // of another stream
+  const RelaxedCapture relaxed;  // another stream may be being captured
   check(cudaStreamSynchronize(handle), what);
 }
 

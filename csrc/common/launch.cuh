@@ -24,11 +24,11 @@ bool waits_for_launches();
 // Waits for the stream, unless it is being captured, and throws if its work failed.
 void wait_for(Stream stream, const char* what);
 
-// How a launch differs from a plain one; what the kernel does with it is in grid.cuh.
+// How a launch differs from a plain one; grid.cuh has what the kernel does with each attribute.
 struct LaunchAttributes {
   bool cooperative = false;   // all blocks run at once, for grid_barrier; at most most_cooperative_blocks()
   bool programmatic = false;  // may start before the stream's previous work has ended, for wait_for_predecessor
-  unsigned cluster_size = 1;  // so many neighbours in x are a cluster (has_clusters); divides the grid's x
+  unsigned cluster_size = 1;  // this many neighbors in x are a cluster (has_clusters); it divides the grid's x
 };
 
 inline constexpr LaunchAttributes kPlain{};
@@ -42,21 +42,20 @@ struct AttributeList {
   unsigned count = 0;
 };
 
-// CUDA's form of them. A launch is programmatic only where the kernel's code, which is for this architecture (90 for
-// sm_90), can wait for its predecessor: code for older ones has nothing in that place.
+// The attributes in CUDA's form. A launch is programmatic only if the kernel's code, which is for this architecture (90
+// for sm_90), can wait for its predecessor: code for older ones does not.
 AttributeList attribute_list(LaunchAttributes wanted, int architecture);
 #endif
 
 // Starts kernel(args...) on the stream, whose device must be current (DeviceGuard). Throws if it cannot be started.
-// Also throws if the kernel fails, where waits_for_launches() or the emulator runs it, which returns when the kernel
-// ends.
+// If waits_for_launches(), and in the emulator, it returns when the kernel ends, and also throws if the kernel fails.
 template <class... Params, class... Args>
 void launch(void (*kernel)(Params...), LaunchAttributes attributes, dim3 grid, dim3 block, size_t shared_bytes,
             Stream stream, Args&&... args) {
   const void* function = reinterpret_cast<const void*>(kernel);
   const int architecture = prepare_kernel(function, stream);
   const bool waits = waits_for_launches();
-  const std::string name = waits ? kernel_name(function) : std::string();  // once it has failed, CUDA may not tell
+  const std::string name = waits ? kernel_name(function) : std::string();  // once it has failed, CUDA may not give it
 #ifdef __CUDACC__
   cudaLaunchConfig_t config{};
   config.gridDim = grid;

@@ -1,10 +1,10 @@
 // CPU threads: parallel_for over torch's own OpenMP pool, since a second pool beside it only makes both slower.
 //
-// The library does not link OpenMP or torch. torch loads GNU's libgomp into the process, and its entry points are looked
-// up there; how many threads to use is asked of torch itself, since torch.set_num_threads reaches libgomp only in threads
-// that have asked it. Without libgomp, within another parallel region, and in a child that was forked after this library
-// was loaded (libgomp would wait for the parent's threads forever) the loop runs on the caller's thread. Results never
-// depend on the number of threads.
+// The library does not link OpenMP or torch. torch loads GNU's libgomp into the process, where its entry points are
+// looked up; torch itself says how many threads to use, since torch.set_num_threads reaches libgomp only in threads
+// that have asked torch. Without libgomp, within another parallel region, and in a child that was forked after this
+// library was loaded (libgomp would wait for the parent's threads forever), the loop runs on the caller's thread.
+// Results never depend on the number of threads.
 #pragma once
 
 #include <dlfcn.h>
@@ -20,7 +20,7 @@
 
 namespace ssd {
 
-// Subnormals count as what they are while this lives, whatever the caller's flush-to-zero setting. Every op has one
+// While this lives, subnormals keep their values, whatever the caller's flush-to-zero setting. Every op has one
 // (bindings.cpp), and so has each thread of a loop.
 class SubnormalsOn {
  public:
@@ -40,7 +40,7 @@ inline const pid_t kLoadedIn = getpid();
 
 struct OpenMp {
   void (*parallel)(void (*body)(void*), void* data, unsigned threads, unsigned flags) = nullptr;
-  int (*max_threads)() = nullptr;  // of torch, if it is there, else of libgomp
+  int (*max_threads)() = nullptr;  // torch's if it is loaded, else libgomp's
   int (*thread_index)() = nullptr;
   int (*team_size)() = nullptr;
   int (*in_parallel)() = nullptr;
@@ -91,7 +91,7 @@ struct ParallelLoop {
 
 }  // namespace detail
 
-// body(begin, end) over disjoint ranges that cover [0, count), each of at least `grain` items where there are enough.
+// Calls body(begin, end) for disjoint ranges that cover [0, count), each of at least `grain` items if there are enough.
 template <typename Body>
 void parallel_for(int64_t count, int64_t grain, const Body& body) {
   if (count <= 0) return;

@@ -26,7 +26,7 @@ std::atomic<const Entry*>& bucket_of(const void* kernel, int device) {
   return buckets[key * 0x9e3779b97f4a7c15ull >> 56];
 }
 
-// nullptr: not prepared.
+// Returns nullptr if the kernel is not prepared there.
 const Entry* find(const void* kernel, int device) {
   const Entry* entry = bucket_of(kernel, device).load(std::memory_order_acquire);
   while (entry != nullptr && (entry->kernel != kernel || entry->device != device)) entry = entry->next;
@@ -53,8 +53,8 @@ cudaError_t load(const void* kernel, int device, int& architecture) {
                               most - static_cast<int>(attributes.sharedSizeBytes));
 }
 
-// The driver's own function, or null where there is none. The runtime's sets up the device before it exchanges modes,
-// which loads all code if CUDA_MODULE_LOADING=EAGER: too early, where the mode must be relaxed for that.
+// The driver's own function, or nullptr if there is none. The runtime's sets up the device before it exchanges modes,
+// which loads all code if CUDA_MODULE_LOADING=EAGER: too early, since the mode must be relaxed for that.
 PFN_cuThreadExchangeStreamCaptureMode_v10010 find_exchange() {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found{};
@@ -68,7 +68,7 @@ PFN_cuThreadExchangeStreamCaptureMode_v10010 find_exchange() {
   return usable ? reinterpret_cast<PFN_cuThreadExchangeStreamCaptureMode_v10010>(function) : nullptr;
 }
 
-// Whether the thread has the mode now, and `mode` is that which it had.
+// Gives the thread the mode, and `mode` the thread's former one. Returns whether that succeeded.
 bool exchange(cudaStreamCaptureMode& mode) {
   static const PFN_cuThreadExchangeStreamCaptureMode_v10010 by_driver = find_exchange();
   if (by_driver == nullptr) return cudaThreadExchangeStreamCaptureMode(&mode) == cudaSuccess;

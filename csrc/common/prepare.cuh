@@ -15,10 +15,10 @@ namespace ssd {
 // one.
 int prepare_kernel(const void* kernel, Stream stream);
 
-// The same for work without a kernel, such as a memset: initialises the runtime on the device.
+// The same for work without a kernel, such as a memset: initializes the runtime on the device.
 void prepare_device(Stream stream);
 
-// Until the end of the scope, allows this thread what a capture in global mode forbids: loading code, initialising a
+// Until the end of the scope, allows this thread what a capture in global mode forbids: loading code, initializing a
 // device, and waiting for a stream that is not captured. None of these adds anything to the captured graph.
 class RelaxedCapture {
  public:
@@ -29,7 +29,7 @@ class RelaxedCapture {
 
  private:
   cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;  // after an exchange, the thread's former mode
-  const bool relaxed_;  // if false, the call that it is made for fails within a capture
+  const bool relaxed_;  // if false, the call that needs it fails within a capture
 };
 
 }  // namespace ssd

@@ -11,8 +11,8 @@ constexpr int kMaxTileRows = 128;
 inline __host__ __device__ int tile_pitch(int columns) { return columns | 1; }
 
 struct RowTiling {
-  int rows;     // of a tile, and threads of its block
-  bool staged;  // a tile fits into shared memory; else the kernel reads global memory again and again
+  int rows;     // per tile, and threads per block
+  bool staged;  // a tile fits into shared memory; else the kernel reads global memory repeatedly
   size_t shared_bytes;
 
   explicit RowTiling(int columns) {

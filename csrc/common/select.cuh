@@ -14,21 +14,21 @@ constexpr int kDigits = 1 << kDigitBits;
 constexpr int kMaxSelectWarps = 32;
 
 struct SelectShared {  // scratch in shared memory
-  // The bin that holds the k-th largest key: which, keys in higher bins, keys in it. The compiler may read all three by
-  // one instruction of 16 bytes, while other threads already zero the histogram or num_selected. What it reads too many
-  // is never used, but racecheck reports it, so these 16 bytes are the bin's alone.
+  // The bin of the k-th largest key: its digit, the keys in higher bins, the keys inside. The compiler may read all
+  // three with one 16-byte instruction, while other threads already zero the histogram or num_selected. The excess
+  // bytes are never used, but racecheck reports their read, so these 16 bytes belong to the bin alone.
   struct alignas(16) Bin {
     int digit, above, inside;
   };
   int histogram[kDigits];
   Bin bin;
-  uint64_t least[kMaxSelectWarps], greatest[kMaxSelectWarps];  // of the keys of a warp
+  uint64_t least[kMaxSelectWarps], greatest[kMaxSelectWarps];  // of each warp's keys
   int counts[kMaxSelectWarps];
   int num_selected;
 };
 
-// Calls use(key) for the keys load(0 .. count-1) other than 0 that fall to this thread of the block. The loads of
-// several keys are under way at a time.
+// Calls use(key) for this thread's share of the keys load(0 .. count-1), skipping zeros. Several loads are in flight at
+// a time.
 template <typename Load, typename Use>
 __device__ void for_each_key(const Load& load, int count, const Use& use) {
   constexpr int kInFlight = 4;
@@ -52,7 +52,7 @@ struct KeyRange {
   int count;
 };
 
-// The range of the keys in all lanes' ranges. Called by a whole warp.
+// The union of all lanes' ranges. Called by a whole warp.
 inline __device__ KeyRange warp_range(KeyRange range) {
   for (int distance = kWarpSize / 2; distance > 0; distance /= 2) {
     range.least = min_of(range.least, __shfl_xor_sync(kFullWarp, range.least, distance));
@@ -62,7 +62,7 @@ inline __device__ KeyRange warp_range(KeyRange range) {
   return range;
 }
 
-// Of the keys of all threads that are below `bound`. All threads of the block call it; it contains one barrier.
+// The range of all threads' keys below `bound`. All threads of the block call it; it contains one barrier.
 template <typename Visit>
 __device__ KeyRange key_range(const Visit& visit, uint64_t bound, SelectShared& shared) {
   constexpr KeyRange kEmpty{~uint64_t{0}, 0, 0};
@@ -87,7 +87,7 @@ __device__ KeyRange key_range(const Visit& visit, uint64_t bound, SelectShared& 
   return warp_range(range);
 }
 
-// Finds the bin of the wanted-th largest key, by the histogram of at least as many. Called by the first warp.
+// Finds the bin of the wanted-th largest key in the histogram of at least that many. Called by the first warp.
 inline __device__ void find_bin(SelectShared& shared, int wanted) {
   constexpr int kBinsPerLane = kDigits / kWarpSize;
   const int lane = static_cast<int>(threadIdx.x);
@@ -109,15 +109,15 @@ inline __device__ void find_bin(SelectShared& shared, int wanted) {
   }
 }
 
-// The least of the (up to) `wanted` largest of the keys of all threads that are below `bound`; 1 if there are no more.
-// visit(use) calls use(key) for each key of the thread: they are distinct, and none is 0. All threads of the block call
+// The smallest of the `wanted` largest keys below `bound` over all threads; 1 if there are no more than `wanted`.
+// visit(use) calls use(key) for each of the thread's keys, which are distinct and not 0. All threads of the block call
 // it; it begins with a barrier, after which whatever was read before may be overwritten.
 template <typename Visit>
 __device__ uint64_t threshold_of(const Visit& visit, uint64_t bound, int wanted, SelectShared& shared) {
   __syncthreads();
   const KeyRange range = key_range(visit, bound, shared);
   if (range.count <= wanted) return 1;
-  // Digits from the first bit in which the keys differ: those of scores in (0, 1) have the same highest bits.
+  // Digits begin at the first bit in which the keys differ: keys of scores in (0, 1) share their highest bits.
   int shift = max(64 - __clzll(static_cast<long long>(range.least ^ range.greatest)) - kDigitBits, 0);
   uint64_t known = shift + kDigitBits < 64 ? ~uint64_t{0} << (shift + kDigitBits) : 0;
   uint64_t prefix = range.greatest & known;  // of the wanted-th largest key, as far as it is known
@@ -134,19 +134,19 @@ __device__ uint64_t threshold_of(const Visit& visit, uint64_t bound, int wanted,
     __syncthreads();
     prefix |= static_cast<uint64_t>(shared.bin.digit) << shift;
     rank -= shared.bin.above;
-    if (shared.bin.inside == rank) return prefix;  // the whole bin is selected, as one is that holds a single key
+    if (shared.bin.inside == rank) return prefix;  // the whole bin is selected, as a bin of one key always is
     known = ~uint64_t{0} << shift;
-    shift = max(shift - kDigitBits, 0);  // the last digit may begin with bits that are known
+    shift = max(shift - kDigitBits, 0);  // the last digit may begin with known bits
   }
 }
 
-// The same of the keys source(0 .. count-1), those that are 0 left out.
+// The same for the keys source(0 .. count-1) that are not 0.
 template <typename Source>
 __device__ uint64_t block_threshold(const Source& source, int count, uint64_t bound, int wanted, SelectShared& shared) {
   return threshold_of([&](const auto& use) { for_each_key(source, count, use); }, bound, wanted, shared);
 }
 
-// Writes those keys to `selected`, in any order, and returns how many they are. Begins and ends with a barrier.
+// Writes the selected keys to `selected`, in any order, and returns their number. Begins and ends with a barrier.
 template <typename Source>
 __device__ int block_select(const Source& source, int count, uint64_t bound, int wanted, uint64_t* selected,
                             SelectShared& shared) {

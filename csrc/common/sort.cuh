@@ -15,7 +15,7 @@ inline __host__ __device__ int next_power_of_two(int value) {
 }
 
 // Sorts keys[0, size) descending, size a power of two, by a bitonic network. All threads of the block call it, after a
-// barrier; it ends with one. Where pairs are at most a warp apart, a warp's 32 pairs are its own 64 keys.
+// barrier; it ends with one. Where pairs are at most a warp apart, no other warp touches the 64 keys of a warp's pairs.
 inline __device__ void block_sort_descending(uint64_t* keys, int size) {
   for (int run = 2; run <= size; run *= 2) {
     for (int distance = run / 2; distance > 0; distance /= 2) {
@@ -64,7 +64,7 @@ inline __device__ void block_pad_and_sort(uint64_t* keys, int count) {
   block_sort_descending(keys, padded);
 }
 
-// As block_select, with the selected keys in descending order. `selected` holds next_power_of_two(wanted) keys.
+// block_select, with the selected keys in descending order. `selected` holds next_power_of_two(wanted) keys.
 template <typename Source>
 __device__ int block_select_sorted(const Source& source, int count, uint64_t bound, int wanted, uint64_t* selected,
                                    SelectShared& shared) {

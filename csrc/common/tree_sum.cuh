@@ -6,7 +6,7 @@
 
 namespace ssd {
 
-constexpr int kTreeTile = 1024;      // as kSumTile of tree_sum.h
+constexpr int kTreeTile = 1024;      // kSumTile of tree_sum.h
 constexpr int kMaxTreeTiles = 1024;  // so a block sums up to 2^20 values
 
 // The sum of the values begin .. end-1 of at most one tile, in lane 0. Called by a whole warp.
@@ -24,7 +24,7 @@ __device__ float warp_tile_sum(const ValueAt& value_at, int begin, int end) {
 // floats. All threads of the block call it; begins and ends with a barrier.
 template <typename ValueAt>
 __device__ float block_tree_sum(const ValueAt& value_at, int count, float* tiles) {
-  __syncthreads();  // whoever read `tiles` before is done
+  __syncthreads();  // earlier reads of `tiles` are done
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
   const int num_warps = static_cast<int>(blockDim.x) / kWarpSize;
   const int num_tiles = ceil_div(count, kTreeTile);
@@ -35,7 +35,7 @@ __device__ float block_tree_sum(const ValueAt& value_at, int count, float* tiles
   __syncthreads();
   if (warp == 0) {  // one tile's sum is its own sum again
     const float sum = warp_tile_sum([&](int i) { return tiles[i]; }, 0, num_tiles);
-    if (threadIdx.x == 0) tiles[0] = sum;  // which no other lane has read
+    if (threadIdx.x == 0) tiles[0] = sum;  // which only this lane has read
   }
   __syncthreads();
   return tiles[0];

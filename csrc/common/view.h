@@ -44,7 +44,7 @@ struct View {
   int64_t shape[kMaxDims] = {};
   int64_t strides[kMaxDims] = {};  // in elements
   bool aligned = true;             // address and strides are multiples of the element size
-  std::string type_name;           // of DType::other, in the words of the array's own library
+  std::string type_name;           // for DType::other: the dtype as the array's own library spells it
   std::shared_ptr<void> owner;     // keeps an exported buffer alive, where the exchange needs it
 
   template <typename T>
@@ -114,7 +114,7 @@ class Checks {
     type_error(argument, names, given + " (convert it, e.g. with .to() or .astype())");
   }
 
-  // On the same device as `reference`, with memory behind it from which its elements can be loaded.
+  // That the array is on the device of `reference`, with memory from which its elements can be loaded.
   void memory(const View& view, const std::string& argument, const View& reference) const {
     if (view.device.kind == Device::other)
       value_error(argument, "an array on the CPU or a CUDA GPU", name_of(view.device));
@@ -129,7 +129,7 @@ class Checks {
     if (!view.is_contiguous()) value_error(argument, "a contiguous array", "a strided one");
   }
 
-  // All of the above for a contiguous array.
+  // All of the above.
   void array(const View& view, const std::string& argument, const std::vector<int64_t>& expected_shape,
              const std::vector<DType>& dtypes, const View& reference) const {
     shape(view, argument, expected_shape);
@@ -138,7 +138,7 @@ class Checks {
     contiguous(view, argument);
   }
 
-  // A contiguous array whose rows of four kernels load as one BoxOf.
+  // The same for an array whose rows of four numbers kernels load as one BoxOf.
   void boxes(const View& view, const std::string& argument, const std::vector<int64_t>& expected_shape,
              const std::vector<DType>& dtypes, const View& reference) const {
     array(view, argument, expected_shape, dtypes, reference);
@@ -148,7 +148,7 @@ class Checks {
     }
   }
 
-  // A finite number that is not negative.
+  // That the number is finite and not negative.
   void threshold(double value, const std::string& argument) const {
     if (value >= 0 && value <= 1e300) return;
     value_error(argument, "a finite number >= 0", std::to_string(value));
@@ -158,8 +158,8 @@ class Checks {
     if (value < minimum) value_error(argument, "at least " + std::to_string(minimum), std::to_string(value));
   }
 
-  // Counts that kernels hold in 32 bits, each and their product. A block also steps past the last element, by up to four
-  // per thread. Every factor is checked, since an empty array may have dimensions of any size.
+  // That each factor and their product fit into the 32 bits that kernels give to counts, even where a block steps past
+  // the last element by up to four per thread. Every factor is checked: an empty array may have dimensions of any size.
   void fits_int32(std::initializer_list<int64_t> factors, const std::string& argument) const {
     constexpr int64_t kMost = 0x7FFFFFFF - 4096;
     int64_t product = 1;
@@ -179,8 +179,8 @@ class Checks {
   const char* op_;
 };
 
-// Runs `on_cpu()` or `on_cuda()` by where `view` lies. Both are generic lambdas, so that a build without CUDA never
-// refers to a CUDA launcher. A build for the emulator runs the CUDA source on CPU arrays.
+// Runs on_cpu() or on_cuda(stream), depending on where `view` lies. Both are generic lambdas, so that a build without
+// CUDA never refers to a CUDA launcher. A build for the emulator runs the CUDA source on CPU arrays.
 template <typename OnCpu, typename OnCuda>
 void dispatch(const char* op, const View& view, OnCpu on_cpu, OnCuda on_cuda) {
 #if defined(SSD_EMULATED)

@@ -1,5 +1,5 @@
-// pybind11: any array -> View. Tried in turn: DLPack's exchange API (torch >= 2.11, no Python call),
-// __cuda_array_interface__ (CuPy, Numba), the buffer protocol (NumPy), __dlpack__ (older torch, others).
+// pybind11: converts any array to a View. It tries in turn DLPack's exchange API (torch >= 2.11, no Python call),
+// __cuda_array_interface__ (CuPy, Numba), the buffer protocol (NumPy) and __dlpack__ (older torch, others).
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -36,7 +36,7 @@ inline DType dtype_of(char kind, int bytes) {
   return DType::other;
 }
 
-// Only a view of an array that Checks::shape refuses: of the dimensions past kMaxDims their number alone is kept.
+// How many dimensions a view keeps. Those past kMaxDims are only counted, and Checks::shape refuses such an array.
 inline int kept_dims(const View& view) { return std::min(view.ndim, kMaxDims); }
 
 inline void fill_row_major_strides(View& view) {
@@ -47,7 +47,7 @@ inline void fill_row_major_strides(View& view) {
   }
 }
 
-// Strides from bytes; those along which nothing is ever stepped may be any.
+// Sets strides given in bytes. A dimension along which nothing ever steps may have any stride.
 inline void set_byte_strides(View& view, const int64_t* strides) {
   const int64_t item = size_of(view.dtype);
   for (int i = 0; i < kept_dims(view); ++i) {
@@ -110,7 +110,7 @@ inline View view_by_exchange_api(const dlpack::ExchangeApi& api, py::handle arra
   return view;
 }
 
-// array.<name>.<name>..., if there is such a number.
+// The number array.<name>.<name>..., if there is one.
 inline std::optional<int> number_of(py::handle array, std::initializer_list<const char*> names) {
   py::object found = py::reinterpret_borrow<py::object>(array);
   for (const char* name : names) found = py::getattr(found, name, py::none());
@@ -118,7 +118,7 @@ inline std::optional<int> number_of(py::handle array, std::initializer_list<cons
   return found.cast<int>();
 }
 
-// The GPU that an array of CuPy or Numba names: Numba's memory knows the context that was current when it was made.
+// The GPU that a CuPy or Numba array names: Numba's memory knows the context that was current when it was made.
 inline int named_device(py::handle array) {
   if (const auto index = number_of(array, {"device", "id"})) return *index;
   return number_of(array, {"gpu_data", "context", "device", "id"}).value_or(0);
@@ -140,7 +140,7 @@ inline View view_by_cuda_array_interface(py::handle array) {
     for (int i = 0; i < kept_dims(view); ++i) strides[i] = fields["strides"].cast<py::tuple>()[i].cast<int64_t>();
     set_byte_strides(view, strides);
   }
-  // The interface does not tell the device. CUDA knows it, and of an empty array, which has no memory, the library does.
+  // The interface does not name the device. CUDA knows it; for an empty array, which has no memory, the library does.
   const int named = named_device(array);
   const int index = view.data != nullptr ? device_of_memory(view.data, named) : named;
   view.device.kind = index >= 0 ? Device::cuda : Device::other;
@@ -194,7 +194,7 @@ View view_of_capsule(PyObject* capsule, const char* name, const char* used_name)
 }
 
 inline View view_by_dlpack(py::handle array) {
-  // stream=-1: no synchronisation, since the work goes to the stream that the array's library works on anyway.
+  // stream=-1: no synchronization, since the work goes to the stream that the array's library uses anyway.
   const bool cuda = array.attr("__dlpack_device__")().cast<py::tuple>()[0].cast<int>() == dlpack::kCuda;
   const py::object capsule = cuda ? array.attr("__dlpack__")(py::arg("stream") = -1) : array.attr("__dlpack__")();
   View view = PyCapsule_IsValid(capsule.ptr(), "dltensor_versioned")
@@ -226,7 +226,7 @@ inline std::string dtype_text(py::handle array) {
   return text.rfind("torch.", 0) == 0 ? text.substr(6) : text;
 }
 
-// Libraries refuse to export some dtypes (float8, datetime64). Such an array too gets a view: Checks names what it is.
+// A view of an array that its library refuses to export because of its dtype (float8, datetime64): Checks names it.
 inline View unexportable_view(py::handle array) {
   View view;
   const auto shape = py::tuple(array.attr("shape"));

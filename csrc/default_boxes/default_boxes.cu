@@ -1,15 +1,15 @@
 // default_boxes in CUDA.
 #include "common/cuda.cuh"
-#include "default_boxes/default_boxes_launch.h"
+#include "default_boxes/default_boxes_task.h"
 
 namespace ssd {
 namespace {
 
 constexpr int kThreads = 256;
 
-// default_boxes_kernel: boxes[row] for every row.
-// Thread:  one box; writes 16 B.
-// Memory:  writes 16 B a row; the parameters come in constant memory.
+// default_boxes_kernel: computes every default box.
+// Thread:  one box.
+// Memory:  writes 16 B per thread, coalesced; the parameters come in constant memory.
 // Order:   deterministic; no atomics.
 __global__ void __launch_bounds__(kThreads)
     default_boxes_kernel(const __grid_constant__ DefaultBoxParams params, Box* boxes) {

@@ -1,14 +1,14 @@
-// default_boxes: the boxes of every cell of every feature map, [P, 4] float32 xyxy. Source: Liu et al. 2016,
+// default_boxes: makes the boxes of every cell of every feature map, [P, 4] float32 xyxy. Source: Liu et al. 2016,
 // section 2.2.
 #pragma once
 
 #include "common/view.h"
-#include "default_boxes/default_boxes_launch.h"
+#include "default_boxes/default_boxes_task.h"
 
 namespace ssd {
 
-// feature_maps: (height, width) a level. box_sizes: (width, height) a box of a cell, all levels in a row. steps:
-// (vertical, horizontal) a level. The Python spec has checked the values; here their counts are.
+// feature_maps: (height, width) per level. box_sizes: (width, height) per box of a cell, level after level. steps:
+// (vertical, horizontal) per level. The Python spec has checked the values; this checks their counts.
 inline void default_boxes(const std::vector<int64_t>& feature_maps, const std::vector<int64_t>& boxes_per_cell,
                           const std::vector<float>& box_sizes, const std::vector<float>& steps, float offset,
                           bool clip_centers, bool clip, bool normalized, bool ahw, int64_t image_height,
@@ -20,7 +20,7 @@ inline void default_boxes(const std::vector<int64_t>& feature_maps, const std::v
     check.value_error("spec", "a size and a step for each map", std::to_string(feature_maps.size()) + " numbers");
   }
   if (box_sizes.size() > 2 * kMaxBoxSizes) {
-    check.value_error("spec", "at most 128 boxes a cell over all maps", std::to_string(box_sizes.size() / 2));
+    check.value_error("spec", "at most 128 boxes per cell over all maps", std::to_string(box_sizes.size() / 2));
   }
 
   DefaultBoxParams params{};

@@ -1,6 +1,6 @@
 // default_boxes on the CPU.
 #include "common/parallel.h"
-#include "default_boxes/default_boxes_launch.h"
+#include "default_boxes/default_boxes_task.h"
 
 namespace ssd {
 

@@ -1,7 +1,7 @@
-// match in CUDA: no matrix of IoUs. Each default box keeps its best ground truth in registers, each ground truth its
-// best default box in one 64-bit word.
+// match in CUDA, without a matrix of IoUs: each default box keeps its best ground truth in registers, each ground truth
+// its best default box in one 64-bit word.
 #include "common/cuda.cuh"
-#include "match/match_launch.h"
+#include "match/match_task.h"
 
 namespace ssd {
 namespace {
@@ -18,11 +18,13 @@ __device__ unsigned warp_max(unsigned value) {  // __reduce_max_sync wants sm_80
   return value;
 }
 
-// best_kernel: of every ground truth the best default box (FindPairs), and of every default box that is not taken yet
-// the best ground truth, by threshold (Assign). Ignored ground truths (SomeIgnored) say which background to ignore.
+// best_kernel: finds each ground truth's best default box (FindPairs), and matches each default box that no pair has
+// taken to its best ground truth, by threshold (Assign). If SomeIgnored, background that an ignored ground truth covers
+// is ignored.
 // Block:   256 default boxes of image blockIdx.y.
 // Thread:  one default box against all ground truths of its image.
-// Memory:  reads each ground truth once a block; writes 8 B a default box, and one atomic a ground truth and block.
+// Memory:  reads each ground truth once per block; writes 8 B per default box, and makes one atomic per ground truth
+//          and block.
 // Order:   deterministic: the maximum of distinct keys does not depend on the atomics' order.
 template <bool FindPairs, bool Assign, bool SomeIgnored>
 __global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ MatchTask task, PairKey* pairs) {
@@ -35,9 +37,9 @@ __global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ 
   const bool valid = i < task.num_default_boxes;
   const Box box = valid ? task.default_boxes[i] : Box{0, 0, 0, 0};
   const float box_area = area(box);
-  const GtRange range = gt_range(task, image);
+  const GtRange range = gt_range(task.offsets, task.num_gt, image);
   const int64_t first_gt = range.first;
-  const int num_gt = range.count;
+  const int num_gt = static_cast<int>(range.count);
   float best_iou = -1.0f;
   int64_t best_gt = -1;
   bool covered = false;
@@ -46,7 +48,7 @@ __global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ 
     if (thread < count) {
       staged[thread] = task.gt_boxes[first_gt + begin + thread];
       const bool ignored = SomeIgnored && is_ignored(task, first_gt + begin + thread);
-      staged_pairs[thread] = ignored ? 0 : pair_key(0.0f, 0);  // no pair; or the best of those that do not overlap
+      staged_pairs[thread] = ignored ? 0 : pair_key(0.0f, 0);  // no pair, or the best one without overlap
       if (SomeIgnored) staged_ignored[thread] = ignored;
     }
     __syncthreads();
@@ -63,7 +65,7 @@ __global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ 
       }
       // IoUs are not negative, so their bits order as they do.
       const unsigned bits = valid ? float_to_bits(overlap) : 0;
-      if (FindPairs && __any_sync(kFullWarp, bits != 0)) {  // few warps see a given ground truth
+      if (FindPairs && __any_sync(kFullWarp, bits != 0)) {  // few warps overlap a given ground truth
         const unsigned largest = warp_max(bits);
         const unsigned holders = __ballot_sync(kFullWarp, bits == largest);
         if (thread % kWarpSize == __ffs(static_cast<int>(holders)) - 1) {
@@ -82,13 +84,13 @@ __global__ void __launch_bounds__(kThreads) best_kernel(const __grid_constant__ 
 }
 
 // force_kernel: gives each ground truth of image blockIdx.x its best default box.
-// Thread:  a ground truth, which gives way if another that wins over it wants the same box.
+// Thread:  one ground truth, which gives way if one with precedence has the same best box.
 // Order:   deterministic: each box is written by one thread.
 __global__ void __launch_bounds__(kThreads) force_kernel(const __grid_constant__ MatchTask task, const PairKey* pairs) {
   const int64_t image = blockIdx.x;
-  const GtRange range = gt_range(task, image);
+  const GtRange range = gt_range(task.offsets, task.num_gt, image);
   const int64_t first_gt = range.first;
-  const int num_gt = range.count;
+  const int num_gt = static_cast<int>(range.count);
   const auto is_forced = [&](int gt) { return is_pair(task, pairs[first_gt + gt]); };
   for (int gt = static_cast<int>(threadIdx.x); gt < num_gt; gt += kThreads) {
     if (!is_forced(gt)) continue;
@@ -103,7 +105,8 @@ __global__ void __launch_bounds__(kThreads) force_kernel(const __grid_constant__
   }
 }
 
-// The largest value of the block's threads, and the lowest `index` that holds it. A barrier must come before the next.
+// The largest key of the block's threads, and the lowest `index` among equal ones. A barrier must come before the next
+// call.
 struct Best {
   PairKey key;
   int index;
@@ -115,35 +118,35 @@ __device__ Best block_best(Best mine, Best* shared) {
   for (int half = kThreads / 2; half > 0; half /= 2) {
     if (thread < half) {
       const Best other = shared[thread + half];
-      const Best own = shared[thread];
-      if (other.key > own.key || (other.key == own.key && other.index < own.index)) shared[thread] = other;
+      const Best best = shared[thread];
+      if (other.key > best.key || (other.key == best.key && other.index < best.index)) shared[thread] = other;
     }
     __syncthreads();
   }
   return shared[0];
 }
 
-// pair_kernel: bipartite matching of image blockIdx.x: the best pair of a free ground truth and a free default box,
-// again and again; ties to the lower default box, then the lower ground truth.
-// Block:   one image; a ground truth whose box was taken looks for its next best over all default boxes.
-// Memory:  O(P) a ground truth that lost its box.
+// pair_kernel: matches the ground truths of image blockIdx.x one to one: takes the best pair of a free ground truth and
+// a free default box until none is left. Ties go to the lower default box, then to the lower ground truth.
+// Block:   one image; a ground truth whose box is taken searches all default boxes for its next best.
+// Memory:  reads the P default boxes once each time that a ground truth loses its box.
 // Order:   deterministic.
 __global__ void __launch_bounds__(kThreads) pair_kernel(const __grid_constant__ MatchTask task, PairKey* pairs) {
   SSD_SHARED(reduction, Best[kThreads]);
   SSD_SHARED(lost, bool[kThreads]);
   const int thread = static_cast<int>(threadIdx.x);
   const int64_t image = blockIdx.x;
-  const GtRange range = gt_range(task, image);
+  const GtRange range = gt_range(task.offsets, task.num_gt, image);
   const Box* gts = task.gt_boxes + range.first;
-  PairKey* own_pairs = pairs + range.first;
-  const int num_gt = range.count;
+  PairKey* image_pairs = pairs + range.first;
+  const int num_gt = static_cast<int>(range.count);
   int64_t* matched = task.matched_idxs + image * task.num_default_boxes;
   for (int i = thread; i < task.num_default_boxes; i += kThreads) matched[i] = kBackground;
 
   for (int round = 0; round < num_gt; ++round) {
     Best mine{0, num_gt};
     for (int gt = thread; gt < num_gt; gt += kThreads) {
-      const PairKey key = own_pairs[gt];
+      const PairKey key = image_pairs[gt];
       if (key > mine.key) mine = {key, gt};
     }
     const Best best = block_best(mine, reduction);
@@ -151,13 +154,13 @@ __global__ void __launch_bounds__(kThreads) pair_kernel(const __grid_constant__ 
     const int box = default_box_of(best.key);
     if (thread == 0) {
       matched[box] = best.index;
-      own_pairs[best.index] = 0;  // matched
+      image_pairs[best.index] = 0;  // matched
     }
-    // A chunk's losers are read by all from shared memory: should wrong offsets let images overlap, then another block
-    // writes to the same pairs, and yet the threads of this one must not part.
+    // All threads read a chunk's losers from shared memory: if wrong offsets make images overlap, another block writes
+    // to the same pairs, and the threads of this one must not diverge even then.
     for (int begin = 0; begin < num_gt; begin += kThreads) {
       __syncthreads();
-      const PairKey key = begin + thread < num_gt ? own_pairs[begin + thread] : 0;
+      const PairKey key = begin + thread < num_gt ? image_pairs[begin + thread] : 0;
       lost[thread] = key != 0 && default_box_of(key) == box;
       __syncthreads();
       for (int g = 0; g < kThreads; ++g) {
@@ -170,7 +173,7 @@ __global__ void __launch_bounds__(kThreads) pair_kernel(const __grid_constant__ 
           if (candidate > next.key) next.key = candidate;
         }
         const PairKey found = block_best(next, reduction).key;
-        if (thread == 0) own_pairs[begin + g] = found;
+        if (thread == 0) image_pairs[begin + g] = found;
         __syncthreads();
       }
     }

@@ -1,12 +1,12 @@
-// match: which ground truth of its image each default box stands for. int64 [N, P]; -1 background, -2 ignored.
-// Source: Liu et al. 2016, section 2.2. No matrix of IoUs is made: memory is O(P + G) an image.
+// match: assigns each default box a ground truth of its image, by index; int64 [N, P], -1 background, -2 ignored.
+// Source: Liu et al. 2016, section 2.2. No matrix of IoUs is made: memory is O(P + G) per image.
 #pragma once
 
 #include <cmath>
 #include <optional>
 
 #include "common/view.h"
-#include "match/match_launch.h"
+#include "match/match_task.h"
 
 namespace ssd {
 

@@ -1,12 +1,12 @@
-// match on the CPU: images in parallel; a ground truth at a time against tiles of default boxes, so that it vectorises
-// and that tiles far from the ground truth are passed over.
+// match on the CPU: images in parallel; one ground truth at a time against tiles of default boxes, so that the loop
+// vectorizes and skips tiles far from the ground truth.
 #include <algorithm>
 #include <limits>
 #include <vector>
 
 #include "common/parallel.h"
 #include "common/simd.h"
-#include "match/match_launch.h"
+#include "match/match_task.h"
 
 namespace ssd {
 namespace {
@@ -14,7 +14,7 @@ namespace {
 constexpr int kTile = 64;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// Default boxes, one coordinate after the other. The last tile is filled up with boxes whose IoU with any is 0.
+// Default boxes, with one array per coordinate. The last tile is padded with boxes whose IoU with any box is 0.
 struct Tile {
   float x1[kTile] = {}, y1[kTile] = {}, x2[kTile] = {}, y2[kTile] = {}, areas[kTile] = {};
   Box hull{kInfinity, kInfinity, -kInfinity, -kInfinity};  // around all boxes of the tile
@@ -23,14 +23,15 @@ struct Tile {
     x1[i] = box.x1, y1[i] = box.y1, x2[i] = box.x2, y2[i] = box.y2, areas[i] = area(box);
     hull = {min_of(hull.x1, box.x1), min_of(hull.y1, box.y1), max_of(hull.x2, box.x2), max_of(hull.y2, box.y2)};
   }
-  // Then every IoU is 0: an intersection has no width or no height. (The hull passes over NaN, whose IoU is 0 anyway.)
+  // If so, every IoU is 0: no intersection has both a width and a height. (The hull passes over NaN, whose IoU is 0.)
   bool is_apart(const Box& gt) const {
     return gt.x2 <= hull.x1 || gt.x1 >= hull.x2 || gt.y2 <= hull.y1 || gt.y1 >= hull.y2;
   }
 };
 
-// The IoUs of a ground truth with a tile. Returns the bits of the largest: IoUs are not negative, so bits order as they
-// do, and an integer maximum vectorises. (As the loops do whose inputs are copies: a reference might alias the output.)
+// Computes the IoUs of a ground truth with a tile. Returns the bits of the largest: IoUs are not negative, so their
+// bits order as they do, and an integer maximum vectorizes. (So do the loops, because their inputs are copies: a
+// reference might alias the output.)
 SSD_CLONES unsigned ious_with(const Box gt, const Tile& tile, float* ious) {
   const float gt_area = area(gt);
   unsigned largest = 0;
@@ -41,7 +42,7 @@ SSD_CLONES unsigned ious_with(const Box gt, const Tile& tile, float* ious) {
   return largest;
 }
 
-// Where the IoU is larger than with any ground truth before, this one is the box's best.
+// Makes the ground truth the best of every box whose IoU with it is larger than with all before.
 SSD_CLONES void update_best(const float* ious, int gt, float* best_ious, int* best_gts) {
   for (int i = 0; i < kTile; ++i) {
     const bool better = ious[i] > best_ious[i];
@@ -54,7 +55,7 @@ SSD_CLONES void assign(const MatchTask task, const float* best_ious, const int* 
   for (int i = 0; i < task.num_default_boxes; ++i) matched[i] = match_by_threshold(task, best_ious[i], best_gts[i]);
 }
 
-// Background of which the ignored ground truth covers enough is ignored; `count` boxes of the tile exist.
+// Ignores the background that the ignored ground truth covers enough of. Only `count` boxes of the tile exist.
 SSD_CLONES void ignore_covered(const MatchTask task, const Box ignored_gt, const Tile& tile, int count,
                                int64_t* matched) {
   for (int i = 0; i < count; ++i) {
@@ -70,7 +71,7 @@ class ImageMatcher {
       : task_(task), tiles_(tiles), best_ious_(tiles.size() * kTile), best_gts_(tiles.size() * kTile) {}
 
   void match(int64_t image) {
-    const GtRange range = gt_range(task_, image);
+    const GtRange range = gt_range(task_.offsets, task_.num_gt, image);
     const Box* gts = task_.gt_boxes + range.first;
     int64_t* matched = task_.matched_idxs + image * task_.num_default_boxes;
     const auto ignored = [&](int gt) { return is_ignored(task_, range.first + gt); };
@@ -93,7 +94,7 @@ class ImageMatcher {
   }
 
  private:
-  // The best pair of a ground truth with a default box; on the way, the boxes learn of the ground truth.
+  // Finds the best pair of a ground truth with a default box; on the way, updates the best ground truth of each box.
   uint64_t find_pair(const Box& box, int gt) {
     uint64_t best = pair_key(0.0f, 0);
     float ious[kTile];
@@ -109,7 +110,7 @@ class ImageMatcher {
     return best;
   }
 
-  // The same among the default boxes that are not taken; 0 if all are.
+  // Finds the best pair with a default box that is not taken; 0 if all are.
   uint64_t find_free_pair(const Box& box) const {
     const auto free = std::find(taken_.begin(), taken_.end(), false);
     if (free == taken_.end()) return 0;
@@ -133,8 +134,8 @@ class ImageMatcher {
     }
   }
 
-  // The best pair of a ground truth and a default box that are both free, again and again; ties as pair_key has them,
-  // then the lower ground truth.
+  // Takes the best pair of a free ground truth and a free default box until none is left. Ties go as pair_key ranks
+  // them, then to the lower ground truth.
   void match_pairs(const Box* gts, int64_t* matched) {
     taken_.assign(task_.num_default_boxes, false);
     while (true) {
@@ -161,10 +162,10 @@ class ImageMatcher {
 
   const MatchTask& task_;
   const std::vector<Tile>& tiles_;
-  std::vector<float> best_ious_;  // of each default box, with its best ground truth
+  std::vector<float> best_ious_;  // of each default box with its best ground truth
   std::vector<int> best_gts_;
   std::vector<char> taken_;
-  std::vector<uint64_t> pairs_;  // of each ground truth its best pair; 0: it has none, is ignored or has been matched
+  std::vector<uint64_t> pairs_;  // each ground truth's best pair; 0 if it has none, is ignored or has been matched
 };
 
 }  // namespace

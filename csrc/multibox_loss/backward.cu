@@ -1,21 +1,21 @@
 // The backward pass of multibox_loss in CUDA.
 #include "common/cuda.cuh"
-#include "multibox_loss/multibox_loss_launch.h"
+#include "multibox_loss/multibox_loss_task.h"
 
 namespace ssd {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kRows = 32;        // of a block
-constexpr int kUnselected = -2;  // where a target column may be, or -1 for none
+constexpr int kRows = 32;        // per block
+constexpr int kUnselected = -2;  // in the place of a target column, or of -1 for none
 
-struct RowGradient {      // what every element of a row needs
-  float max, sum, scale;  // the first two: of a softmax
+struct RowGradient {      // what the gradient of every element of a row needs
+  float max, sum, scale;  // max and sum are a softmax's
   int target;             // column, or kUnselected
 };
 
-// grad_logits_kernel: the slopes of the selected rows' losses, times the upstream gradient over the normalizer, rounded
-// once to the logits' dtype; 0 elsewhere.
+// grad_logits_kernel: writes the slopes of the selected rows' losses, times the upstream gradient over the normalizer,
+// rounded once to the logits' dtype; 0 elsewhere.
 // Block:   32 rows of image blockIdx.y, whose statistics are staged.
 // Thread:  elements, 256 apart.
 // Memory:  writes each gradient once, coalesced; reads logits of selected rows only.
@@ -53,7 +53,8 @@ __global__ void __launch_bounds__(kThreads) grad_logits_kernel(const __grid_cons
   }
 }
 
-// grad_deltas_kernel: the slope of smooth L1 at the positives, times the upstream gradient over the normalizer.
+// grad_deltas_kernel: writes the slopes of the positives' smooth L1, times the upstream gradient over the normalizer; 0
+// elsewhere.
 // Thread:  one row of image blockIdx.y.
 // Order:   deterministic; no atomics.
 template <typename T>

@@ -4,7 +4,7 @@
 
 #include "common/parallel.h"
 #include "common/simd.h"
-#include "multibox_loss/multibox_loss_launch.h"
+#include "multibox_loss/multibox_loss_task.h"
 
 namespace ssd {
 namespace {
@@ -28,14 +28,14 @@ template <typename T>
 void logit_gradients(const LossBackward& backward, int64_t begin, int64_t end) {
   const LossTask& task = backward.task;
   const int columns = task.num_columns;
-  // Whole vectors, the last one filled up with zeros: a remainder would be computed one by one.
+  // Whole vectors, the last one padded with zeros: a remainder would be computed element by element.
   const int padded = (columns + kLanes - 1) / kLanes * kLanes;
   std::vector<float> logits(padded), gradients(padded);
   for (int64_t place = begin; place < end; ++place) {
     T* out = static_cast<T*>(backward.grad_logits) + place * columns;
     const int64_t image = place / task.num_rows;
     if (task.selected[place] == kNotSelected) {
-      std::fill(out, out + columns, T{});  // all bits 0 is 0 in each of the types
+      std::fill(out, out + columns, T{});  // zero bits are 0 in each of the types
       continue;
     }
     const T* row = static_cast<const T*>(task.logits) + place * columns;

@@ -1,4 +1,4 @@
-// The second stage of multibox_loss in CUDA: hard negatives, the sums of images, and the two losses.
+// The second stage of multibox_loss in CUDA: hard negatives, the sums per image, and the two losses.
 #include "common/select.cuh"
 #include "common/tree_sum.cuh"
 #include "multibox_loss/stages.cuh"
@@ -14,10 +14,10 @@ struct MiningShared {
   int num_positives;
 };
 
-// mining_kernel: keeps of the negatives of image blockIdx.x the hardest, and sums the losses of what is selected.
+// mining_kernel: keeps the hardest negatives of image blockIdx.x, and sums the losses of the selected rows.
 // Block:   one image.
-// Memory:  reads the image's row losses once a radix-select pass (1 to 8, none if all are wanted) and twice more, 5 B a
-//          row each.
+// Memory:  reads the image's row losses once per radix-select pass (1 to 8, none if all are wanted) and twice more, 5 B
+//          per row each time.
 // Order:   deterministic: counts are integers, keys are distinct, sums have the order of tree_sum.h.
 __global__ void __launch_bounds__(kThreads, 4)
     mining_kernel(const __grid_constant__ LossTask task, const __grid_constant__ LossWorkspace workspace) {
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kThreads, 4)
     }
   }
 
-  // It begins with a barrier, after which what is selected is final.
+  // block_tree_sum begins with a barrier, after which the selection is final.
   const float classification_sum = block_tree_sum(
       [&](int row) { return selected[row] == kNotSelected ? 0.0f : classification[row]; }, task.num_rows, shared.tiles);
   const float regression_sum =
@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(kThreads, 4)
   if (thread == 0) workspace.images[image] = {regression_sum, classification_sum, num_positives};
 }
 
-// total_kernel: the two losses, and what the rows of each image are divided by.
+// total_kernel: computes the two losses, and the number that each image's rows are divided by.
 // Block:   one.
 // Order:   deterministic, as above.
 __global__ void __launch_bounds__(kThreads)

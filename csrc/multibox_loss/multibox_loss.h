@@ -1,19 +1,19 @@
-// multibox_loss: cross-entropy of the positives and the hardest negatives or sigmoid focal loss of all; smooth L1 of
-// the positives; forward and backward. Source: Liu et al. 2016, section 2.2 (training objective, hard negative mining); Lin
-// et al. 2017, section 3 (focal loss).
+// multibox_loss: cross-entropy of the positives and the hardest negatives, or sigmoid focal loss of all rows; smooth L1
+// of the positives; forward and backward. Source: Liu et al. 2016, section 2.2 (training objective, hard negative
+// mining); Lin et al. 2017, section 3 (focal loss).
 #pragma once
 
 #include <optional>
 
 #include "box_coder/box_coder.h"
 #include "common/view.h"
-#include "multibox_loss/multibox_loss_launch.h"
+#include "multibox_loss/multibox_loss_task.h"
 
 namespace ssd {
 
-// A LossSpec's numbers, which it has checked, and a BoxCoderSpec's.
+// The numbers of a LossSpec, which has checked them, and of a BoxCoderSpec.
 struct LossOptions {
-  std::optional<int64_t> background;  // -1: the last column; none: with focal alone
+  std::optional<int64_t> background;  // -1: the last column; none: only with Classification::focal
   int64_t classification;             // Classification
   double target_weight, other_weight, gamma;
   double negatives_per_positive;
@@ -101,8 +101,8 @@ inline int64_t multibox_loss_workspace(const View& cls_logits) {
   return bytes;
 }
 
-// losses: [2], box regression and classification. row_max, row_sum, selected and normalizer are saved for the backward;
-// the first two are a softmax's, [N, 0] for the focal loss.
+// losses: [2], box regression and classification. row_max, row_sum, selected and normalizer are saved for the backward
+// pass; the first two are a softmax's, and [N, 0] for the focal loss.
 inline void multibox_loss_forward(const View& cls_logits, const View& bbox_regression, const View& gt_boxes,
                                   const View& gt_labels, const View& offsets, const View& matched_idxs,
                                   const View& default_boxes, const LossOptions& options, const View& workspace,

@@ -5,7 +5,7 @@
 #include "common/parallel.h"
 #include "common/simd.h"
 #include "common/tree_sum.h"
-#include "multibox_loss/multibox_loss_launch.h"
+#include "multibox_loss/multibox_loss_task.h"
 
 namespace ssd {
 namespace {
@@ -33,7 +33,7 @@ SSD_CLONES void cross_entropies(const float* logits, const float* max, const flo
   for (int lane = 0; lane < kLanes; ++lane) losses[lane] = cross_entropy(logits[lane], max[lane], sum[lane]);
 }
 
-// Focal losses of 16 rows at once, as above.
+// Focal losses of 16 rows at once. Each row adds its columns in ascending order.
 SSD_CLONES void focal_losses(const FocalLoss focal, const float* tile, int columns, const int* targets, float* losses) {
   for (int lane = 0; lane < kLanes; ++lane) losses[lane] = 0.0f;
   for (int c = 0; c < columns; ++c) {
@@ -55,7 +55,7 @@ struct RowLosses {
   std::vector<float> classification, regression;  // [N, P]
 };
 
-// The losses of rows [begin, end) of N * P, were they selected.
+// Computes the losses of rows [begin, end) of N * P, as if they were selected.
 template <typename T>
 void row_losses(const LossTask& task, int64_t begin, int64_t end, RowLosses& losses) {
   const int columns = task.num_columns;

@@ -1,15 +1,16 @@
-// The first stage of multibox_loss in CUDA: the losses of every row, were it selected.
+// The first stage of multibox_loss in CUDA: the losses of every row, as if it were selected.
 #include "common/row_tile.cuh"
 #include "multibox_loss/stages.cuh"
 
 namespace ssd {
 namespace {
 
-// row_loss_kernel: cross-entropy or focal loss, smooth L1 of positives, and what the backward pass needs of a softmax.
+// row_loss_kernel: computes each row's cross-entropy or focal loss, the smooth L1 of positives, and the statistics of a
+// softmax that the backward pass needs.
 // Block:   a tile of blockDim.x rows of image blockIdx.y.
 // Thread:  one row.
-// Memory:  Staged: reads the tile once, coalesced, into shared memory; else the two passes read global memory. Writes
-//          17 B a row; Focal: 9 B.
+// Memory:  if Staged, reads the tile once, coalesced, into shared memory; else the two passes read global memory.
+//          Writes 17 B per row, or 9 B if Focal.
 // Order:   deterministic; no atomics.
 template <typename T, bool Staged, bool Focal>
 __global__ void __launch_bounds__(kMaxTileRows)

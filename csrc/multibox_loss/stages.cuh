@@ -2,12 +2,12 @@
 #pragma once
 
 #include "common/cuda.cuh"
-#include "multibox_loss/multibox_loss_launch.h"
+#include "multibox_loss/multibox_loss_task.h"
 
 namespace ssd {
 
 struct LossWorkspace {
-  float* classification;  // [N, P] of every row, were it selected; row_loss_stage writes it, mining_stage reads it
+  float* classification;  // [N, P] of every row, as if selected; row_loss_stage writes it, mining_stage reads it
   float* regression;      // [N, P] smooth L1 of positives, else 0
   ImageSums* images;      // [N]
 };

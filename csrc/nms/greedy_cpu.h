@@ -12,7 +12,8 @@ namespace ssd {
 bool overlaps_any(const BoxOf<float>& box, const float* const columns[5], int64_t count, float iou_threshold);
 bool overlaps_any(const BoxOf<double>& box, const double* const columns[5], int64_t count, double iou_threshold);
 
-// Kept boxes of one of several problems that are solved together, in a list of blocks.
+// A block of the kept boxes of one problem. Problems that are solved together share an array of blocks, in which each
+// has its own list.
 struct KeptBoxes {
   static constexpr int kSize = 16;
   float x1[kSize], y1[kSize], x2[kSize], y2[kSize], areas[kSize];
@@ -23,7 +24,7 @@ struct KeptBoxes {
 // Whether any box in the blocks from `first` (-1: none) on has an IoU with the box above the threshold (nms_cpu.cpp).
 bool overlaps_any(const Box& box, const KeptBoxes* blocks, int first, const IouThreshold& iou_threshold);
 
-// Adds a box to a problem, whose first block is `first`: the block that has room is the first one.
+// Adds a box to the problem whose list begins at block `first`, the only one that may have room.
 inline void add_kept(const Box& box, std::vector<KeptBoxes>& blocks, int& first) {
   if (first < 0 || blocks[first].count == KeptBoxes::kSize) {
     blocks.push_back(KeptBoxes{});

@@ -1,6 +1,6 @@
-// nms and batched_nms in CUDA, any size in O(n) memory: sort by score, then chunk after chunk of the sorted boxes
-// against the boxes kept so far and against itself. No step waits for the host: the number of kept boxes stays on the
-// device.
+// nms and batched_nms in CUDA, for any size in O(n) memory: sorts by score, then compares chunk after chunk of the
+// sorted boxes with the boxes kept so far and with itself. No step waits for the host: the number of kept boxes stays
+// on the device.
 #include "common/arena.h"
 #include "nms/resolve.cuh"
 #include "nms/sort_candidates.cuh"
@@ -8,17 +8,17 @@
 namespace ssd {
 namespace {
 
-constexpr int kChunk = 1024;                     // boxes decided a step, by one block of as many threads
-constexpr int kChunkWords = kChunk / kWarpSize;  // words of a row of the chunk's suppression matrix
+constexpr int kChunk = 1024;                     // boxes decided per step, by one block of as many threads
+constexpr int kChunkWords = kChunk / kWarpSize;  // words per row of the chunk's suppression matrix
 constexpr int kCompareThreads = 256;
-constexpr int kSlices = 64;  // the kept boxes are compared in as many slices, by as many blocks
+constexpr int kSlices = 64;  // of the kept boxes, each compared by its own blocks
 
 template <typename T>
 struct Sorted {  // the candidates in score order
   const SortKey<T>* keys;
   const uint32_t* order;
   const BoxOf<T>* boxes;
-  const int64_t* classes;  // null: all of one class
+  const int64_t* classes;  // null: all have the same class
   int n;
 };
 
@@ -31,12 +31,11 @@ struct Kept {  // the boxes kept so far, and how many; out and count are the op'
 };
 
 struct Chunk {
-  unsigned*
-      matrix;  // [kChunkWords, kChunk]: bit b of matrix[w][j]: box 32 w + b comes before box j and would suppress it
-  unsigned* dead;  // [kChunkWords]: bit b of word w: a kept box suppresses box 32 w + b
+  unsigned* matrix;  // [kChunkWords, kChunk] bit b of matrix[w][j]: box 32 w + b precedes box j and would suppress it
+  unsigned* dead;    // [kChunkWords] bit b of word w: a kept box suppresses box 32 w + b
 };
 
-// gather_kernel: boxes and classes in score order.
+// gather_kernel: copies boxes and classes into score order.
 // Thread:  one box.
 // Memory:  reads scattered, writes coalesced.
 // Order:   deterministic; no atomics.
@@ -50,9 +49,9 @@ __global__ void __launch_bounds__(kCompareThreads)
 }
 
 // compare_chunk_kernel: fills the matrix and the dead bits of the chunk [first, first + kChunk).
-// Grid:    x: 256 boxes of the chunk; y: a word of the matrix, then a slice of the kept boxes.
+// Grid:    x: 256 boxes of the chunk; y: first the words of the matrix, then the slices of the kept boxes.
 // Thread:  one box of the chunk, compared with 32 others or with a slice.
-// Memory:  the boxes compared with are the same for all threads: broadcast reads.
+// Memory:  all threads of a block compare with the same boxes: broadcast reads.
 // Order:   deterministic: the atomics set bits.
 template <typename T>
 __global__ void __launch_bounds__(kCompareThreads)
@@ -86,7 +85,7 @@ __global__ void __launch_bounds__(kCompareThreads)
 }
 
 // resolve_chunk_kernel: appends the chunk's kept boxes to the kept ones, and clears the dead bits for the next chunk.
-// Block:   one, a thread a box.
+// Block:   one, with one thread per box.
 // Order:   deterministic; positions are counted.
 template <typename T>
 __global__ void __launch_bounds__(kChunk)
@@ -98,7 +97,7 @@ __global__ void __launch_bounds__(kChunk)
   const bool dead = chunk.dead[thread / kWarpSize] >> (thread % kWarpSize) & 1;
   const bool alive = i < sorted.n && sorted.keys[i] != kNotACandidate<T> && !dead;
   const int64_t num_kept = *kept.count;
-  // Words past the own one hold no box before this thread's; rows past the end of the boxes were never written.
+  // Words past this thread's hold no box before its own; rows past the end of the boxes were never written.
   resolve_tile(
       alive, [&](int word) { return alive && word * kWarpSize <= thread ? chunk.matrix[word * kChunk + thread] : 0u; },
       kept_words);

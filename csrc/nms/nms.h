@@ -1,11 +1,11 @@
 // nms, batched_nms, nms_padded: greedy non-maximum suppression, exact at any size, O(n) memory.
 //
-// Candidates are taken by descending score, ties by lower index; NaN scores are no candidates. A candidate is kept
+// Candidates are taken by descending score, ties by lower index; NaN scores are not candidates. A candidate is kept
 // unless a kept one (batched_nms: of its class) has iou > iou_threshold with it.
 #pragma once
 
 #include "common/view.h"
-#include "nms/nms_launch.h"
+#include "nms/nms_task.h"
 
 namespace ssd {
 
@@ -62,7 +62,7 @@ inline void batched_nms(const View& boxes, const View& scores, const View& idxs,
   run_nms(Checks("batched_nms"), "batched_nms", boxes, scores, &idxs, iou_threshold, workspace, kept, count);
 }
 
-// Everything of nms_padded but where its results go. scores [N, n] or [N, C, n].
+// Checks the inputs of nms_padded and makes its task, without the outputs. scores: [N, n] or [N, C, n].
 inline NmsPaddedTask make_nms_padded_task(const Checks& check, const View& boxes, const View& scores,
                                           double iou_threshold, int64_t max_output) {
   check.boxes(boxes, "boxes", {kAny, kAny, 4}, {DType::float32}, boxes);

@@ -1,17 +1,17 @@
-// nms, batched_nms and nms_padded on the CPU: sort once, then greedy NMS a class, classes in parallel.
+// nms, batched_nms and nms_padded on the CPU: sort once, then greedy NMS per class, classes in parallel.
 #include <algorithm>
 #include <numeric>
 
 #include "common/parallel.h"
 #include "common/simd.h"
 #include "nms/greedy_cpu.h"
-#include "nms/nms_launch.h"
+#include "nms/nms_task.h"
 #include "nms/score_key.h"
 
 namespace ssd {
 namespace {
 
-constexpr int64_t kBlock = 64;  // kept boxes tested between two looks at the answer
+constexpr int64_t kBlock = 64;  // kept boxes that are tested before the result is looked at
 
 template <typename T>
 SSD_HD bool overlaps_any_of(const BoxOf<T>& box, const T* const columns[5], int64_t count, T iou_threshold) {
@@ -21,7 +21,7 @@ SSD_HD bool overlaps_any_of(const BoxOf<T>& box, const T* const columns[5], int6
     return iou(kept, columns[4][i], box, box_area) > iou_threshold;
   };
   int64_t begin = 0;
-  for (; begin + kBlock <= count; begin += kBlock) {  // a fixed length and no exit inside, so that it vectorises
+  for (; begin + kBlock <= count; begin += kBlock) {  // a fixed length and no exit inside, so that it vectorizes
     int hits = 0;
     for (int64_t i = begin; i < begin + kBlock; ++i) hits |= test(i);
     if (hits != 0) return true;
@@ -38,7 +38,7 @@ struct Candidate {
   bool operator<(const Candidate& that) const { return key != that.key ? key > that.key : index < that.index; }
 };
 
-// Indices of the scores that are numbers, best first, ties by index.
+// Lists the scores that are not NaN, best first, ties by index.
 template <typename T>
 void sort_candidates(const T* scores, int64_t n, std::vector<Candidate<T>>& candidates) {
   candidates.clear();

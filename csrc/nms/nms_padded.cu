@@ -1,6 +1,7 @@
 // nms_padded in CUDA: one block per problem.
+#include "common/ranking_key.h"
 #include "common/sort.cuh"
-#include "nms/nms_launch.h"
+#include "nms/nms_task.h"
 #include "nms/score_key.h"
 #include "nms/tile.cuh"
 
@@ -13,9 +14,9 @@ struct PaddedShared {
   SelectShared select;
 };
 
-// Greedy NMS of the candidates source(0 .. count-1), keys as block_select takes them, until max_keep are kept.
-// load(key) is a candidate's box. emit(rank, key) is called once for each kept one. kept_boxes: global scratch of
-// max_keep boxes. Returns how many were kept. Called by a whole block of kTileThreads.
+// Greedy NMS of the candidates source(0 .. count-1), whose keys are as block_select takes them, until max_keep are
+// kept. load(key) returns a candidate's box; emit(rank, key) is called once for each kept one. kept_boxes: global
+// scratch of max_keep boxes. Returns how many were kept. Called by a whole block of kTileThreads.
 //
 // Candidates are taken in batches, best first, so that any number of them needs the same shared memory.
 template <typename Source, typename Load, typename Emit>
@@ -40,7 +41,7 @@ __device__ int nms_in_batches(const Source& source, int count, int max_keep, con
         emit(num_kept + before, key);
       }
       num_kept = min(num_kept + total, max_keep);
-      __syncthreads();  // kept_boxes are written, the tile is read
+      __syncthreads();  // kept_boxes have been written, the tile has been read
     }
     bound = shared.keys[selected - 1];  // read before the barrier with which the next selection begins
     if (selected < kSelectedKeys) break;
@@ -48,8 +49,8 @@ __device__ int nms_in_batches(const Source& source, int count, int max_keep, con
   return num_kept;
 }
 
-// nms_padded_kernel: the kept indices of one (image, class), best first, padded with -1.
-// Block:   one problem. A grid holds 2^31 - 1 blocks; the scores of so many problems do not fit on a GPU.
+// nms_padded_kernel: lists the kept indices of each (image, class), best first, padded with -1.
+// Block:   one problem. A grid holds 2^31 - 1 blocks; the scores of that many problems do not fit on a GPU.
 // Memory:  reads the scores once per radix-select pass (1 to 8), and the boxes that it takes; scratch: the kept boxes.
 // Order:   deterministic: keys are distinct, so the order in which atomics arrive does not matter.
 __global__ void __launch_bounds__(kTileThreads)
@@ -60,15 +61,15 @@ __global__ void __launch_bounds__(kTileThreads)
   const Box* boxes = task.boxes + problem / task.segments_per_image * task.n;
   int64_t* kept = task.kept + problem * task.max_output;
   const auto key_at = [&](int i) {
-    const uint32_t key = score_key(scores[i]);
-    return key == 0 ? uint64_t{0} : static_cast<uint64_t>(key) << 32 | ~static_cast<uint32_t>(i);
+    const uint32_t rank = score_key(scores[i]);
+    return rank == 0 ? uint64_t{0} : ranking_key(rank, static_cast<uint32_t>(i));
   };
-  const auto index_of = [](uint64_t key) { return static_cast<int>(~static_cast<uint32_t>(key)); };
   const int n = static_cast<int>(task.n);
-  const auto load = [&](uint64_t key) { return boxes[index_of(key)]; };
+  const auto load = [&](uint64_t key) { return boxes[static_cast<int>(index_of(key))]; };
   const int num_kept = nms_in_batches(
       key_at, n, static_cast<int>(task.max_output), iou_threshold(task.iou_threshold), load,
-      [&](int rank, uint64_t key) { kept[rank] = index_of(key); }, kept_boxes + problem * task.max_output, shared);
+      [&](int rank, uint64_t key) { kept[rank] = static_cast<int>(index_of(key)); },
+      kept_boxes + problem * task.max_output, shared);
   for (int64_t i = num_kept + threadIdx.x; i < task.max_output; i += kTileThreads) kept[i] = -1;
   if (threadIdx.x == 0) task.counts[problem] = num_kept;
 }

@@ -1,4 +1,4 @@
-// Which of the boxes of a warp or a block are kept, given which of them would suppress which.
+// Decides which boxes of a warp or a block are kept, given which of them would suppress which.
 #pragma once
 
 #include <cstdint>
@@ -8,9 +8,9 @@
 namespace ssd {
 
 // Decides which of 32 boxes are kept: lane l stands for box l, in score order; `alive` says that nothing before the 32
-// suppresses it, and bit k of `suppressors` that box k, which is before it, would, if kept. A box is decided as soon as
-// every suppressor of it is: typically after two or three rounds, never more than 32. Returns the kept boxes. Called by
-// a whole warp.
+// suppresses it, and bit k of `suppressors` that box k, which comes before it, would do so if kept. A box is decided
+// once all its suppressors are: typically after two or three rounds, never more than 32. Returns the kept boxes as
+// bits. Called by a whole warp.
 inline __device__ unsigned resolve_warp(bool alive, unsigned suppressors) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   unsigned undecided = __ballot_sync(kFullWarp, alive);
@@ -28,8 +28,8 @@ inline __device__ unsigned resolve_warp(bool alive, unsigned suppressors) {
 }
 
 // Decides which boxes of a tile are kept. Thread t stands for box t, in score order; `alive` says that nothing before
-// the tile suppresses it, and suppressors(w) is the word of the boxes 32 w .. 32 w + 31 before t that would, if kept.
-// Warp after warp resolves its own 32 boxes and then strikes out later ones.
+// the tile suppresses it, and suppressors(w) has a bit for each of the boxes 32 w .. 32 w + 31 that comes before t and
+// would suppress it if kept. Warp after warp resolves its 32 boxes, and the later warps strike out what those suppress.
 //
 // Fills kept[w] with the kept boxes of word w. All threads of the block call it; it ends with a barrier.
 template <typename Suppressors>
@@ -47,7 +47,7 @@ __device__ void resolve_tile(bool alive, const Suppressors& suppressors, unsigne
   }
 }
 
-// How many boxes of the tile are kept, and how many before this thread's.
+// Returns how many boxes of the tile are kept; `before` is how many of them come before this thread's.
 inline __device__ int count_kept(const unsigned* kept, int& before) {
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;

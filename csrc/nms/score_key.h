@@ -1,4 +1,4 @@
-// Scores as integers that order as they do, for sorting and selecting on every backend.
+// Maps scores to integers that order as they do, for sorting and selecting on every backend.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace ssd {
 
-// Larger is better, -0 equals +0, and NaN is 0, which no other score is.
+// Larger is better; -0 and +0 have the same key; NaN, and no other score, has key 0.
 SSD_HD uint32_t score_key(float score) {
   if (!(score == score)) return 0;
   const uint32_t bits = float_to_bits(add(score, 0.0f));  // -0 + 0 is +0

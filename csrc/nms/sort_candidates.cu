@@ -6,12 +6,12 @@
 namespace ssd {
 namespace {
 
-constexpr int kThreads = 256;  // also the number of digits: thread d looks after digit d
+constexpr int kThreads = 256;  // also the number of digits: thread d handles digit d
 constexpr int kWarps = kThreads / kWarpSize;
 constexpr int kDigitBits = 8;
-static_assert(kThreads == kSortDigits, "a thread looks after a digit");
+static_assert(kThreads == kSortDigits, "each thread handles one digit");
 
-// make_keys_kernel: keys[i] and order[i] = i for every score.
+// make_keys_kernel: writes keys[i], and order[i] = i, for every score.
 // Thread:  one score.
 // Memory:  coalesced.
 // Order:   deterministic; no atomics.
@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kThreads)
   order[i] = static_cast<uint32_t>(i);
 }
 
-// count_digits_kernel: histogram[digit][tile] = how many keys of the tile have the digit.
+// count_digits_kernel: counts in histogram[digit][tile] the keys of the tile that have the digit.
 // Block:   one tile.
 // Memory:  reads the keys once, coalesced.
 // Order:   counts do not depend on the atomics' order.
@@ -43,7 +43,8 @@ __global__ void __launch_bounds__(kThreads)
   histogram[threadIdx.x * gridDim.x + blockIdx.x] = counts[threadIdx.x];
 }
 
-// scan_kernel: replaces each count by the sum of those before it, in (digit, tile) order: where the tile's keys go.
+// scan_kernel: replaces each count by the sum of those before it, in (digit, tile) order, which is where the tile's
+// keys with the digit go.
 // Block:   one, of 256 threads; each sums a contiguous range, then the ranges' sums are scanned.
 // Order:   deterministic; integers.
 __global__ void __launch_bounds__(kThreads) scan_kernel(uint32_t* histogram, int count) {
@@ -71,8 +72,8 @@ __global__ void __launch_bounds__(kThreads) scan_kernel(uint32_t* histogram, int
 }
 
 // scatter_kernel: moves the keys of a tile to their places, equal digits in their former order.
-// Block:   one tile, 256 keys a round.
-// Thread:  one key a round: its place is the digit's base, plus the keys of the digit in the warps before, plus those
+// Block:   one tile, 256 keys per round.
+// Thread:  one key per round: its place is the digit's base, plus the keys of the digit in the warps before, plus those
 //          in the lanes before.
 // Memory:  reads coalesced, writes in runs.
 // Order:   deterministic: positions are counted, not raced for.
@@ -81,7 +82,7 @@ __global__ void __launch_bounds__(kThreads)
     scatter_kernel(const Key* keys, const uint32_t* order, int n, int shift, const uint32_t* histogram, Key* keys_out,
                    uint32_t* order_out) {
   SSD_SHARED(base, uint32_t[kSortDigits]);                  // next free place of each digit
-  SSD_SHARED(warp_counts, uint32_t[kWarps * kSortDigits]);  // of this round: keys of a digit in a warp
+  SSD_SHARED(warp_counts, uint32_t[kWarps * kSortDigits]);  // of this round: the keys of each digit in each warp
   const int thread = static_cast<int>(threadIdx.x);
   const int warp = thread / kWarpSize;
   const unsigned lanes_before = (1u << thread % kWarpSize) - 1;
@@ -94,13 +95,13 @@ __global__ void __launch_bounds__(kThreads)
     const int i = first + thread;
     const bool valid = i < end;
     const Key key = valid ? keys[i] : Key{0};
-    // A thread without a key has a digit of its own, which no key has.
+    // A thread without a key takes a digit that no key has.
     const unsigned digit = valid ? static_cast<uint32_t>(key >> shift) % kSortDigits : kSortDigits;
     const unsigned peers = __match_any_sync(kFullWarp, digit);
     const int rank = __popc(peers & lanes_before);
     if (valid && rank == 0) warp_counts[warp * kSortDigits + digit] = static_cast<uint32_t>(__popc(peers));
     __syncthreads();
-    uint32_t running = base[thread];  // thread as digit: turn the warps' counts into their first places
+    uint32_t running = base[thread];  // for digit `thread`: turn the warps' counts into their first places
     for (int w = 0; w < kWarps; ++w) {
       const uint32_t count = warp_counts[w * kSortDigits + thread];
       warp_counts[w * kSortDigits + thread] = running;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "common/cuda.cuh"
-#include "nms/nms_launch.h"
+#include "nms/nms_task.h"
 #include "nms/score_key.h"
 
 namespace ssd {
@@ -21,7 +21,7 @@ struct SortBuffers {
 };
 
 constexpr int kSortDigits = 256;
-constexpr int kSortTile = 2048;  // keys a block sorts a pass
+constexpr int kSortTile = 2048;  // keys that a block sorts per pass
 
 // Sorts stably by score, descending, ties by index: an LSD radix sort, 4 passes for float and 8 for double.
 template <typename T>

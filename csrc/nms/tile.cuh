@@ -11,19 +11,19 @@ constexpr int kTileWords = kTileThreads / kWarpSize;
 constexpr int kSelectedKeys = 1024;  // candidates that such a block selects and sorts at a time
 
 struct TileShared {
-  Box boxes[kTileThreads];  // those that others are compared with: a warp's own, or kept ones in order
+  Box boxes[kTileThreads];  // to compare with: each warp's own, or kept ones in order
   float areas[kTileThreads];
   unsigned kept[kTileWords];
   int ends[kTileWords + 1];  // where the kept boxes of each word end among those of the tile
-  bool regular[kTileWords];  // whether all boxes compared with are regular, by words
+  bool regular[kTileWords];  // per word: whether all boxes to compare with are regular
 };
 
-// Whether the boxes of all lanes of the warp that take part are regular, and comparisons without a check are exact.
+// Whether the boxes of all lanes that take part are regular, and comparisons without a check are therefore exact.
 inline __device__ bool all_regular(bool takes_part, float box_area, const IouThreshold& threshold) {
   return __all_sync(kFullWarp, !takes_part || is_regular(box_area)) && threshold.half_step > 0.0f;
 }
 
-// Which of the tile's boxes `first`, `first` + 1, ... suppress this thread's box, if kept: of up to 32, a bit each.
+// Which of the tile's boxes `first`, `first` + 1, ... would suppress this thread's box if kept: one bit each, up to 32.
 inline __device__ unsigned suppressors_among(const TileShared& tile, int first, int count, bool regular, const Box& box,
                                              float box_area, const IouThreshold& threshold) {
   unsigned suppressors = 0;
@@ -42,8 +42,8 @@ inline __device__ unsigned suppressors_among(const TileShared& tile, int first, 
   return suppressors;
 }
 
-// Of the boxes of a warp, a lane each, those before the lane's own that suppress it, if kept. Called by a whole warp of
-// the tile, whose own part of tile.boxes it overwrites.
+// With one box per lane: which boxes of the warp come before the lane's and would suppress it if kept. Called by a
+// whole warp of the tile; overwrites the warp's part of tile.boxes.
 inline __device__ unsigned suppressors_within_warp(bool alive, const Box& box, float box_area,
                                                    const IouThreshold& threshold, TileShared& tile) {
   const int thread = static_cast<int>(threadIdx.x);
@@ -58,12 +58,12 @@ inline __device__ unsigned suppressors_within_warp(bool alive, const Box& box, f
   return before & suppressors_among(tile, thread - lane, count, regular, box, box_area, threshold);
 }
 
-// One tile of greedy NMS. Thread t < size has box t, in score order, unless it is not `valid`; a size beyond the tile's
-// counts as the tile's. kept_boxes are those kept before the tile. Sets tile.kept, until `wanted` or more are kept. All
-// threads of a block of kTileThreads call it. After its last barrier tile.kept is complete; the caller has a barrier of
-// its own before it uses the tile again.
+// Greedy NMS of one tile. Thread t < size has box t, in score order, if it is `valid`; a size beyond the tile's counts
+// as the tile's. kept_boxes are those kept before the tile. Sets tile.kept, and stops once `wanted` or more are kept.
+// All threads of a block of kTileThreads call it. After its last barrier tile.kept is complete; the caller needs
+// another barrier before it uses the tile again.
 //
-// Word by word: a warp decides on its own 32 boxes, then all later warps compare theirs with what it keeps.
+// It goes word by word: a warp decides on its own 32 boxes, then all later warps compare theirs with what it keeps.
 inline __device__ void nms_tile(int size, bool valid, const Box& box, const Box* kept_boxes, int num_kept, int wanted,
                                 const IouThreshold& threshold, TileShared& tile) {
   const int thread = static_cast<int>(threadIdx.x);

@@ -1,4 +1,4 @@
-// From rows that may hold candidates to the lists of candidates: the work of one warp, of one row per lane.
+// Lists the candidates of rows that may hold some: the work of one warp, with one row per lane.
 #pragma once
 
 #include "postprocess/stages.cuh"
@@ -21,9 +21,9 @@ struct WarpRows {
 constexpr int kTermPitch = kWarpSize + 1;  // odd, so that lanes that read their own rows hit different banks
 constexpr int kTermCount = kWarpSize * kTermPitch;
 
-// Each lane's sum of its row's softmax terms, in ascending order of columns (docs/numerics.md). The lanes take the terms
-// of a row together, 32 columns at a time, and leave them in shared memory, where each adds up its own row. `surviving`
-// are the lanes that have a row; terms: kTermCount floats of this warp.
+// Each lane's sum of its row's softmax terms, in ascending order of columns (docs/numerics.md). The lanes take the
+// terms of a row together, 32 columns at a time, and leave them in shared memory, where each adds up its own row.
+// surviving: the lanes that have a row. terms: kTermCount floats of this warp.
 template <typename T>
 __device__ float sum_of_terms(const WarpRows<T>& rows, unsigned surviving, int columns, float row_max, float* terms) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
@@ -46,7 +46,7 @@ __device__ float sum_of_terms(const WarpRows<T>& rows, unsigned surviving, int c
   return sum;
 }
 
-// Appends a warp's candidates to the lists: each lane has up to Count keys, 0 where it has none. A segment's first
+// Appends a warp's candidates to the lists: each lane has up to Count keys, or 0 in their place. A segment's first
 // kFirstKeys go to its own list, the others to the image's pool while it has room. All are counted.
 template <int Count>
 __device__ void list_candidates(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
@@ -111,10 +111,10 @@ __device__ void list_columns(const PostprocessTask& task, const PostprocessWorks
         rest &= rest - 1;
         const int64_t offset = __shfl_sync(kFullWarp, rows.offset, r);
         const int row = __shfl_sync(kFullWarp, rows.row, r);
-        const RowStatistics of_row{__shfl_sync(kFullWarp, statistics.max, r),
-                                   __shfl_sync(kFullWarp, statistics.sum, r)};
+        const RowStatistics row_statistics{__shfl_sync(kFullWarp, statistics.max, r),
+                                           __shfl_sync(kFullWarp, statistics.sum, r)};
         const float logit = eligible ? rows.logit(offset, column) : 0.0f;
-        const float score = candidate_score(task, logit, of_row);
+        const float score = candidate_score(task, logit, row_statistics);
         if (eligible && score >= 0.0f) keys[k] = candidate_key(task, score, row, column);
       }
       list_candidates(task, workspace, image, keys);
@@ -122,7 +122,7 @@ __device__ void list_columns(const PostprocessTask& task, const PostprocessWorks
   }
 }
 
-// Lists the best column of each row, of tied ones the lowest, if its score exceeds the threshold.
+// Lists the best column of each row, the lowest of tied ones, if its score exceeds the threshold.
 template <typename T>
 __device__ void list_best_column(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
                                  const WarpRows<T>& rows, unsigned surviving, RowStatistics statistics) {

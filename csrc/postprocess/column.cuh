@@ -1,4 +1,4 @@
-// The candidates of a column, computed once more from the logits and from what the score filter kept of the rows.
+// Computes the candidates of a column again, from the logits and from what the score filter has kept of the rows.
 #pragma once
 
 #include "postprocess/stages.cuh"
@@ -60,18 +60,18 @@ class RowOffsets {
   int64_t offset_, step_offset_, carry1_, carry2_;
 };
 
-// Rows whose loads are under way at a time.
+// Rows whose loads are in flight at a time.
 constexpr int kRowsInFlight = 4;
 
-// Bit k: row + k * step is below `end` and may have candidates.
+// Bit k says whether row first + k * step is below `end` and may have candidates.
 inline __device__ unsigned survivors_of(const PostprocessTask& task, const PostprocessWorkspace& workspace,
-                                        int64_t image, int row, int step, int end) {
+                                        int64_t image, int first, int step, int end) {
   unsigned alive = 0;
 #pragma unroll
   for (int k = 0; k < kRowsInFlight; ++k) {
-    const int own = row + k * step;
-    const bool survived = survives(task, workspace, image, min(own, end - 1));
-    alive |= static_cast<unsigned>(survived & (own < end)) << k;
+    const int row = first + k * step;
+    const bool survived = survives(task, workspace, image, min(row, end - 1));
+    alive |= static_cast<unsigned>(survived & (row < end)) << k;
   }
   return alive;
 }
@@ -89,52 +89,52 @@ __device__ void visit_column(const PostprocessTask& task, const PostprocessWorks
     if (begin >= end) continue;
     const T* logits = static_cast<const T*>(level.logits.data) + column * level.logits.column_stride;
     RowOffsets offsets(level.logits, level.sizes, image, begin - level.first_row, step);
-    for (int row = begin; row < end; row += kRowsInFlight * step) {
-      const unsigned alive = survivors_of(task, workspace, image, row, step, end);
+    for (int base = begin; base < end; base += kRowsInFlight * step) {
+      const unsigned alive = survivors_of(task, workspace, image, base, step, end);
       float logit[kRowsInFlight];
       RowStatistics statistics[kRowsInFlight];
 #pragma unroll
       for (int k = 0; k < kRowsInFlight; ++k) {
         if (alive >> k & 1) {
           logit[k] = to_float(logits[offsets.offset()]);
-          statistics[k] = statistics_of(task, workspace, image, row + k * step);
+          statistics[k] = statistics_of(task, workspace, image, base + k * step);
         }
         offsets.advance();
       }
 #pragma unroll
       for (int k = 0; k < kRowsInFlight; ++k) {
-        const int own = row + k * step;
+        const int row = base + k * step;
         uint64_t key = 0;
         if (alive >> k & 1) {
           const float score = candidate_score(task, logit[k], statistics[k]);
-          if (score >= 0.0f) key = candidate_key(task, score, own, column);
+          if (score >= 0.0f) key = candidate_key(task, score, row, column);
           if (key != 0 && !enters_top_k(task, workspace, image, key)) key = 0;
         }
-        if (own < end) use(own, key);
+        if (row < end) use(row, key);
       }
     }
   }
 }
 
-// As visit_column, for class modes in which only the best column of a row may be a candidate.
+// visit_column for class modes in which only the best column of a row may be a candidate.
 template <typename Use>
 __device__ void visit_best(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
                            int segment, int first, int count, const Use& use) {
   const uint64_t* keys = workspace.row_best + image * task.num_rows;
   const int step = static_cast<int>(blockDim.x);
   const int end = first + count;
-  for (int row = first + static_cast<int>(threadIdx.x); row < end; row += kRowsInFlight * step) {
-    const unsigned alive = survivors_of(task, workspace, image, row, step, end);
+  for (int base = first + static_cast<int>(threadIdx.x); base < end; base += kRowsInFlight * step) {
+    const unsigned alive = survivors_of(task, workspace, image, base, step, end);
     uint64_t key[kRowsInFlight];
 #pragma unroll
-    for (int k = 0; k < kRowsInFlight; ++k) key[k] = (alive >> k & 1) ? keys[row + k * step] : 0;
+    for (int k = 0; k < kRowsInFlight; ++k) key[k] = (alive >> k & 1) ? keys[base + k * step] : 0;
 #pragma unroll
     for (int k = 0; k < kRowsInFlight; ++k) {
-      const int own = row + k * step;
-      if (own >= end) continue;
+      const int row = base + k * step;
+      if (row >= end) continue;
       const bool enters = key[k] != 0 && task.segment_of(column_of(task, key[k])) == segment &&
                           enters_top_k(task, workspace, image, key[k]);
-      use(own, enters ? key[k] : 0);
+      use(row, enters ? key[k] : 0);
     }
   }
 }

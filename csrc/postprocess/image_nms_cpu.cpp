@@ -1,4 +1,4 @@
-// The second stage of postprocess on the CPU: sort as few candidates as it takes, decode their boxes, suppress.
+// The second stage of postprocess on the CPU: sorts no more candidates than needed, decodes their boxes, suppresses.
 #include "postprocess/image_nms_cpu.h"
 
 #include <algorithm>
@@ -10,7 +10,7 @@ namespace ssd {
 namespace {
 
 constexpr std::greater<uint64_t> kBestFirst;
-constexpr size_t kFirstChunk = 64;  // candidates that are sorted first, at least; then twice as many, and so on
+constexpr size_t kFirstChunk = 64;  // the fewest candidates to sort first; then twice as many, and so on
 constexpr int kBatch = 32;          // candidates that are decoded together
 
 SSD_CLONES void decode_candidates(const PostprocessTask& task, int64_t image, const int* rows, int count, Box* boxes) {
@@ -43,7 +43,7 @@ bool ImageNms::run(int64_t image, Candidates& candidates) {
       take(image, &*first, std::min<int64_t>(kBatch, last - first));
     }
     if (is_full()) break;
-    const auto is_over = [&](uint64_t key) {  // its segment has had its top_k
+    const auto is_over = [&](uint64_t key) {  // its segment has taken its top_k
       return taken_[task_.segment_of(column_of(task_, candidate_of(task_, key)))] >= task_.segment_top_k();
     };
     keys.erase(std::remove_if(last, keys.end(), is_over), keys.end());
@@ -52,18 +52,18 @@ bool ImageNms::run(int64_t image, Candidates& candidates) {
   return is_full() || candidates.complete_from == 0;
 }
 
-// Drops what is not among the best top_k of its level, or of its image, and makes detection keys of the others.
+// Drops the candidates outside the best top_k of their level or image, and turns the others into detection keys.
 void ImageNms::keep_top_k_of_scopes(std::vector<uint64_t>& keys) {
-  for (auto& of_scope : of_scope_) of_scope.clear();
-  for (const uint64_t key : keys) of_scope_[task_.scope_of(row_of(task_, key))].push_back(key);
+  for (auto& scope_keys : keys_of_scopes_) scope_keys.clear();
+  for (const uint64_t key : keys) keys_of_scopes_[task_.scope_of(row_of(task_, key))].push_back(key);
   keys.clear();
   for (int scope = 0; scope < task_.num_scopes(); ++scope) {
-    std::vector<uint64_t>& of_scope = of_scope_[scope];
-    if (static_cast<int64_t>(of_scope.size()) > task_.top_k) {
-      std::nth_element(of_scope.begin(), of_scope.begin() + task_.top_k, of_scope.end(), kBestFirst);
-      of_scope.resize(task_.top_k);
+    std::vector<uint64_t>& scope_keys = keys_of_scopes_[scope];
+    if (static_cast<int64_t>(scope_keys.size()) > task_.top_k) {
+      std::nth_element(scope_keys.begin(), scope_keys.begin() + task_.top_k, scope_keys.end(), kBestFirst);
+      scope_keys.resize(task_.top_k);
     }
-    for (const uint64_t key : of_scope) keys.push_back(detection_key(task_, key));
+    for (const uint64_t key : scope_keys) keys.push_back(detection_key(task_, key));
   }
 }
 

@@ -1,4 +1,4 @@
-// The detections of one image, out of what NMS has kept of its segments.
+// Merges what NMS has kept of an image's segments into its detections.
 #pragma once
 
 #include "postprocess/segment_nms.cuh"
@@ -19,7 +19,7 @@ inline __device__ void write_detections(const PostprocessTask& task, int64_t ima
   }
 }
 
-// Ends an image's detections after `count`: padding, and the count.
+// Pads an image's detections after the first `count`, and writes the count.
 inline __device__ void end_detections(const PostprocessTask& task, int64_t image, int count) {
   for (int i = count + static_cast<int>(threadIdx.x); i < task.keep_top_k; i += static_cast<int>(blockDim.x)) {
     const int64_t place = image * task.keep_top_k + i;
@@ -31,7 +31,7 @@ inline __device__ void end_detections(const PostprocessTask& task, int64_t image
   if (threadIdx.x == 0) task.counts[image] = count;
 }
 
-// The best keep_top_k of an image's kept keys, written in order. All threads of the block call it.
+// Writes the best keep_top_k of an image's kept keys, in order. All threads of the block call it.
 inline __device__ void merge_image(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
                                    BlockShared& shared) {
   const uint64_t* keys = kept_keys_of(task, workspace, image);

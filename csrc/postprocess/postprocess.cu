@@ -1,4 +1,4 @@
-// postprocess in CUDA: two stages on one stream (three, if top_k is of levels or images), no sync, any number of
+// postprocess in CUDA: two stages on one stream (three if top_k is counted per level or image), no sync, any number of
 // candidates.
 #include <algorithm>
 

@@ -1,33 +1,17 @@
-// postprocess: head outputs -> padded detections. Scores, threshold, top-k a class, decode, clip, greedy NMS a class,
-// the best keep_top_k of an image, rescale; over a batch, without a sync. Source: Liu et al. 2016, section 2.2.
+// postprocess: turns head outputs into padded detections by scores, threshold, top-k per class, decoding, clipping,
+// greedy NMS per class, the best keep_top_k per image and rescaling; for a batch, without a sync. Source: Liu et al.
+// 2016, section 2.2.
 #pragma once
 
-#include <cmath>
-#include <limits>
 #include <optional>
 
 #include "box_coder/box_coder.h"
 #include "common/view.h"
-#include "postprocess/postprocess_launch.h"
+#include "postprocess/head_outputs.h"
+#include "postprocess/postprocess_task.h"
+#include "postprocess/score_threshold.h"
 
 namespace ssd {
-
-// The smallest float whose value under a monotone function exceeds the threshold, by bisection over the floats in
-// order.
-template <typename Function>
-float smallest_above(float threshold, Function function) {
-  const auto float_at = [](int64_t position) {  // 0 is position 0, larger floats have larger positions
-    const float magnitude = bits_to_float(static_cast<unsigned>(position < 0 ? -position : position));
-    return position < 0 ? -magnitude : magnitude;
-  };
-  int64_t below = -0x7F800000;  // -infinity
-  int64_t above = 0x7F800000;   // +infinity: taken where no float exceeds the threshold
-  while (above - below > 1) {
-    const int64_t middle = below + (above - below) / 2;
-    (function(float_at(middle)) > threshold ? above : below) = middle;
-  }
-  return float_at(above);
-}
 
 // The options, flattened by the Python op from PostprocessSpec and BoxCoderSpec, which have checked their values.
 struct PostprocessOptions {
@@ -54,19 +38,6 @@ struct PostprocessOutputs {
   View boxes, scores, labels, box_idxs, counts;
 };
 
-// One level of one head output. `columns` is C for cls_logits and 4 for bbox_regression.
-inline HeadMap head_map(const View& view, int64_t columns, bool anchor_major, bool ahw) {
-  if (view.ndim == 3) return {view.data, view.strides[0], view.strides[2], {0, view.strides[1], 0}};
-  const int64_t channel = view.strides[1];
-  const int64_t anchors = columns > 0 ? view.shape[1] / columns : 0;
-  const int64_t anchor_stride = anchor_major ? columns * channel : channel;
-  const int64_t column_stride = anchor_major ? channel : anchors * channel;
-  const int64_t y = view.strides[2];
-  const int64_t x = view.strides[3];
-  if (ahw) return {view.data, view.strides[0], column_stride, {anchor_stride, y, x}};
-  return {view.data, view.strides[0], column_stride, {y, x, anchor_stride}};
-}
-
 inline Sizes make_sizes(const Checks& check, const std::optional<View>& per_image, const std::vector<double>& one,
                         const char* argument, const View& reference) {
   if (per_image.has_value()) {
@@ -87,20 +58,7 @@ inline void set_columns(PostprocessTask& task, int columns) {
   while (int64_t{1} << task.column_bits < columns) ++task.column_bits;
 }
 
-// The threshold that candidates exceed, and the limits of logits that follow from it. The activation and the background
-// are set.
-inline void set_score_threshold(PostprocessTask& task, float threshold) {
-  task.score_threshold = threshold;
-  // Softmax: the sum is at least exp(0), and exp is monotone, so a score exceeds t only if exp(logit - max) does, and
-  // then exp(logit - background logit) does too. Without a background column a row has nothing to be rejected by.
-  task.can_reject = threshold >= 0 && (task.sigmoid || task.background >= 0);
-  task.reject_below = -std::numeric_limits<float>::infinity();
-  if (threshold >= 0) {
-    task.reject_below = smallest_above(threshold, [&](float x) { return task.sigmoid ? sigmoid(x) : exp(x); });
-  }
-}
-
-// What decides how much memory a task needs, checked before any of it is allocated.
+// Checks and sets what decides how much memory a task needs, before any of it is allocated.
 inline void set_problem(const Checks& check, PostprocessTask& task, int64_t images, int64_t rows, int64_t columns,
                         const PostprocessOptions& options) {
   const int64_t least_columns = options.background == -1 ? 1 : 2;
@@ -139,101 +97,88 @@ inline int64_t postprocess_workspace(const View& logits, int64_t num_rows, int64
   return bytes;
 }
 
-// cls_logits and bbox_regression: one [N, P, C] and [N, P, 4], or for each level [N, A * C, h, w] and [N, A * 4, h, w].
-inline void postprocess(const std::vector<View>& cls_logits, const std::vector<View>& bbox_regression,
-                        const View& default_boxes, int64_t num_columns, const PostprocessOptions& options,
-                        const std::optional<View>& image_sizes, const std::vector<double>& image_size,
-                        const std::optional<View>& original_sizes, const std::vector<double>& original_size,
-                        const View& workspace, const PostprocessOutputs& out) {
-  const Checks check("postprocess");
-  const std::vector<DType> logit_types = {DType::float32, DType::float16, DType::bfloat16};
-  if (cls_logits.empty() || cls_logits.size() > kMaxHeadLevels) {
-    check.value_error("cls_logits", "1 to 8 levels", std::to_string(cls_logits.size()));
-  }
-  if (bbox_regression.size() != cls_logits.size()) {
-    check.value_error("bbox_regression", std::to_string(cls_logits.size()) + " levels",
-                      std::to_string(bbox_regression.size()));
-  }
-  PostprocessTask task{};
-  const View& first = cls_logits[0];
-  set_problem(check, task, first.shape[0], default_boxes.shape[0], num_columns, options);
-  int64_t num_rows = 0;
-  for (size_t i = 0; i < cls_logits.size(); ++i) {
-    const View &logits = cls_logits[i], &deltas = bbox_regression[i];
-    const bool raw = logits.ndim == 4;
-    const int64_t anchors = !raw ? 1 : deltas.ndim == 4 ? deltas.shape[1] / 4 : logits.shape[1] / num_columns;
-    if (raw) {
-      check.shape(logits, "cls_logits", {first.shape[0], anchors * num_columns, kAny, kAny});
-      check.shape(deltas, "bbox_regression", {first.shape[0], 4 * anchors, logits.shape[2], logits.shape[3]});
-    } else {
-      check.shape(logits, "cls_logits", {first.shape[0], kAny, num_columns});
-      check.shape(deltas, "bbox_regression", {first.shape[0], logits.shape[1], 4});
-    }
-    check.dtype(logits, "cls_logits", i == 0 ? logit_types : std::vector<DType>{first.dtype});
-    check.dtype(deltas, "bbox_regression", i == 0 ? logit_types : std::vector<DType>{bbox_regression[0].dtype});
-    check.memory(logits, "cls_logits", first);
-    check.memory(deltas, "bbox_regression", first);
-
-    HeadLevel& level = task.levels[i];
-    level.logits = head_map(logits, num_columns, options.anchor_major, options.ahw);
-    level.deltas = head_map(deltas, 4, options.anchor_major, options.ahw);
-    const int64_t height = raw ? logits.shape[2] : logits.shape[1];
-    const int64_t width = raw ? logits.shape[3] : 1;
-    check.fits_int32({anchors, height, width}, "cls_logits");
-    const int64_t sizes[3] = {options.ahw ? anchors : height, options.ahw ? height : width,
-                              options.ahw ? width : anchors};
-    const int64_t flat_sizes[3] = {1, height, 1};
-    for (int d = 0; d < 3; ++d) level.sizes[d] = static_cast<int>(raw ? sizes[d] : flat_sizes[d]);
-    level.first_row = static_cast<int>(num_rows);
-    level.num_rows = static_cast<int>(anchors * height * width);
-    num_rows += level.num_rows;
-    check.fits_int32({num_rows, num_columns}, "cls_logits");
-  }
-  const int64_t images = first.shape[0];
-  check.boxes(default_boxes, "default_boxes", {num_rows, 4}, {DType::float32}, first);
+inline void check_options(const Checks& check, const PostprocessOptions& options, int64_t num_columns) {
   if (options.background >= num_columns) {
     check.value_error("spec.background", "a column below " + std::to_string(num_columns),
                       std::to_string(options.background));
   }
   check.threshold(options.score_threshold, "spec.score_threshold");
   check.threshold(options.iou_threshold, "spec.iou_threshold");
-  check.boxes(out.boxes, "out.boxes", {images, options.keep_top_k, 4}, {DType::float32}, first);
-  check.array(out.scores, "out.scores", {images, options.keep_top_k}, {DType::float32}, first);
-  check.array(out.labels, "out.labels", {images, options.keep_top_k}, {DType::int64}, first);
-  check.array(out.box_idxs, "out.box_idxs", {images, options.keep_top_k}, {DType::int64}, first);
-  check.array(out.counts, "out.counts", {images}, {DType::int64}, first);
-  check.array(workspace, "workspace", {kAny}, {DType::uint8}, first);
-  check.at_least(workspace.shape[0], postprocess_workspace(first, num_rows, num_columns, options), "workspace");
+}
 
-  const auto exclusive = [](double threshold, bool inclusive) {  // x >= t is x > the float before t
-    const auto value = static_cast<float>(threshold);
-    if (!inclusive) return value;
-    return value > 0 ? std::nextafter(value, -1.0f) : -1.0f;
-  };
-  task.num_levels = static_cast<int>(cls_logits.size());
-  task.logits_dtype = first.dtype;
-  task.deltas_dtype = bbox_regression[0].dtype;
-  task.default_boxes = default_boxes.as<Box>();
+inline void check_outputs(const Checks& check, const PostprocessOutputs& out, int64_t images, int64_t keep_top_k,
+                          const View& reference) {
+  check.boxes(out.boxes, "out.boxes", {images, keep_top_k, 4}, {DType::float32}, reference);
+  check.array(out.scores, "out.scores", {images, keep_top_k}, {DType::float32}, reference);
+  check.array(out.labels, "out.labels", {images, keep_top_k}, {DType::int64}, reference);
+  check.array(out.box_idxs, "out.box_idxs", {images, keep_top_k}, {DType::int64}, reference);
+  check.array(out.counts, "out.counts", {images}, {DType::int64}, reference);
+}
+
+// Sets the options that set_problem leaves, apart from clip and rescale.
+inline void set_options(const Checks& check, PostprocessTask& task, const PostprocessOptions& options) {
   task.coder = make_box_coder(check, options.variances, options.log_scale_low, options.log_scale_high, options.yx);
   task.background = static_cast<int>(options.background);
-  set_score_threshold(task, exclusive(options.score_threshold, options.score_inclusive));
+  set_score_threshold(task, exclusive_threshold(options.score_threshold, options.score_inclusive));
   task.has_min_box_size = options.min_box_size.has_value();
   task.min_box_size = static_cast<float>(options.min_box_size.value_or(0.0));
-  task.iou_threshold = iou_threshold(exclusive(options.iou_threshold, options.iou_inclusive));
-  task.image_sizes = make_sizes(check, image_sizes, image_size, "image_sizes", first);
-  task.original_sizes = make_sizes(check, original_sizes, original_size, "original_sizes", first);
-  const bool rescales = original_sizes.has_value() || !original_size.empty();
+  task.iou_threshold = iou_threshold(exclusive_threshold(options.iou_threshold, options.iou_inclusive));
+}
+
+// The sizes of the network's inputs and of the original images: one for the batch, one per image, or neither.
+struct ImageSizes {
+  const std::optional<View>& image_sizes;
+  const std::vector<double>& image_size;
+  const std::optional<View>& original_sizes;
+  const std::vector<double>& original_size;
+};
+
+// Sets the sizes, and the stages that need them.
+inline void set_sizes(const Checks& check, PostprocessTask& task, const ImageSizes& sizes,
+                      const PostprocessOptions& options, const View& reference) {
+  task.image_sizes = make_sizes(check, sizes.image_sizes, sizes.image_size, "image_sizes", reference);
+  task.original_sizes = make_sizes(check, sizes.original_sizes, sizes.original_size, "original_sizes", reference);
+  const bool rescales = sizes.original_sizes.has_value() || !sizes.original_size.empty();
   task.clip = static_cast<Stage>(options.clip);
   task.rescale = rescales ? static_cast<Stage>(options.rescale) : Stage::never;
-  if ((task.clip != Stage::never || rescales) && !image_sizes.has_value() && image_size.empty()) {
+  const bool has_image_sizes = sizes.image_sizes.has_value() || !sizes.image_size.empty();
+  if ((task.clip != Stage::never || rescales) && !has_image_sizes) {
     check.value_error("image_sizes",
                       rescales ? "sizes, since original_sizes are given" : "sizes, since spec.clip clips", "None");
   }
+}
+
+inline void set_outputs(PostprocessTask& task, const PostprocessOutputs& out) {
   task.boxes = out.boxes.as<Box>();
   task.scores = out.scores.as<float>();
   task.labels = out.labels.as<int64_t>();
   task.box_idxs = out.box_idxs.as<int64_t>();
   task.counts = out.counts.as<int64_t>();
+}
+
+// cls_logits and bbox_regression: as in HeadOutputs.
+inline void postprocess(const std::vector<View>& cls_logits, const std::vector<View>& bbox_regression,
+                        const View& default_boxes, int64_t num_columns, const PostprocessOptions& options,
+                        const std::optional<View>& image_sizes, const std::vector<double>& image_size,
+                        const std::optional<View>& original_sizes, const std::vector<double>& original_size,
+                        const View& workspace, const PostprocessOutputs& out) {
+  const Checks check("postprocess");
+  const HeadOutputs heads{cls_logits, bbox_regression, num_columns, options.anchor_major, options.ahw};
+  check_level_counts(check, heads);
+  const View& first = cls_logits[0];
+  const int64_t images = first.shape[0];
+  PostprocessTask task{};
+  set_problem(check, task, images, default_boxes.shape[0], num_columns, options);
+  const int64_t num_rows = set_levels(check, task, heads);
+  check.boxes(default_boxes, "default_boxes", {num_rows, 4}, {DType::float32}, first);
+  task.default_boxes = default_boxes.as<Box>();
+  check_options(check, options, num_columns);
+  check_outputs(check, out, images, options.keep_top_k, first);
+  check.array(workspace, "workspace", {kAny}, {DType::uint8}, first);
+  check.at_least(workspace.shape[0], postprocess_workspace(first, num_rows, num_columns, options), "workspace");
+  set_options(check, task, options);
+  set_sizes(check, task, {image_sizes, image_size, original_sizes, original_size}, options, first);
+  set_outputs(task, out);
 
   if (images == 0) return;
   dispatch(

@@ -1,5 +1,5 @@
-// postprocess on the CPU in one parallel loop over the rows of all images. The thread that is the last to be done with
-// rows of an image makes its detections.
+// postprocess on the CPU in one parallel loop over the rows of all images. The thread that finishes the last rows of an
+// image makes its detections.
 #include <limits>
 #include <mutex>
 #include <vector>
@@ -12,16 +12,16 @@ namespace ssd {
 namespace {
 
 constexpr int kRowsPerItem = 64;
-// What a thread must have to do to be worth waking: about 10 microseconds.
+// The work that makes a thread worth waking: about 10 microseconds.
 constexpr int64_t kLogitsPerThread = 1 << 16;
 
 struct ImageCandidates {
   std::mutex mutex;
-  int64_t items_left = 0;  // of which no thread has brought the candidates yet
+  int64_t items_left = 0;  // whose candidates no thread has added yet
   Candidates candidates;
 };
 
-// Adds the candidates of some items of an image. Whether they were the last ones.
+// Adds the candidates of some items of an image. Returns whether they were the last ones.
 bool add(ImageCandidates& image, Candidates& part, int64_t items) {
   const std::lock_guard<std::mutex> lock(image.mutex);
   std::vector<uint64_t>& keys = image.candidates.keys;

@@ -1,4 +1,4 @@
-// Which rows may hold a candidate. Few rows do, so many are looked at together before one is looked at alone.
+// Finds the rows that may hold a candidate. Few do, so many rows are tested together before one is tested alone.
 #include "postprocess/reject_cpu.h"
 
 #include <algorithm>
@@ -11,23 +11,23 @@ namespace {
 
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 constexpr int kBlockRows = 8;
-constexpr int kLine = 16;  // floats of a line of the cache
+constexpr int kLine = 16;  // floats per cache line
 
 struct Range {
   int begin, end;
   SSD_HD int size() const { return end - begin; }
 };
-// The columns before and behind the background.
+// The columns before and after the background.
 SSD_HD Range before_background(const RejectRule& rule) {
   return {0, rule.background < 0 ? rule.columns : rule.background};
 }
-SSD_HD Range behind_background(const RejectRule& rule) {
+SSD_HD Range after_background(const RejectRule& rule) {
   return {rule.background < 0 ? rule.columns : rule.background + 1, rule.columns};
 }
 
-// ---- rows whose columns are neighbours ------------------------------------------------------------------------------
+// ---- rows of adjacent columns ---------------------------------------------------------------------------------------
 
-// Of at least kLanes columns: vectors may overlap, since a maximum does not mind.
+// The range has at least kLanes columns. Vectors may overlap, since a maximum does not mind.
 template <int kLanes>
 SSD_HD Floats<kLanes> largest(const float* row, Range range, Floats<kLanes> best) {
   if (range.size() == 0) return best;
@@ -37,7 +37,7 @@ SSD_HD Floats<kLanes> largest(const float* row, Range range, Floats<kLanes> best
 
 template <int kLanes>
 SSD_HD Floats<kLanes> margins_of_row(const RejectRule& rule, const float* row) {
-  Floats<kLanes> best = largest<kLanes>(row, behind_background(rule), all_lanes<kLanes>(kLowest));
+  Floats<kLanes> best = largest<kLanes>(row, after_background(rule), all_lanes<kLanes>(kLowest));
   best = largest<kLanes>(row, before_background(rule), best);
   return rule.relative ? best - row[rule.background] : best;
 }
@@ -45,7 +45,7 @@ SSD_HD Floats<kLanes> margins_of_row(const RejectRule& rule, const float* row) {
 SSD_HD bool survives(const RejectRule& rule, const float* row) {
   const float base = rule.relative ? row[rule.background] : 0.0f;
   int any = 0;
-  for (const Range range : {before_background(rule), behind_background(rule)}) {
+  for (const Range range : {before_background(rule), after_background(rule)}) {
     for (int c = range.begin; c < range.end; ++c) any |= sub(row[c], base) >= rule.below;
   }
   return any != 0;
@@ -53,7 +53,7 @@ SSD_HD bool survives(const RejectRule& rule, const float* row) {
 
 template <int kLanes>
 SSD_HD int list_rows(const RejectRule& rule, const float* rows, int64_t row_stride, int count, int* survivors) {
-  const int sizes[2] = {before_background(rule).size(), behind_background(rule).size()};
+  const int sizes[2] = {before_background(rule).size(), after_background(rule).size()};
   const bool fits = (sizes[0] == 0 || sizes[0] >= kLanes) && (sizes[1] == 0 || sizes[1] >= kLanes);
   int num_survivors = 0;
   if (!fits) {
@@ -77,7 +77,7 @@ SSD_HD int list_rows(const RejectRule& rule, const float* rows, int64_t row_stri
   return num_survivors;
 }
 
-// ---- rows that are neighbours ---------------------------------------------------------------------------------------
+// ---- adjacent rows -------------------------------------------------------------------------------------------------
 
 // Vectors may overlap, since a maximum does not mind.
 template <int kLanes>
@@ -106,7 +106,7 @@ SSD_HD void raise(float* largest, const float* const columns[4], int64_t ahead, 
 }
 
 template <int kLanes>
-SSD_HD int list_neighbours(float below, const float* largest, const float* background, int count, int* survivors) {
+SSD_HD int list_neighbors(float below, const float* largest, const float* background, int count, int* survivors) {
   const auto margin = [&](int r) { return background == nullptr ? largest[r] : sub(largest[r], background[r]); };
   constexpr int kBlock = 4 * kLanes;
   int num_survivors = 0;
@@ -134,9 +134,9 @@ SSD_LANES_CLONES(int, rows_cloned,
                  rule, rows, row_stride, count, survivors)
 SSD_LANES_CLONES(void, raise_cloned, (float* largest, const float* const columns[4], int64_t ahead, int count), raise,
                  largest, columns, ahead, count)
-SSD_LANES_CLONES(int, neighbours_cloned,
+SSD_LANES_CLONES(int, neighbors_cloned,
                  (float below, const float* largest, const float* background, int count, int* survivors),
-                 list_neighbours, below, largest, background, count, survivors)
+                 list_neighbors, below, largest, background, count, survivors)
 
 }  // namespace
 
@@ -147,8 +147,8 @@ int surviving_rows(const RejectRule& rule, const float* rows, int64_t row_stride
 void raise_to_columns(float* largest, const float* const columns[4], int64_t ahead, int count) {
   raise_cloned(largest, columns, ahead, count);
 }
-int surviving_neighbours(float below, const float* largest, const float* background, int count, int* survivors) {
-  return neighbours_cloned(below, largest, background, count, survivors);
+int surviving_neighbors(float below, const float* largest, const float* background, int count, int* survivors) {
+  return neighbors_cloned(below, largest, background, count, survivors);
 }
 
 }  // namespace ssd

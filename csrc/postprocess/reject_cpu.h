@@ -1,26 +1,27 @@
-// Which rows may hold a candidate: one pass over the logits, without an exponential.
+// Finds the rows that may hold a candidate, in one pass over the logits, without an exponential.
 #pragma once
 
 #include <cstdint>
 
 namespace ssd {
 
-// A row survives if some column but the background has a logit that is not below `below`: the logit itself, or, if
-// `relative`, what it has more than the background's. Lists of survivors ascend.
+// A row survives if some column other than the background has a logit, or, if `relative`, a logit minus the
+// background's, of at least `below`. Survivors are listed in ascending order.
 struct RejectRule {
   int columns, background;  // background: a column, or -1
   bool relative;
   float below;
 };
 
-// Of `count` rows whose columns are neighbours in memory.
+// Lists the survivors among `count` rows whose columns are adjacent in memory, and returns how many they are.
 int surviving_rows(const RejectRule& rule, const float* rows, int64_t row_stride, int count, int* survivors);
 
-// The same of rows that are neighbours in memory themselves, column by column: the largest logits so far, of columns four
-// at a time, and at last what they exceed. background: the logits to subtract, or null.
-// ahead: what lies so many floats behind each column is prefetched, since a column is too short for the hardware to
-// foresee where the next one is.
+// The same for rows that are adjacent in memory themselves, column by column: raise_to_columns raises the largest
+// logits so far to those of four columns at a time, and surviving_neighbors lists the survivors by them at the end.
+// background: the logits to subtract, or null.
+// ahead: the floats this far past each column are prefetched, since a column is too short for the hardware to foresee
+// where the next one is.
 void raise_to_columns(float* largest, const float* const columns[4], int64_t ahead, int count);
-int surviving_neighbours(float below, const float* largest, const float* background, int count, int* survivors);
+int surviving_neighbors(float below, const float* largest, const float* background, int count, int* survivors);
 
 }  // namespace ssd

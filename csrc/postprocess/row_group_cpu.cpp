@@ -1,5 +1,5 @@
-// The scores of a few rows at once. What needs an accumulator per row is written in vectors, since compilers keep arrays
-// of accumulators in memory; the rest they vectorise themselves.
+// The scores of a few rows at once. Loops with an accumulator per row are written in vectors, since compilers keep
+// arrays of accumulators in memory; compilers vectorize the other loops themselves.
 #include "postprocess/row_group_cpu.h"
 
 #include "common/lanes.h"
@@ -10,9 +10,9 @@ namespace {
 template <int kLanes>
 SSD_HD void find_largest(const GroupColumn* group, int columns, GroupColumn& largest) {
   for (int first = 0; first < kGroupRows; first += kLanes) {
-    Floats<kLanes> best = load<kLanes>(group[0].of_row + first);
-    for (int c = 1; c < columns; ++c) best = max_of(best, load<kLanes>(group[c].of_row + first));
-    std::memcpy(largest.of_row + first, &best, sizeof best);
+    Floats<kLanes> best = load<kLanes>(group[0].values + first);
+    for (int c = 1; c < columns; ++c) best = max_of(best, load<kLanes>(group[c].values + first));
+    std::memcpy(largest.values + first, &best, sizeof best);
   }
 }
 
@@ -20,8 +20,8 @@ template <int kLanes>
 SSD_HD void add_up(const GroupColumn* group, int columns, GroupColumn& sums) {
   for (int first = 0; first < kGroupRows; first += kLanes) {
     Floats<kLanes> sum = all_lanes<kLanes>(0.0f);
-    for (int c = 0; c < columns; ++c) sum = sum + load<kLanes>(group[c].of_row + first);
-    std::memcpy(sums.of_row + first, &sum, sizeof sum);
+    for (int c = 0; c < columns; ++c) sum = sum + load<kLanes>(group[c].values + first);
+    std::memcpy(sums.values + first, &sum, sizeof sum);
   }
 }
 
@@ -30,14 +30,14 @@ SSD_HD int find_places(const GroupColumn* group, int columns, int background, fl
   int count = 0;
   for (int c = 0; c < columns; ++c) {
     if (c == background) continue;
-    Ints<kLanes> hits = load<kLanes>(group[c].of_row) >= least;
+    Ints<kLanes> hits = load<kLanes>(group[c].values) >= least;
     for (int first = kLanes; first < kGroupRows; first += kLanes) {
-      hits = hits | (load<kLanes>(group[c].of_row + first) >= least);
+      hits = hits | (load<kLanes>(group[c].values + first) >= least);
     }
     if (!any<kLanes>(hits)) continue;
     for (int r = 0; r < kGroupRows; ++r) {
       places[count] = static_cast<uint32_t>(c * kGroupRows + r);
-      count += group[c].of_row[r] >= least;
+      count += group[c].values[r] >= least;
     }
   }
   return count;
@@ -50,7 +50,7 @@ SSD_HD void find_best(const GroupColumn* scores, int columns, int background, fl
     Ints<kLanes> best_column = Ints<kLanes>{} - 1;
     for (int c = 0; c < columns; ++c) {
       if (c == background) continue;
-      const Floats<kLanes> score = load<kLanes>(scores[c].of_row + first);
+      const Floats<kLanes> score = load<kLanes>(scores[c].values + first);
       const Ints<kLanes> better = score > best_score;
       best_score = max_of(best_score, score);
       best_column = (best_column & ~better) | (c & better);
@@ -73,7 +73,7 @@ SSD_LANES_CLONES(void, best_cloned,
 
 SSD_CLONES void to_terms(GroupColumn* group, int columns, const GroupColumn& largest) {
   for (int c = 0; c < columns; ++c) {
-    for (int r = 0; r < kGroupRows; ++r) group[c].of_row[r] = softmax_term(group[c].of_row[r], largest.of_row[r]);
+    for (int r = 0; r < kGroupRows; ++r) group[c].values[r] = softmax_term(group[c].values[r], largest.values[r]);
   }
 }
 
@@ -91,23 +91,23 @@ int list_places(const GroupColumn* group, int columns, int background, float lea
 }
 
 SSD_CLONES void sigmoid_scores(const GroupColumn* group, const uint32_t* places, int count, float* scores) {
-  const float* logits = group->of_row;
+  const float* logits = group->values;
   for (int i = 0; i < count; ++i) scores[i] = sigmoid(logits[places[i]]);
 }
 SSD_CLONES void softmax_scores(const GroupColumn* group, const GroupColumn& sums, const uint32_t* places, int count,
                                float* scores) {
-  const float* terms = group->of_row;
-  for (int i = 0; i < count; ++i) scores[i] = div(terms[places[i]], sums.of_row[places[i] % kGroupRows]);
+  const float* terms = group->values;
+  for (int i = 0; i < count; ++i) scores[i] = div(terms[places[i]], sums.values[places[i] % kGroupRows]);
 }
 
 SSD_CLONES void all_sigmoid_scores(GroupColumn* group, int columns) {
   for (int c = 0; c < columns; ++c) {
-    for (float& value : group[c].of_row) value = sigmoid(value);
+    for (float& value : group[c].values) value = sigmoid(value);
   }
 }
 SSD_CLONES void all_softmax_scores(GroupColumn* group, int columns, const GroupColumn& sums) {
   for (int c = 0; c < columns; ++c) {
-    for (int r = 0; r < kGroupRows; ++r) group[c].of_row[r] = div(group[c].of_row[r], sums.of_row[r]);
+    for (int r = 0; r < kGroupRows; ++r) group[c].values[r] = div(group[c].values[r], sums.values[r]);
   }
 }
 

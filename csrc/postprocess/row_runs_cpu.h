@@ -1,20 +1,20 @@
-// The rows of a level in the order in which they lie in memory, which for NCHW maps is not that of their indices.
+// The rows of a level in memory order, which for NCHW maps is not the order of their indices.
 #pragma once
 
 #include <cstdlib>
 #include <utility>
 
-#include "postprocess/postprocess_launch.h"
+#include "postprocess/postprocess_task.h"
 
 namespace ssd {
 
-// Runs of equally distant rows: `length` rows each, run after run.
+// Runs of equally spaced rows, `length` rows each.
 class RowRuns {
  public:
   RowRuns(const HeadMap& map, const int sizes[3]) {
     int steps[3] = {sizes[1] * sizes[2], sizes[2], 1};
     int used = 0;
-    for (int d = 0; d < 3; ++d) {  // adjacent dimensions that are one in memory become one
+    for (int d = 0; d < 3; ++d) {  // merge adjacent dimensions that memory does not tell apart
       if (sizes[d] == 1) continue;
       const Dimension next{sizes[d], steps[d], map.strides[d]};
       if (used > 0 && dimensions_[used - 1].stride == next.stride * next.size) {

@@ -1,4 +1,4 @@
-// The first stage of postprocess in CUDA: logits -> the candidates of each segment.
+// The first stage of postprocess in CUDA: finds the candidates of each segment in the logits.
 #include "common/async_copy.cuh"
 #include "common/grid.cuh"
 #include "postprocess/candidates.cuh"
@@ -7,10 +7,10 @@
 namespace ssd {
 namespace {
 
-constexpr int kWarps = 2;  // of a block: each takes a tile, and none waits for another
+constexpr int kWarps = 2;  // per block: each takes a tile, and none waits for another
 constexpr int kThreads = kWarps * kWarpSize;
 constexpr int kCopyBytes = 16;
-constexpr size_t kLeastSharedMemory = 64 * 1024;  // that a block may have: sm_75's
+constexpr size_t kLeastSharedMemory = 64 * 1024;  // that every GPU gives a block: sm_75's
 static_assert(kWarps * (kTermCount * sizeof(float) + kLongestRow + 2 * kCopyBytes) <= kLeastSharedMemory);
 constexpr float kLowest = -__builtin_inff();
 
@@ -21,7 +21,7 @@ __device__ const T* stage_run(const T* run, int count, unsigned char* memory) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const int distance = static_cast<int>(reinterpret_cast<uintptr_t>(run) % kCopyBytes);
   T* staged = reinterpret_cast<T*>(memory + distance);
-  constexpr int kElements = kCopyBytes / static_cast<int>(sizeof(T));  // of a copy
+  constexpr int kElements = kCopyBytes / static_cast<int>(sizeof(T));  // per copy
   const int head = min((kCopyBytes - distance) % kCopyBytes / static_cast<int>(sizeof(T)), count);
   const int copies = (count - head) / kElements;
   const int tail = head + copies * kElements;
@@ -41,8 +41,8 @@ __device__ const T* stage_run(const T* run, int count, unsigned char* memory) {
   return staged;
 }
 
-// The largest logit of a row's columns but one, passing over NaN. Where zeros of both signs are the largest it may be
-// either, which no comparison of differences tells apart.
+// The largest logit of all columns of a row but one, passing over NaN. If zeros of both signs are the largest, it may
+// be either, which no comparison of differences tells apart.
 template <typename T>
 __device__ float largest_but(const T* row, int64_t stride, int excluded, int columns) {
   float largest = kLowest;
@@ -54,7 +54,7 @@ __device__ float largest_but(const T* row, int64_t stride, int excluded, int col
   return largest;
 }
 
-// The same of the rows of a tile by several lanes per row. Lane r returns that of row r.
+// The same for the rows of a tile, by several lanes per row. Lane r returns the result of row r.
 template <typename T>
 __device__ float largest_of_staged(const T* staged, int lanes_per_row, int rows, int excluded, int columns) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
@@ -72,19 +72,20 @@ __device__ float largest_of_staged(const T* staged, int lanes_per_row, int rows,
     for (int distance = lanes_per_row / 2; distance > 0; distance /= 2) {
       largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, distance));
     }
-    const float of_row = __shfl_sync(kFullWarp, largest, (lane - first) * lanes_per_row % kWarpSize);
-    if (lane >= first && lane < first + at_a_time) mine = of_row;
+    const float row_largest = __shfl_sync(kFullWarp, largest, (lane - first) * lanes_per_row % kWarpSize);
+    if (lane >= first && lane < first + at_a_time) mine = row_largest;
   }
   return mine;
 }
 
-// score_filter_kernel: lists the candidates of every segment, and keeps what a segment that the lists do not hold needs.
+// score_filter_kernel: lists the candidates of every segment, and keeps what it takes to compute a segment that the
+// lists do not hold.
 // Block:   kWarps tiles of image blockIdx.y.
 // Warp:    a tile of up to 32 rows of one level, neighbors in memory; a lane owns a row.
 // Memory:  reads each logit of contiguous rows once, by asynchronous copies into shared memory. Other layouts, and rows
-//          too long to stage, it reads directly, a lane per row, and the logits of surviving rows twice more. It writes
-//          nothing for rows that the largest foreground logit rejects; for the others a bit, 8 bytes, and 8 bytes per
-//          candidate.
+//          too long to stage, it reads directly, one lane per row, and the logits of surviving rows twice more. It
+//          writes nothing for rows that the largest foreground logit rejects; for the others a bit, 8 bytes, and 8
+//          bytes per candidate.
 // Order:   the lists' order depends on the atomics; the sets do not, and the keys are distinct, so results do not
 //          either. Which candidates find the pool full depends on them too, and then the segment is computed again.
 template <typename T>
@@ -100,23 +101,23 @@ __global__ void __launch_bounds__(kThreads)
   if (tile >= tiles.per_image) return;
   int index = 0;
   while (index + 1 < tiles.num_levels && tile >= tiles.levels[index + 1].first_tile) ++index;
-  const LevelTiles& order = tiles.levels[index];
+  const LevelTiles& level_tiles = tiles.levels[index];
   const HeadLevel& level = task.levels[index];
   const int columns = task.num_columns;
-  const int tile_rows = tiles.rows_of(order);
-  const int first = (tile - order.first_tile) * tile_rows;
+  const int tile_rows = tiles.rows_of(level_tiles);
+  const int first = (tile - level_tiles.first_tile) * tile_rows;
   const int count = min(tile_rows, level.num_rows - first);
   const bool mine = lane < count;
 
   float* terms = reinterpret_cast<float*>(memory) + warp * kTermCount;
   const T* image_logits = static_cast<const T*>(level.logits.data) + image * level.logits.image_stride;
   WarpRows<T> rows{image_logits, level.logits.column_stride, 0, level.first_row + first + lane};
-  if (mine && !(order.contiguous && order.in_order)) {
-    order.find(first + lane, rows.row, rows.offset);
+  if (mine && !(level_tiles.contiguous && level_tiles.in_order)) {
+    level_tiles.find(first + lane, rows.row, rows.offset);
     rows.row += level.first_row;
   }
   float largest = kLowest;
-  if (order.contiguous) {
+  if (level_tiles.contiguous) {
     unsigned char* staging = memory + kWarps * kTermCount * sizeof(float) + warp * tiles.staged_bytes;
     const T* staged = stage_run(image_logits + int64_t{first} * columns, count * columns, staging);
     rows.logits = staged;

@@ -1,5 +1,5 @@
 // The first stage of postprocess on the CPU. Most rows hold no candidate, and the logits alone say so: the stage is one
-// vectorised pass over the logits, and takes exponentials of the few rows that survive.
+// vectorized pass over the logits, and takes exponentials of the few rows that survive.
 #include "postprocess/score_filter_cpu.h"
 
 #include <algorithm>
@@ -7,7 +7,7 @@
 #include <functional>
 #include <limits>
 
-#include "postprocess/postprocess.h"
+#include "postprocess/score_threshold.h"
 
 namespace ssd {
 
@@ -67,12 +67,12 @@ void ScoreFilter::scan_block(const RowBlock<T>& block, int first_row, int step) 
 
 template <typename T>
 void ScoreFilter::add_row(const T* first, int64_t column_stride, int row) {
-  for (int c = 0; c < task_.num_columns; ++c) group_[c].of_row[group_size_] = to_float(first[c * column_stride]);
+  for (int c = 0; c < task_.num_columns; ++c) group_[c].values[group_size_] = to_float(first[c * column_stride]);
   group_rows_[group_size_++] = row;
   if (group_size_ == kGroupRows) score_group();
 }
 
-// Lists the candidates of the rows added since the last time.
+// Lists the candidates of the rows added since the last call.
 void ScoreFilter::score_group() {
   if (group_size_ == 0) return;
   GroupColumn sums;
@@ -117,7 +117,7 @@ void ScoreFilter::append(float score, int row, int column) {
   candidates_->keys.push_back(sorting_key(task_, candidate_key(task_, score, row, column)));
 }
 
-// Leaves the best `capacity` candidates, and lets the next ones be no worse in score.
+// Keeps the best `capacity` candidates, and raises the threshold so that later ones score no worse.
 void ScoreFilter::drop_worst() {
   std::vector<uint64_t>& keys = candidates_->keys;
   std::nth_element(keys.begin(), keys.begin() + capacity_ - 1, keys.end(), std::greater<uint64_t>());

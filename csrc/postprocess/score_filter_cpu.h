@@ -1,4 +1,4 @@
-// The first stage of postprocess on the CPU: logits -> the candidates.
+// The first stage of postprocess on the CPU: finds the candidates in the logits.
 #pragma once
 
 #include <vector>
@@ -10,23 +10,23 @@
 
 namespace ssd {
 
-// What candidates are sorted by: the order of detections, unless a top-k over several segments has to be taken first.
+// Sorts candidates as detections, unless a top-k over several segments has to be taken first.
 SSD_HD uint64_t sorting_key(const PostprocessTask& task, uint64_t candidate) {
   return task.top_k_scope == TopKScope::segment ? detection_key(task, candidate) : candidate;
 }
 
 struct Candidates {
   std::vector<uint64_t> keys;  // sorting_key
-  uint64_t complete_from = 0;  // of the candidates with smaller keys some were left out; 0: none was
+  uint64_t complete_from = 0;  // some candidates with smaller keys were left out; 0: none was
 };
 
-// Finds candidates. One per thread: it has the memory that this takes.
+// Finds candidates. One per thread, which reuses its memory.
 class ScoreFilter {
  public:
   explicit ScoreFilter(const PostprocessTask& task);
 
-  // The candidates among the rows [begin, end) of an image, in the order in which rows lie in memory. Where there are
-  // many, at least the best `capacity` of them.
+  // Finds the candidates among the rows [begin, end) of an image, in memory order. If there are many, it keeps
+  // at least the best `capacity` of them.
   void find(int64_t image, int begin, int end, size_t capacity, Candidates& candidates);
 
  private:
@@ -43,7 +43,7 @@ class ScoreFilter {
   void drop_worst();
 
   const PostprocessTask& task_;
-  PostprocessTask limited_;  // the same, but that its threshold rises with the candidates found
+  PostprocessTask limited_;  // the task with a threshold that rises with the candidates found
   size_t capacity_ = 0;
   Candidates* candidates_ = nullptr;
   Survivors survivors_;

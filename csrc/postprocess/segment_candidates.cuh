@@ -1,4 +1,4 @@
-// The best candidates of one segment, in order, by a whole block.
+// Finds the best candidates of one segment, in order, with a whole block.
 #pragma once
 
 #include <algorithm>
@@ -11,13 +11,13 @@ namespace ssd {
 
 struct Segment {
   int64_t image;
-  int of_image;   // which of the image's segments
-  int64_t index;  // among those of all images
-  int size;       // candidates
+  int local_index;  // among the segments of its image
+  int64_t index;    // among those of all images
+  int size;         // in candidates
 };
 
 // A segment's candidates are gathered in shared memory, from the lists or from its column. If they do not fit, nearly
-// every row is one, and the column's scores are staged instead, one per row: those of an SSD300 at once, those of an
+// every row holds one, and the column's scores are staged instead, one per row: those of an SSD300 at once, those of an
 // SSD512 in three parts.
 constexpr int kGatheredKeys = 4480;
 constexpr int kStagedRows = 2 * kGatheredKeys;
@@ -25,7 +25,7 @@ constexpr int kStagedRows = 2 * kGatheredKeys;
 struct ColumnShared {  // dynamic shared memory
   uint64_t* keys;      // [min(P, kGatheredKeys)] the candidates
   float* scores;       // [min(P, kStagedRows)] in the same place
-  uint64_t* best;      // [kSelectedKeys] out of what was staged before, if P exceeds kStagedRows
+  uint64_t* best;      // [kSelectedKeys] the best of the parts staged before, if P exceeds kStagedRows
 };
 
 inline size_t column_bytes(int num_rows) {
@@ -44,7 +44,7 @@ struct BlockShared {
   int count;
 };
 
-// The candidates of a segment, best first, a batch at a time.
+// The candidates of a segment, best first, one batch at a time.
 template <typename T>
 class CandidateBatches {
  public:
@@ -69,9 +69,9 @@ class CandidateBatches {
   template <typename Use>
   __device__ void visit(int first, int count, const Use& use) const {
     if (task_.class_mode == ClassMode::per_class) {
-      visit_column<T>(task_, workspace_, segment_.image, segment_.of_image, first, count, use);
+      visit_column<T>(task_, workspace_, segment_.image, segment_.local_index, first, count, use);
     } else {
-      visit_best(task_, workspace_, segment_.image, segment_.of_image, first, count, use);
+      visit_best(task_, workspace_, segment_.image, segment_.local_index, first, count, use);
     }
   }
 
@@ -81,14 +81,14 @@ class CandidateBatches {
     const auto append = [&](uint64_t key) { column_.keys[atomicAdd(&shared_.count, 1)] = key; };
     const int pool_size = workspace_.pool_sizes[segment_.image];
     if (pool_size <= workspace_.pool_capacity) {
-      const auto append_own = [&](uint64_t key) {
-        if (task_.segment_of(column_of(task_, key)) != segment_.of_image) return;
+      const auto append_of_segment = [&](uint64_t key) {
+        if (task_.segment_of(column_of(task_, key)) != segment_.local_index) return;
         if (enters_top_k(task_, workspace_, segment_.image, key)) append(key);
       };
       const uint64_t* first_keys = workspace_.first_keys + segment_.index * kFirstKeys;
       const uint64_t* pool = workspace_.pool + segment_.image * workspace_.pool_capacity;
-      for_each_key([&](int i) { return first_keys[i]; }, min(segment_.size, kFirstKeys), append_own);
-      for_each_key([&](int i) { return pool[i]; }, pool_size, append_own);
+      for_each_key([&](int i) { return first_keys[i]; }, min(segment_.size, kFirstKeys), append_of_segment);
+      for_each_key([&](int i) { return pool[i]; }, pool_size, append_of_segment);
     } else {
       visit(0, task_.num_rows, [&](int, uint64_t key) {
         if (key != 0) append(key);
@@ -96,7 +96,7 @@ class CandidateBatches {
     }
     __syncthreads();
     num_gathered_ = shared_.count;
-    __syncthreads();  // read by all: where none enters NMS, the next segment's count may begin at once
+    __syncthreads();  // all have read it: if none enters NMS, the next segment's count may begin at once
   }
 
   __device__ int select_gathered(int wanted) {
@@ -116,14 +116,14 @@ class CandidateBatches {
     visit(first, count, [&](int row, uint64_t key) { column_.scores[row - first] = key == 0 ? -1.0f : score_of(key); });
   }
 
-  // The key of a staged score: its column is that of the segment, or 0 where a segment has all columns. Only one of a
-  // row is a candidate then, so these keys order as the complete ones do.
+  // The key of a staged score. Its column is the segment's, or 0 where a segment has all columns. Then a row has only
+  // one candidate, so these keys order as the complete ones do.
   __device__ uint64_t staged_key(int first, int i) const {
     const float score = column_.scores[i];
-    return score < 0.0f ? 0 : candidate_key(task_, score, first + i, segment_.of_image);
+    return score < 0.0f ? 0 : candidate_key(task_, score, first + i, segment_.local_index);
   }
 
-  // Where the rows are too many to be staged at once, the best of those before join each part.
+  // If the rows are too many to stage at once, the best of the parts before join each part.
   __device__ int select_staged(int wanted) {
     int found = 0;
     for (int first = 0; first < task_.num_rows; first += kStagedRows) {

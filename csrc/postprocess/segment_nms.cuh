@@ -1,4 +1,4 @@
-// NMS of one segment: by a warp where it has few candidates, else by a block.
+// NMS of one segment: by a warp if it has few candidates, else by a block.
 #pragma once
 
 #include "postprocess/segment_candidates.cuh"
@@ -17,7 +17,7 @@ inline __device__ bool load_candidate(const PostprocessTask& task, int64_t image
   return enters_nms(task, box);
 }
 
-// NMS of a segment of up to kFirstKeys candidates, a lane each. Called by a whole warp.
+// NMS of a segment of up to kFirstKeys candidates, one per lane. Called by a whole warp.
 inline __device__ void nms_by_warp(const PostprocessTask& task, const PostprocessWorkspace& workspace,
                                    const Segment& segment, TileShared& tile) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
@@ -41,8 +41,8 @@ inline __device__ void nms_by_warp(const PostprocessTask& task, const Postproces
   }
 }
 
-// Greedy NMS of shared.keys, `count` in order, after num_kept that were kept of the segment before. Returns how many
-// are kept now. All threads of the block call it, after a barrier; ends with one.
+// Greedy NMS of the `count` sorted keys in shared.keys, when num_kept candidates of the segment have been kept. Returns
+// how many are kept now. All threads of the block call it, after a barrier; ends with one.
 inline __device__ int nms_of_batch(const PostprocessTask& task, const PostprocessWorkspace& workspace, int64_t image,
                                    int count, int num_kept, BlockShared& shared) {
   const int thread = static_cast<int>(threadIdx.x);
@@ -63,12 +63,12 @@ inline __device__ int nms_of_batch(const PostprocessTask& task, const Postproces
       kept_keys_of(task, workspace, image)[shared.count + before] = detection_key(task, key);
     }
     num_kept += total;
-    __syncthreads();  // kept_boxes are written, the tile is read
+    __syncthreads();  // kept_boxes have been written, the tile has been read
   }
   return num_kept;
 }
 
-// NMS of a segment of more candidates. All threads of a block of kTileThreads call it.
+// NMS of a larger segment. All threads of a block of kTileThreads call it.
 template <typename T>
 __device__ void nms_by_block(const PostprocessTask& task, const PostprocessWorkspace& workspace, const Segment& segment,
                              const ColumnShared& column, BlockShared& shared) {

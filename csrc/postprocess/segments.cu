@@ -15,8 +15,8 @@ constexpr int kBusyBlocks = 128;
 struct SegmentsShared {
   BlockShared block;
   int segments[kWarps];  // of this round, by index; -1: none
-  int large[kWarps];     // those of them that are the whole block's work; -1: none
-  int finished[kWarps];  // images of which they were the last; -1: none
+  int large[kWarps];     // those of them that the whole block works on; -1: none
+  int finished[kWarps];  // images whose last segment was among them; -1: none
 };
 
 inline __device__ Segment segment_at(const PostprocessTask& task, const PostprocessWorkspace& workspace, int index) {
@@ -24,9 +24,9 @@ inline __device__ Segment segment_at(const PostprocessTask& task, const Postproc
   return {image, index - image * task.num_segments(), index, workspace.segment_sizes[index]};
 }
 
-// segments_kernel: the detections of all images, best first, padded.
+// segments_kernel: writes the detections of all images, best first, padded.
 // Block:   rounds of up to kWarps segments that have candidates. Small ones are a warp's work, then the block takes the
-//          others one by one. Whoever finishes the last segment of an image merges what was kept of it.
+//          others one by one. The block that finishes the last segment of an image merges what was kept of it.
 // Memory:  reads the candidates' keys, box offsets and default boxes. If the lists do not hold a segment, it reads the
 //          column once, or once per batch of kSelectedKeys if P exceeds kStagedRows.
 // Order:   deterministic: keys are distinct, so neither the lists' order matters nor which block merges.
@@ -64,13 +64,13 @@ __global__ void __launch_bounds__(kTileThreads)
     }
 
     if (thread < kWarps) {
-      const int own = shared.segments[thread];
+      const int segment = shared.segments[thread];
       int complete = -1;
-      if (own >= 0) {
-        const int image = own / task.num_segments();
+      if (segment >= 0) {
+        const int image = segment / task.num_segments();
         __threadfence();  // what the block has kept, before the ticket
         const int finished = atomicAdd(&workspace.finished_segments[image], 1) + 1;
-        __threadfence();  // the ticket, before what others have kept; by its own thread, and the barrier passes it on
+        __threadfence();  // the ticket, before what others have kept; the barrier passes this thread's fence on
         if (finished == workspace.active_segments[image]) complete = image;
       }
       shared.finished[thread] = complete;

@@ -15,14 +15,14 @@ struct RowStatistics {  // softmax: the largest logit of a row, and the sum of i
   float max, sum;
 };
 
-// How candidates pass from stage to stage. A segment's first kFirstKeys are in first_keys; the others of an image are in
-// its pool, whatever their segment, until that is full. An untrained head gives every class a candidate per row, and
+// How candidates pass from stage to stage: a segment's first kFirstKeys are in first_keys; the others of an image are
+// in its pool, whatever their segment, until that is full. An untrained head gives every class a candidate per row, and
 // lists of all of them would be as large as the logits: a segment that its list and the pool do not hold is computed
 // again from its column of the logits and from what is kept of the rows.
 struct PostprocessWorkspace {
   // These begin as zeros.
   int* segment_sizes;      // [N, S] candidates of a segment
-  int* pool_sizes;         // [N] candidates that were to enter the pool, which may exceed it
+  int* pool_sizes;         // [N] candidates offered to the pool, which may exceed its capacity
   int* active_segments;    // [N] segments with candidates
   int* finished_segments;  // [N] those of them whose detections are in kept_keys
   int* kept_sizes;         // [N] detections in kept_keys
@@ -32,7 +32,7 @@ struct PostprocessWorkspace {
   int* work;                  // [N * S] image * S + segment of the segments with candidates, in any order
   uint64_t* first_keys;       // [N, S, kFirstKeys] candidate keys of a segment, in any order
   uint64_t* pool;             // [N, pool_capacity] further candidate keys of an image, in any order
-  RowStatistics* statistics;  // [N, P] of the surviving rows, where all columns may be candidates and softmax is taken
+  RowStatistics* statistics;  // [N, P] of the surviving rows, if all columns may be candidates and scores are softmax
   uint64_t* row_best;         // [N, P] of the surviving rows, where only the best column may be one: its key, or 0
   uint64_t* least_keys;       // [N, kMaxHeadLevels] of a top-k scope: candidates with smaller keys do not enter NMS
   uint64_t* kept_keys;        // [N, S * kept_capacity] detection keys of an image, in any order

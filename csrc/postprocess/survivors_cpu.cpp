@@ -11,14 +11,14 @@
 namespace ssd {
 namespace {
 
-constexpr int kBlockRows = 64;     // rows that are looked at together
+constexpr int kBlockRows = 64;     // rows that are tested together
 constexpr int kColumnRows = 1536;  // the same, if column by column: a few pages of memory each
-constexpr int kColumnsAhead = 6;   // a column is prefetched so many columns before it is read
-constexpr int kNeighbours = 8;     // rows that must be neighbours in memory for a pass column by column to pay
+constexpr int kColumnsAhead = 6;   // a column is prefetched this many columns before it is read
+constexpr int kNeighbors = 8;      // adjacent rows that a pass column by column needs to pay off
 
 template <typename T>
 bool is_by_column(const RowBlock<T>& block) {
-  return block.column_stride != 1 && block.row_stride == 1 && block.count >= kNeighbours;
+  return block.column_stride != 1 && block.row_stride == 1 && block.count >= kNeighbors;
 }
 
 }  // namespace
@@ -60,11 +60,11 @@ template <typename T>
 int Survivors::find_by_column(const RejectRule& rule, const RowBlock<T>& part) {
   widened_.resize(5 * kColumnRows);
   const auto floats = [&](int column, int buffer) -> const float* {
-    const T* of_column = part.first + column * part.column_stride;
+    const T* column_logits = part.first + column * part.column_stride;
     if constexpr (std::is_same_v<T, float>) {
-      return of_column;
+      return column_logits;
     } else {
-      widen(of_column, 1, part.count, &widened_[buffer * kColumnRows]);
+      widen(column_logits, 1, part.count, &widened_[buffer * kColumnRows]);
       return &widened_[buffer * kColumnRows];
     }
   };
@@ -85,7 +85,7 @@ int Survivors::find_by_column(const RejectRule& rule, const RowBlock<T>& part) {
     }
   }
   const float* background = rule.relative ? floats(rule.background, 4) : nullptr;
-  return surviving_neighbours(rule.below, largest_.data(), background, part.count, rows_.data());
+  return surviving_neighbors(rule.below, largest_.data(), background, part.count, rows_.data());
 }
 
 template int Survivors::rows_together(const RowBlock<float>& block);

@@ -18,16 +18,16 @@ struct RowBlock {
   RowBlock part(int begin, int rows) const { return {first + begin * row_stride, row_stride, column_stride, rows}; }
 };
 
-// Lists rows by their places in a block. One per thread: it has the memory that this takes.
+// Lists rows by their places in a block. One per thread, which reuses its memory.
 class Survivors {
  public:
   Survivors();
 
-  // How many rows of a block are best looked at together.
+  // How many rows of a block are best tested together.
   template <typename T>
   static int rows_together(const RowBlock<T>& block);
 
-  // Both list rows of a part of a block, of at most rows_together, and return how many: all of them, or the survivors.
+  // Both list rows of a part of at most rows_together, all or the survivors, and return how many they are.
   int take_all(int count);
   template <typename T>
   int find(const RejectRule& rule, const RowBlock<T>& part);

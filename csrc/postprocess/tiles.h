@@ -1,4 +1,4 @@
-// How the first stage of postprocess in CUDA shares out the rows of the head outputs: tiles of neighbors in memory.
+// Divides the rows of the head outputs, for the first stage of postprocess in CUDA, into tiles of neighbors in memory.
 #pragma once
 
 #include <algorithm>
@@ -6,17 +6,17 @@
 #include <numeric>
 #include <utility>
 
-#include "postprocess/postprocess_launch.h"
+#include "postprocess/postprocess_task.h"
 
 namespace ssd {
 
-// The rows of a level in the order in which they lie in memory: slot (i0, i1, i2) of `sizes`, i2 fastest. In NCHW maps,
-// for example, pixels are neighbors, whatever the order of rows.
+// The rows of a level in memory order: slot (i0, i1, i2) of `sizes`, i2 fastest. In NCHW maps, for example, pixels are
+// neighbors, whatever the order of rows.
 struct LevelTiles {
   int sizes[3];
   int64_t strides[3];  // in elements
   int row_strides[3];  // in rows
-  bool contiguous;     // each slot's columns follow each other, and the next slot's follow them
+  bool contiguous;     // each slot's columns follow one another, and the next slot's follow them
   bool in_order;       // slots are rows
   int first_tile;
 
@@ -38,17 +38,17 @@ struct Tiles {
   LevelTiles levels[kMaxHeadLevels];
   int num_levels;
   int per_image;
-  int staged_rows;  // of a tile of contiguous rows: a power of two, at most a warp; 0 if a row is too long to be staged
+  int staged_rows;    // per tile of contiguous rows: a power of two, at most a warp; 0 if a row is too long to stage
   int lanes_per_row;  // that read a staged row together: a power of two
-  int staged_bytes;   // of such a tile, a multiple of 16
+  int staged_bytes;   // per such tile, a multiple of 16
 
   SSD_HD int rows_of(const LevelTiles& level) const { return level.contiguous ? staged_rows : 32; }
 };
 
-inline LevelTiles order_by_memory(const HeadLevel& level, int columns) {
+inline LevelTiles make_level_tiles(const HeadLevel& level, int columns) {
   const HeadMap& map = level.logits;
-  int order[3] = {0, 1, 2};  // slowest first
-  std::stable_sort(order, order + 3, [&](int a, int b) {
+  int dimensions[3] = {0, 1, 2};  // slowest first
+  std::stable_sort(dimensions, dimensions + 3, [&](int a, int b) {
     if (level.sizes[a] == 1 || level.sizes[b] == 1) return level.sizes[a] == 1 && level.sizes[b] != 1;
     return map.strides[a] > map.strides[b];
   });
@@ -57,7 +57,7 @@ inline LevelTiles order_by_memory(const HeadLevel& level, int columns) {
   tiles.contiguous = map.column_stride == 1 || columns == 1;
   tiles.in_order = true;
   for (int d = 2; d >= 0; --d) {
-    const int from = order[d];
+    const int from = dimensions[d];
     tiles.sizes[d] = level.sizes[from];
     tiles.strides[d] = map.strides[from];
     tiles.row_strides[d] = 1;
@@ -74,16 +74,16 @@ inline LevelTiles order_by_memory(const HeadLevel& level, int columns) {
   return tiles;
 }
 
-// Lanes that read the same column of neighboring rows meet in a bank of shared memory where the length of a row and the
-// number of banks have a common factor. That many lanes per row avoid it. Rows of 16-bit logits that do not fill
-// whole words keep their conflicts.
+// Lanes that read the same column of neighboring rows meet in a bank of shared memory if the length of a row and the
+// number of banks have a common factor. That many lanes per row avoid it. Rows of 16-bit logits that do not fill whole
+// words keep their conflicts.
 inline int lanes_without_conflict(int columns, int element_bytes) {
   constexpr int kBanks = 32, kBankBytes = 4;
   const int row_bytes = columns * element_bytes;
   return row_bytes % kBankBytes == 0 ? std::gcd(row_bytes / kBankBytes, kBanks) : 1;
 }
 
-constexpr int kTileBytes = 16 * 1024;   // of a warp: with a few warps enough to keep memory busy
+constexpr int kTileBytes = 16 * 1024;   // per warp: a few warps with this much keep memory busy
 constexpr int kLongestRow = 28 * 1000;  // bytes: so that a block's tiles fit into any GPU's shared memory
 
 inline Tiles make_tiles(const PostprocessTask& task) {
@@ -101,7 +101,7 @@ inline Tiles make_tiles(const PostprocessTask& task) {
   for (int i = 0; i < task.num_levels; ++i) {
     const int rows = task.levels[i].num_rows;
     LevelTiles& level = tiles.levels[i];
-    level = order_by_memory(task.levels[i], task.num_columns);
+    level = make_level_tiles(task.levels[i], task.num_columns);
     if (tiles.staged_rows == 0) level.contiguous = false;
     level.first_tile = tiles.per_image;
     tiles.per_image += (rows + tiles.rows_of(level) - 1) / tiles.rows_of(level);

@@ -69,7 +69,7 @@ __device__ void visit_row(const PostprocessTask& task, const PostprocessWorkspac
   }
 }
 
-// top_k_kernel: the key of the top_k-th best candidate of a level, or of an image.
+// top_k_kernel: finds the key of the top_k-th best candidate of each level or image.
 // Block:   scope blockIdx.x of image blockIdx.y.
 // Memory:  reads the image's lists once per radix-select pass, or the scope's surviving rows if its pool overflowed.
 // Order:   deterministic: keys are distinct.

@@ -1,4 +1,4 @@
-// Logits of any type, widened to floats in vectors.
+// Widens logits of any type to floats, in vectors.
 #include "postprocess/widen_cpu.h"
 
 #include "common/simd.h"

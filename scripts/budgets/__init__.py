@@ -1,1 +1,1 @@
-"""What a kernel costs, counted without a GPU: its registers, and the instructions and loads of its loops."""
+"""Count without a GPU what a kernel costs: its registers, and the instructions and loads of its loops."""

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-Row = dict[str, Any]  # of one kernel in a case; or of all, under CALL
-Rows = dict[str, dict[str, Row]]  # by case, then by kernel
-CALL = "call"
+from budgets.rows import Row, Rows
 
-# The inputs come from torch's generators, whose numbers may differ in the last bit from one CPU to another. Then a
-# candidate more or less passes a threshold.
+# The inputs come from torch's generators, whose numbers may differ between CPUs in the last bit. Then one candidate
+# more or less passes a threshold.
 SLACK = 0.005
 
 
 def measure(architectures: Sequence[str] = ()) -> Rows:
-    """All cases. They do not depend on the architecture."""
-    from budgets import traffic  # and with it torch
+    """Count all cases. They do not depend on the architecture."""
+    from budgets import traffic  # imports torch
     from budgets.cases import CASES
 
     extension = traffic.load_counted()
@@ -24,7 +21,7 @@ def measure(architectures: Sequence[str] = ()) -> Rows:
 
 
 def problems(rows: Rows, golden: Rows | None) -> list[str]:
-    """What is more than the table says, or not in it. Less is not a problem."""
+    """Counts above the table's, or not in it. Lower counts are not a problem."""
     if golden is None:
         return []
     found = [f"{case}: in the table, but no such case" for case in golden if case not in rows]
@@ -51,7 +48,7 @@ def worse(row: Row, allowed: Row) -> list[str]:
 
 
 def lines(rows: Rows) -> list[str]:
-    """The rows to read."""
+    """The rows as text."""
     text = []
     for case, kernels in rows.items():
         text.append(case)

@@ -1,4 +1,4 @@
-"""The calls whose traffic is counted: every op at 1 and 8 images, with 21 and 91 columns where it has columns."""
+"""The calls whose traffic is counted: every op at 1 and 8 images, with 21 and 91 columns if it has columns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NCHW, NHWC = torch.contiguous_format, torch.channels_last
 
 @dataclass(frozen=True)
 class Case:
-    """slow: counted by `make budgets` alone, not by a test."""
+    """slow: counted only by `make budgets`, not by a test."""
 
     name: str
     prepare: Callable[[], Prepared]

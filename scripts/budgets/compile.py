@@ -1,4 +1,4 @@
-"""The kernels as nvcc and ptxas make them, with the sources and flags of CMakeLists.txt."""
+"""Compile the kernels with nvcc and ptxas, with the sources and flags of CMakeLists.txt."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ class Compiled:
     architecture: str
     ptx: Path
     cubin: Path
-    log: Path  # what ptxas says of registers, shared memory and spills
+    log: Path  # what ptxas reports: registers, shared memory and spills
 
     def resources(self) -> dict[str, dict[str, int]]:
-        """By the kernel's mangled name: registers, shared and spills (both in bytes), and the threads of its
-        __launch_bounds__ (without them, none)."""
+        """By mangled name: registers, shared and spills (both in bytes), and threads of __launch_bounds__, if any."""
         bounds = dict(re.findall(r"\.entry (\w+)\([^)]*\)\s*\.maxntid (\d+)", self.ptx.read_text()))
         kernels = {}
         for block in self.log.read_text().split("Compiling entry function ")[1:]:
@@ -60,7 +59,7 @@ def nvcc_version() -> str:
 
 @cache
 def nvcc_folder() -> Path:
-    """Where nvcc's own tools lie, even if the nvcc on the PATH is a script that starts the real one."""
+    """The folder of nvcc's own tools, even if the nvcc on the PATH is a script that starts the real one."""
     dry = subprocess.run([str(nvcc()), "--dryrun", "-x", "cu", os.devnull], capture_output=True, text=True, check=False)
     found = re.search(r"_HERE_=(\S+)", dry.stderr)
     return Path(found[1]) if found else Path(str(nvcc())).resolve().parent
@@ -83,7 +82,7 @@ def compile_ptx(source: str | Path, architecture: str, output: Path, *options: s
     """The PTX of a .cu file, compiled with the flags of a release build (CMake's -O3 -DNDEBUG among them)."""
     flags = ["-std=c++17", "-O3", "-DNDEBUG", *cmake_list("SSD_CUDA_FLAGS")]
     virtual = architecture.replace("sm_", "compute_")
-    # The options come first: the -I of a changed copy of the sources wins over that of the sources.
+    # The options come first, so that the -I of a changed copy of the sources wins.
     include = [*options, f"-I{ROOT / 'csrc'}"]
     run([str(nvcc()), *flags, *include, f"-arch={virtual}", "-ptx", "-o", str(output), str(source)])
     return output.read_text()
@@ -94,19 +93,19 @@ def compile_file(source: str | Path, architecture: str, folder: Path, *options: 
     stem = f"{str(source).strip('/').replace('/', '-')}.{architecture}"
     compiled = Compiled(str(source), architecture, *(folder / f"{stem}.{suffix}" for suffix in ("ptx", "cubin", "log")))
     compile_ptx(source, architecture, compiled.ptx, *options)
-    # -lineinfo changes no instruction; it is what names a loop's source line.
+    # -lineinfo changes no instruction; it gives each loop its source line.
     ptxas = [str(nvcc_folder() / "ptxas"), "-O3", "-v", "-lineinfo", f"-arch={architecture}"]
     compiled.log.write_text(run([*ptxas, "-o", str(compiled.cubin), str(compiled.ptx)]).stderr)
     return compiled
 
 
 def compile_cached(source: str, architecture: str) -> Compiled:
-    """The same of one of the package's files, kept in build/budgets until a source, a flag or nvcc changes."""
+    """Compile one of the package's files; the result stays in build/budgets until a source, a flag or nvcc changes."""
     CACHE.mkdir(parents=True, exist_ok=True)
     stem = f"{source.replace('/', '-')}.{architecture}"
     key = CACHE / f"{stem}.key"
     with open(CACHE / f"{stem}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes want the same file: one compiles it
+        fcntl.flock(lock, fcntl.LOCK_EX)  # if two test processes want the same file, one compiles it
         compiled = Compiled(source, architecture, *(CACHE / f"{stem}.{suffix}" for suffix in ("ptx", "cubin", "log")))
         if not key.exists() or key.read_text() != _inputs():
             key.unlink(missing_ok=True)
@@ -117,7 +116,7 @@ def compile_cached(source: str, architecture: str) -> Compiled:
 
 @cache
 def _inputs() -> str:
-    """A hash of everything that decides what a compilation gives."""
+    """A hash of everything that a compilation's result depends on."""
     state = hashlib.sha256(json.dumps([nvcc_version(), cmake_list("SSD_CUDA_FLAGS"), str(ROOT)]).encode())
     for path in (*sorted((ROOT / "csrc").rglob("*.[ch]*")), Path(__file__)):
         state.update(f"{path} {path.stat().st_size} ".encode() + path.read_bytes())
@@ -125,7 +124,7 @@ def _inputs() -> str:
 
 
 def kernel_names(mangled: Sequence[str]) -> list[str]:
-    """Such as nms_mask_kernel<float>: without parameters, namespace ssd, and the hash of an anonymous namespace."""
+    """Names without parameters, namespace ssd and anonymous namespaces' hashes, such as nms_mask_kernel<float>."""
     if not mangled:
         return []
     return [_short(name) for name in run(["c++filt", *mangled]).stdout.splitlines()]

@@ -1,4 +1,4 @@
-"""What is counted of a kernel and of its loops, from their machine code."""
+"""Count a kernel and its loops from their machine code."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from budgets.loops import Flow, Loop
 from budgets.sass import Code, Instruction
 
-Counts = dict[str, float]  # whole numbers, but for round_trips
+Counts = dict[str, float]  # whole numbers, except round_trips
 WHOLE = "no loop: the kernel, once"
-# Rounds after which a loop repeats itself: with several stages of copies in flight, and without.
+# Rounds after which a loop repeats itself, with and without several stages of copies in flight.
 ROUNDS_AHEAD, ROUNDS = 24, 2
 
 
 def kernel_counts(code: Code) -> Counts:
-    """Of the whole kernel, without what follows where a warp's threads have parted. loads_16: how many instructions
+    """Count the whole kernel, without the code for warps whose threads have diverged. loads_16: how many instructions
     load 16 bytes per thread from global memory."""
     instructions = Flow(code).whole().body()
     counts: Counts = {"instructions": len(instructions)}
@@ -28,12 +28,12 @@ def kernel_counts(code: Code) -> Counts:
 
 
 def marks(instructions: Sequence[Instruction]) -> Counts:
-    """The expensive ones."""
+    """Count the expensive instructions."""
     integer = sum(x.divides_integers for x in instructions)
     inline = sum(x.divides_integers and not x.calls for x in instructions)
     return {
         "integer_divisions": integer,
-        # Each integer division that is not a call has one reciprocal; the others are of floating point divisions.
+        # Each integer division that is not a call has one reciprocal; the others belong to floating point divisions.
         "divisions": max(0, sum(x.reciprocal for x in instructions) - inline),
         "calls": sum(x.calls for x in instructions),
         "barriers": sum(x.barrier for x in instructions),
@@ -43,13 +43,13 @@ def marks(instructions: Sequence[Instruction]) -> Counts:
 
 
 def loop_counts(loop: Loop) -> Counts:
-    """Of one iteration, a thread's. Which way it takes through the branches, nothing here knows: the longest, but
-    `shortest`; marks and stores count wherever they are. Loops inside count as if they ran once.
+    """Count one iteration of one thread. Nothing here knows which branches it takes: counts are of the longest path,
+    `shortest` is of the shortest, and marks and stores count on any path. Inner loops count as if they ran once.
 
-    The loads are those of global memory, or, in a loop without them, of shared memory (`shared` is 1), or, without
-    any, the stores to global memory (`stored` is 1). in_flight: how many loads are on their way at once, at most.
-    round_trips: how often an iteration waits for a load that was issued after the last such wait; on average, where
-    copies stay on their way for several iterations.
+    The loads are those from global memory or, in a loop without them, from shared memory (`shared` is 1) or, without
+    any, the stores to global memory (`stored` is 1). in_flight: the most loads under way at once. round_trips: how
+    often an iteration waits for a load that was issued after the last such wait; an average, where copies stay under
+    way for several iterations.
     """
     path, body = loop.longest(), loop.body()
     memory = "global" if any(x.loads("global") for x in body) else "shared"
@@ -73,16 +73,16 @@ def loop_counts(loop: Loop) -> Counts:
 @dataclass(frozen=True)
 class Load:
     fills: set[int]  # registers; none for a copy to shared memory
-    group: int  # of copies that are waited for together
+    group: int  # of copies with a common wait
     issued: int
 
 
 def flight(path: Sequence[Instruction], memory: str) -> tuple[int, float]:
-    """(the most loads outstanding at once, round trips an iteration) of a loop that takes this path again and again.
+    """(the most loads outstanding at once, round trips per iteration) of a loop that repeats this path.
 
-    A load is outstanding until an instruction mentions a register that it fills; then all loads before it have come
-    as well, near enough. Copies to shared memory are outstanding until a wait for their group; bulk copies, of which
-    nothing says which ones a wait is for, until the next wait. A loop that waits for nothing has an iteration's.
+    A load is outstanding until an instruction mentions a register that it fills; then, roughly, all loads before it
+    have arrived too. Copies to shared memory are outstanding until a wait for their group; bulk copies, whose waits do
+    not say which copies they are for, until the next wait. A loop without waits has those of one iteration.
     """
     outstanding: deque[Load] = deque()
     most = trips = trips_before = group = clock = last_wait = 0
@@ -101,7 +101,7 @@ def flight(path: Sequence[Instruction], memory: str) -> tuple[int, float]:
                 came = [n for n, load in enumerate(outstanding) if load.fills & mentioned]
             if came:
                 arrived = [outstanding.popleft() for _ in range(came[-1] + 1)]
-                if arrived[-1].issued > last_wait:  # else it was on its way during an earlier wait
+                if arrived[-1].issued > last_wait:  # otherwise it was under way during an earlier wait
                     trips, last_wait = trips + 1, clock
             if x.loads(memory):
                 outstanding.append(Load(x.written_by_load(), group, clock))
@@ -113,7 +113,7 @@ def flight(path: Sequence[Instruction], memory: str) -> tuple[int, float]:
 
 
 def _groups_left(wait: Instruction) -> int:
-    """How many groups of copies may still be on their way: DEPBAR.LE SB0, 0x2 says two."""
+    """How many groups of copies may still be under way: two for DEPBAR.LE SB0, 0x2."""
     last = wait.operands.split(",")[-1].strip()
     return int(last, 16) if last.startswith("0x") else 0
 
@@ -121,9 +121,9 @@ def _groups_left(wait: Instruction) -> int:
 def kernel_loops(code: Code) -> dict[str, Counts]:
     """The counts of the loops that move data, or of a kernel without one, as if it were one.
 
-    A loop is known by the text of its source line, which outlives changes above it. Several from one line (the compiler
-    unrolls, and copies) are numbered, those of global memory and with the most bytes first; equal ones are one, which
-    has `copies`.
+    A loop is identified by the text of its source line, which changes above it do not alter. Several loops from one
+    line (the compiler unrolls and copies) are numbered, global memory and the most bytes first; equal ones become one
+    row with `copies`.
     """
     flow = Flow(code)
     by_text: dict[str, list[Counts]] = {}
@@ -139,7 +139,7 @@ def kernel_loops(code: Code) -> dict[str, Counts]:
 
 
 def _size(row: Counts) -> tuple[float, float, float, float]:
-    """Sorts loops of one source line: global memory first, then the most bytes."""
+    """Sort key for the loops of one source line: global memory first, then the most bytes."""
     return row["shared"], row["stored"], -row["bytes"], -row["instructions"]
 
 

@@ -1,4 +1,4 @@
-"""The budgets of all kernels: what ptxas says for every architecture, and the counts of one."""
+"""The budgets of all kernels: ptxas's report for every architecture, and the counts for one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from budgets.occupancy import resident
 
 COUNTED = "sm_90"  # the architecture whose instructions are counted
 
-# Where the rule of main_loop errs: the beginning of the loop's label, by kernel.
+# Where main_loop's rule is wrong: the beginning of the loop's label, by kernel.
 MAIN_LOOPS = {
     "mining_kernel": "select.cuh: for (int first = static_cast<int>(threadIdx.x); first < count;",
     "nms_padded_kernel": "tile.cuh: for (int k = 0; k < count; ++k)",
@@ -22,7 +22,7 @@ MAIN_LOOPS = {
     "segments_kernel": "tile.cuh: for (int k = 0; k < count; ++k)",
 }
 
-Row = dict[str, float]  # without what is 0
+Row = dict[str, float]  # without zeros
 
 
 class Kernel(TypedDict, total=False):
@@ -35,7 +35,7 @@ Kernels = dict[str, Kernel]  # by "<file>: <kernel>"
 
 
 def measure(architectures: Iterable[str] = cuda.ARCHITECTURES) -> Kernels:
-    """The budgets of all kernels. Instructions are counted if COUNTED is among the architectures and nvdisasm is there
+    """The budgets of all kernels. Instructions are counted if COUNTED is among the architectures and nvdisasm is found
     (tools.missing)."""
     jobs = [(source, architecture) for source in cuda.sources() for architecture in architectures]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -43,7 +43,7 @@ def measure(architectures: Iterable[str] = cuda.ARCHITECTURES) -> Kernels:
 
 
 def merged(parts: Iterable[Kernels]) -> Kernels:
-    """One table, sorted, of files and architectures."""
+    """Merge the tables of files and architectures, sorted."""
     table: Kernels = {}
     for part in parts:
         for name, kernel in part.items():
@@ -76,18 +76,18 @@ def main_loop(kernel: Kernel) -> tuple[str, Row]:
 
 
 def by_short_name(kernels: Mapping[str, Kernel]) -> dict[str, Kernel]:
-    """The kernels by their names without the file, as a launch knows them."""
+    """The kernels by name without the file, as a launch names them."""
     return {name.rpartition(": ")[2]: kernel for name, kernel in kernels.items()}
 
 
 def base_name(kernel: str) -> str:
-    """nms_mask_kernel, of "<file>: nms_mask_kernel<float>"."""
+    """nms_mask_kernel for "<file>: nms_mask_kernel<float>"."""
     return re.sub(r"<.*", "", kernel.rpartition(": ")[2])
 
 
 def _main_label(name: str, loops: dict[str, Row]) -> str:
-    """The loop that MAIN_LOOPS names; else of the loops that load from global memory, else from shared, else of those
-    that store, the one with the most instructions. Of several copies of a line, the one that moves most."""
+    """The loop that MAIN_LOOPS names. Otherwise the longest of the loops that load from global memory or, without any,
+    from shared memory or, without any, that store. Among copies of a line, the one that moves most."""
     start = MAIN_LOOPS.get(base_name(name))
     named = [label for label in loops if start and label.startswith(start)]
     return named[0] if named else max(loops, key=lambda label: _weight(loops[label]))
@@ -102,7 +102,7 @@ def _without_zeros(row: Row) -> Row:
 
 
 def lines(table: Kernels) -> list[str]:
-    """The table to read: resources with the blocks that fit on a multiprocessor, then the loops."""
+    """The table as text: resources with the blocks that fit on a multiprocessor, then the loops."""
     text = []
     for name, kernel in table.items():
         text.append(name)
@@ -132,7 +132,7 @@ MARKS = ("integer_divisions", "divisions", "calls", "barriers", "atomics")
 
 
 def problems(table: Kernels, golden: Kernels | None) -> list[str]:
-    """Spills, and whatever is worse than the golden table says or is not in it. Better is not a problem."""
+    """Spills, and rows that are worse than the golden table or not in it. Better rows are not a problem."""
     found = []
     for name, kernel in table.items():
         for architecture, row in kernel["resources"].items():
@@ -169,7 +169,7 @@ def _worse(name: str, kernel: Kernel, golden: Kernel | None) -> list[str]:
 
 
 def loop_problems(what: str, row: Row, allowed: Row) -> list[str]:
-    """Counts an iteration may grow with the bytes that it moves: unrolling is not a loss. The rest may not fall."""
+    """Compare two loops. Counts may grow with the bytes per iteration (unrolling is no loss); others may not fall."""
     if any(row.get(kind, 0) != allowed.get(kind, 0) for kind in ("shared", "stored", "main")):
         return [f"{what}: loads from another memory, or became or was the main loop"]
     per, allowed_per = row.get("bytes", 0), allowed.get("bytes", 0)
@@ -180,7 +180,7 @@ def loop_problems(what: str, row: Row, allowed: Row) -> list[str]:
         now, before = row.get(key, 0), allowed.get(key, 0)
         if now * allowed_per > before * per:
             of = "" if per == allowed_per else f" (of {allowed_per} bytes, now {per})"
-            found.append(f"{what}: {key} an iteration grew from {before} to {now}{of}")
+            found.append(f"{what}: {key} per iteration grew from {before} to {now}{of}")
     for key in ("in_flight", "width"):
         if row.get(key, 0) < allowed.get(key, 0):
             found.append(f"{what}: {key} fell from {allowed.get(key, 0)} to {row.get(key, 0)}")
@@ -196,5 +196,5 @@ def _grown(where: str, row: Mapping[str, float], allowed: Mapping[str, float], k
 
 
 def _with_sums(row: Row) -> Row:
-    """With the loads and the stores of all widths."""
+    """Add the loads and the stores of all widths."""
     return row | {what: sum(n for key, n in row.items() if key.startswith(f"{what}_")) for what in ("loads", "stores")}

@@ -25,7 +25,7 @@ class Flow:
         self.next: list[list[int]] = []
         for end in self.ends:
             last = instructions[end - 1]
-            # BRA.DIV leads to what a warp does whose threads have parted, one after another: the rare way.
+            # BRA.DIV leads to the code for warps whose threads have diverged: the rare path.
             jumps = last.name in ("BRA", "BRX", "BRXU") and "DIV" not in last.modifiers
             after = [number[code.labels[t]] for t in last.targets if code.labels.get(t) in number] if jumps else []
             if last.name not in _ENDS or _conditional(last):
@@ -47,7 +47,7 @@ class Flow:
 
     @cached_property
     def back_edges(self) -> set[tuple[int, int]]:
-        """The jumps to a block through which every way to the jump leads."""
+        """The jumps back: those to a block that every path to the jump goes through."""
         candidates = [(a, b) for a in sorted(self.reachable) for b in self.next[a] if self.starts[b] <= self.starts[a]]
         return {(a, b) for a, b in candidates if a == b or b == 0 or a not in self._reachable(0, without=b)}
 
@@ -71,18 +71,18 @@ class Flow:
         return [found[head] for head in sorted(found)]
 
     def whole(self) -> Loop:
-        """The kernel as a loop of one iteration, in which every loop inside is gone through once."""
+        """The kernel as a loop of one iteration, in which every inner loop runs once."""
         return Loop(self, 0, set(self.reachable), [])
 
     def moving(self) -> list[Loop]:
-        """The innermost loops that load from global or shared memory, or store to global memory. A loop inside that
-        moves nothing, such as one that waits, is a part of them."""
+        """The innermost loops that load from global or shared memory, or store to global memory. An inner loop that
+        moves nothing, such as one that waits, is part of them."""
         loops = [loop for loop in self.loops if loop.moves]
         return [a for a in loops if not any(b is not a and b.blocks < a.blocks for b in loops)]
 
 
 def _conditional(jump: Instruction) -> bool:
-    """Whether the instruction may be passed over: by its guard, or by a predicate among the operands."""
+    """Whether the instruction may be skipped, by its guard or by a predicate among the operands."""
     if jump.guard and jump.guard != "PT":
         return True
     return "DIV" in jump.modifiers or (jump.name == "BRA" and not jump.operands.lstrip("`(").startswith("."))
@@ -102,7 +102,7 @@ class Loop:
     def moves(self) -> bool:
         for x in (x for tail in self.tails for x in self.flow.block(tail)):
             if (x.atomic and "SPIN" in x.modifiers) or x.opcode == "BRA.U.ANY":
-                return False  # an atomic operation, tried until nobody comes in between; or threads that take turns
+                return False  # an atomic operation that is retried, or threads that take turns
         body = self.body()
         return any(x.loads("global") or x.loads("shared") or x.stores("global") for x in body)
 
@@ -113,7 +113,7 @@ class Loop:
         return last.file, last.line
 
     def longest(self) -> list[Instruction]:
-        """The instructions of the longest way from the head back to it, every loop inside gone through once."""
+        """The instructions on the longest path from the head back to it, with every inner loop run once."""
         return self._path(max)
 
     def shortest(self) -> list[Instruction]:
@@ -126,7 +126,7 @@ class Loop:
         best: dict[int, tuple[int, list[int]]] = {}
         for block in _after_successors(self.head, lambda b: self._inside(b, inner)):
             ways = [best[after] for after in self._inside(block, inner) if after in best]
-            if block in ends:  # a tail may also lead on within the loop
+            if block in ends:  # a tail may also continue within the loop
                 ways.append((0, []))
             if ways:
                 length, way = choose(ways, key=lambda x: x[0])
@@ -138,7 +138,7 @@ class Loop:
 
 
 def _after_successors(start: int, successors) -> Iterable[int]:
-    """The blocks that can be reached, each after all that follow it."""
+    """The reachable blocks, each after all its successors."""
     done: set[int] = set()
     open_ = [(start, iter(successors(start)))]
     seen = {start}

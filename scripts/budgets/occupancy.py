@@ -1,15 +1,15 @@
-"""How many blocks of a kernel are resident on a multiprocessor at once, as NVIDIA's cuda_occupancy.h reckons it."""
+"""How many blocks of a kernel are resident on a multiprocessor at once, as computed by NVIDIA's cuda_occupancy.h."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 WARP = 32
-REGISTERS = 64 * 1024  # of a multiprocessor
-REGISTER_UNIT = 256  # a warp's registers come in such steps
-PARTITIONS = 4  # of a multiprocessor; a warp's registers are all in one
+REGISTERS = 64 * 1024  # per multiprocessor
+REGISTER_UNIT = 256  # a warp's registers are a multiple of this
+PARTITIONS = 4  # per multiprocessor; a warp's registers are all in one
 SHARED_UNIT = 128
-SHARED_RESERVED = 1024  # by the driver, a block
+SHARED_RESERVED = 1024  # by the driver, per block
 KIB = 1024
 
 
@@ -33,11 +33,11 @@ class Resident:
     blocks: int  # 0: the kernel cannot be launched
     warps: int
     share: float  # of the warps that a multiprocessor can hold
-    limit: str  # what allows no more: "registers", "shared memory", "warps" or "blocks"
+    limit: str  # what limits them: "registers", "shared memory", "warps" or "blocks"
 
 
 def resident(architecture: str, registers: int, threads: int, shared: int = 0) -> Resident:
-    """For a kernel's registers a thread, and a block's threads and shared memory, static and dynamic together."""
+    """The blocks that fit. registers: per thread; threads and shared memory (static and dynamic): per block."""
     sm = MULTIPROCESSORS[architecture]
     block_warps = _up(threads, WARP) // WARP
     limits = {"blocks": sm.blocks, "warps": sm.warps // block_warps}

@@ -7,20 +7,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from budgets.calls import CALL, Row, Rows
 from budgets.compile import ROOT
 from budgets.kernels import Kernel, by_short_name, main_loop
 from budgets.occupancy import resident
 from budgets.predict import call_us, kernel_us
+from budgets.rows import CALL, Row, Rows
 
-MEASURED = ROOT / "bench" / "results" / "h100-2026-11-27" / "findings.jsonl"  # with which the table compares
+MEASURED = ROOT / "bench" / "results" / "h100-2026-11-27" / "findings.jsonl"  # the report that the table compares with
 REWRITTEN = ("postprocess", "nms_padded")  # the beginnings of cases whose kernels were rewritten after that report
 BEGIN, END = "<!-- counts: begin -->", "<!-- counts: end -->"
 Kernels = Mapping[str, Kernel]
 
 
 def tables(rows: Rows, kernels: Kernels, findings: Path = MEASURED) -> list[str]:
-    """The lines of all tables. findings: of the GPU report that they are compared with."""
+    """The lines of all tables. findings: those of the GPU report to compare with."""
     measured, profiles = measured_times(findings), profiled_kernels(findings)
     by_name = by_short_name(kernels)
     calls = [call_cells(case, row, kernels, measured.get(case)) for case, row in rows.items()]
@@ -92,7 +92,7 @@ PROFILED = (
 
 
 def profile_cells(case: str, rows: Mapping[str, Row], profile: Mapping[str, Row]) -> Iterator[tuple[str, ...]]:
-    """Of each kernel what was counted, and behind a slash what the profiler counted, unless it is the same."""
+    """Each kernel's count and, after a slash, the profiler's count where it differs."""
     for name, row in rows.items():
         found = profile.get(name.partition("<")[0])
         if found is not None:
@@ -101,7 +101,7 @@ def profile_cells(case: str, rows: Mapping[str, Row], profile: Mapping[str, Row]
 
 
 def load_width(row: Row, kernel: Any) -> str:
-    """Bytes per lane of the loads that move most; beside it those of the machine code, if it has none of this width."""
+    """Bytes per lane of the loads that move most, and those of the machine code if it has no loads of this width."""
     if "load_width" not in row:
         return ""
     widths = [key.removeprefix("loads_") for key in kernel.get("counts", {}) if key.startswith("loads_")]
@@ -124,7 +124,7 @@ def table(columns: Iterable[str], cells: Iterable[Iterable[str]]) -> list[str]:
 
 
 def measured_times(findings: Path) -> dict[str, float]:
-    """The graph's microseconds by case, of the findings of a GPU report that ran today's kernels."""
+    """A graph's microseconds by case, from the findings of a GPU report that ran today's kernels."""
     lines = [json.loads(line) for line in findings.read_text("utf-8").splitlines()]
     times = {line["case"]: line["graph_us"] for line in lines if line.get("step") == "times" and "graph_us" in line}
     return {case: time for case, time in times.items() if not case.startswith(REWRITTEN)}

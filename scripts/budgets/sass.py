@@ -1,4 +1,4 @@
-"""Machine code (SASS), as nvdisasm prints it: a kernel's instructions, and what each of them is."""
+"""Read machine code (SASS) as nvdisasm prints it: a kernel's instructions and their kinds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LINE = re.compile(r'^//## File "([^"]+)", line (\d+)')
 _INSTRUCTION = re.compile(r"^/\*([0-9a-f]+)\*/\s+(?:@(!?\w+)\s+)?([A-Z][\w.]*)\s*(.*?)\s*;")
 _TARGETS = re.compile(r"(?:\.L_\w+|\$__internal\w*\$\w+)")
 
-# Global memory: LD and ST are generic addresses, which the compiler could not tell from global ones.
+# Global memory: LD and ST are generic addresses, which the compiler could not prove to be global.
 _LOADS = {"global": ("LDG", "LD", "LDGSTS", "UBLKCP"), "shared": ("LDS", "LDSM")}
 _STORES = {"global": ("STG", "ST"), "shared": ("STS",)}
 _ATOMICS = ("ATOM", "ATOMG", "ATOMS", "RED", "REDG")
@@ -59,7 +59,7 @@ class Instruction:
 
     @property
     def reciprocal(self) -> bool:
-        """Of an integer division too; a floating point division has one, then FCHK or a call for the odd values."""
+        """A reciprocal, also in an integer division. A floating point division has one, then FCHK or a call."""
         return self.name == "MUFU" and self.modifiers[:1] in (["RCP"], ["RCP64H"])
 
     @property
@@ -81,11 +81,11 @@ class Instruction:
 
     @property
     def local(self) -> bool:
-        """Memory of the thread's own: spilled registers, and arrays indexed by a variable."""
+        """Access to the thread's own memory: spilled registers, and arrays indexed by a variable."""
         return self.name in ("LDL", "STL")
 
     def registers(self) -> set[int]:
-        """The registers it mentions, read or written. A pair or a quad is known by its first and as a load's goal."""
+        """The registers it reads or writes by name. Of a pair or a quad, the first only (a load: written_by_load)."""
         return {int(number) for number in re.findall(r"(?<![\w.])R(\d+)\b", self.operands)}
 
     def written_by_load(self) -> set[int]:
@@ -98,7 +98,7 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Code:
-    """A kernel's own instructions, without the routines (of division) that follow it; labels by their place."""
+    """A kernel's own instructions, without the division routines that follow it; labels by position."""
 
     instructions: list[Instruction]
     labels: dict[str, int]  # label -> index of the instruction that it precedes

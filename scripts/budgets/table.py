@@ -1,4 +1,4 @@
-"""tests/golden/kernel_budgets.json: sections of rows that are measured, printed and compared, each in its own way."""
+"""tests/golden/kernel_budgets.json: sections of rows, each measured, printed and compared in its own way."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ACCEPT = "make budgets BUDGETS=--update accepts it"
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the table: its key, how its rows are measured (for these architectures), printed, and compared with
-    the written ones (None: there are none that hold)."""
+    """A part of the table: its key, and how its rows are measured (for these architectures), printed, and compared
+    with the written ones (None: no written rows apply)."""
 
     key: str
     measure: Callable[[Sequence[str]], dict[str, Any]]
     lines: Callable[[Any], list[str]]
     problems: Callable[[Any, Any], list[str]]
-    of_nvcc: bool  # whether another nvcc gives other rows
+    of_nvcc: bool  # whether the rows depend on nvcc's version
 
 
 SECTIONS = [
@@ -39,7 +39,7 @@ def read(path: Path = GOLDEN) -> dict[str, Any]:
 
 
 def write(rows: Mapping[str, Any], path: Path = GOLDEN) -> None:
-    """Replaces these sections, and if one is of nvcc's making, its version; the other sections stay."""
+    """Replace these sections, and nvcc's version if one of them depends on it; the other sections stay."""
     content = {**read(path), **rows}
     if any(section.of_nvcc and section.key in rows for section in SECTIONS):
         content["nvcc"] = cuda.nvcc_version()
@@ -48,7 +48,7 @@ def write(rows: Mapping[str, Any], path: Path = GOLDEN) -> None:
 
 
 def text(value: Any, indent: int = 0) -> str:
-    """JSON in which a row, a dictionary of plain values, takes one line, so that a diff shows what became of it."""
+    """JSON with each row, a dictionary of plain values, on one line, so that a diff shows how it changed."""
     if not isinstance(value, dict) or not any(isinstance(x, dict) for x in value.values()):
         return json.dumps(value)
     space = " " * (indent + 1)
@@ -57,7 +57,7 @@ def text(value: Any, indent: int = 0) -> str:
 
 
 def unchecked(golden: Mapping[str, Any]) -> str | None:
-    """Why the rows of nvcc's making are not compared, or None: another nvcc allocates and schedules differently."""
+    """Why rows that depend on nvcc are not compared, or None: another nvcc allocates and schedules differently."""
     if not golden:
         return f"there is no {GOLDEN.name}"
     if golden["nvcc"] != cuda.nvcc_version():

@@ -1,4 +1,4 @@
-"""nvdisasm, which lists the machine code of a cubin: cuobjdump -sass starts it too, and prints less."""
+"""Find and run nvdisasm, which lists the machine code of a cubin: cuobjdump -sass runs it too, and prints less."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def missing() -> str | None:
 
 
 def disassemble(cubin: Path) -> str:
-    """The machine code with labels, and the source line of each instruction. Kept beside the cubin, if newer."""
+    """The machine code with labels, and the source line of each instruction. Cached beside the cubin, if newer."""
     listing = cubin.with_suffix(".sass")
     if not listing.exists() or listing.stat().st_mtime_ns < cubin.stat().st_mtime_ns:
         part = listing.with_name(f"{listing.name}.{os.getpid()}")
         part.write_text(cuda.run([str(disassembler()), "-c", "-g", str(cubin)]).stdout)
-        part.replace(listing)  # two processes may be here
+        part.replace(listing)  # two processes may get here at once
     return listing.read_text()

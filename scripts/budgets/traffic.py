@@ -1,7 +1,7 @@
-"""Counts what a call's kernels do in the emulator: launches, requests, sectors, bank conflicts, barriers.
+"""Count what a call's kernels do in the emulator: launches, requests, sectors, bank conflicts, barriers.
 
-The counted build of the extension (tests/emu/counts.h) sees every access. A GPU's profiler gives the same numbers, but
-for what the two compilers do differently: tests/cpp/patterns.h, docs/benchmarks.md.
+The counted build of the extension (tests/emu/counts.h) sees every access. A GPU's profiler gives the same numbers,
+except where the two compilers differ: tests/cpp/patterns.h, docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from budgets.calls import CALL, Row
 from budgets.cases import ROOT, Case
+from budgets.rows import CALL, Row
 from ssd_fast import _backend
 
 COUNTED_BUILD = ROOT / "build" / "tests"
@@ -30,7 +30,7 @@ _LARGEST = ("threads", "shared_bytes", "barriers", "longest_loads", "longest_sha
 
 
 def find_counted() -> Path | None:
-    """The counted build of the extension, which `make build-tests` makes."""
+    """The path of the counted build of the extension, which `make build-tests` makes."""
     path = COUNTED_BUILD / f"_C_counted{sysconfig.get_config_var('EXT_SUFFIX')}"
     return path if path.exists() else None
 
@@ -51,7 +51,7 @@ def load_counted() -> ModuleType:
 
 
 def count(case: Case, extension: Any) -> dict[str, Row]:
-    """The rows of a case: of each kernel by its short name, in the order of first launch, and of the whole call."""
+    """The rows of a case: each kernel by its short name, in the order of first launch, and the whole call."""
     prepared = case.prepare()
     before, threads = _backend.C, torch.get_num_threads()
     torch.set_num_threads(1)
@@ -111,7 +111,7 @@ def row_of(launch: dict[str, Any]) -> Row:
 
 
 def added(row: Row, other: Row) -> Row:
-    """Two launches of a kernel as one row."""
+    """Add up two launches of a kernel."""
     sums = {key: row[key] + other[key] for key in _SUMS}
     widths = {key: max(row.get(key, 0), other.get(key, 0)) for key in ("load_width", "store_width")}
     return row | sums | {key: max(row[key], other[key]) for key in _LARGEST} | {k: w for k, w in widths.items() if w}
@@ -134,7 +134,7 @@ def width(sites: Iterable[dict[str, Any]]) -> int:
 
 
 def short_name(kernel: str) -> str:
-    """Such as box_iou_kernel<float>: without return type, namespaces and parameters."""
+    """A name without return type, namespaces and parameters, such as box_iou_kernel<float>."""
     name = kernel.removeprefix("void ").replace("(anonymous namespace)::", "").replace("ssd::", "")
     depth = 0
     for i, character in enumerate(name):

@@ -1,4 +1,4 @@
-"""Builds the extension and the C++ runners for the GPU at hand, with cmake alone."""
+"""Build the extension and the C++ runners for the GPU at hand, with cmake alone."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ def build(report: Report) -> None:
     """Build _C and, unless --runners names a folder of them, the runners; install _C into the package; import it."""
     targets = ["_C", *([] if report.options.runners else [RUNNERS])]
     if not report.options.rehearsal:
-        for older in (ROOT / "ssd_fast").glob("_C*.so"):  # must not be tested in place of one that fails to build
+        for older in (ROOT / "ssd_fast").glob(
+            "_C*.so"
+        ):  # an old one must not be tested in place of one that fails to build
             older.unlink()
     compile_tree(report, ROOT, report.build_folder, targets)
     with report.findings.case("install"):
-        # Built by itself, so that a runner that does not compile does not keep _C from being tested.
+        # Built by itself, so that _C is tested even if a runner does not compile.
         folder = str(report.build_folder)
         for words in (["--build", folder, "--target", "_C"], ["--install", folder, "--prefix", str(ROOT)]):
             ended = report.execute(["cmake", *words], "build", interrupt=True)
@@ -67,7 +69,7 @@ def compile_tree(report: Report, source: Path, folder: Path, targets: list[str],
 def find_runners(report: Report) -> list[Path]:
     """The runners for a GPU: those in the folder of --runners, else those built here.
 
-    Raises: CannotRunError: none was built or carried here.
+    Raises: CannotRunError: there are none.
     """
     found = sorted((report.options.runners or report.build_folder / "runners").glob("*_cuda"))
     if not found:

@@ -1,4 +1,4 @@
-"""Programs that record their findings case by case: started again after a case that ends them, until all are done."""
+"""Run programs that record their findings case by case, and restart them after a case that ends them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gpu.findings import REST, RESTART, Findings
 from gpu.processes import TIMED_OUT, execute
 from gpu.report import Report
 
-_STARTS = 25  # at most, of a program whose cases crash
-_IDLE_SECONDS = 60.0  # a program may spend outside its cases at least: imports on a cold machine are slow
+_STARTS = 25  # at most, for a program whose cases crash
+_IDLE_SECONDS = 60.0  # a program may spend this long outside its cases: imports on a cold machine are slow
 
 
 def run_cases(
@@ -30,7 +30,7 @@ def run_cases(
     A case that crashes the program or takes too long is recorded on its behalf. The cases that it does not reach,
     because the time is over or because it exits with a bad status, are recorded as one case, "the rest".
     """
-    findings = report.findings.labelled(part=part)
+    findings = report.findings.labeled(part=part)
     environment = report.environment() | findings.environment() | dict(variables or {})
     for _ in range(_STARTS):
         stuck = Stuck(findings, case_seconds * report.options.pace)
@@ -69,7 +69,7 @@ def run_cases(
 
 
 class Stuck:
-    """Tells `execute` when to stop a program: a case takes too long, or no case has run for too long.
+    """Tell `execute` when to stop a program: a case takes too long, or no case has run for too long.
 
     case: the case that takes too long.
     """

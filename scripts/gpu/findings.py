@@ -49,7 +49,7 @@ class Findings:
         self.path = path
         self.labels = labels
 
-    def labelled(self, **labels: str) -> Findings:
+    def labeled(self, **labels: str) -> Findings:
         """The same file, with more labels."""
         found = Findings(self.path, **{**self.labels, **labels})
         found.restarts = self.restarts

@@ -1,4 +1,4 @@
-"""Finds the machine's tools, and describes the machine and its software."""
+"""Find the machine's tools, and describe the machine and its software."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def missing_tools() -> list[str]:
 
 
 def gpu() -> dict[str, str] | None:
-    """What nvidia-smi says of the first GPU, by its field names; None if there is no GPU."""
+    """nvidia-smi's fields of the first GPU, by name; None if there is no GPU."""
     found = _query(_GPU_FIELDS)
     return found | _query(_MORE_GPU_FIELDS) if found else None
 
 
 def _query(fields: Sequence[str]) -> dict[str, str]:
     command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
-    lines = _output(command).splitlines()
+    lines = output(command).splitlines()
     values = [value.strip() for value in lines[0].split(",")] if lines else []
     return dict(zip(fields, values, strict=True)) if len(values) == len(fields) else {}
 
@@ -75,20 +75,27 @@ def software() -> dict[str, Any]:
         packages[name] = _version(metadata, name)
     packages["cupy"] = next((v for n in ("cupy-cuda13x", "cupy-cuda12x", "cupy") if (v := _version(metadata, n))), None)
     return {
-        "commit": commit(),
-        "python": platform.python_version(),
+        **host(),
         "packages": packages,
         "tools": {tool: _tool_version(tool) for tool in TOOLS[:-1]},
+        "executable_is_a_venv": sys.prefix != sys.base_prefix,
+    }
+
+
+def host() -> dict[str, Any]:
+    """The commit, Python and the machine, without names of hosts, users or folders."""
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
         "cores": len(os.sched_getaffinity(0)),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "executable_is_a_venv": sys.prefix != sys.base_prefix,
     }
 
 
 def commit() -> str:
     """The checkout's commit and whether it has changes; "unknown" where there is no .git."""
-    found = _output(["git", "rev-parse", "--short", "HEAD"]).strip()
-    return (found + (" with changes" if _output(["git", "status", "--porcelain"]) else "")) if found else "unknown"
+    found = output(["git", "rev-parse", "--short", "HEAD"]).strip()
+    return (found + (" with changes" if output(["git", "status", "--porcelain"]) else "")) if found else "unknown"
 
 
 def _version(metadata: Any, package: str) -> str | None:
@@ -101,12 +108,13 @@ def _version(metadata: Any, package: str) -> str | None:
 def _tool_version(tool: str) -> str | None:
     if shutil.which(tool) is None:
         return None
-    lines = [line.strip() for line in _output([tool, "--version"]).splitlines() if line.strip()]
+    lines = [line.strip() for line in output([tool, "--version"]).splitlines() if line.strip()]
     told = [line for line in lines if "ersion" in line or "release" in line]
-    return (told or lines or ["of an unknown version"])[0]
+    return (told or lines or ["unknown version"])[0]
 
 
-def _output(command: list[str]) -> str:
+def output(command: list[str]) -> str:
+    """What a command prints, or nothing if it is missing, fails or takes longer than 10 seconds."""
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Runs Nsight Compute on each kernel of a case: how long it takes, and what limits it."""
+"""Run Nsight Compute on each kernel of a case: how long it takes, and what limits it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compares what Nsight Compute counts of kernels of known pattern with what their addresses say."""
+"""Compare Nsight Compute's counts for kernels of known access patterns with what their addresses imply."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ def expected(pattern: dict[str, Any]) -> dict[str, int]:
 
 
 def differences(counts: dict[str, int], kernel: dict[str, Any]) -> list[str]:
-    """What the profiler says otherwise, or did not say."""
+    """Where the profiler's counts differ or are missing."""
     return [f"{name}: expected {n}, got {kernel.get(name)}" for name, n in counts.items() if kernel.get(name) != n]

@@ -1,4 +1,4 @@
-"""Runs programs under a time limit, and logs their output line by line as it comes."""
+"""Run programs under a time limit, and log their output line by line as it comes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMED_OUT = 124  # the exit status of a program that was killed at its limit, as timeout(1) gives it
+TIMED_OUT = 124  # exit status of a program that was killed at its limit, as with timeout(1)
 
 _LOG_BYTES = 12 << 20  # per log, so that it can be copied from any machine
 _GRACE_SECONDS = 5.0
-_KEPT_LINES = 400  # of a program's output, for whoever started it
+_KEPT_LINES = 400  # of a program's output, for the caller
 _LONGEST_LINE = 1 << 16  # in characters; the rest counts as another line
 _DEATH_SECONDS = 10.0  # after SIGKILL; a driver may keep a process for longer, or forever
 _running: set[subprocess.Popen[str]] = set()

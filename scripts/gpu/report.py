@@ -1,4 +1,4 @@
-"""What every stage uses: deadlines, steps, and programs that record their own cases."""
+"""Shared by the stages: deadlines, steps, and programs that record their own cases."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ class Report:
         return ROOT / "build" / ("rehearsal" if self.options.rehearsal else "gpu")
 
     def stage(self, name: str, seconds: float) -> Report:
-        """The report of a stage that has this many seconds, but at most what is left of the whole."""
-        return replace(self, findings=self.findings.labelled(stage=name), deadline=self.deadline.within(seconds))
+        """The report of a stage with this many seconds, or with what is left of the whole if that is less."""
+        return replace(self, findings=self.findings.labeled(stage=name), deadline=self.deadline.within(seconds))
 
-    def labelled(self, **labels: str) -> Report:
+    def labeled(self, **labels: str) -> Report:
         """This report, with more labels on its findings."""
-        return replace(self, findings=self.findings.labelled(**labels))
+        return replace(self, findings=self.findings.labeled(**labels))
 
     def cut(self, items: Sequence[T]) -> Sequence[T]:
         """All items; in a rehearsal only the first."""
@@ -84,7 +84,7 @@ class Report:
         If run raises an exception the step has failed, and the stage goes on. If no time is left the step is skipped.
         """
         limit = self.deadline.within(max(seconds * self.options.pace, _LEAST_SECONDS))
-        step = replace(self, findings=self.findings.labelled(step=name), deadline=limit)
+        step = replace(self, findings=self.findings.labeled(step=name), deadline=limit)
         print(f"== {name}", flush=True)
         begin = time.monotonic()
         step.findings.add("began", "step")

@@ -1,4 +1,4 @@
-"""Runs compute-sanitizer on the C++ runners."""
+"""Run compute-sanitizer on the C++ runners."""
 
 from __future__ import annotations
 

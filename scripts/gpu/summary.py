@@ -189,8 +189,7 @@ def _again(found: Finding) -> str | None:
         return found.get("again")
     name = shlex.quote(case)
     if "::" in case and stage == "rivals":
-        options = "-o 'python_files=bench_*.py' -o 'python_functions=bench_*'"
-        return f"SSD_FAST_BENCH_DEVICES=cuda python -m pytest {options} {name}"
+        return f"SSD_FAST_BENCH_DEVICES=cuda python -m pytest {name}"
     if "::" in case:
         fill = "SSD_FAST_TEST_FILL=0xFF " if step == "filled memory" else ""
         return f"{fill}SSD_FAST_REQUIRE_CUDA=1 python -m pytest -m gpu {name}"

@@ -1,1 +1,1 @@
-"""Text, paths and files that users name: shown safely, read only if regular, written whole."""
+"""Handle text, paths and files from users: show them safely, read only regular files, write whole files."""

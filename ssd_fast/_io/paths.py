@@ -1,4 +1,4 @@
-"""The files that users name: what may be read."""
+"""Decide which of the files that users name may be read."""
 
 from __future__ import annotations
 
@@ -24,10 +24,14 @@ _KINDS = {
 
 
 def require_input_file(path: str | os.PathLike[str], op: str = "") -> None:
-    """Requires a regular file or a link to one, because reading a pipe or a device may never end.
+    """Require a regular file or a link to one, because reading a pipe or a device may never end.
 
-    Args:   op: the name that the message begins with, if any.
-    Raises: FileNotFoundError: no such file. ValueError: something else is there, or the system refuses the name.
+    Args:
+        op: the name that messages begin with, if any.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the path names something else, or the system refuses the name.
     """
     shown = (f"{op}: " if op else "") + shown_path(path)
     try:
@@ -43,15 +47,15 @@ def require_input_file(path: str | os.PathLike[str], op: str = "") -> None:
 
 
 def shown_path(path: str | os.PathLike[Any]) -> str:
-    """A path as messages show it: text, printable, and a web address with the slash that pathlib took from it."""
+    """Return a path as messages show it: printable, and a web address with the slash that pathlib removed."""
     return _ADDRESS.sub(r"\1://", printable(os.fsdecode(path)), count=1)
 
 
 def failure_reason(error: BaseException) -> str:
-    """The reason in an error: the system's words without its number and path, or the error's own message."""
+    """Return the reason of an error: the system's words without number and path, or the error's own message."""
     return message_line(getattr(error, "strerror", None) or error) or type(error).__name__
 
 
 def kind_of(mode: int) -> str:
-    """What a file of this mode is, in words."""
+    """Name the kind of file that a mode stands for."""
     return _KINDS.get(stat.S_IFMT(mode), "something else")

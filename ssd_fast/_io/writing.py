@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside the old one, then put in its place at once."""
+"""Write files atomically: beside the old file, then renamed into its place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PARTIAL = ".partial-"
 
 
 class WriteError(OSError):
-    """A file or folder that cannot be written: which one and why."""
+    """A file or folder cannot be written: the message says which and why."""
 
     def __str__(self) -> str:
         return f"{self.filename}: cannot be written: {self.strerror}"
@@ -26,7 +26,7 @@ class WriteError(OSError):
 
 @contextlib.contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Turns every OSError into a WriteError of `path`."""
+    """Turn every OSError of the `with` block into a WriteError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -34,9 +34,9 @@ def write_errors(path: Path) -> Iterator[None]:
 
 
 def require_output_file(path: Path) -> None:
-    """Raises: WriteError: `path` is taken by something that is not a regular file.
+    """Raise WriteError if something that is not a regular file is at `path`.
 
-    A symbolic link is refused rather than followed, so that nothing is written where the link's maker pointed. Links
+    A symbolic link is refused rather than followed, so that nothing is written where its creator pointed. Links
     among the folders that lead to `path` are followed.
     """
     with write_errors(path):
@@ -50,9 +50,10 @@ def require_output_file(path: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes | memoryview) -> None:
-    """Puts a file of this content at `path`. Whatever happens meanwhile, the old file or the new one is there, whole.
+    """Write a file atomically: whatever happens meanwhile, `path` holds the whole old file or the whole new one.
 
-    Raises: WriteError: it cannot be written.
+    Raises:
+        WriteError: it cannot be written.
     """
     require_output_file(path)
     partial = path.with_name(f"{_PARTIAL}{secrets.token_hex(4)}-{path.name[:50]}")  # its length is limited
@@ -69,29 +70,30 @@ def replace_file(path: Path, content: bytes | memoryview) -> None:
             raise
         folder = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder)  # the new name too survives a power cut
+            os.fsync(folder)  # so that the new name survives a power cut too
         finally:
             os.close(folder)
 
 
 def remove_partials(path: Path) -> None:
-    """Removes what killed writers of `path` left beside it. Only for the one writer of the folder."""
+    """Remove the files that killed writers of `path` left beside it. Only the folder's one writer may call this."""
     with write_errors(path):
         for pattern in (
             f"{_PARTIAL}{path.name}",
             f"{_PARTIAL}????????-{path.name}",
-        ):  # the first as earlier versions named it
+        ):  # the first is what earlier versions wrote
             for partial in path.parent.glob(pattern):
                 partial.unlink()
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds a line to a file, all of it or nothing; after a line that was cut off it begins a new one.
+    """Append a line to a file, all of it or nothing; after a line that was cut off, begin a new one.
 
-    Raises: WriteError: it cannot be written.
+    Raises:
+        WriteError: it cannot be written.
     """
     require_output_file(path)
-    # Unbuffered: a buffer would be written again when the file is closed, after the failure was undone.
+    # Unbuffered: closing the file would write a buffer again, after the failure was undone.
     with write_errors(path), open(path, "ab+", buffering=0) as file:
         length = file.seek(0, os.SEEK_END)
         file.seek(max(length - 1, 0))

@@ -1,4 +1,4 @@
-"""Arrays of torch, NumPy, CuPy and Numba: naming their library, checking them, and allocating like them."""
+"""Arrays of torch, NumPy, CuPy and Numba: name their library, check them, and allocate like them."""
 
 from .allocation import (
     BOX_BYTES,
@@ -14,10 +14,11 @@ from .allocation import (
     workspace,
 )
 from .errors import allocation_error
-from .libraries import library_name, library_of, named_arrays, require_same_library, value_fault
+from .libraries import Array, library_name, library_of, named_arrays, require_same_library, value_fault
 
 __all__ = [
     "BOX_BYTES",
+    "Array",
     "allocation_error",
     "concatenate",
     "contiguous",

@@ -1,4 +1,4 @@
-"""Arrays of any library: which one it is, and how to allocate like it. The kernels themselves do not care."""
+"""Allocate, copy and convert arrays of any library. The kernels themselves do not care which library it is."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .libraries import library_name
 BOX_BYTES = 16  # kernels load boxes 16 bytes at a time (csrc/common/box_math.h)
 
 _NO_BYTES = torch.empty(0, dtype=torch.uint8, device="cpu")
-_MOST_COPIED = 2**31  # elements of an array that is copied without being asked: an expanded one may outgrow the memory
+_MOST_COPIED = 2**31  # elements that are copied without being asked: a copy of an expanded array may outgrow memory
 
 
 def empty(shape: Sequence[int], dtype: str, like: Any, op: str) -> Any:
-    """An uninitialized array of the library and device of `like`; dtype is a name such as "float32"."""
+    """Return an uninitialized array of the library and device of `like`; dtype is a name such as "float32"."""
     try:
         if isinstance(like, torch.Tensor):
-            sizes: Any = shape or ((),)  # torch parses separate sizes in half the time that it takes for a tuple
+            sizes: Any = shape or ((),)  # torch parses separate sizes in half the time of a tuple
             return torch.empty(*sizes, dtype=getattr(torch, dtype), device=like.device)
         library = library_name(like)
         if library == "numpy":
@@ -42,14 +42,14 @@ def empty(shape: Sequence[int], dtype: str, like: Any, op: str) -> Any:
 
 
 def workspace(num_bytes: int, like: Any, op: str) -> Any:
-    """Memory for the kernels that run on `like`. On the CPU they need none, and none is allocated."""
+    """Allocate memory for the kernels that run on `like`. On the CPU they need none, and none is allocated."""
     if num_bytes == 0 and isinstance(like, torch.Tensor) and like.is_cpu:
         return _NO_BYTES
     return empty((num_bytes,), "uint8", like, op)
 
 
 def from_list(values: Sequence[Any], dtype: str, like: Any, op: str) -> Any:
-    """An array of the given values, of the library and device of `like`. Copies to the device."""
+    """Return an array of the given values, of the library and device of `like`. Copies to the device."""
     library = library_name(like)
     host = np.array(list(values), dtype)
     try:
@@ -71,7 +71,7 @@ def from_list(values: Sequence[Any], dtype: str, like: Any, op: str) -> Any:
 
 
 def concatenate(parts: Sequence[Any], like: Any, op: str) -> Any:
-    """The rows of all parts, of the library of `like`; without parts an empty float32 [0, 4]."""
+    """Join the rows of all parts, in the library of `like`; without parts, return an empty float32 [0, 4]."""
     library = library_name(like)
     if not parts:
         return empty((0, 4), "float32", like, op)
@@ -81,7 +81,7 @@ def concatenate(parts: Sequence[Any], like: Any, op: str) -> Any:
         if library == "torch":
             return torch.cat(list(parts))
         if library == "numpy":
-            return np.concatenate(parts, dtype=parts[0].dtype)  # else of the machine's byte order, which is another
+            return np.concatenate(parts, dtype=parts[0].dtype)  # else the result has the machine's byte order
         import cupy
 
         return cupy.concatenate(parts)
@@ -90,17 +90,19 @@ def concatenate(parts: Sequence[Any], like: Any, op: str) -> Any:
 
 
 def strided(array: Any, op: str, argument: str) -> Any:
-    """The array as its memory stands, if kernels can load its elements from there; else a copy."""
+    """Return the array itself if kernels can load its elements from its memory, else a copy."""
     if isinstance(array, torch.Tensor):
         array = _plain_values(array)
     return array if _is_aligned(array, 1) else _copy(array, op, argument)
 
 
 def contiguous(array: Any, op: str, argument: str, alignment: int = 1) -> Any:
-    """The array in row-major order, at an address that is a multiple of its element size and of `alignment` bytes.
+    """Return the array in row-major order, at a multiple of its element size and of `alignment` bytes.
 
-    Itself where that is so already, else a copy.
-    Raises: ValueError: a Numba array, or one of more than 2**31 elements, would have to be copied.
+    An array that is so already is returned as it is; any other is copied.
+
+    Raises:
+        ValueError: a Numba array, or one of more than 2**31 elements, would have to be copied.
     """
     if isinstance(array, np.ndarray):
         in_order = array.flags.c_contiguous
@@ -113,15 +115,18 @@ def contiguous(array: Any, op: str, argument: str, alignment: int = 1) -> Any:
 
 
 def _plain_values(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor without a gradient, and with the values that its memory holds, not their negatives."""
+    """Return the tensor without a gradient, and with its values in memory rather than their negatives."""
     if tensor.requires_grad:
         tensor = tensor.detach()
     return tensor.resolve_neg() if tensor.is_neg() else tensor
 
 
 def _is_row_major(array: Any) -> bool:
-    """Whether elements follow each other in row-major order. Numba's own flag is False for an axis of one element that
-    has another stride, as in to_device(x[None]), though nothing steps along it."""
+    """Return whether elements follow each other in row-major order.
+
+    Numba's own flag is False for an axis of one element with another stride, as in to_device(x[None]), though nothing
+    steps along it.
+    """
     expected = array.dtype.itemsize
     for size, stride in zip(reversed(array.shape), reversed(array.strides), strict=True):
         if size != 1 and stride != expected:
@@ -132,21 +137,21 @@ def _is_row_major(array: Any) -> bool:
 
 def _is_aligned(array: Any, alignment: int) -> bool:
     if isinstance(array, np.ndarray):
-        # NumPy's flag covers what elements need, in address and strides. The address takes a microsecond to get, and
-        # an array that is not a view has the address that malloc gave it.
+        # NumPy's flag covers address and strides as elements need them. Getting the address takes a microsecond, and
+        # an array that is not a view has the address that malloc returned.
         if not array.flags.aligned:
             return False
         return alignment == 1 or array.base is None or array.__array_interface__["data"][0] % alignment == 0
     if isinstance(array, torch.Tensor):
         address = array.data_ptr()
-        if address == 0:  # of zeros without memory (torch._efficientzerotensor), which a copy has
+        if address == 0:  # zeros without memory (torch._efficientzerotensor); a copy has memory
             return array.numel() == 0
         return address % BOX_BYTES == 0 or address % max(array.element_size(), alignment) == 0
     return array.__cuda_array_interface__["data"][0] % max(array.dtype.itemsize, alignment) == 0
 
 
 def _copy(array: Any, op: str, argument: str) -> Any:
-    """The array in fresh memory, in row-major order."""
+    """Copy the array to fresh memory, in row-major order."""
     library = library_name(array)
     if library == "numba":
         raise ValueError(
@@ -157,14 +162,14 @@ def _copy(array: Any, op: str, argument: str) -> Any:
     try:
         if library == "torch":
             return array.clone(memory_format=torch.contiguous_format)
-        # Not its own copy: that of a NumPy matrix has two dimensions, whatever it had itself.
+        # Not array.copy: the copy of a NumPy matrix has two dimensions, whatever the matrix has.
         return np.array(array, order="C") if library == "numpy" else array.copy(order="C")
     except Exception as error:
         raise allocation_error(op, error, math.prod(array.shape) * array.dtype.itemsize) from error
 
 
 def copy_fault(array: Any) -> str | None:
-    """Why an array is not to be copied without being asked, in the words of a message; None: it may be."""
+    """Say why an array must not be copied without being asked, in the words of a message; None: it may be copied."""
     if math.prod(array.shape) <= _MOST_COPIED:
         return None
     expected = "a contiguous, aligned array, since copying more than 2**31 elements must be asked for"
@@ -172,16 +177,20 @@ def copy_fault(array: Any) -> str | None:
 
 
 def dimension(array: Any, index: int) -> int:
-    """array.shape[index], 0 where there is no such dimension: outputs are allocated before arguments are checked."""
+    """Return array.shape[index], or 0 without such a dimension: outputs are allocated before arguments are checked."""
     shape = array.shape
     return int(shape[index]) if -len(shape) <= index < len(shape) else 0
 
 
 def dtype_name(array: Any) -> str:
-    """Such as "float32", whatever the library."""
+    """Name the dtype, such as "float32", whatever the library."""
     return str(array.dtype).removeprefix("torch.")
 
 
 def trim(array: Any, count: Any) -> Any:
-    """array[:count] with count an array of one element. Syncs: once, to read it."""
+    """Return array[:count], where count is an array of one element.
+
+    Syncs:
+        Once, to read the count.
+    """
     return array[: count.item() if isinstance(count, torch.Tensor) else int(count[0])]

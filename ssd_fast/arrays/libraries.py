@@ -1,12 +1,14 @@
-"""Which library an array is of, and whether it has a value in memory for every element."""
+"""Tell which library an array belongs to, and whether it has a value in memory for every element."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+
+Array = TypeVar("Array")  # of one library: ops return arrays of the library that they are given
 
 _KINDS = {
     "torch": "a torch tensor",
@@ -19,8 +21,12 @@ _KINDS = {
 def library_of(array: Any, op: str, argument: str) -> str:
     """Name the library of an array that has a value in memory for every element.
 
-    Returns: "torch", "numpy", "cupy" or "numba".
-    Raises: TypeError naming op and argument: not an array; a sparse, quantized or nested tensor; a masked array.
+    Returns:
+        "torch", "numpy", "cupy" or "numba".
+
+    Raises:
+        TypeError: not an array; a sparse, quantized or nested tensor; a masked array. The message names op and
+            argument.
     """
     if type(array) is np.ndarray:
         return "numpy"
@@ -34,9 +40,9 @@ def library_of(array: Any, op: str, argument: str) -> str:
 
 
 def value_fault(array: Any) -> str | None:
-    """Why an array or tensor has no plain value in memory for every element, in the words of a message; None: it has.
+    """Say in the words of a message why an array lacks a plain value in memory for some element; None: it has them all.
 
-    A tensor of the meta device, which stands for one that has, passes.
+    A tensor of the meta device, which stands for one with values, passes.
     """
     if isinstance(array, torch.Tensor):
         if array.layout is not torch.strided or array.is_nested or array.is_quantized:
@@ -48,7 +54,7 @@ def value_fault(array: Any) -> str | None:
 
 
 def library_name(array: Any) -> str | None:
-    """As library_of, unchecked; None: not an array."""
+    """Name the library of an array, as library_of does but without its checks; None: not an array."""
     if isinstance(array, np.ndarray):
         return "numpy"
     if isinstance(array, torch.Tensor):
@@ -64,7 +70,18 @@ def library_name(array: Any) -> str | None:
 def require_same_library(
     op: str, named: dict[str, Any], optional: Collection[str] = (), lists: Collection[str] = ()
 ) -> None:
-    """Require arrays of one library, and torch tensors of one device. Arguments and errors: as of `call`."""
+    """Require arrays of one library, and torch tensors of one device.
+
+    Args:
+        op: the op, for messages.
+        named: the arrays by the names of the op's arguments.
+        optional: the names that may be None.
+        lists: the names that stand for lists of arrays.
+
+    Raises:
+        TypeError: not an array that kernels can read, or one of another library than the first.
+        ValueError: a tensor on another device than the first, or on neither a CPU nor a CUDA GPU.
+    """
     pairs = named_arrays(named, optional, lists)
     first_name, first = next(pairs)
     library = library_of(first, op, first_name)

@@ -1,4 +1,4 @@
-"""Names of the 91 columns that detectors trained on COCO have."""
+"""Names of the 91 columns of detectors trained on COCO."""
 
 # A name's position is its COCO category id and its column. Ids that COCO never used are "n/a", so every lookup works.
 COCO_CLASSES: tuple[str, ...] = (

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .._checks import integer, one_a_map, positive_numbers
+from .._checks import integer, one_per_map, positive_numbers
 from ..specs import DefaultBoxSpec
 from ..specs._conventions import as_maps, ratio_rows, square_steps
 
@@ -46,7 +46,7 @@ def square_spec(
     side = integer(op, "image_size", side, "an int >= 1", 1)
     maps = as_maps(op, feature_maps)
     lows, highs, strides = (
-        positive_numbers(op, field, one_a_map(op, field, values, len(maps)))
+        positive_numbers(op, field, one_per_map(op, field, values, len(maps)))
         for field, values in (("min_sizes", min_sizes), ("max_sizes", max_sizes), ("steps", steps))
     )
     levels = []

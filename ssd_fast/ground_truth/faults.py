@@ -1,19 +1,16 @@
-"""What is wrong with a ground truth, by name, before it can become a NaN loss; and what to do about it."""
+"""Find faults of ground truths and name them, before they can become a NaN loss."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import Literal, TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
 from .._io.text import message_line
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 __all__ = [
     "Fault",
@@ -51,7 +48,14 @@ class GroundTruthWarning(_OneLine, UserWarning):
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one ground truth of an image: its index, its values and the first reason found."""
+    """A fault of one ground truth of an image.
+
+    Attributes:
+        index: of the ground truth within its image.
+        box: its corners xyxy.
+        label: its label.
+        reason: the first fault found.
+    """
 
     index: int
     box: tuple[float, float, float, float]
@@ -64,12 +68,13 @@ class Fault:
 
 
 class Rules(TypedDict, total=False):
-    """What a ground truth has to be, besides finite and of some width and height.
+    """The rules for a ground truth, besides being finite and having width and height.
 
-    num_columns: C of cls_logits; None: any label from 0 up.
-    background: the column that stands for no class; None: there is no such column.
-    size: (height, width) of the image in the unit of the boxes; None: boxes may lie anywhere.
-    slack: how far a box may reach out of the image, in the unit of the boxes (default 1): annotations are rounded.
+    Attributes:
+        num_columns: C of cls_logits; None: any label from 0 up.
+        background: the column that is not a class; None: there is no such column.
+        size: (height, width) of the image in the unit of the boxes; None: boxes may lie anywhere.
+        slack: how far a box may reach out of the image, in the unit of the boxes (default 1): annotations are rounded.
     """
 
     num_columns: int | None
@@ -79,19 +84,32 @@ class Rules(TypedDict, total=False):
 
 
 def fault_mask(boxes: Tensor, labels: Tensor, **rules: Unpack[Rules]) -> Tensor:
-    """bool [G]: the ground truths that `find_faults`, which has the same arguments, would name. Syncs: never."""
+    """Return bool [G], which ground truths `find_faults` would name for the same arguments.
+
+    Syncs:
+        Never.
+    """
     return torch.stack([mask for mask, _ in _conditions(boxes, labels, **rules)]).any(0)
 
 
 def find_faults(boxes: Tensor, labels: Tensor, **rules: Unpack[Rules]) -> list[Fault]:
-    """The ground truths of an image that are not fit for training.
+    """Find the ground truths of an image that are not fit for training.
 
     Args:
-        boxes: [G, 4] xyxy, any floating-point dtype; faulty are those not finite, without width or height, and out of
-            the image.
-        labels: [G] int64; faulty are those that are not a column, and the background.
+        boxes: [G, 4] xyxy, any floating-point dtype; boxes that are not finite, have no width or height, or lie outside
+            the image are faulty.
+        labels: [G] int64; labels that are not a column, or are the background, are faulty.
         rules: see Rules.
-    Syncs: once, and again to read what is faulty.
+
+    Syncs:
+        Once, and again to read what is faulty.
+
+    Examples:
+        >>> import torch
+        >>> from ssd_fast.ground_truth import find_faults
+        >>> boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [4.0, 0.0, 4.0, 4.0]])
+        >>> [str(fault) for fault in find_faults(boxes, torch.tensor([1, 1]))]
+        ['ground truth 1 [4, 0, 4, 4] with label 1: no width: x2 is not right of x1']
     """
     indices = fault_mask(boxes, labels, **rules).nonzero()[:, 0].tolist()
     conditions = _conditions(boxes, labels, **rules) if indices else []
@@ -113,7 +131,11 @@ def refuse_faults(
     error: type[GroundTruthError] = GroundTruthError,
     **rules: Unpack[Rules],
 ) -> None:
-    """Raises `error` for the first of several images that has faulty ground truths, by its name. Syncs: once."""
+    """Raise `error` for the first of several images that has faulty ground truths, naming the image.
+
+    Syncs:
+        Once.
+    """
     if boxes and fault_mask(torch.cat(tuple(boxes)), torch.cat(tuple(labels)), **rules).any():
         for image_boxes, image_labels, name in zip(boxes, labels, names, strict=True):
             if faults := find_faults(image_boxes, image_labels, **rules):
@@ -121,13 +143,13 @@ def refuse_faults(
 
 
 def warn(faults: Sequence[Fault], where: str, done: str) -> None:
-    """One GroundTruthWarning for the faults of an image; nothing without faults."""
+    """Issue one GroundTruthWarning for the faults of an image; none without faults."""
     if faults:
         warnings.warn(f"{describe(faults, where)} ({done})", GroundTruthWarning, stacklevel=3)
 
 
 def describe(faults: Sequence[Fault], where: str) -> str:
-    """One line that names the image and its faulty ground truths, the first few of many."""
+    """Name an image and its faulty ground truths in one line, only the first few of many."""
     more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
     return f"{where}: {'; '.join(map(str, faults[:_SHOWN]))}{more}"
 
@@ -140,7 +162,7 @@ def _conditions(
     size: tuple[float, float] | None = None,
     slack: float = 1.0,
 ) -> list[tuple[Tensor, str]]:
-    """What can be wrong, as a mask [G] and its name, the most telling first."""
+    """List possible faults, each as a mask [G] and its name, the most telling first."""
     x1, y1, x2, y2 = boxes.unbind(1)
     conditions = [
         (~boxes.isfinite().all(1), "not finite"),
@@ -151,7 +173,7 @@ def _conditions(
         height, width = size
         outside = (x1 < -slack) | (y1 < -slack) | (x2 > width + slack) | (y2 > height + slack)
         conditions.append((outside, f"reaches out of the image, which is {width:g} wide and {height:g} high"))
-        # A sliver within the slack: nothing of it is left at the image's edge.
+        # A sliver within the slack: cut off at the image's edge, nothing of it would be left.
         beside = (x1 >= width) | (y1 >= height) | (x2 <= 0) | (y2 <= 0)
         conditions.append((beside, f"lies beside the image, which is {width:g} wide and {height:g} high"))
     if num_columns is not None:
@@ -164,7 +186,7 @@ def _conditions(
 
 
 def clip_boxes(boxes: Tensor, size: tuple[float, float]) -> Tensor:
-    """Boxes [G, 4] cut off at the edges of an image of the size (height, width)."""
+    """Cut boxes [G, 4] off at the edges of an image of the size (height, width)."""
     height, width = size
     limits = boxes.new_tensor([width, height, width, height])
     return boxes.clamp(min=0).minimum(limits)

@@ -1,4 +1,4 @@
-"""Ground truth in the form that the ops take: packed, the rows of one image after those of another."""
+"""Bring ground truth into the form that the ops take: packed, the rows of one image after those of another."""
 
 from __future__ import annotations
 
@@ -11,16 +11,25 @@ from ..arrays import library_of, require_same_library
 
 
 def is_packed(gt_boxes: Any) -> bool:
-    """Whether this is a pair (boxes, offsets)."""
+    """Return whether this is a pair (boxes, offsets)."""
     return isinstance(gt_boxes, tuple) and len(gt_boxes) == 2 and getattr(gt_boxes[1], "ndim", None) == 1
 
 
 def packed_ground_truth(gt_boxes: Any, like: Any, op: str, like_name: str) -> tuple[Any, Any]:
     """Pack a list of [G, 4], one per image, or return what is packed already.
 
-    Args: like: an array of the same library and device, which errors call like_name.
-    Returns: (boxes [sum G, 4], offsets int64 [N + 1]).
-    Raises: TypeError, ValueError: neither form, or arrays that do not belong together.
+    Args:
+        gt_boxes: the list, or the pair (boxes, offsets).
+        like: an array of the same library and device.
+        op: the op, for messages.
+        like_name: the name of `like`, for messages.
+
+    Returns:
+        `(boxes [sum G, 4], offsets int64 [N + 1])`.
+
+    Raises:
+        TypeError: neither form, or arrays of different libraries or dtypes.
+        ValueError: arrays of a wrong shape or of different devices.
     """
     if is_packed(gt_boxes):
         boxes, offsets = gt_boxes
@@ -40,8 +49,13 @@ def packed_ground_truth(gt_boxes: Any, like: Any, op: str, like_name: str) -> tu
 def packed_values(values: Any, gt_boxes: Any, packed: tuple[Any, Any], op: str, argument: str, dtype: str) -> Any:
     """Pack a list of [G], one per image, or return the packed array [sum G] as it is.
 
-    Args: gt_boxes: as the caller gave them; the values must have the lengths of a list. packed: what
-        packed_ground_truth made of them. dtype: of the empty array that no images make.
+    Args:
+        values: the list, or the packed array.
+        gt_boxes: as the caller gave them; values in a list must have the lengths of boxes in a list.
+        packed: what packed_ground_truth returned for them.
+        op: the op, for messages.
+        argument: the name of the values, for messages.
+        dtype: of the empty array that is returned for no images.
     """
     like, offsets = packed
     if not isinstance(values, (list, tuple)):
@@ -68,8 +82,12 @@ def packed_batch(
 ) -> tuple[Any, Any, Any, Any | None]:
     """Pack the ground truth of the images of cls_logits.
 
-    Returns: (boxes [sum G, 4], offsets int64 [N + 1], labels int64 [sum G], ignored bool [sum G] or None).
-    Raises: TypeError, ValueError: arrays that do not belong together, or of another number of images.
+    Returns:
+        `(boxes [sum G, 4], offsets int64 [N + 1], labels int64 [sum G], ignored bool [sum G] or None)`.
+
+    Raises:
+        TypeError: neither form, or arrays of different libraries or dtypes.
+        ValueError: arrays of a wrong shape, of different devices, or of another number of images.
     """
     boxes, offsets = packed_ground_truth(gt_boxes, cls_logits, op, "cls_logits")
     images = cls_logits.shape[0]
@@ -89,7 +107,7 @@ def packed_batch(
 
 
 def _joined(parts: Sequence[Any], like: Any, op: str, argument: str) -> Any:
-    """The parts one after the other, which must not change a dtype on the way."""
+    """Join the parts, whose dtypes must agree."""
     for index, part in enumerate(parts):
         if part.dtype != parts[0].dtype:
             expected, given = arrays.dtype_name(parts[0]), arrays.dtype_name(part)

@@ -1,7 +1,7 @@
-"""What every op asks of its arguments, and the one place where a fault of theirs gets its words.
+"""Check arguments for every op, and word all errors about arguments in one place.
 
-Shapes, dtypes and values are checked where the kernels are called (csrc/common/view.h), or, of tensors that have no
-values, in `_fakes`. Whatever torch or the binding says of arrays that do not even get there is explained here.
+Shapes, dtypes and values are checked where the kernels are called (csrc/common/view.h) or, for tensors without values,
+in `_fakes`. This module explains the errors that torch or the binding raises for arrays that do not even get there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ._library import Op
 
 _NUMBERS = (int, float, np.integer, np.floating, torch.SymInt, torch.SymFloat)
 _INTEGERS = (int, np.integer, torch.SymInt)
-_WITHOUT_DERIVATIVE = ("nms", "batched_nms", "nms_padded", "match")  # what gives only indices
+_ONLY_INDICES = ("nms", "batched_nms", "nms_padded", "match")  # ops whose results have no derivative
 
 
 def call(
@@ -30,14 +30,21 @@ def call(
     optional: Collection[str] = (),
     lists: Collection[str] = (),
 ) -> Any:
-    """Run an op, and name the array that keeps it from running.
+    """Run an op; if an array keeps it from running, name the array.
 
-    Args: named: the arrays in order, by the names of the op's arguments; the first decides which library's. numbers:
-        the arguments that follow them. specs: what the op's options are packed from. optional: the names that may be
-        None. lists: those that stand for lists of arrays.
-    Raises: TypeError: not an array that kernels can read, or one of another library than the first; ValueError: a
-        tensor on another device than the first, or on neither a CPU nor a CUDA GPU; RuntimeError: forward-mode
-        differentiation, or derivatives by torch.func; where memory is lacking, the error of the arrays' library.
+    Args:
+        op: the op.
+        named: the arrays in order, by the names of the op's arguments; the first decides which library is used.
+        numbers: the arguments that follow the arrays.
+        specs: the specs that the op's options are packed from.
+        optional: the names that may be None.
+        lists: the names that stand for lists of arrays.
+
+    Raises:
+        TypeError: not an array that kernels can read, or one of another library than the first.
+        ValueError: a tensor on another device than the first, or on neither a CPU nor a CUDA GPU.
+        RuntimeError: forward-mode differentiation, or derivatives by torch.func. If memory is lacking, the error of the
+            arrays' library is raised.
     """
     name = op.name
     try:
@@ -51,11 +58,11 @@ def call(
             return op.call_directly(arguments, specs)
         if not is_observed() and are_plain(named.values(), first.device, op.differentiable):
             return op.call_directly(arguments, specs)
-        if getattr(forward_ad, "_current_level", -1) >= 0 and name not in _WITHOUT_DERIVATIVE:
-            _refuse_tangents(name, named, lists)  # within torch.func.jvp, jacfwd or forward_ad.dual_level
+        if getattr(forward_ad, "_current_level", -1) >= 0 and name not in _ONLY_INDICES:
+            _refuse_tangents(op, named, lists)  # within torch.func.jvp, jacfwd or forward_ad.dual_level
         return op.call_registered(arguments, specs)
     except Exception as error:
-        if not str(error).startswith(f"{name}:"):  # torch's words, or the binding's
+        if not str(error).startswith(f"{name}:"):  # torch or the binding worded it
             if isinstance(error, MemoryError):
                 raise allocation_error(name, error) from error
             try:
@@ -63,22 +70,25 @@ def call(
             except (TypeError, ValueError) as explained:
                 raise explained from None
             if "functorch" in str(error):
-                expected = "derivatives by torch.autograd (torch.func does not support this op)"
+                instead = "derivatives by torch.autograd" if op.differentiable else "a call outside torch.func"
+                expected = f"{instead} (torch.func does not support this op)"
                 raise RuntimeError(f"{name}: expected {expected}, got a transform of torch.func") from None
         raise
 
 
 def refuse_gradient(op: str, needs_gradient: bool, argument: str) -> None:
-    """Raise ValueError where a gradient is asked for that the op does not compute."""
+    """Raise ValueError if a gradient is asked for that the op does not compute."""
     if needs_gradient:
-        expected = "a tensor that requires no gradient (there is none with respect to it: .detach() it)"
+        expected = "a tensor that requires no gradient (the op computes none for it: .detach() it)"
         raise ValueError(f"{op}: {argument}: expected {expected}, got requires_grad=True")
 
 
 def real(op: str, argument: str, value: Any) -> Any:
-    """A number as a float: Python's, NumPy's, a traced one, or an array without dimensions.
+    """Return a number as a float: Python's, NumPy's, a traced one, or an array without dimensions.
 
-    Raises: TypeError: something else, a bool too; ValueError: an int beyond the floats.
+    Raises:
+        TypeError: the value is something else, such as a bool.
+        ValueError: the value is an int beyond the floats.
     """
     if type(value) is float:
         return value
@@ -94,9 +104,11 @@ def real(op: str, argument: str, value: Any) -> Any:
 
 
 def integer(op: str, argument: str, value: Any) -> Any:
-    """A whole number as an int: Python's, NumPy's, a traced one, or an array without dimensions.
+    """Return a whole number as an int: Python's, NumPy's, a traced one, or an array without dimensions.
 
-    Raises: TypeError: something else, a bool or a float too; ValueError: one of more than 64 bits.
+    Raises:
+        TypeError: the value is something else, such as a bool or a float.
+        ValueError: the value has more than 64 bits.
     """
     value = _item(value)
     if not isinstance(value, _INTEGERS) or isinstance(value, bool):
@@ -114,17 +126,21 @@ def check_spec(op: str, argument: str, value: Any, kind: type) -> None:
         raise TypeError(f"{op}: {argument}: expected a {kind.__name__}, got {type(value).__name__}")
 
 
-def _refuse_tangents(op: str, named: dict[str, Any], lists: Collection[str]) -> None:
+def _refuse_tangents(op: Op, named: dict[str, Any], lists: Collection[str]) -> None:
+    why = (
+        "forward-mode derivatives are not computed (use reverse mode)"
+        if op.differentiable
+        else "this op has no gradient"
+    )
     for name, tensor in named_arrays(named, named, lists):
         if isinstance(tensor, torch.Tensor) and forward_ad.unpack_dual(tensor).tangent is not None:
             raise RuntimeError(
-                f"{op}: {name}: expected a tensor without a tangent, since forward-mode derivatives are not computed "
-                "(use reverse mode), got one with a tangent"
+                f"{op.name}: {name}: expected a tensor without a tangent, since {why}, got one with a tangent"
             )
 
 
 def _item(value: Any) -> Any:
-    """The element of an array without dimensions, such as `for threshold in torch.linspace(...)` gives."""
+    """Return the element of an array without dimensions, such as `for threshold in torch.linspace(...)` gives."""
     is_scalar = isinstance(value, (torch.Tensor, np.ndarray)) and value.ndim == 0
     return value.item() if is_scalar and getattr(value, "is_meta", False) is False else value
 

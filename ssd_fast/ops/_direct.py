@@ -1,4 +1,4 @@
-"""Which calls may skip torch's dispatcher: those that nothing observes, of plain tensors."""
+"""Decide which calls may skip torch's dispatcher: calls on plain tensors that nothing observes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ try:
     from torch._C._functorch import peek_interpreter_stack
 
     _PROBES_EXIST = True
-except ImportError:  # in another version of torch: then no call is known to be unobserved
+except ImportError:  # another version of torch: then every call counts as observed
     _PROBES_EXIST = False
 
 _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 
 def is_observed() -> bool:
-    """Whether anything wants to see the registered op.
+    """Return whether anything has to see the registered op.
 
-    That is torch.compile, export, jit.trace, a TorchDispatchMode (as FakeTensorMode is), a TorchFunctionMode, a
+    That is torch.compile, export, jit.trace, a TorchDispatchMode (such as FakeTensorMode), a TorchFunctionMode, a
     transform of torch.func, forward-mode differentiation, or a profiler.
     """
     return (
@@ -38,9 +38,12 @@ def is_observed() -> bool:
 
 
 def are_plain(values: Iterable[Any], device: torch.device, differentiable: bool) -> bool:
-    """Whether all are tensors of memory on this device, of no subclass, and none of them awaits a gradient.
+    """Return whether all tensors are strided memory on this device, of no subclass, and none of them awaits a gradient.
 
-    Args: values: tensors, None, or lists of tensors. differentiable: whether the op has a gradient.
+    Args:
+        values: tensors, None, or lists of tensors.
+        device: where they have to be.
+        differentiable: whether the op has a gradient.
     """
     awaits_gradient = differentiable and torch.is_grad_enabled()
     for value in values:

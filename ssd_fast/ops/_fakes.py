@@ -1,4 +1,4 @@
-"""Checks of tensors without values (meta tensors and those of a trace): what csrc checks, as far as it can be known.
+"""Check tensors without values (meta tensors and tensors of a trace) the way csrc checks others, as far as possible.
 
 Sizes that are only known when the traced program runs pass here; the kernels' own checks see them then.
 """
@@ -12,7 +12,7 @@ import torch
 
 _MAX_DIMS = 6  # kMaxDims
 _MOST = 2**31 - 1 - 1024  # Checks::fits_int32
-HEAD_DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # of what heads predict
+HEAD_DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # of head outputs
 
 
 def check_fake(
@@ -23,9 +23,15 @@ def check_fake(
     dtypes: Sequence[torch.dtype],
     like: torch.Tensor,
 ) -> None:
-    """Check of a tensor without values what Checks::array (csrc/common/view.h) checks of others, by the same message.
+    """Check a tensor without values as Checks::array (csrc/common/view.h) checks others, with the same messages.
 
-    Args: shape: None stands for any size.
+    Args:
+        op: the op, for messages.
+        argument: the argument, for messages.
+        tensor: the tensor.
+        shape: the sizes that it has to have; None stands for any size.
+        dtypes: the dtypes that it may have.
+        like: a tensor on the device where it has to be.
     """
 
     def differ(expected: Any, given: Any) -> bool:
@@ -45,7 +51,7 @@ def check_fake(
 
 
 def check_fake_count(op: str, argument: str, count: Any, least: int) -> None:
-    """Check of a number, unless it is only known when the program runs, what Checks::at_least and fits_int32 check."""
+    """Check a number, unless it is only known when the program runs, as Checks::at_least and fits_int32 do."""
     if isinstance(count, int) and count < least:
         raise ValueError(f"{op}: {argument}: expected at least {least}, got {count}")
     if isinstance(count, int) and count > _MOST:
@@ -53,9 +59,10 @@ def check_fake_count(op: str, argument: str, count: Any, least: int) -> None:
 
 
 def check_fake_levels(logits: Sequence[torch.Tensor], deltas: Sequence[torch.Tensor], columns: Any) -> Any:
-    """Check of levels without values what postprocess (csrc/postprocess/postprocess.h) checks of others.
+    """Check levels without values as postprocess (csrc/postprocess/postprocess.h) checks others.
 
-    Returns: P, the rows of all levels.
+    Returns:
+        P, the number of rows of all levels.
     """
     if len(logits) > 8:
         raise ValueError(f"postprocess: cls_logits: expected 1 to 8 levels, got {len(logits)}")
@@ -80,7 +87,7 @@ def check_fake_levels(logits: Sequence[torch.Tensor], deltas: Sequence[torch.Ten
 
 
 def _same(dtype: torch.dtype) -> tuple[torch.dtype, ...]:
-    """What the levels of a head may be, one of which has this dtype."""
+    """Return the dtypes that the levels of a head may have if one level has this dtype."""
     return (dtype,) if dtype in HEAD_DTYPES else HEAD_DTYPES
 
 

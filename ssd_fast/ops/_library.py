@@ -1,4 +1,4 @@
-"""How ops are registered with torch: schema, implementation, fake. One call per op."""
+"""Register ops with torch: schema, implementation and fake, in one call per op."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _library = torch.library.Library("ssd_fast", "DEF")
 
 
 class Op:
-    """An op: torch's, for what observes it, and the function behind that one."""
+    """An op: the one that torch registered, for calls that something observes, and the function behind it."""
 
     def __init__(
         self,
@@ -30,26 +30,31 @@ class Op:
         self._run, self._pack, self._prepare = run, pack, prepare
 
     def call_registered(self, arguments: Sequence[Any], specs: Sequence[Any]) -> Any:
-        """The op as torch knows it, with its options as keywords. Arguments: as of call_directly."""
+        """Call the op that torch registered, with its options as keywords. The arguments are those of call_directly."""
         if self._pack is None:
             return self.registered(*arguments)
         return self.registered(*arguments, **self._pack(*specs)._asdict())
 
     def call_directly(self, arguments: Sequence[Any], specs: Sequence[Any]) -> Any:
-        """The function behind the op. Args: specs: what the options are packed from."""
+        """Call the function behind the op.
+
+        Args:
+            arguments: the arrays and numbers of the op, in order.
+            specs: the specs that the options are packed from.
+        """
         if self._pack is None:
             return self._run(*arguments)
         return self._run(*arguments, prepared(self, _backend.C, *specs))
 
     def prepare(self, *specs: Any) -> Any:
-        """The options in the form that C++ takes."""
+        """Pack the options of specs in the form that C++ takes."""
         assert self._pack is not None
         return self._prepare(self._pack(*specs))
 
 
 @functools.lru_cache(maxsize=256)
 def prepared(op: Op, extension: Any, *specs: Any) -> Any:
-    """op.prepare(*specs), made once for each extension, to which the result belongs."""
+    """Return op.prepare(*specs), made once per extension, to which the result belongs."""
     return op.prepare(*specs)
 
 
@@ -65,21 +70,23 @@ def register(
     differentiable: bool = False,
     known_as: str = "",
 ) -> Op:
-    """Defines torch.ops.ssd_fast.<name> for the dispatch keys.
+    """Define torch.ops.ssd_fast.<name> for the dispatch keys.
 
-    An op that is not differentiable returns tensors without grad; the others are given register_autograd.
+    An op that is not differentiable returns tensors without grad; call register_autograd for the others.
 
-    Library.define and impl cost a tenth of torch.library.custom_op's call overhead. The function is the one that other
-    array libraries call directly, so it allocates by ssd_fast.arrays.
+    Library.define and impl cost a tenth of torch.library.custom_op's call overhead. Other libraries' arrays go to the
+    function directly, so it allocates by ssd_fast.arrays.
 
     Args:
         schema: "name(arguments) -> results", without the options.
-        run: takes the arguments, and then the options as prepare makes them.
+        run: takes the arguments, then the options as prepare makes them.
         fake: takes the arguments, and the options as keywords.
         options: a NamedTuple, whose fields become keyword-only arguments of the op.
-        pack: makes one of specs.
-        prepare: turns one into what C++ takes.
-        known_as: what errors call the op, unless that is its name.
+        pack: makes that NamedTuple from specs.
+        prepare: converts it to what C++ takes.
+        keys: the dispatch keys to register the op for.
+        differentiable: whether the op has a gradient.
+        known_as: what errors call the op, if that is not its name.
     """
     name = schema.partition("(")[0]
     implementation = run
@@ -100,5 +107,5 @@ def register(
 
 
 def register_autograd(op_name: str, backward: Callable[..., Any], setup_context: Callable[..., Any]) -> None:
-    """The backward formula of torch.ops.ssd_fast.<op_name>."""
+    """Register the backward formula of torch.ops.ssd_fast.<op_name>."""
     torch.library.register_autograd(f"ssd_fast::{op_name}", backward, setup_context=setup_context, lib=_library)

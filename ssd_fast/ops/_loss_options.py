@@ -1,4 +1,4 @@
-"""What multibox_loss does, as numbers by name."""
+"""Options of multibox_loss, by name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class LossOptions(NamedTuple):
 
 
 def pack_options(loss: LossSpec, coder: BoxCoderSpec) -> LossOptions:
-    """The options of the two specs."""
+    """Return the options of the two specs."""
     alpha = loss.focal_alpha
     return LossOptions(
         background=loss.background,

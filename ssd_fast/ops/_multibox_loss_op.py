@@ -13,7 +13,7 @@ from ._fakes import HEAD_DTYPES, check_fake
 from ._library import register, register_autograd
 from ._loss_options import CLASSIFICATIONS, LossOptions, pack_options
 
-# The arrays of the op in order, with the dtypes they may have.
+# The arrays of the op in order, with the dtypes that they may have.
 TENSORS = {
     "cls_logits": HEAD_DTYPES,
     "bbox_regression": HEAD_DTYPES,
@@ -27,7 +27,7 @@ _BOXES = ("gt_boxes", "default_boxes")
 
 
 def _outputs(images: Any, rows: Any, classification: int) -> tuple[tuple[tuple[Any, ...], str], ...]:
-    """Shape and dtype of losses, row_max, row_sum (which the focal loss does not need), selected and normalizer."""
+    """Return shape and dtype of losses, row_max and row_sum (empty for the focal loss), selected and normalizer."""
     statistics = (images, 0 if classification == CLASSIFICATIONS["focal"] else rows), "float32"
     return ((2,), "float32"), statistics, statistics, ((images, rows), "uint8"), ((images,), "float32")
 
@@ -118,7 +118,7 @@ def _setup(
         refuse_gradient("multibox_loss", needs_gradient and name in _BOXES, name)
     _, *saved = output
     ctx.mark_non_differentiable(*saved)
-    ctx.set_materialize_grads(False)  # else zeros are made for what the forward pass saved
+    ctx.set_materialize_grads(False)  # else torch makes zeros for the tensors that the forward pass saved
     ctx.save_for_backward(*inputs, *saved)
     ctx.options = keyword_only_inputs
 
@@ -128,13 +128,13 @@ def _differentiate(ctx: Any, grad_losses: torch.Tensor | None, *_: Any) -> tuple
     if grad_losses is None:
         return (None, None, *without)
     gradients = _backward_op.registered(grad_losses, *ctx.saved_tensors, **ctx.options)
-    if torch.is_grad_enabled():  # create_graph: without this, a second derivative would lack its share, and say nothing
+    if torch.is_grad_enabled():  # create_graph: otherwise a second derivative would silently lack its share
         gradients = _NoDerivative.apply(*gradients, grad_losses, *ctx.saved_tensors[:2])
     return (*gradients, *without)
 
 
 class _NoDerivative(torch.autograd.Function):
-    """Gradients that depend on the arguments behind them in a way that is not computed."""
+    """Gradients whose own derivatives, with respect to the arguments behind them, are not computed."""
 
     @staticmethod
     def forward(

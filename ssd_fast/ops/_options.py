@@ -1,4 +1,4 @@
-"""Options of an op by name: one NamedTuple is torch's schema, the registered op's keywords, and C++'s."""
+"""Options of an op by name: one NamedTuple gives torch's schema, the registered op's keywords and C++'s keywords."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _SCHEMA_TYPES: dict[Any, str] = {
 
 
 def schema_of(options: type) -> str:
-    """The fields of a NamedTuple as a torch schema spells them: "bool sigmoid, int background"."""
+    """Spell the fields of a NamedTuple as a torch schema does: "bool sigmoid, int background"."""
     return ", ".join(f"{_SCHEMA_TYPES[kind]} {name}" for name, kind in typing.get_type_hints(options).items())
 
 
 def as_keywords(options: Any) -> dict[str, Any]:
-    """The options of an op whose C++ function takes each of them as a keyword."""
+    """Return the options of an op whose C++ function takes each of them as a keyword."""
     return options._asdict()
 
 
 def as_object(options: Any) -> Any:
-    """The options of an op whose C++ function takes them as one object, of the class of the same name."""
+    """Return the options of an op whose C++ function takes them as one object, of the class of the same name."""
     return getattr(_backend.C, type(options).__name__)(**options._asdict())

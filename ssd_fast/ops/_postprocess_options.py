@@ -1,4 +1,4 @@
-"""What postprocess does, as numbers by name."""
+"""Options of postprocess, by name."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class PostprocessOptions(NamedTuple):
 
 
 def pack_options(spec: PostprocessSpec, coder: BoxCoderSpec, columns: int) -> PostprocessOptions:
-    """The options of the two specs for this many columns."""
+    """Return the options of the two specs for this many columns."""
     background = -1 if spec.background is None else spec.background % max(columns, 1)
     if spec.background is not None and spec.background >= columns:
-        background = spec.background  # out of range: the op says so
+        background = spec.background  # out of range: the op refuses it
     low, high = coder.clamp_limits
     return PostprocessOptions(
         sigmoid=spec.activation == "sigmoid",

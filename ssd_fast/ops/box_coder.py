@@ -1,178 +1,93 @@
-"""encode_boxes, decode_boxes: boxes to and from offsets relative to the default boxes."""
+"""encode_boxes, decode_boxes: convert boxes to and from offsets relative to the default boxes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-import torch
-
-from .. import _backend, arrays
+from ..arrays import Array
 from ..specs import BoxCoderSpec
-from ._arguments import call, check_spec, refuse_gradient
-from ._fakes import HEAD_DTYPES, check_fake
-from ._library import register, register_autograd
-from ._options import as_keywords
+from ._arguments import call, check_spec
+from ._box_coder_ops import decode_op, encode_op
 
 
-def encode_boxes(boxes: Any, default_boxes: Any, coder: BoxCoderSpec) -> Any:
-    """The offsets that decode_boxes would turn into the boxes.
+def encode_boxes(boxes: Array, default_boxes: Array, coder: BoxCoderSpec) -> Array:
+    """Encode boxes as the offsets that decode_boxes turns back into them.
 
     Args:
-        boxes: [..., P, 4] float32 xyxy, row p belonging to default box p.
+        boxes: [..., P, 4] float32 xyxy; row p belongs to default box p.
         default_boxes: [P, 4] float32 xyxy, in the same unit.
-        coder: variances and order of the offsets; its clamp is for decoding alone.
-    Returns: float32 [..., P, 4]. A box without width or height gives -inf or NaN.
-    Ties: none.   Grad: with respect to boxes.   Syncs: never.
-    Raises: ValueError: wrong shape or device, or default_boxes that require a gradient; TypeError: wrong dtype (convert
-        with .float()), or not an array; RuntimeError: forward-mode differentiation.
-    Source: Liu et al. 2016, equation 2. Specification: ssd_fast.reference.encode_boxes
+        coder: variances and order of the offsets; its clamp is only for decoding.
+
+    Returns:
+        float32 [..., P, 4]. A box without width or height gives -inf or NaN.
+
+    Ties:
+        None.
+
+    Grad:
+        With respect to boxes.
+
+    Syncs:
+        Never.
+
+    Raises:
+        ValueError: wrong shape or device, or default_boxes that require a gradient.
+        TypeError: wrong dtype (convert with .float()), or not an array.
+        RuntimeError: forward-mode differentiation.
+
+    Source:
+        Liu et al. 2016, equation 2.
+
+    Specification:
+        ssd_fast.reference.encode_boxes
+
+    Examples:
+        >>> import ssd_fast, torch
+        >>> default = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+        >>> moved = torch.tensor([[1.0, 0.0, 11.0, 10.0]])
+        >>> ssd_fast.encode_boxes(moved, default, ssd_fast.BoxCoderSpec())
+        tensor([[1., 0., 0., 0.]])
     """
     check_spec("encode_boxes", "coder", coder, BoxCoderSpec)
     named = {"boxes": boxes, "default_boxes": default_boxes}
-    return call(_encode_op, named, specs=(coder,))
+    return call(encode_op, named, specs=(coder,))
 
 
-def decode_boxes(deltas: Any, default_boxes: Any, coder: BoxCoderSpec) -> Any:
-    """The boxes that a network's offsets stand for.
+def decode_boxes(deltas: Array, default_boxes: Array, coder: BoxCoderSpec) -> Array:
+    """Decode a network's offsets into boxes.
 
     Args:
-        deltas: [..., P, 4] float32, float16 or bfloat16, row p belonging to default box p, in the coder's order.
+        deltas: [..., P, 4] float32, float16 or bfloat16, in the coder's order; row p belongs to default box p.
         default_boxes: [P, 4] float32 xyxy.
         coder: variances, order and clamp.
-    Returns: float32 [..., P, 4] xyxy in the unit of default_boxes, whatever the dtype of deltas.
-    Ties: none.   Grad: with respect to deltas (0 where the clamp holds).   Syncs: never.
-    Raises: ValueError: wrong shape or device, or default_boxes that require a gradient; TypeError: wrong dtype (convert
-        with .float()), or not an array; RuntimeError: forward-mode differentiation.
-    Source: Liu et al. 2016, equation 2. Specification: ssd_fast.reference.decode_boxes
+
+    Returns:
+        float32 [..., P, 4] xyxy in the unit of default_boxes, whatever the dtype of deltas.
+
+    Ties:
+        None.
+
+    Grad:
+        With respect to deltas (0 where the clamp limits them).
+
+    Syncs:
+        Never.
+
+    Raises:
+        ValueError: wrong shape or device, or default_boxes that require a gradient.
+        TypeError: wrong dtype (convert with .float()), or not an array.
+        RuntimeError: forward-mode differentiation.
+
+    Source:
+        Liu et al. 2016, equation 2.
+
+    Specification:
+        ssd_fast.reference.decode_boxes
+
+    Examples:
+        >>> import ssd_fast, torch
+        >>> default = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+        >>> ssd_fast.decode_boxes(torch.tensor([[1.0, 0.0, 0.0, 0.0]]), default, ssd_fast.BoxCoderSpec())
+        tensor([[ 1.,  0., 11., 10.]])
     """
     check_spec("decode_boxes", "coder", coder, BoxCoderSpec)
     named = {"deltas": deltas, "default_boxes": default_boxes}
-    return call(_decode_op, named, specs=(coder,))
-
-
-class EncodeOptions(NamedTuple):
-    """What encode_boxes reads of a BoxCoderSpec."""
-
-    variances: Sequence[float]
-    yx: bool
-
-
-class DecodeOptions(NamedTuple):
-    """What decode_boxes reads of a BoxCoderSpec."""
-
-    variances: Sequence[float]
-    log_scale_low: float
-    log_scale_high: float
-    yx: bool
-
-
-def pack_encode_options(coder: BoxCoderSpec) -> EncodeOptions:
-    """The options of the spec."""
-    return EncodeOptions(list(coder.variances), yx=coder.order == "yx")
-
-
-def pack_decode_options(coder: BoxCoderSpec) -> DecodeOptions:
-    """The options of the spec."""
-    return DecodeOptions(list(coder.variances), *coder.clamp_limits, yx=coder.order == "yx")
-
-
-def _encode_boxes(boxes: Any, default_boxes: Any, options: dict[str, Any]) -> Any:
-    boxes = arrays.contiguous(boxes, "encode_boxes", "boxes", arrays.BOX_BYTES)
-    default_boxes = arrays.contiguous(default_boxes, "encode_boxes", "default_boxes", arrays.BOX_BYTES)
-    out = arrays.empty(boxes.shape, "float32", boxes, "encode_boxes")
-    _backend.C.encode_boxes(boxes, default_boxes, **options, out=out)
-    return out
-
-
-def _decode_boxes(deltas: Any, default_boxes: Any, options: dict[str, Any]) -> Any:
-    deltas = arrays.contiguous(deltas, "decode_boxes", "deltas")
-    default_boxes = arrays.contiguous(default_boxes, "decode_boxes", "default_boxes", arrays.BOX_BYTES)
-    out = arrays.empty(deltas.shape, "float32", deltas, "decode_boxes")
-    _backend.C.decode_boxes(deltas, default_boxes, **options, out=out)
-    return out
-
-
-def _encode_fake(boxes: torch.Tensor, default_boxes: torch.Tensor, **_: Any) -> torch.Tensor:
-    return _fake("encode_boxes", "boxes", boxes, (torch.float32,), default_boxes)
-
-
-def _decode_fake(deltas: torch.Tensor, default_boxes: torch.Tensor, **_: Any) -> torch.Tensor:
-    return _fake("decode_boxes", "deltas", deltas, HEAD_DTYPES, default_boxes)
-
-
-def _fake(
-    op: str, argument: str, rows: torch.Tensor, dtypes: Sequence[torch.dtype], default_boxes: torch.Tensor
-) -> torch.Tensor:
-    check_fake(op, "default_boxes", default_boxes, (None, 4), (torch.float32,), default_boxes)
-    leading = (None,) * (rows.ndim - 2)
-    check_fake(op, argument, rows, (*leading, default_boxes.shape[0], 4), dtypes, default_boxes)
-    return torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
-
-
-_encode_op = register(
-    "encode_boxes(Tensor boxes, Tensor default_boxes) -> Tensor",
-    _encode_boxes,
-    _encode_fake,
-    options=EncodeOptions,
-    pack=pack_encode_options,
-    prepare=as_keywords,
-    differentiable=True,
-)
-_decode_op = register(
-    "decode_boxes(Tensor deltas, Tensor default_boxes) -> Tensor",
-    _decode_boxes,
-    _decode_fake,
-    options=DecodeOptions,
-    pack=pack_decode_options,
-    prepare=as_keywords,
-    differentiable=True,
-)
-
-# ---- gradients: the derivatives of the two formulas, in torch, so that they trace and compile ------------------------
-
-
-def _split(rows: torch.Tensor, yx: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Offsets (x, y) and (w, h), whatever the order they are stored in."""
-    centers, sizes = rows[..., :2], rows[..., 2:]
-    return (centers.flip(-1), sizes.flip(-1)) if yx else (centers, sizes)
-
-
-def _encode_setup(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: dict[str, Any], output: torch.Tensor) -> None:
-    refuse_gradient("encode_boxes", ctx.needs_input_grad[1], "default_boxes")
-    ctx.options = EncodeOptions(**keyword_only_inputs)
-    ctx.save_for_backward(*inputs)
-
-
-def _encode_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-    boxes, default_boxes = ctx.saved_tensors
-    variances = grad.new_tensor(ctx.options.variances)
-    grad_center, grad_size = _split(grad, ctx.options.yx)
-    grad_center = grad_center / (default_boxes[:, 2:] - default_boxes[:, :2]) / variances[:2]
-    grad_size = grad_size / (boxes[..., 2:] - boxes[..., :2]) / variances[2:]
-    return torch.cat((0.5 * grad_center - grad_size, 0.5 * grad_center + grad_size), -1), None
-
-
-def _decode_setup(ctx: Any, inputs: tuple[Any, ...], keyword_only_inputs: dict[str, Any], output: torch.Tensor) -> None:
-    refuse_gradient("decode_boxes", ctx.needs_input_grad[1], "default_boxes")
-    ctx.options = DecodeOptions(**keyword_only_inputs)
-    ctx.save_for_backward(*inputs)
-
-
-def _decode_backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-    deltas, default_boxes = ctx.saved_tensors
-    variance_row, low, high, yx = ctx.options
-    variances = grad.new_tensor(variance_row)
-    sizes = default_boxes[:, 2:] - default_boxes[:, :2]
-    log_scale = _split(deltas.float(), yx)[1] * variances[2:]
-    passes = (log_scale >= low) & (log_scale <= high)
-    scaled = torch.exp(log_scale.clamp(low, high)) * sizes
-    grad_center = (grad[..., :2] + grad[..., 2:]) * sizes * variances[:2]
-    grad_size = 0.5 * (grad[..., 2:] - grad[..., :2]) * scaled * variances[2:] * passes
-    order = [1, 0] if yx else [0, 1]
-    rows = torch.cat((grad_center[..., order], grad_size[..., order]), -1)
-    return rows.to(deltas.dtype), None
-
-
-register_autograd("encode_boxes", _encode_backward, _encode_setup)
-register_autograd("decode_boxes", _decode_backward, _decode_setup)
+    return call(decode_op, named, specs=(coder,))

@@ -1,4 +1,4 @@
-"""default_boxes: the boxes that every cell of every feature map carries."""
+"""default_boxes: the boxes that each cell of each feature map carries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .. import _backend, arrays
-from .._checks import shown
+from .._io.text import brief
 from ..arrays import allocation_error
 from ..specs import DefaultBoxSpec
 from ._arguments import check_spec
@@ -17,21 +17,52 @@ from ._direct import is_observed
 from ._library import register
 from ._options import as_keywords
 
-_MOST_KEPT = 2**16  # boxes: a MiB for each of a few specs
+_MOST_KEPT = 2**16  # boxes, a MiB per spec
 
 
 def default_boxes(spec: DefaultBoxSpec, *, device: Any = None) -> torch.Tensor:
-    """The default boxes of an SSD, in the order of its heads' outputs.
+    """Make the default boxes of an SSD, in the order of its heads' outputs.
 
     Args:
         spec: feature maps, box sizes, steps, clipping, units and row order.
-        device: of the result; None is the CPU.
-    Returns: float32 [P, 4] xyxy, P = spec.num_boxes, maps in order, in the order spec.row_order within a map; the
-        caller's own, though on the CPU they are computed once for each spec and then copied.
-    Ties: none.   Grad: none.   Syncs: never.
-    Raises: TypeError: spec is not a DefaultBoxSpec; ValueError: an unknown device.
-    Source: Liu et al. 2016, section 2.2; bit-equal to OpenCV's PriorBox.
-    Specification: ssd_fast.reference.default_boxes
+        device: of the result; None: the CPU.
+
+    Returns:
+        float32 [P, 4] xyxy, P = spec.num_boxes: map after map, each in the order spec.row_order. The tensor is the
+            caller's own, though on the CPU boxes are computed once per spec and then copied.
+
+    Ties:
+        None.
+
+    Grad:
+        None.
+
+    Syncs:
+        Never.
+
+    Raises:
+        TypeError: spec is not a DefaultBoxSpec.
+        ValueError: the device is unknown.
+
+    Source:
+        Liu et al. 2016, section 2.2; bit-equal to OpenCV's PriorBox.
+
+    Specification:
+        ssd_fast.reference.default_boxes
+
+    Examples:
+        A map of 5x5 cells with three boxes per cell:
+
+        >>> import ssd_fast
+        >>> sizes = ((60, 60), (85, 42), (42, 85))
+        >>> spec = ssd_fast.DefaultBoxSpec(image_size=(300, 300), feature_maps=((5, 5),), box_sizes=(sizes,))
+        >>> boxes = ssd_fast.default_boxes(spec)
+        >>> boxes.shape
+        torch.Size([75, 4])
+        >>> boxes[:3]
+        tensor([[  0.0000,   0.0000,  60.0000,  60.0000],
+                [-12.5000,   9.0000,  72.5000,  51.0000],
+                [  9.0000, -12.5000,  51.0000,  72.5000]])
     """
     check_spec("default_boxes", "spec", spec, DefaultBoxSpec)
     found = _device(device)
@@ -63,7 +94,7 @@ class DefaultBoxOptions(NamedTuple):
 
 
 def pack_options(spec: DefaultBoxSpec) -> DefaultBoxOptions:
-    """The options of the spec."""
+    """Return the options of the spec."""
     height, width = spec.image_size
     return DefaultBoxOptions(
         feature_maps=[side for size in spec.feature_maps for side in size],
@@ -82,8 +113,11 @@ def pack_options(spec: DefaultBoxSpec) -> DefaultBoxOptions:
 
 @functools.lru_cache(maxsize=16)
 def _kept(spec: DefaultBoxSpec, extension: Any) -> torch.Tensor:
-    """The boxes on the CPU by this extension. A GPU's are not kept: to launch a copy costs what the kernel does, and a
-    copy would have to wait for another stream, and must not outlive the pool of a captured graph."""
+    """Return the boxes on the CPU, computed once per spec and extension.
+
+    A GPU's are not kept: launching a copy costs as much as the kernel, would have to wait for another stream, and must
+    not outlive the pool of a captured graph.
+    """
     return _op.call_directly((torch.device("cpu"),), (spec,))
 
 
@@ -91,10 +125,10 @@ def _device(device: Any) -> torch.device:
     try:
         found = torch.device("cpu" if device is None else device)
     except (RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"default_boxes: device: expected a torch device or its name, got {shown(device)}") from error
+        raise ValueError(f"default_boxes: device: expected a torch device or its name, got {brief(device)}") from error
     if found.type not in ("cpu", "cuda", "meta"):
         raise ValueError(f"default_boxes: device: expected a CPU or a CUDA GPU, got {found}")
-    if found.type == "cuda" and not torch.compiler.is_compiling():  # which cannot trace what asks CUDA
+    if found.type == "cuda" and not torch.compiler.is_compiling():  # which cannot trace a call that asks CUDA
         gpus = torch.cuda.device_count()
         if (found.index or 0) >= gpus:
             raise ValueError(f"default_boxes: device: expected one of {gpus} CUDA GPUs, got {found}")

@@ -1,13 +1,15 @@
-"""match: which ground truth of its image each default box stands for."""
+"""match: the ground truth of its image that each default box stands for."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from .. import _backend, arrays
+from ..arrays import Array
 from ..ground_truth.packing import packed_ground_truth, packed_values
 from ..specs import MatcherSpec
 from ._arguments import call, check_spec
@@ -15,35 +17,73 @@ from ._fakes import check_fake, check_fake_count
 from ._library import register
 
 
-def match(gt_boxes: Any, default_boxes: Any, matcher: MatcherSpec, *, gt_ignored: Any = None) -> Any:
-    """The ground truth of its image that each default box is matched to.
+def match(
+    gt_boxes: Sequence[Array] | tuple[Array, Array],
+    default_boxes: Array,
+    matcher: MatcherSpec,
+    *,
+    gt_ignored: Sequence[Array] | Array | None = None,
+) -> Array:
+    """Match each default box to a ground truth of its image, or to none.
 
     Args:
-        gt_boxes: a list of an image's boxes [G, 4] each, G any and 0 too; or packed, a pair (boxes [sum G, 4],
-            offsets int64 [N + 1]): image n has the rows offsets[n] to offsets[n + 1]. float32 xyxy.
+        gt_boxes: a list of boxes [G, 4] per image, where G may be 0; or packed, a pair (boxes [sum G, 4], offsets int64
+            [N + 1]), where image n has the rows offsets[n] to offsets[n + 1]. float32 xyxy.
         default_boxes: [P, 4] float32 xyxy, in the same unit.
         matcher: rule and thresholds.
-        gt_ignored: ground truths that nothing shall be trained on, such as VOC's difficult and COCO's crowds: a list of
-            an image's [G], or packed [sum G]; bool, or uint8 that is not 0. Such a one is never matched and forces
-            nothing; background of which it covers the share matcher.ignored_coverage is ignored.
-    Returns: int64 [N, P]: the index of the ground truth within its image, -1 background, -2 ignored. Ignored ground
-        truths count in the index.
-    Ties: equal IoU with two ground truths: the lower one; a ground truth's best default box: the lower one; pairs of
-        the bipartite rule: lower default box, then lower ground truth.
-    Grad: none.   Syncs: never; packed input copies nothing and can be captured in a CUDA graph.   Memory: O(P + G).
-    NaN: a NaN or degenerate box has IoU 0 with all. Offsets out of range are clamped, since they cannot be checked.
-    Raises: ValueError: wrong shape or device; TypeError: wrong dtype (convert with .float()), or not an array.
-    Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.match
+        gt_ignored: ground truths to exclude from training, such as VOC's difficult and COCO's crowds: a list of [G] per
+            image, or packed [sum G]; bool, or uint8 that is not 0. An ignored ground truth is never matched and forces
+            nothing; background of which it covers the share matcher.ignored_coverage is ignored too.
+
+    Returns:
+        int64 [N, P]: the index of the ground truth within its image, -1 for background, -2 for ignored. Ignored ground
+            truths count in the index.
+
+    Ties:
+        Equal IoU with two ground truths: the lower one. A ground truth's best default box: the lower one. Pairs of the
+        bipartite rule: the lower default box, then the lower ground truth.
+
+    Grad:
+        None.
+
+    Syncs:
+        Never; packed input copies nothing and can be captured in a CUDA graph.
+
+    Memory:
+        O(P + G).
+
+    NaN:
+        A NaN or degenerate box has IoU 0 with all boxes. Offsets out of range are clamped, since they cannot be
+        checked.
+
+    Raises:
+        ValueError: wrong shape or device.
+        TypeError: wrong dtype (convert with .float()), or not an array.
+
+    Source:
+        Liu et al. 2016, section 2.2.
+
+    Specification:
+        ssd_fast.reference.match
+
+    Examples:
+        One image with one ground truth; the second default box is nearest to it:
+
+        >>> import ssd_fast, torch
+        >>> default = torch.tensor([[0.0, 0.0, 4.0, 4.0], [4.0, 4.0, 8.0, 8.0]])
+        >>> ssd_fast.match([torch.tensor([[4.0, 4.0, 8.0, 9.0]])], default, ssd_fast.MatcherSpec())
+        tensor([[-1,  0]])
     """
     check_spec("match", "matcher", matcher, MatcherSpec)
     boxes, offsets = packed_ground_truth(gt_boxes, default_boxes, "match", "default_boxes")
+    ignored: Any = None
     if gt_ignored is not None:
-        gt_ignored = packed_values(gt_ignored, gt_boxes, (boxes, offsets), "match", "gt_ignored", "bool")
+        ignored = packed_values(gt_ignored, gt_boxes, (boxes, offsets), "match", "gt_ignored", "bool")
     named = {
         "gt_boxes": boxes,
         "gt_boxes.offsets": offsets,
         "default_boxes": default_boxes,
-        "gt_ignored": gt_ignored,
+        "gt_ignored": ignored,
     }
     return call(_op, named, specs=(matcher,), optional=("gt_ignored",))
 
@@ -62,12 +102,12 @@ class MatchOptions(NamedTuple):
 
 
 def pack_options(matcher: MatcherSpec) -> MatchOptions:
-    """The options of the spec."""
+    """Return the options of the spec."""
     negative, minimum = matcher.negative_threshold, matcher.minimum_forced_iou
     return MatchOptions(
         positive_threshold=matcher.positive_threshold,
         positive_inclusive=matcher.positive_inclusive,
-        negative_threshold=math.inf if negative is None else negative,  # no IoU is below positive and from infinity up
+        negative_threshold=math.inf if negative is None else negative,  # no IoU reaches infinity
         bipartite=matcher.rule == "bipartite",
         force=matcher.rule == "forced",
         last_wins=matcher.claimed_twice == "last",

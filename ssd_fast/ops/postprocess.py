@@ -1,4 +1,4 @@
-"""postprocess: head outputs to padded detections, fused and batched."""
+"""postprocess: from head outputs to padded detections, fused and batched."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from .. import _backend, arrays
+from ..arrays import Array
 from ..detections import Detections
 from ..specs import BoxCoderSpec, PostprocessSpec
 from ._arguments import call, check_spec
 from ._fakes import check_fake, check_fake_count, check_fake_levels
-from ._head_outputs import as_levels, as_sizes, count_columns
+from ._head_outputs import as_levels, as_sizes, count_columns, level_count_error
 from ._library import register
 from ._postprocess_options import STAGES, PostprocessOptions, pack_options
 
@@ -20,38 +21,71 @@ _OPTIONAL, _LISTS = ("image_sizes", "original_sizes"), ("cls_logits", "bbox_regr
 
 
 def postprocess(
-    cls_logits: Any,
-    bbox_regression: Any,
-    default_boxes: Any,
+    cls_logits: Array | Sequence[Array],
+    bbox_regression: Array | Sequence[Array],
+    default_boxes: Array,
     spec: PostprocessSpec,
     *,
     coder: BoxCoderSpec,
-    image_sizes: Any = None,
-    original_sizes: Any = None,
+    image_sizes: Array | Sequence[float] | Sequence[Sequence[int]] | None = None,
+    original_sizes: Array | Sequence[float] | Sequence[Sequence[int]] | None = None,
 ) -> Detections:
-    """Detections of a batch of head outputs: activation, threshold, top-k, decode, clip, NMS, merge.
+    """Turn a batch of head outputs into detections: activation, threshold, top-k, decode, clip, NMS, merge.
 
     Args:
         cls_logits: [N, P, C], or a list of at most 8 levels: raw head maps [N, A * C, h, w], NCHW or channels-last in
             memory, or rows [N, P of the level, C]; float32, float16 or bfloat16 (computed in float32).
         bbox_regression: [N, P, 4], or the list of [N, A * 4, h, w] or [N, P of the level, 4]; dtypes as above.
-        default_boxes: [P, 4] float32 xyxy, in the rows' order.
+        default_boxes: [P, 4] float32 xyxy, in the order of the rows.
         spec: what to do; for raw maps also the channel and row order.
         coder: how bbox_regression encodes boxes.
-        image_sizes: the window that spec.clip clips to, in the unit of default_boxes: one (height, width), or whole
-            numbers for each image, an [N, 2] tensor on the device or a list of pairs (copied to the device: not during
-            CUDA graph capture).
-        original_sizes: likewise, sizes that boxes are scaled to from image_sizes, at the stage spec.rescale. Sizes in
-            a tensor are not checked, since that would wait for the GPU: a 0 among them gives boxes of NaN or infinity.
-    Returns: Detections of K = spec.keep_top_k an image, best first, padded. Inputs are not modified.
-    Ties: equal scores: lower class, then lower default box; where NMS or top_k mixes classes, lower default box, then
-        lower class.
-    Grad: none.
-    Syncs: never; can be captured in a CUDA graph.
-    NaN: NaN scores are no candidates; NaN boxes suppress nothing.
-    Raises: ValueError: wrong shape, device or sizes, fewer than 2 columns, one array where spec.top_k_scope is "level";
-        TypeError: wrong dtype, or not an array; RuntimeError: forward-mode differentiation.
-    Source: Liu et al. 2016, section 2.2. Specification: ssd_fast.reference.postprocess
+        image_sizes: the window that spec.clip clips to, in the unit of default_boxes; required if spec.clip is not
+            "none" or original_sizes are given. One (height, width), or whole numbers per image: an integer array [N, 2]
+            on the device, or a list of pairs (which is copied to the device: not during CUDA graph capture).
+        original_sizes: sizes, in the same forms, that boxes are scaled to from image_sizes, at the stage spec.rescale.
+            Sizes in a tensor are not checked, since that would wait for the GPU: a 0 among them gives boxes of NaN or
+            infinity.
+
+    Returns:
+        Detections of K = spec.keep_top_k per image, best first, padded. Inputs are not modified.
+
+    Ties:
+        Of equal scores, the lower class, then the lower default box; where NMS or top_k mixes classes, the lower
+        default box, then the lower class.
+
+    Grad:
+        None.
+
+    Syncs:
+        Never; can be captured in a CUDA graph.
+
+    NaN:
+        NaN scores are not candidates; NaN boxes suppress nothing.
+
+    Raises:
+        ValueError: wrong shape, device or sizes; fewer than 2 columns; one array where spec.top_k_scope is "level".
+        TypeError: wrong dtype, or not an array.
+        RuntimeError: forward-mode differentiation.
+
+    Source:
+        Liu et al. 2016, section 2.2.
+
+    Specification:
+        ssd_fast.reference.postprocess
+
+    Examples:
+        Two default boxes, background and two classes. The first box is of class 1, the second of class 2:
+
+        >>> import ssd_fast, torch
+        >>> default = torch.tensor([[0.0, 0.0, 4.0, 4.0], [4.0, 4.0, 8.0, 8.0]])
+        >>> logits = torch.tensor([[[0.0, 4.0, 0.0], [0.0, 0.0, 3.0]]])
+        >>> spec = ssd_fast.PostprocessSpec(score_threshold=0.5, keep_top_k=3)
+        >>> found = ssd_fast.postprocess(logits, torch.zeros(1, 2, 4), default, spec, coder=ssd_fast.BoxCoderSpec())
+        >>> found.labels, found.counts
+        (tensor([[ 1,  2, -1]]), tensor([2]))
+        >>> found.to_list()[0]["boxes"]
+        tensor([[0., 0., 4., 4.],
+                [4., 4., 8., 8.]])
     """
     check_spec("postprocess", "spec", spec, PostprocessSpec)
     check_spec("postprocess", "coder", coder, BoxCoderSpec)
@@ -62,7 +96,7 @@ def postprocess(
     logits = as_levels(cls_logits, "cls_logits")
     deltas = as_levels(bbox_regression, "bbox_regression")
     if len(deltas) != len(logits):
-        raise ValueError(f"postprocess: bbox_regression: expected {len(logits)} levels, got {len(deltas)}")
+        raise level_count_error(cls_logits, bbox_regression)
     size_tensor, size = as_sizes(image_sizes, "image_sizes", logits[0])
     original_tensor, original = as_sizes(original_sizes, "original_sizes", logits[0])
     columns = count_columns(logits[0], deltas[0])
@@ -108,7 +142,7 @@ def _postprocess(
 
 
 def _outputs(images: Any, keep_top_k: int) -> tuple[tuple[tuple[Any, ...], str], ...]:
-    """Shape and dtype of the fields of Detections."""
+    """Return shape and dtype of the fields of Detections."""
     row = (images, keep_top_k)
     return ((*row, 4), "float32"), (row, "float32"), (row, "int64"), (row, "int64"), ((images,), "int64")
 

@@ -1,4 +1,4 @@
-"""weiliu89/caffe (branch ssd), as its layers compute it, and what runs its models: OpenCV's DNN module."""
+"""weiliu89/caffe (branch ssd), as its layers compute, and OpenCV's DNN module, which runs its models."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _ssd300(name: str, sizes: Sequence[float], maps: tuple[int, ...] = SSD300_MA
 
 
 def _ssd512(name: str, sizes: Sequence[float]) -> Preset:
-    """SSD512, whose sizes Caffe's PriorBox cuts to whole pixels; OpenCV's does not."""
+    """SSD512. Caffe's PriorBox cuts its sizes to whole pixels; OpenCV's does not."""
     sizes = [int(size) for size in sizes]
     boxes = DefaultBoxSpec.from_min_max(
         (512, 512),
@@ -54,7 +54,7 @@ def _ssd512(name: str, sizes: Sequence[float]) -> Preset:
 
 
 def _mobilenet(name: str) -> Preset:
-    """chuanqi305/MobileNet-SSD (deploy.prototxt): no steps given, and no second square on the first map."""
+    """chuanqi305/MobileNet-SSD (deploy.prototxt): it gives no steps, and no second square on the first map."""
     boxes = DefaultBoxSpec.from_min_max(
         (300, 300),
         (19, 10, 5, 3, 2, 1),

@@ -19,15 +19,15 @@ from ._preset import (
     Preset,
 )
 
-_VOC512_SIZES = (35, 76, 153, 230, 307, 384, 460, 537)  # it rounds down to whole pixels
+_VOC512_SIZES = (35, 76, 153, 230, 307, 384, 460, 537)  # mmdetection rounds down to whole pixels
 _COCO512_SIZES = (20, 51, 133, 215, 296, 378, 460, 542)
 
 
 def _mmdet(name: str, side: int, sizes: Sequence[float]) -> Preset:
     """SSDHead. The background is the last column of cls_logits, and boxes are rescaled before NMS.
 
-    Of each map the best 1000 pairs of a box and a class enter NMS (nms_pre), so that heads must come as a list of
-    levels. Default boxes equal to 1 ulp of a box's largest coordinate.
+    The best 1000 pairs of a box and a class per map enter NMS (nms_pre), so heads must be given as a list of levels.
+    Default boxes are equal to 1 ulp of a box's largest coordinate.
     """
     ssd512 = side == 512
     boxes = DefaultBoxSpec.from_scales(

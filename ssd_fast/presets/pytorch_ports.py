@@ -1,7 +1,7 @@
 """amdegroot/ssd.pytorch, lufficc/SSD, qfgaohao/pytorch-ssd and NVIDIA's SSD: ports of Caffe's with clipped boxes.
 
-All four clamp cx, cy, w, h of a default box to the image, in shares of the image, which they compute in float64 and
-then round. Default boxes are equal to 2 ulp of a box's largest coordinate (VOC at 300, mobilenet), 1 ulp (COCO at 300),
+All four compute cx, cy, w, h of a default box in float64, as shares of the image, clamp them to the image and then
+round. Default boxes are equal to 2 ulp of a box's largest coordinate (VOC at 300, mobilenet), 1 ulp (COCO at 300),
 or bit for bit (at 512).
 """
 
@@ -43,19 +43,19 @@ def _boxes(side: int, sizes: Sequence[float], **options: Any) -> DefaultBoxSpec:
 
 
 def _amdegroot(name: str, sizes: Sequence[float], columns: int) -> Preset:
-    """data/config.py, layers/. Its global top-k does nothing, so all that NMS keeps comes out: up to 200 a class.
+    """data/config.py, layers/. Its global top-k does nothing, so it returns all that NMS keeps: up to 200 per class.
 
-    Without positives its loss divides by 0; ours by 1.
+    Without positives its loss divides by 0; LossSpec's divides by 1.
     """
     postprocess = PostprocessSpec(top_k=200, keep_top_k=200 * (columns - 1))
     return Preset(name, _boxes(300, sizes), BoxCoderSpec(), MatcherSpec(), LossSpec(), postprocess)
 
 
 def _lufficc(name: str, side: int, sizes: Sequence[float]) -> Preset:
-    """configs/vgg_ssd*.yaml. All candidates enter NMS, which keeps classes apart by an offset: IoUs move by rounding.
+    """configs/vgg_ssd*.yaml. All candidates enter NMS, which separates classes by an offset: rounding changes IoUs.
 
-    Not reproduced: its matching adds 1e-5 to the union of two boxes (in shares of the image). Without positives its
-    loss is NaN.
+    Not reproduced:
+        Its matching adds 1e-5 to the union of two boxes (in shares of the image). Without positives its loss is NaN.
     """
     postprocess = PostprocessSpec(top_k=None, keep_top_k=100)
     return Preset(name, _boxes(side, sizes), BoxCoderSpec(), MatcherSpec(), LossSpec(), postprocess)
@@ -65,17 +65,18 @@ _QFGAOHAO_POSTPROCESS = PostprocessSpec(top_k=200, keep_top_k=4000)
 
 
 def _qfgaohao_vgg16(name: str) -> Preset:
-    """vgg_ssd_config: all that its hard NMS keeps comes out, here of up to 20 classes (200 a class).
+    """vgg_ssd_config. It returns all that its hard NMS keeps; here, 200 per class for up to 20 classes.
 
-    Not reproduced: matching and NMS add 1e-5 to the union of two boxes (in shares of the image). Without positives its
-    loss is NaN. config.iou_threshold, 0.45, is that of NMS; train_ssd.py matches by 0.5.
+    Not reproduced:
+        Its matching and NMS add 1e-5 to the union of two boxes (in shares of the image). Without positives its loss is
+        NaN. config.iou_threshold, 0.45, is for NMS; train_ssd.py matches with 0.5.
     """
     boxes = _boxes(300, VOC300_SIZES)
     return Preset(name, boxes, BoxCoderSpec(), MatcherSpec(), LossSpec(), _QFGAOHAO_POSTPROCESS)
 
 
 def _qfgaohao_mobilenet(name: str) -> Preset:
-    """mobilenetv1_ssd_config, also that of its MobileNetV2 and V3; otherwise as qfgaohao_vgg16."""
+    """mobilenetv1_ssd_config, which its MobileNetV2 and V3 use too; otherwise like qfgaohao_vgg16."""
     boxes = DefaultBoxSpec.from_scales(
         (300, 300),
         (19, 10, 5, 3, 2, 1),
@@ -92,8 +93,8 @@ def _nvidia(name: str) -> Preset:
     """DeepLearningExamples, PyTorch/Detection/SSD, with the NMS threshold of its evaluation (the default is 0.45).
 
     Heads are (N, 4, P) and (N, 81, P), rows in the order A, H, W. An IoU equal to the NMS threshold suppresses. It
-    trains through DALI, whose matching may differ in ties from the Encoder that this follows. Its loss is one number,
-    the sum of the two here; its detections come worst first.
+    trains through DALI, whose matching may differ in ties from the Encoder, which this preset follows. Its loss is one
+    number, the sum of the two here; its detections come worst first.
     """
     postprocess = PostprocessSpec(
         score_threshold=0.05,

@@ -1,4 +1,4 @@
-"""TensorFlow's object detection API, and what runs its models: TFLite's op and TF.js' coco-ssd."""
+"""TensorFlow's object detection API, and the programs that run its models: TFLite's op and TF.js' coco-ssd."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._preset import Preset
 
 
 def _anchors() -> DefaultBoxSpec:
-    """Of ssd_mobilenet and ssdlite_mobilenet, v1 and v2, at 300x300: linspace(0.2, 0.95, 6), the mean square last."""
+    """Anchors of ssd_mobilenet and ssdlite_mobilenet v1 and v2 at 300x300: linspace(0.2, 0.95, 6), mean square last."""
     scales = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0)
     side = 300
     levels = []
@@ -37,10 +37,10 @@ def _preset(name: str, postprocess: PostprocessSpec) -> Preset:
 
 
 def _ssdlite_mobilenet_v2(name: str) -> Preset:
-    """ssdlite_mobilenet_v2_coco; ssd_mobilenet_v1_coco and v2 have the same values. Anchors equal to 2 ulp.
+    """ssdlite_mobilenet_v2_coco; ssd_mobilenet_v1_coco and v2 have the same values. Anchors are equal to 2 ulp.
 
-    The loss is None: it finds hard examples by NMS, and sums sigmoid cross-entropies. Detections that clipping leaves
-    without area are kept, as by its combined NMS; the API's own NMS drops them.
+    The loss is None: the original finds hard examples by NMS and sums sigmoid cross-entropies. Detections that clipping
+    leaves without area are kept, as its combined NMS does; the API's own NMS drops them.
     """
     postprocess = PostprocessSpec(
         activation="sigmoid",
@@ -55,10 +55,10 @@ def _ssdlite_mobilenet_v2(name: str) -> Preset:
 
 
 def _tflite(name: str, class_mode: Literal["agnostic", "per_class"]) -> Preset:
-    """TFLite_Detection_PostProcess with the defaults of export_tflite_ssd_graph.py, of which use_regular_nms is one.
+    """TFLite_Detection_PostProcess with the defaults of export_tflite_ssd_graph.py, with and without use_regular_nms.
 
-    Without it a box has one class, and one NMS runs over all. A score equal to the threshold is in, and boxes are not
-    clipped. Training is TensorFlow's; the loss is None.
+    Without it each box has one class, and one NMS runs over all classes. A score equal to the threshold passes, and
+    boxes are not clipped. It is trained in TensorFlow; the loss is None.
     """
     postprocess = PostprocessSpec(
         activation="sigmoid",
@@ -74,9 +74,9 @@ def _tflite(name: str, class_mode: Literal["agnostic", "per_class"]) -> Preset:
 
 
 def _tfjs_coco_ssd(name: str) -> Preset:
-    """@tensorflow-models/coco-ssd: one class a box, one NMS over all, which an equal IoU suppresses.
+    """@tensorflow-models/coco-ssd: one class per box, and one NMS over all classes, where an equal IoU suppresses.
 
-    Its one minScore is the threshold of scores, which must exceed it, and of IoUs. Anchors, training: TensorFlow's.
+    Its minScore is the threshold for scores, which must exceed it, and for IoUs. Anchors, training: TensorFlow's.
     """
     postprocess = PostprocessSpec(
         activation="sigmoid",

@@ -1,4 +1,4 @@
-"""torchvision.models.detection: both of its SSDs."""
+"""torchvision.models.detection: its two SSDs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CODER = BoxCoderSpec(log_scale_clamp=(-math.inf, math.log(1000 / 16)))
 
 
 def _ssd300_vgg16(name: str) -> Preset:
-    """ssd300_vgg16. Default boxes equal to 2 ulp of a box's largest coordinate."""
+    """ssd300_vgg16. Default boxes are equal to 2 ulp of a box's largest coordinate."""
     boxes = DefaultBoxSpec.from_scales(
         (300, 300),
         SSD300_MAPS,
@@ -26,7 +26,7 @@ def _ssd300_vgg16(name: str) -> Preset:
 
 
 def _ssdlite320_mobilenet_v3_large(name: str) -> Preset:
-    """ssdlite320_mobilenet_v3_large. Default boxes equal to 1 ulp of a box's largest coordinate."""
+    """ssdlite320_mobilenet_v3_large. Default boxes are equal to 1 ulp of a box's largest coordinate."""
     boxes = DefaultBoxSpec.from_scales(
         (320, 320),
         (20, 10, 5, 3, 2, 1),

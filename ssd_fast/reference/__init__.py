@@ -1,8 +1,15 @@
 """The executable specification: every op in plain torch, short, slow and meant to be read.
 
-Same names and signatures as `ssd_fast`, CPU or CUDA tensors, float32 throughout, one rounding an operation. The kernels
-equal it bit for bit wherever exp and log do not enter (IoU, kept indices, default boxes) and by tolerance elsewhere. It
-trusts its arguments: the checks and their messages belong to the ops.
+Same names and signatures as in `ssd_fast`, on CPU or CUDA tensors, in float32 throughout, with one rounding per
+operation. The kernels equal it bit for bit wherever exp and log do not enter (IoU, kept indices, default boxes) and
+within a tolerance elsewhere. It trusts its arguments: the checks and their messages belong to the ops.
+
+Examples:
+    >>> import ssd_fast, torch
+    >>> boxes, scores = torch.rand(50, 4).cumsum(1), torch.rand(50)
+    >>> kept = ssd_fast.nms(boxes, scores, 0.5)
+    >>> torch.equal(kept, ssd_fast.reference.nms(boxes, scores, 0.5))
+    True
 """
 
 from .box_coder import decode_boxes, encode_boxes

@@ -1,4 +1,4 @@
-"""The center-size box code, as defined. Differentiable by torch's autograd."""
+"""The center-size box code, as defined. torch's autograd can differentiate it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..specs import BoxCoderSpec
 
 
 def encode_boxes(boxes: Tensor, default_boxes: Tensor, coder: BoxCoderSpec) -> Tensor:
-    """Offsets [..., P, 4] that lead from default_boxes [P, 4] to boxes [..., P, 4] (xyxy), float32."""
+    """Encode boxes [..., P, 4] (xyxy) as offsets [..., P, 4] from default_boxes [P, 4], float32."""
     vx, vy, vw, vh = _variances(coder, boxes.device)
     cx, cy, w, h = _center_size(default_boxes)
     target_cx, target_cy, target_w, target_h = _center_size(boxes)
@@ -21,7 +21,7 @@ def encode_boxes(boxes: Tensor, default_boxes: Tensor, coder: BoxCoderSpec) -> T
 
 
 def decode_boxes(deltas: Tensor, default_boxes: Tensor, coder: BoxCoderSpec) -> Tensor:
-    """Boxes [..., P, 4] (xyxy) that offsets deltas [..., P, 4] reach from default_boxes [P, 4], float32."""
+    """Decode offsets deltas [..., P, 4] from default_boxes [P, 4] into boxes [..., P, 4] (xyxy), float32."""
     vx, vy, vw, vh = _variances(coder, deltas.device)
     cx, cy, w, h = _center_size(default_boxes)
     first, second, third, fourth = deltas.float().unbind(-1)
@@ -46,5 +46,5 @@ def _clamp(log_scale: Tensor, coder: BoxCoderSpec) -> Tensor:
 
 
 def _variances(coder: BoxCoderSpec, device: torch.device) -> Tensor:
-    # A tensor, not numbers: torch divides by a number on a GPU as if it were multiplied by the rounded inverse.
+    # A tensor, not numbers: on a GPU, torch divides by a number by multiplying by its rounded inverse.
     return torch.tensor(coder.variances, dtype=torch.float32, device=device)

@@ -7,9 +7,15 @@ from torch import Tensor
 
 
 def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """IoU of every box of boxes1 [n, 4] with every box of boxes2 [m, 4] (xyxy): [n, m], in the dtype of the boxes.
+    """Compute the IoU of every box of boxes1 [n, 4] with every box of boxes2 [m, 4] (xyxy): [n, m] in the boxes' dtype.
 
-    0 where it is undefined: degenerate and NaN boxes, and boxes so large that an area overflows, touch nothing.
+    It is 0 where it is undefined: degenerate and NaN boxes, and boxes so large that an area overflows, touch nothing.
+
+    Examples:
+        >>> import torch
+        >>> from ssd_fast import reference
+        >>> reference.box_iou(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 0.0, 3.0, 2.0]]))
+        tensor([[0.3333]])
     """
     shared = _intersection(boxes1, boxes2)
     union = (_area(boxes1)[:, None] + _area(boxes2)[None]) - shared
@@ -17,7 +23,7 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 
 def coverage(boxes: Tensor, others: Tensor) -> Tensor:
-    """The share of every box of boxes [n, 4] that every box of others [m, 4] covers: [n, m]; 0 where undefined."""
+    """Compute the share of each box of boxes [n, 4] that each of others [m, 4] covers: [n, m]; 0 where undefined."""
     return _or_zero(_intersection(boxes, others) / _area(boxes)[:, None])
 
 

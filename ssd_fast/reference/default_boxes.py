@@ -9,7 +9,7 @@ from ..specs import DefaultBoxSpec
 
 
 def default_boxes(spec: DefaultBoxSpec, *, device: torch.device | str | None = None) -> Tensor:
-    """The default boxes of all maps, float32 [P, 4] xyxy, in pixels or, if normalized, in shares of the image."""
+    """Make the default boxes of all maps, float32 [P, 4] xyxy, in pixels or, if normalized, in shares of the image."""
     levels = []
     steps = zip(spec.feature_maps, spec.box_sizes, spec.level_steps, strict=True)
     for (rows, columns), sizes, (step_y, step_x) in steps:
@@ -36,7 +36,7 @@ def default_boxes(spec: DefaultBoxSpec, *, device: torch.device | str | None = N
 
 
 def clip(boxes: Tensor, far: Tensor) -> Tensor:
-    """Clamped between 0 and far, for corners (w, h, w, h); NaN stays NaN."""
+    """Clamp between 0 and far, for corners (w, h, w, h); NaN stays NaN."""
     return torch.where(boxes < 0, 0, torch.where(boxes > far, far, boxes))
 
 

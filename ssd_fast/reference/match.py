@@ -1,4 +1,4 @@
-"""match in plain torch: the matrix of IoUs that the kernels never make, and the rules on it, one after the other."""
+"""match in plain torch: the matrix of IoUs that the kernels never make, and the rules applied to it in turn."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ def match(
     *,
     gt_ignored: Sequence[Tensor] | Tensor | None = None,
 ) -> Tensor:
-    """int64 [N, P] of a list of [G, 4] or packed (boxes [sum G, 4], offsets [N + 1]); -1 background, -2 ignored.
+    """Match default boxes to ground truths: int64 [N, P], -1 for background, -2 for ignored.
 
-    gt_ignored: a list of bool or uint8 [G], or packed [sum G].
+    Args:
+        gt_boxes: a list of [G, 4] per image, or packed (boxes [sum G, 4], offsets [N + 1]).
+        default_boxes: [P, 4].
+        matcher: rule and thresholds.
+        gt_ignored: a list of bool or uint8 [G] per image, or packed [sum G].
     """
     if isinstance(gt_boxes, tuple) and len(gt_boxes) == 2 and gt_boxes[1].ndim == 1:
         boxes, offsets = gt_boxes
@@ -41,7 +45,7 @@ def match(
 
 
 def _match_some(gt_boxes: Tensor, ignored: Tensor, default_boxes: Tensor, matcher: MatcherSpec) -> Tensor:
-    """int64 [P] of one image: as if the ignored ground truths were not there, but for what they cover."""
+    """Match one image, int64 [P]: as if the ignored ground truths were not there, except for what they cover."""
     matched = _match_image(box_iou(gt_boxes[~ignored], default_boxes), matcher)
     matched[matched >= 0] = (~ignored).nonzero()[:, 0][matched[matched >= 0]]
     share = torch.tensor(matcher.ignored_coverage, dtype=torch.float32)
@@ -51,7 +55,7 @@ def _match_some(gt_boxes: Tensor, ignored: Tensor, default_boxes: Tensor, matche
 
 
 def _match_image(iou: Tensor, matcher: MatcherSpec) -> Tensor:
-    """int64 [P] of the IoUs [G, P] of one image."""
+    """Match one image, int64 [P], from its IoUs [G, P]."""
     num_gt, num_boxes = iou.shape
     matched = torch.full((num_boxes,), -1, dtype=torch.int64, device=iou.device)
     if num_gt == 0 or num_boxes == 0:
@@ -77,7 +81,7 @@ def _match_image(iou: Tensor, matcher: MatcherSpec) -> Tensor:
         for _ in range(min(num_gt, num_boxes)):
             if not free.max() > minimum:
                 break
-            box, gt = divmod(int(_first_maximum(free.t().flatten(), 0)), num_gt)  # box-major: the lower box wins a tie
+            box, gt = divmod(int(_first_maximum(free.t().flatten(), 0)), num_gt)  # box-major: lower boxes win ties
             matched[box] = gt
             free[gt, :] = -2.0
             free[:, box] = -2.0
@@ -85,5 +89,5 @@ def _match_image(iou: Tensor, matcher: MatcherSpec) -> Tensor:
 
 
 def _first_maximum(values: Tensor, dim: int) -> Tensor:
-    """The lowest index of the maximum: argmax leaves ties undefined."""
+    """Return the lowest index of the maximum: argmax leaves ties undefined."""
     return (values == values.amax(dim, keepdim=True)).int().cummax(dim).values.eq(0).sum(dim)

@@ -1,4 +1,4 @@
-"""The MultiBox loss, as defined. Differentiable by torch's autograd with respect to the two head outputs."""
+"""The MultiBox loss, as defined. torch's autograd can differentiate it with respect to the two head outputs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional
 from ..specs import BoxCoderSpec, LossSpec
 from .box_coder import encode_boxes
 
-_IGNORED, _NO_COLUMN = -1, -2  # what a target may be besides a column
+_IGNORED, _NO_COLUMN = -1, -2  # values of a target besides columns
 
 
 def multibox_loss(
@@ -26,10 +26,17 @@ def multibox_loss(
     coder: BoxCoderSpec,
     loss: LossSpec,
 ) -> dict[str, Tensor]:
-    """{"bbox_regression", "classification"}: scalars, float32, or float64 where the head output is.
+    """Compute {"bbox_regression", "classification"}: scalars, float32, or float64 where the head output is.
 
-    cls_logits [N, P, C], bbox_regression [N, P, 4], matched_idxs [N, P] as of match, default_boxes [P, 4]; ground truth
-    a list of [G, 4] and one of int64 [G], or packed: (boxes [sum G, 4], offsets [N + 1]) and int64 [sum G].
+    Args:
+        cls_logits: [N, P, C].
+        bbox_regression: [N, P, 4].
+        gt_boxes: a list of [G, 4] per image, or packed (boxes [sum G, 4], offsets [N + 1]).
+        gt_labels: a list of int64 [G] per image, or packed [sum G].
+        matched_idxs: [N, P], as match returns them.
+        default_boxes: [P, 4].
+        coder: how bbox_regression encodes boxes.
+        loss: classification, background, mining, beta and normalizer.
     """
     logits, deltas = _widen(cls_logits), _widen(bbox_regression)
     num_images, num_columns = logits.shape[0], logits.shape[2]
@@ -53,7 +60,7 @@ def multibox_loss(
             normalizer = num_positives[n] * num_images
             if normalizer == 0:
                 continue
-        # Only selected rows enter the graph: the others have no gradient, not even that of a NaN.
+        # Only selected rows enter the graph: the others have no gradient, not even from a NaN.
         if loss.classification == "focal":
             rows = (target != _IGNORED).nonzero()[:, 0]
             losses = _focal_loss(logits[n, rows], target[rows], loss)
@@ -75,7 +82,7 @@ def _widen(x: Tensor) -> Tensor:
 def _by_image(
     gt_boxes: Sequence[Tensor] | tuple[Tensor, Tensor], gt_labels: Sequence[Tensor] | Tensor
 ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """Lists of an image's boxes and labels, from lists or packed ones."""
+    """Return lists of boxes and labels per image, from lists or packed ones."""
     if isinstance(gt_boxes, tuple) and len(gt_boxes) == 2 and gt_boxes[1].ndim == 1:
         packed, offsets = gt_boxes
         images: Sequence[Tensor] = [packed[begin:end] for begin, end in itertools.pairwise(offsets.tolist())]
@@ -87,7 +94,7 @@ def _by_image(
 
 
 def _target_columns(matched: Tensor, labels: Tensor, num_columns: int, background: int) -> Tensor:
-    """[P]: the column that each default box is trained towards; those of labels out of range are ignored."""
+    """Return [P], the column that each default box is trained toward; labels out of range are ignored."""
     exists = (matched >= 0) & (matched < len(labels))
     target = torch.full_like(matched, _IGNORED)
     target[exists] = labels[matched[exists]]
@@ -97,7 +104,7 @@ def _target_columns(matched: Tensor, labels: Tensor, num_columns: int, backgroun
 
 
 def _hard_negatives(logits: Tensor, target: Tensor, background: int, num_positives: int, loss: LossSpec) -> Tensor:
-    """The background rows with the largest cross-entropy, NaN before all, the lower row first among equals."""
+    """Return the background rows with the largest cross-entropy, NaN before all, the lower row first among equals."""
     candidates = (target == background).nonzero()[:, 0]
     losses = _cross_entropy(logits[candidates], target[candidates])
     order = torch.sort(losses + 0.0, descending=True, stable=True).indices  # sorts NaN before all numbers
@@ -106,17 +113,17 @@ def _hard_negatives(logits: Tensor, target: Tensor, background: int, num_positiv
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """[R] of logits [R, C] and their target columns [R]."""
+    """Compute [R] from logits [R, C] and their target columns [R]."""
     largest = logits.detach().amax(1, keepdim=True)
     shifted = logits - largest
     return shifted.exp().sum(1).log() - shifted.gather(1, target[:, None])[:, 0]
 
 
 def _focal_loss(logits: Tensor, target: Tensor, loss: LossSpec) -> Tensor:
-    """[R] of logits [R, C] and their target columns [R]: alpha * (1 - p)^gamma * -log p, over all columns."""
+    """Compute [R] from logits [R, C] and target columns [R]: the sum of alpha * (1 - p)^gamma * -log p."""
     is_target = torch.arange(logits.shape[1], device=logits.device) == target[:, None]
     z = torch.where(is_target, logits, -logits)  # p = sigmoid(z)
-    finite = torch.where(z.isinf(), 0.0, z)  # autograd makes 0 * infinity of the limits
+    finite = torch.where(z.isinf(), 0.0, z)  # at the limits, autograd would compute 0 * infinity
     modulation = torch.exp(loss.focal_gamma * functional.logsigmoid(-finite))
     losses = torch.where(z.isinf(), functional.relu(-z), modulation * -functional.logsigmoid(finite))
     if loss.focal_alpha is not None:
@@ -125,7 +132,7 @@ def _focal_loss(logits: Tensor, target: Tensor, loss: LossSpec) -> Tensor:
 
 
 def _smooth_l1(difference: Tensor, beta: float) -> Tensor:
-    """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2; by torch, whose slopes are right at infinity."""
+    """Compute d^2 / (2 beta) where |d| < beta, else |d| - beta / 2; by torch, whose slopes are right at infinity."""
     losses = functional.smooth_l1_loss(difference, torch.zeros_like(difference), reduction="none", beta=beta)
     nans = torch.where(difference.isnan(), difference, 0.0)
     return losses + nans * nans  # with beta 0 torch gives NaN the slope 0, which would hide it

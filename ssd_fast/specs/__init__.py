@@ -1,4 +1,4 @@
-"""The frozen specs that say which SSD dialect an op speaks. Each is checked when it is made, so ops need not."""
+"""Frozen specs that say which SSD dialect an op speaks. Each is checked when it is made, so ops need not check it."""
 
 from .box_coder import BoxCoderSpec
 from .default_boxes import DefaultBoxSpec

@@ -1,4 +1,4 @@
-"""Box sizes by the conventions of other projects: what the classmethods of DefaultBoxSpec compute them from."""
+"""Compute box sizes by the conventions of other projects, for the classmethods of DefaultBoxSpec."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import is_positive, number, one_a_map, positive_numbers, require, row
+from .._checks import is_positive, number, one_per_map, positive_numbers, require, row
 
 Pair = tuple[float, float]
 Levels = tuple[tuple[Pair, ...], ...]
 
 
 def as_maps(owner: str, feature_maps: object) -> tuple[Any, ...]:
-    """(height, width) of each map, of which one number stands for both. Whether they are sizes, the spec checks."""
-    given = row(owner, "feature_maps", feature_maps, "a tuple of (height, width), or of one number for both")
+    """Return (height, width) per map, where one number may stand for both. The spec checks that they are sizes."""
+    given = row(owner, "feature_maps", feature_maps, "one (height, width) per map, or one number for both")
     return tuple((cells, cells) if isinstance(cells, numbers.Number) else cells for cells in given)
 
 
 def square_steps(owner: str, steps: object) -> tuple[Pair, ...] | None:
-    """A step for each map in both directions."""
+    """Return (vertical, horizontal) steps, the same in both directions, from one number per map."""
     return None if steps is None else tuple((step, step) for step in positive_numbers(owner, "steps", steps))
 
 
 def min_max_sizes(owner: str, maps: int, min_sizes: object, max_sizes: object, aspect_ratios: object) -> Levels:
-    """Caffe's, in float32 and OpenCV's order: min, sqrt(min * max) unless max is None, each ratio and its inverse."""
-    lows = positive_numbers(owner, "min_sizes", one_a_map(owner, "min_sizes", min_sizes, maps))
+    """Caffe's sizes in float32: min, sqrt(min * max) unless max is None, each ratio and its inverse, as in OpenCV."""
+    lows = positive_numbers(owner, "min_sizes", one_per_map(owner, "min_sizes", min_sizes, maps))
     levels = []
     for low, high, ratios in zip(
-        lows, one_a_map(owner, "max_sizes", max_sizes, maps), ratio_rows(owner, aspect_ratios, maps), strict=True
+        lows, one_per_map(owner, "max_sizes", max_sizes, maps), ratio_rows(owner, aspect_ratios, maps), strict=True
     ):
         low32 = np.float32(low)
         sides: list[tuple[Any, Any]] = [(low32, low32)]
@@ -50,9 +50,9 @@ def min_max_sizes(owner: str, maps: int, min_sizes: object, max_sizes: object, a
 def scaled_sizes(
     owner: str, image_size: tuple[int, int], maps: int, scales: object, aspect_ratios: object, clip_sizes: bool
 ) -> Levels:
-    """torchvision's, as shares of the image: s_k, sqrt(s_k * s_k+1), then each ratio both ways."""
+    """torchvision's sizes, from shares of the image: s_k, sqrt(s_k * s_k+1), then each ratio both ways."""
     shares = positive_numbers(owner, "scales", row(owner, "scales", scales, "a tuple of numbers"))
-    require(len(shares) == maps + 1, owner, "scales", "one for each map and one more", scales)
+    require(len(shares) == maps + 1, owner, "scales", "one per map and one more", scales)
     height, width = image_size
     limit = 1.0 if clip_sizes else math.inf
     levels = []
@@ -67,8 +67,8 @@ def scaled_sizes(
 
 
 def ratio_rows(owner: str, aspect_ratios: object, maps: int) -> tuple[tuple[float, ...], ...]:
-    """A row of positive ratios for each map."""
-    rows = one_a_map(owner, "aspect_ratios", aspect_ratios, maps)
+    """Return a row of positive ratios per map."""
+    rows = one_per_map(owner, "aspect_ratios", aspect_ratios, maps)
     return tuple(positive_numbers(owner, "aspect_ratios", ratios) for ratios in rows)
 
 

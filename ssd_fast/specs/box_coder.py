@@ -15,14 +15,26 @@ Pair = tuple[float, float]
 class BoxCoderSpec:
     """How four offsets describe a box relative to its default box (center-size code).
 
-    center = default center + offset * variance * default size;  size = default size * exp(offset * variance).
+    center = default center + offset * variance * default size; size = default size * exp(offset * variance).
 
     Args:
-        variances: for x, y, w, h (whatever `order` says); 1 / weight where a project speaks of weights.
+        variances: of x, y, w, h, whatever `order` is; where a project uses weights, 1 / weight.
         order: "xy": offsets are (tx, ty, tw, th); "yx": (ty, tx, th, tw).
-        log_scale_clamp: (low, high) limits of offset * variance before exp when decoding; None for none.
-    Raises: ValueError naming the field, what was expected and what was given.
-    Source: Liu et al. 2016, equation 2.
+        log_scale_clamp: (low, high) limits of offset * variance before exp when decoding; None: no limits.
+
+    Raises:
+        ValueError: a field is wrong; the message names it, the expected and the given value.
+
+    Source:
+        Liu et al. 2016, equation 2.
+
+    Examples:
+        >>> import ssd_fast
+        >>> ssd_fast.BoxCoderSpec(order="yx")
+        BoxCoderSpec(variances=(0.1, 0.1, 0.2, 0.2), order='yx', log_scale_clamp=None)
+        >>> ssd_fast.BoxCoderSpec(order="hw")
+        Traceback (most recent call last):
+        ValueError: BoxCoderSpec: order: expected 'xy' or 'yx', got 'hw'
     """
 
     variances: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)
@@ -41,7 +53,7 @@ class BoxCoderSpec:
 
     @property
     def clamp_limits(self) -> Pair:
-        """log_scale_clamp, infinite where there is none."""
+        """log_scale_clamp, or infinite limits if it is None."""
         return (-math.inf, math.inf) if self.log_scale_clamp is None else self.log_scale_clamp
 
 

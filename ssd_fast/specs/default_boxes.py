@@ -6,31 +6,45 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .._checks import as_float32, choice, flag, freeze, is_positive, number, require, row, size
+from .._checks import choice, flag, freeze, number, require, row, size
 from ._conventions import as_maps, min_max_sizes, scaled_sizes, square_steps
+from ._corners import Pair, check_box_sizes, check_corners, check_steps
 
-Pair = tuple[float, float]
-
-_MAX_LEVELS, _MAX_BOX_SIZES = 8, 128  # as many as the kernels' parameter block holds
-_MAX_BOXES = (2**31 - 1) // 4  # the kernels count coordinates by int32
+_MAX_LEVELS = 8  # the kernels' parameter block holds this many
+_MAX_BOXES = (2**31 - 1) // 4  # the kernels count coordinates in int32
 
 
 @dataclass(frozen=True)
 class DefaultBoxSpec:
-    """Where an SSD's default boxes lie: every cell of every feature map carries one box of each of the map's sizes.
+    """Where an SSD's default boxes lie: each cell of a feature map carries one box per box size of the map.
 
     Args:
         image_size: (height, width) of the network's input in pixels.
-        feature_maps: (height, width) of each map, at most 8 maps, in the order of the heads.
-        box_sizes: for each map the (width, height) in pixels of the boxes a cell carries, in channel order.
-        steps: for each map the (vertical, horizontal) distance of cell centers in pixels; None: image / map.
-        offset: position of a center within its cell, in cells.
+        feature_maps: (height, width) per map, at most 8 maps, in the order of the heads.
+        box_sizes: per map, the (width, height) in pixels of each box that a cell carries, in channel order.
+        steps: per map, the (vertical, horizontal) distance between cell centers in pixels; None: image / map.
+        offset: position of the center within its cell, in cells.
         clip: clamp the corners to the image.
-        clip_centers: clamp the centers to the image, before there are corners; the sizes stay as they are.
+        clip_centers: clamp the centers to the image before corners are computed; sizes do not change.
         normalized: divide the coordinates by the image's width and height.
-        row_order: order of the rows within a map: "HWA" (cells outside, boxes of a cell inside) or "AHW".
-    Raises: ValueError naming the field, what was expected and what was given.
-    Source: Liu et al. 2016, section 2.2; the classmethods follow the conventions of the projects that they name.
+        row_order: order of the rows within a map: "HWA" (cell by cell) or "AHW" (box size by box size).
+
+    Raises:
+        ValueError: a field is wrong; the message names it, the expected and the given value.
+
+    Source:
+        Liu et al. 2016, section 2.2; the classmethods follow the conventions of the projects that they name.
+
+    Examples:
+        A map of 5x5 cells with three boxes per cell:
+
+        >>> import ssd_fast
+        >>> sizes = ((60, 60), (85, 42), (42, 85))
+        >>> spec = ssd_fast.DefaultBoxSpec(image_size=(300, 300), feature_maps=((5, 5),), box_sizes=(sizes,))
+        >>> spec.num_boxes
+        75
+        >>> spec.level_steps
+        ((60.0, 60.0),)
     """
 
     image_size: tuple[int, int]
@@ -52,8 +66,8 @@ class DefaultBoxSpec:
             self,
             image_size=size(name, "image_size", self.image_size),
             feature_maps=tuple(size(name, "feature_maps", cells) for cells in maps),
-            box_sizes=self._checked_box_sizes(len(maps)),
-            steps=None if self.steps is None else self._checked_steps(len(maps)),
+            box_sizes=check_box_sizes(self.box_sizes, len(maps)),
+            steps=None if self.steps is None else check_steps(self.steps, len(maps)),
             offset=number(name, "offset", self.offset, "a finite number"),
             clip=flag(name, "clip", self.clip),
             normalized=flag(name, "normalized", self.normalized),
@@ -62,42 +76,16 @@ class DefaultBoxSpec:
         )
         count = f"at most {_MAX_BOXES} boxes over all maps"
         require(self.num_boxes <= _MAX_BOXES, name, "feature_maps", count, self.num_boxes)
-        require(
-            as_float32(self._farthest) is not None, name, "box_sizes, steps, offset", "finite corners", self._farthest
-        )
-
-    def _checked_box_sizes(self, levels: int) -> tuple[tuple[Pair, ...], ...]:
-        name, field = "DefaultBoxSpec", "box_sizes"
-        given = row(name, field, self.box_sizes, "a tuple with an entry for each map")
-        require(len(given) == levels, name, field, f"{levels} maps", len(given))
-        expected = "at least one box a cell on each map, a tuple of (width, height)"
-        rows = [row(name, field, level, expected, 1) for level in given]
-        most = f"at most {_MAX_BOX_SIZES} sizes over all maps"
-        require(sum(map(len, rows)) <= _MAX_BOX_SIZES, name, field, most, sum(map(len, rows)))
-        return tuple(tuple(_pixels(field, "(width, height)", pair) for pair in level) for level in rows)
-
-    def _checked_steps(self, levels: int) -> tuple[Pair, ...]:
-        name, field = "DefaultBoxSpec", "steps"
-        given = row(name, field, self.steps, "a tuple of (vertical, horizontal) or None")
-        require(len(given) == levels, name, field, f"{levels} maps", len(given))
-        return tuple(_pixels(field, "(vertical, horizontal)", pair) for pair in given)
-
-    @property
-    def _farthest(self) -> float:
-        """No corner of a box is farther from 0 than this, in pixels."""
-        return max(
-            (max(cells) + abs(self.offset)) * max(steps) + max(map(max, sizes))
-            for cells, steps, sizes in zip(self.feature_maps, self.level_steps, self.box_sizes, strict=True)
-        )
+        check_corners(self.feature_maps, self.level_steps, self.box_sizes, self.offset)
 
     @property
     def boxes_per_cell(self) -> tuple[int, ...]:
-        """Boxes that a cell of each map carries."""
+        """Boxes per cell, one number per map."""
         return tuple(len(level) for level in self.box_sizes)
 
     @property
     def num_boxes(self) -> int:
-        """P: all default boxes, over all maps."""
+        """P: the number of default boxes over all maps."""
         return sum(h * w * a for (h, w), a in zip(self.feature_maps, self.boxes_per_cell, strict=True))
 
     @property
@@ -107,7 +95,7 @@ class DefaultBoxSpec:
 
     @property
     def level_steps(self) -> tuple[Pair, ...]:
-        """steps, with the automatic ones worked out."""
+        """steps, or image / map where steps is None."""
         if self.steps is not None:
             return self.steps
         height, width = self.image_size
@@ -126,11 +114,31 @@ class DefaultBoxSpec:
         clip: bool = False,
         normalized: bool = True,
     ) -> DefaultBoxSpec:
-        """Caffe's PriorBox: min, sqrt(min * max), then each aspect ratio and its inverse, sizes in pixels.
+        """Make Caffe's PriorBox: min, sqrt(min * max), then each aspect ratio and its inverse, sizes in pixels.
 
-        Computed in float32 in OpenCV's order, so that default_boxes equals its PriorBox bit for bit. Caffe's, which
-        cuts sizes to whole pixels, it equals to 1 ulp if they are whole.
-        Source: weiliu89/caffe (ssd branch), opencv dnn PriorBox.
+        Sizes are computed in float32 in OpenCV's order, so that default_boxes equals OpenCV's PriorBox bit for bit. It
+        equals Caffe's, which cuts sizes to whole pixels, to 1 ulp if the sizes are whole.
+
+        Args:
+            image_size: (height, width) of the network's input in pixels.
+            feature_maps: (height, width) per map, or one number for both.
+            min_sizes: one per map.
+            max_sizes: one per map; None: no second square on this map.
+            aspect_ratios: per map, the ratios besides 1.
+            steps: distance between cell centers, one per map; None: image / map.
+            clip: clamp the corners to the image.
+            normalized: divide the coordinates by the image's width and height.
+
+        Source:
+            weiliu89/caffe (ssd branch), opencv dnn PriorBox.
+
+        Examples:
+            >>> import ssd_fast
+            >>> spec = ssd_fast.DefaultBoxSpec.from_min_max(
+            ...     (300, 300), (5,), min_sizes=(60,), max_sizes=(111,), aspect_ratios=((2,),)
+            ... )
+            >>> [(round(width), round(height)) for width, height in spec.box_sizes[0]]
+            [(60, 60), (82, 82), (85, 42), (42, 85)]
         """
         maps = as_maps("DefaultBoxSpec", feature_maps)
         return cls(
@@ -156,11 +164,30 @@ class DefaultBoxSpec:
         normalized: bool = False,
         row_order: Literal["HWA", "AHW"] = "HWA",
     ) -> DefaultBoxSpec:
-        """Scale s_k, sqrt(s_k * s_k+1), then each aspect ratio both ways: torchvision's DefaultBoxGenerator.
+        """Make torchvision's DefaultBoxGenerator: scale s_k, sqrt(s_k * s_k+1), then each aspect ratio both ways.
 
-        Args: scales: one a map and one more, as a share of the image; clip_sizes: no side longer than the image's.
-        Source: torchvision.models.detection.anchor_utils.DefaultBoxGenerator (equal to 2 ulp: it multiplies by the
-        image size later).
+        Args:
+            image_size: (height, width) of the network's input in pixels.
+            feature_maps: (height, width) per map, or one number for both.
+            scales: one per map and one more, as shares of the image.
+            aspect_ratios: per map, the ratios besides 1.
+            steps: distance between cell centers, one per map; None: image / map.
+            clip_sizes: make no side longer than the image's.
+            clip_centers: clamp the centers to the image before corners are computed.
+            normalized: divide the coordinates by the image's width and height.
+            row_order: "HWA" or "AHW".
+
+        Source:
+            torchvision.models.detection.anchor_utils.DefaultBoxGenerator (equal to 2 ulp: it multiplies by the image
+            size later).
+
+        Examples:
+            >>> import ssd_fast
+            >>> spec = ssd_fast.DefaultBoxSpec.from_scales(
+            ...     (300, 300), (5,), scales=(0.2, 0.37), aspect_ratios=((2,),)
+            ... )
+            >>> [(round(width), round(height)) for width, height in spec.box_sizes[0]]
+            [(60, 60), (82, 82), (85, 42), (42, 85)]
         """
         image_size = size("DefaultBoxSpec", "image_size", image_size)
         maps = as_maps("DefaultBoxSpec", feature_maps)
@@ -173,12 +200,3 @@ class DefaultBoxSpec:
             row_order=row_order,
             clip_centers=clip_centers,
         )
-
-
-def _pixels(field: str, form: str, pair: object) -> Pair:
-    first, second = row("DefaultBoxSpec", field, pair, form, 2, 2)
-    expected = "finite positive pixels"
-    return (
-        number("DefaultBoxSpec", field, first, expected, is_positive),
-        number("DefaultBoxSpec", field, second, expected, is_positive),
-    )

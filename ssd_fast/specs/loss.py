@@ -11,27 +11,38 @@ from .._checks import choice, freeze, integer, is_count, is_not_negative, number
 
 @dataclass(frozen=True)
 class LossSpec:
-    """How matched default boxes become two losses: of classification, with or without mining, and smooth L1.
+    """How matched default boxes become two losses: classification, with or without mining, and smooth L1.
 
     Args:
-        background: column of cls_logits that is no class (-1: the last); no ground truth may have it as its label.
-            Background rows are trained toward it. None, with "focal" alone: there is no such column, and they are
-            trained toward none.
-        negatives_per_positive: hard negatives of an image for each of its positives, rounded down.
-        min_negatives: hard negatives of an image at least, if it has so many background rows.
-        beta: smooth L1 is quadratic below this difference and linear from it up; 0: plain L1.
-        normalizer: what both losses are divided by. "positives": all positives of the batch, or 1 without any.
-            "positives_per_image": an image's losses by its own positives, then the mean over the images; one without
-            positives contributes 0. "sum_max_one": the sum over the images of the greater of its positives and 1.
+        background: the column of cls_logits that is not a class (-1: the last), toward which background rows are
+            trained; no ground truth may have it as its label. None, only with "focal": there is no such column, and
+            background rows are trained toward no column.
+        negatives_per_positive: hard negatives per positive of an image, rounded down.
+        min_negatives: the least number of hard negatives per image, if it has that many background rows.
+        beta: smooth L1 is quadratic below this difference and linear from it on; 0: plain L1.
+        normalizer: what both losses are divided by. "positives": the number of positives of the batch, at least 1.
+            "positives_per_image": an image's losses are divided by its own positives and then averaged over the images;
+            an image without positives contributes 0. "sum_max_one": the sum over the images of max(positives, 1).
         classification: "softmax": cross-entropy of the positives and of hard negatives. "focal": sigmoid focal loss of
-            all rows that are not ignored, over all columns; it mines nothing. With p the probability that a logit's
-            sigmoid gives to what is true of its column: alpha * (1 - p)^gamma * -log p.
-        focal_alpha: weight of the target column, 1 - focal_alpha being that of the others; None: no weights.
-        focal_gamma: how much the loss of what is easy is lowered; 0: not at all.
-    Raises: ValueError naming the field, what was expected and what was given.
-    Source: Liu et al. 2016, section 2.2. positives: Caffe, torchvision; positives_per_image: NVIDIA; sum_max_one:
-        mmdetection. focal: Lin et al. 2017, section 3; with a background column as TensorFlow object detection's SSD
-        with FPN, without as RetinaNet.
+            all rows that are not ignored, over all columns, without mining: alpha * (1 - p)^gamma * -log p, where p is
+            the probability that a logit's sigmoid gives to the truth of its column.
+        focal_alpha: weight of the target column; the other columns weigh 1 - focal_alpha. None: no weights.
+        focal_gamma: how strongly the loss of easy rows is lowered; 0: not at all.
+
+    Raises:
+        ValueError: a field is wrong; the message names it, the expected and the given value.
+
+    Source:
+        Liu et al. 2016, section 2.2. positives: Caffe, torchvision; positives_per_image: NVIDIA; sum_max_one:
+        mmdetection. focal: Lin et al. 2017, section 3; with a background column like TensorFlow object detection's SSD
+        with FPN, without one like RetinaNet.
+
+    Examples:
+        >>> import ssd_fast
+        >>> ssd_fast.LossSpec(normalizer="sum_max_one").negatives_per_positive
+        3.0
+        >>> ssd_fast.LossSpec(classification="focal", background=None).focal_gamma
+        2.0
     """
 
     background: int | None = 0
@@ -69,7 +80,7 @@ class LossSpec:
         )
 
     def _require_defaults(self, *names: str, because: str) -> None:
-        """What the chosen classification does not read must not be set, as if it did."""
+        """Refuse values of fields that the chosen classification does not read."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             ok = field.name not in names or value == field.default

@@ -14,19 +14,32 @@ class MatcherSpec:
 
     Args:
         rule: "forced": a default box takes its best ground truth if their IoU passes positive_threshold; then each
-            ground truth takes its best default box in any case. "bipartite": first pairs of a ground truth and a
-            default box are formed, the largest IoU of all free ones first, so that no ground truth loses its box to
+            ground truth takes its best default box in any case. "bipartite": first, each ground truth is paired with a
+            default box of its own, always the free pair with the largest IoU, so that no ground truth loses its box to
             another; then the remaining default boxes go by the threshold. "threshold": by the threshold alone.
-        positive_threshold: the least IoU of a positive (positive_inclusive=False: a positive has more).
-        negative_threshold: default boxes whose best IoU lies from here up to the positive threshold are ignored (-2);
-            None: there are none such.
-        claimed_twice: of two ground truths with the same best default box the "last" or the "first" gets it (forced).
-        minimum_forced_iou: a forced or bipartite pair has a larger IoU; None: any, even 0.
-        ignored_coverage: background of whose own area an ignored ground truth covers this share or more is ignored too
-            (-2). Ground truths are ignored by match's argument gt_ignored.
-    Raises: ValueError naming the field, what was expected and what was given.
-    Source: Liu et al. 2016, section 2.2. torchvision: forced, last. TensorFlow: forced, first. Caffe: bipartite, 1e-6.
+        positive_threshold: the least IoU of a positive (with positive_inclusive=False, its IoU must exceed this).
+        negative_threshold: default boxes whose best IoU lies between this and the positive threshold are ignored (-2);
+            None: none are.
+        claimed_twice: whether the "last" or the "first" of two ground truths with the same best default box gets it
+            (rule "forced").
+        minimum_forced_iou: the IoU that a forced or bipartite pair must exceed; None: any IoU will do, even 0.
+        ignored_coverage: a background box is ignored too (-2) if an ignored ground truth covers at least this share of
+            its area. The argument gt_ignored of match says which ground truths are ignored.
+
+    Raises:
+        ValueError: a field is wrong; the message names it, the expected and the given value.
+
+    Source:
+        Liu et al. 2016, section 2.2. torchvision: forced, last. TensorFlow: forced, first. Caffe: bipartite, 1e-6.
         ignored_coverage: mmdetection's MaxIoUAssigner with gt_bboxes_ignore and ignore_wrt_candidates.
+
+    Examples:
+        >>> import ssd_fast
+        >>> ssd_fast.MatcherSpec(rule="bipartite", minimum_forced_iou=1e-6).positive_threshold
+        0.5
+        >>> ssd_fast.MatcherSpec(positive_threshold=50)
+        Traceback (most recent call last):
+        ValueError: MatcherSpec: positive_threshold: expected a number in [0, 1], got 50
     """
 
     rule: Literal["forced", "bipartite", "threshold"] = "forced"
@@ -53,7 +66,7 @@ class MatcherSpec:
         )
         positive, negative, minimum = self.positive_threshold, self.negative_threshold, self.minimum_forced_iou
         ok = positive > 0 or not self.positive_inclusive
-        require(ok, name, "positive_inclusive", "positive_threshold > 0, else boxes apart would match", positive)
+        require(ok, name, "positive_inclusive", "positive_threshold > 0 (else separate boxes would match)", positive)
         if negative is not None:
             expected = "a number in [0, positive_threshold]"
             negative = number(name, "negative_threshold", negative, expected, is_not_negative)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from .._checks import choice, flag, freeze, integer, is_not_negative, number, require
 
-_UNSAID: Any = object()
+_UNSET: Any = object()
 _CHOICES = {
     "activation": ("softmax", "sigmoid"),
     "class_mode": ("per_class", "argmax", "agnostic"),
@@ -24,30 +24,50 @@ class PostprocessSpec:
     """How head outputs become detections: score, filter, top-k, decode, clip, NMS, merge, rescale.
 
     Args:
-        activation: "softmax" over the columns, or "sigmoid" of each.
-        background: column that is no class: its index (-1: the last), None: every column is a class. 0 with softmax;
-            with sigmoid it must be said, since some heads then have such a column (TensorFlow's) and most have none.
-        score_threshold: a candidate's score exceeds it (score_inclusive: or equals it).
-        class_mode: which classes of a box are candidates, and which candidates suppress each other.
-            "per_class": all that pass the threshold; those of one class.
-            "argmax": the class of the highest score alone (of equals the first); those of one class.
-            "agnostic": that class alone; all of an image.
-        top_k: candidates that may enter NMS, best first; None: all.
-        top_k_scope: of what each these are taken: "class" of an image (with class_mode "agnostic": the image); "level":
-            the default boxes of one feature map, all classes together; "image": likewise of the image.
-        min_box_size: boxes enter NMS only if both sides, as they are then, exceed it; None: all do.
-        iou_threshold: a better box with a larger IoU suppresses (iou_inclusive: or an equal one).
-        keep_top_k: detections kept an image, over all classes; the K of Detections.
-        clip: clamp boxes to the image: "before_nms", "after_nms" or "none".
-        rescale: when boxes are scaled to original_sizes, if given: "before_nms" (after clipping) or "after_nms".
-        channel_order: of raw head maps: "AC": channel a * C + c; "CA": c * A + a.
-        row_order: of default_boxes within a map when raw head maps are given: "HWA" or "AHW".
-    Raises: ValueError naming the field, what was expected and what was given.
-    Source: Liu et al. 2016, section 2.2 (inference); `ssd_fast.presets` has the projects' values.
+        activation: "softmax" over the columns, or "sigmoid" of each column.
+        background: index of the column that is not a class (-1: the last); None: every column is a class. 0 by default
+            with softmax. With sigmoid it has no default, since some heads (TensorFlow's) have such a column and most do
+            not.
+        score_threshold: what a candidate's score must exceed (with score_inclusive, reach), in [0, 1].
+        score_inclusive: whether a score equal to the threshold is enough.
+        class_mode: which classes of a box are candidates, and which candidates suppress each other:
+            "per_class": all classes that pass the threshold; candidates of one class.
+            "argmax": only the class of the highest score (of equal ones, the first); candidates of one class.
+            "agnostic": only that class; all candidates of an image.
+        top_k: how many candidates may enter NMS, best first; None: all.
+        top_k_scope: what top_k is counted per: "class" of an image (with class_mode "agnostic", per image); "level":
+            feature map, all classes together; "image": image, all classes together.
+        min_box_size: what both sides of a box must exceed, at that stage, for it to enter NMS; None: all boxes enter.
+        iou_threshold: a better box suppresses boxes whose IoU with it exceeds this (with iou_inclusive, reaches it), in
+            [0, 1]; 1 without iou_inclusive turns NMS off.
+        iou_inclusive: whether an IoU equal to the threshold suppresses.
+        keep_top_k: detections kept per image, over all classes; the K of Detections.
+        clip: when boxes are clamped to the image: "before_nms", "after_nms" or "none". If it is not "none", postprocess
+            needs image_sizes.
+        rescale: when boxes are scaled to original_sizes, if these are given: "before_nms" (after clipping) or
+            "after_nms".
+        channel_order: channel of box a and column c in raw head maps: "AC": a * C + c; "CA": c * A + a.
+        row_order: order of default_boxes within a map, for raw head maps: "HWA" or "AHW".
+
+    Raises:
+        ValueError: a field is wrong; the message names it, the expected and the given value.
+
+    Source:
+        Liu et al. 2016, section 2.2 (inference); `ssd_fast.presets` has the projects' values.
+
+    Examples:
+        >>> import ssd_fast
+        >>> ssd_fast.PostprocessSpec().background
+        0
+        >>> ssd_fast.PostprocessSpec(activation="sigmoid", background=None, score_threshold=0.3).keep_top_k
+        200
+        >>> ssd_fast.PostprocessSpec(score_threshold=50)
+        Traceback (most recent call last):
+        ValueError: PostprocessSpec: score_threshold: expected a number in [0, 1], got 50
     """
 
     activation: Literal["softmax", "sigmoid"] = "softmax"
-    background: int | None = _UNSAID
+    background: int | None = _UNSET
     score_threshold: float = 0.01
     score_inclusive: bool = False
     class_mode: Literal["per_class", "argmax", "agnostic"] = "per_class"
@@ -69,8 +89,8 @@ class PostprocessSpec:
         )
         for field in ("score_inclusive", "iou_inclusive"):
             freeze(self, **{field: flag(name, field, getattr(self, field))})
-        for field in ("score_threshold", "iou_threshold"):
-            value = number(name, field, getattr(self, field), "a finite number >= 0", is_not_negative)
+        for field in ("score_threshold", "iou_threshold"):  # scores and IoUs never exceed 1: a 50 is meant as 50%
+            value = number(name, field, getattr(self, field), "a number in [0, 1]", lambda x: 0 <= x <= 1)
             freeze(self, **{field: value})
         require(
             not (self.iou_inclusive and self.iou_threshold == 0),
@@ -83,14 +103,14 @@ class PostprocessSpec:
             (self.clip, self.rescale) != ("after_nms", "before_nms"),
             name,
             "rescale",
-            '"after_nms" where clip is, since image_sizes are the window of boxes not yet rescaled',
+            '"after_nms" where clip is "after_nms", since image_sizes are the clip window of boxes before rescaling',
             self.rescale,
         )
-        if self.background is _UNSAID:
+        if self.background is _UNSET:
             if self.activation == "sigmoid":
                 raise ValueError(
-                    "PostprocessSpec: background: expected a column, -1 or None (every column is a class), "
-                    "which sigmoid leaves open, got nothing"
+                    'PostprocessSpec: background: expected a value with activation "sigmoid", which has no default: '
+                    "a column, -1 (the last) or None (every column is a class), got nothing"
                 )
             freeze(self, background=0)
         if self.background is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -57,6 +58,11 @@ def test_long_values_are_shortened():
     for value in (deep, "x" * 10**6, list(range(10**6)), 10**4000, {"a": RED * 999}):
         assert len(brief(value)) <= 60 and brief(value).isprintable()
     assert brief("cat") == "'cat'" and brief(RED) == r"'\x1b[31m'" and brief([1, 2.5]) == "[1, 2.5]"
+    table = torch.zeros(40, 40)
+    for longest in (60, 200):
+        assert all(len(brief(value, longest)) <= longest for value in (deep, "x" * 10**6, table, 10**5000))
+        assert brief(table, longest).isprintable()
+    assert brief(tuple(range(16)), 200) == repr(tuple(range(16))) and brief(range(10**12)) == "range(0, 1000000000000)"
     assert listing(["a", RED], 2) == r"a, \x1b[31m" and listing("abcd", 2) == "a, b and 2 more"
 
 

@@ -156,6 +156,17 @@ def test_refuses_missing_attributes_strange_coders_and_settings():
         model(images((64, 64)))
 
 
+def test_thresholds_past_one_mean_what_they_mean_to_torchvision():
+    """No score passes such a threshold, and no IoU: nothing is found, and nothing is suppressed."""
+    for attribute, value in (("score_thresh", 1.5), ("nms_thresh", 45.0)):
+        model = tiny_ssd()
+        setattr(model, attribute, value)
+        expected = unpatch(model)(images((64, 64)))
+        found = patch(model)(images((64, 64)))
+        assert len(found[0]["scores"]) == len(expected[0]["scores"])
+        assert (len(found[0]["scores"]) == 0) == (attribute == "score_thresh")
+
+
 @pytest.mark.parametrize(
     "attribute, value, expected",
     [

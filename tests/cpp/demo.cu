@@ -1,13 +1,13 @@
-// demo.cu: kernels with which the emulator and its checker are tested, in the ways that the project's kernels work:
-// sorting, reduction, compaction, bit masks, tickets, histograms. Each can be run with a planted fault.
+// demo.cu: kernels that test the emulator and its checker, and work as the project's kernels do: sorting, reduction,
+// compaction, bit masks, tickets, histograms. Each can be run with a planted fault.
 // scripts/mutate.py deletes their barriers and fences in turn, and expects the checker to notice each time.
 #include "common/cuda.cuh"
-#include "demo_launch.h"
+#include "demo_task.h"
 
 namespace ssd::demo {
 namespace {
 
-// ---- sort: bitonic, one block a row, 64-bit keys in dynamic shared memory -------------------------------------------
+// ---- sort: bitonic, one block per row, 64-bit keys in dynamic shared memory -----------------------------------------
 
 template <Fault kFault>
 __global__ void sort_kernel(const float* __restrict__ values, int n, float* __restrict__ sorted,
@@ -69,7 +69,7 @@ __global__ void sum_and_compact_kernel(const float* __restrict__ x, int n, float
   if (lane == 0) warp_sums[warp] = partial;
   if (kFault != Fault::kSumBarrierMissing) __syncthreads();
   if (warp == 0) {
-    const bool present = lane < warps || kFault == Fault::kSumUninitialised;
+    const bool present = lane < warps || kFault == Fault::kSumUninitialized;
     const float total = warp_sum(present ? warp_sums[lane] : 0.0f);
     if (lane == 0) *sum = total;
   }
@@ -93,7 +93,7 @@ __global__ void sum_and_compact_kernel(const float* __restrict__ x, int n, float
   if (thread == 0) *count = begin;
 }
 
-// ---- nms: a bit mask by 64x64 tiles, then one block a class that resolves it ----------------------------------------
+// ---- nms: a bit mask by 64x64 tiles, then one block per class that resolves it --------------------------------------
 
 template <Fault kFault>
 __global__ void __launch_bounds__(64)
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(64)
 
 __global__ void nms_resolve_kernel(const uint64_t* __restrict__ mask, int n, int max_output, int* __restrict__ kept,
                                    int* __restrict__ counts) {
-  SSD_DYN_SHARED(uint64_t, removed);  // one word for 64 boxes
+  SSD_DYN_SHARED(uint64_t, removed);  // one word per 64 boxes
   const int words = ceil_div(n, 64);
   const int thread = static_cast<int>(threadIdx.x);
   const int threads = static_cast<int>(blockDim.x);
@@ -145,7 +145,7 @@ __global__ void nms_resolve_kernel(const uint64_t* __restrict__ mask, int n, int
   if (thread == 0) counts[blockIdx.x] = count;
 }
 
-// ---- orders smaller and larger than a block's -----------------------------------------------------------------------
+// ---- orders within a warp and between blocks -----------------------------------------------------------------------
 
 template <Fault kFault>
 __global__ void exchange_kernel(int* out) {
@@ -218,7 +218,7 @@ void sum_and_compact(const float* x, int n, float threshold, float* sum, int* ke
                      Fault fault) {
   auto kernel = sum_and_compact_kernel<Fault::kNone>;
   if (fault == Fault::kSumBarrierMissing) kernel = sum_and_compact_kernel<Fault::kSumBarrierMissing>;
-  if (fault == Fault::kSumUninitialised) kernel = sum_and_compact_kernel<Fault::kSumUninitialised>;
+  if (fault == Fault::kSumUninitialized) kernel = sum_and_compact_kernel<Fault::kSumUninitialized>;
   if (fault == Fault::kCompactBarrierMissing) kernel = sum_and_compact_kernel<Fault::kCompactBarrierMissing>;
   launch(kernel, dim3(1), dim3(256), 0, stream, x, n, threshold, sum, kept, count);
 }

@@ -2,14 +2,14 @@
 // be run with a planted fault.
 #include "common/async_copy.cuh"
 #include "common/cuda.cuh"
-#include "demo_launch.h"
+#include "demo_task.h"
 
 namespace ssd::demo {
 namespace {
 
 // ---- copies ---------------------------------------------------------------------------------------------------------
 
-constexpr int kTile = 64;  // quadruples, one a thread
+constexpr int kTile = 64;  // quadruples, one per thread
 
 // Thread t copies quadruple t of the tile. Past the end, its place becomes zero.
 __device__ void copy_tile(int4* tile, const int4* x, int n, int first) {

@@ -1,8 +1,8 @@
-// demo_faults.cu: kernels that are nothing but wrong, to test that the emulator or its checker says so.
+// demo_faults.cu: kernels that are always wrong, to test that the emulator or its checker says so.
 #include "common/async_copy.cuh"
 #include "common/cuda.cuh"
 #include "common/grid.cuh"
-#include "demo_launch.h"
+#include "demo_task.h"
 
 namespace ssd::demo {
 namespace {
@@ -17,7 +17,7 @@ __global__ void read_beside_atomic_kernel(int* value, int* out) {
 }
 
 // The lower half writes, the upper half reads, and each waits for itself only.
-__global__ void synchronise_halves_kernel(int* out) {
+__global__ void synchronize_halves_kernel(int* out) {
   SSD_SHARED(values, int[16]);
   if (threadIdx.x < 16) values[threadIdx.x] = 1;
   __syncwarp(threadIdx.x < 16 ? 0x0000ffffu : 0xffff0000u);
@@ -44,7 +44,7 @@ __global__ void leave_out_a_lane_kernel(int* out) {
   out[threadIdx.x] = value;
 }
 
-__global__ void spin_for_ever_kernel(int* flag) {
+__global__ void spin_forever_kernel(int* flag) {
   while (atomicAdd(flag, 0) == 0) __nanosleep(100);
 }
 
@@ -61,7 +61,8 @@ __global__ void meet_kernel(int* out) {
   if (threadIdx.x == 0) out[blockIdx.x] = 1;
 }
 
-// The first block meets the second twice, which leaves after the first time. Late: so late it asks where its memory is.
+// The first block waits twice for the second, which exits after the first time. If late, it asks only then where the
+// second's memory is.
 __global__ void take_from_exited_kernel(int* out, bool late) {
   SSD_SHARED(number, int);
   number = 1;
@@ -87,8 +88,8 @@ void read_beside_atomic(int* value, int* out, Stream stream) {
   launch(read_beside_atomic_kernel, dim3(1), dim3(64), 0, stream, value, out);
 }
 
-void synchronise_halves(int* out, Stream stream) {
-  launch(synchronise_halves_kernel, dim3(1), dim3(32), 0, stream, out);
+void synchronize_halves(int* out, Stream stream) {
+  launch(synchronize_halves_kernel, dim3(1), dim3(32), 0, stream, out);
 }
 
 void diverge_at_barrier(int* out, Stream stream) {
@@ -97,7 +98,7 @@ void diverge_at_barrier(int* out, Stream stream) {
 
 void leave_out_a_lane(int* out, Stream stream) { launch(leave_out_a_lane_kernel, dim3(1), dim3(32), 0, stream, out); }
 
-void spin_for_ever(int* flag, Stream stream) { launch(spin_for_ever_kernel, dim3(1), dim3(1), 0, stream, flag); }
+void spin_forever(int* flag, Stream stream) { launch(spin_forever_kernel, dim3(1), dim3(1), 0, stream, flag); }
 
 void read_host_memory(const int* host, int* out, Stream stream) {
   launch(copy_kernel, dim3(1), dim3(1), 0, stream, host, out);

@@ -1,7 +1,7 @@
-// demo_functions.cu: kernels that call what kernels can call - 16-bit types, atomics, warp and scalar functions,
-// dynamic shared memory of any size - as demo.cu has those that work as the project's do.
+// demo_functions.cu: kernels that call everything a kernel can call - 16-bit types, atomics, warp and scalar functions,
+// dynamic shared memory of any size - whereas those of demo.cu work as the project's do.
 #include "common/cuda.cuh"
-#include "demo_launch.h"
+#include "demo_task.h"
 
 namespace ssd::demo {
 namespace {
@@ -29,7 +29,7 @@ __global__ void histogram_kernel(const int* __restrict__ x, int n, int* counts, 
   if (threadIdx.x < 16) atomicAdd(&counts[threadIdx.x], block_counts[threadIdx.x]);
 }
 
-// One digit of the result for each function that does what it should.
+// Adds 1 to the result for each check that holds.
 __global__ void functions_kernel(int* out) {
   const int thread = static_cast<int>(threadIdx.x);
   const int lane = thread % kWarpSize;
@@ -39,7 +39,7 @@ __global__ void functions_kernel(int* out) {
   right += __ffs(static_cast<int>(peers)) - 1 == lane % 5;
   right += __match_any_sync(kFullWarp, static_cast<unsigned long long>(lane)) == 1u << lane;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-  right += 4;  // which these GPUs have not
+  right += 4;  // which these GPUs lack
 #else
   right += __reduce_add_sync(kFullWarp, lane) == 496;
   right += __reduce_min_sync(kFullWarp, lane - 16) == -16;

@@ -1,8 +1,8 @@
-// demo_grids.cu: kernels whose blocks, or which themselves, wait for one another: cooperative grids, programmatic
-// launches, clusters. Each can be run with a planted fault.
+// demo_grids.cu: kernels that wait for one another, or whose blocks do: cooperative grids, programmatic launches,
+// clusters. Each can be run with a planted fault.
 #include "common/cuda.cuh"
 #include "common/grid.cuh"
-#include "demo_launch.h"
+#include "demo_task.h"
 
 namespace ssd::demo {
 namespace {
@@ -34,7 +34,7 @@ __global__ void sum_by_all_blocks_kernel(const int* __restrict__ x, int n, int* 
 }
 
 // ---- a chain of programmatic launches -------------------------------------------------------------------------------
-// memset of count -> double and count -> add neighbours -> overwrite.
+// memset of count -> double and count -> add neighbors -> overwrite.
 
 __global__ void double_and_count_kernel(const int* __restrict__ x, int n, int* values, int* count, Fault fault) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
@@ -45,7 +45,7 @@ __global__ void double_and_count_kernel(const int* __restrict__ x, int n, int* v
   trigger_dependents();
 }
 
-__global__ void add_neighbours_kernel(const int* values, int n, int* sums, Fault fault) {
+__global__ void add_neighbors_kernel(const int* values, int n, int* sums, Fault fault) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   const bool waits = fault != Fault::kLaunchNotAwaited && fault != Fault::kNobodyWaits;
   if (waits && threadIdx.x == 0) wait_for_predecessor();
@@ -64,7 +64,7 @@ __global__ void overwrite_kernel(int* values, int n, const int* sums, const int*
   values[i] = -1;
 }
 
-// Does not wait: right only where it is not launched as programmatic, which is so for code of an architecture below 90.
+// Does not wait: right only if it is not launched as programmatic, as code for an architecture below 90 never is.
 __global__ void copy_early_kernel(const int* values, int n, int* copies) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (i < n) copies[i] = values[i];
@@ -75,7 +75,7 @@ __global__ void copy_early_kernel(const int* values, int n, int* copies) {
 constexpr unsigned kClusterSize = 4;
 constexpr unsigned kClusterThreads = 64;
 
-// Every block takes a number from its right neighbour, and gives its left neighbour one.
+// Every block takes a number from its right neighbor, and gives one to its left neighbor.
 __global__ void pass_on_kernel(int* out, Fault fault) {
   SSD_SHARED(numbers, int[kClusterThreads]);
   const unsigned thread = threadIdx.x;
@@ -107,12 +107,12 @@ void sum_by_all_blocks(const int* x, int n, int blocks, int* partial, int* total
          partial, totals, fault);
 }
 
-void add_doubled_neighbours(const int* x, int n, int* values, int* count, int* sums, int* result, Stream stream,
-                            Fault fault) {
+void add_doubled_neighbors(const int* x, int n, int* values, int* count, int* sums, int* result, Stream stream,
+                           Fault fault) {
   const dim3 grid(blocks_for(n));
   zero_async(count, sizeof(int), stream);
   launch(double_and_count_kernel, kProgrammatic, grid, dim3(64), 0, stream, x, n, values, count, fault);
-  launch(add_neighbours_kernel, kProgrammatic, grid, dim3(64), 0, stream, values, n, sums, fault);
+  launch(add_neighbors_kernel, kProgrammatic, grid, dim3(64), 0, stream, values, n, sums, fault);
   launch(overwrite_kernel, kProgrammatic, grid, dim3(64), 0, stream, values, n, sums, count, result, fault);
 }
 
@@ -120,7 +120,7 @@ void zero_behind_a_chain(const int* x, int n, int* values, int* count, int* sums
   const dim3 grid(blocks_for(n));
   zero_async(count, sizeof(int), stream);
   launch(double_and_count_kernel, grid, dim3(64), 0, stream, x, n, values, count, Fault::kNone);
-  launch(add_neighbours_kernel, kProgrammatic, grid, dim3(64), 0, stream, values, n, sums, Fault::kNobodyWaits);
+  launch(add_neighbors_kernel, kProgrammatic, grid, dim3(64), 0, stream, values, n, sums, Fault::kNobodyWaits);
   zero_async(values, n * sizeof(int), stream);
 }
 

@@ -1,5 +1,5 @@
-// loss_numbers.h: what a loss in float, half and bfloat16 rests on, against its definition: the order of sums, and
-// rounding on store.
+// loss_numbers.h: tests what a loss in float, half and bfloat16 rests on, the order of sums and rounding on store,
+// against its definition.
 #pragma once
 
 #include "common/dtype.h"
@@ -10,7 +10,7 @@ namespace ssd::test {
 
 // ---- the order of sums ----------------------------------------------------------------------------------------------
 
-// In tiles of 1024 of 32 lanes, as tree_sum.h says; of zeros where there are no more values.
+// Sums in tiles of 1024 and 32 lanes, as tree_sum.h says; zeros stand for values past the end.
 inline float plain_tree_sum(std::vector<float> values) {
   do {
     values.resize((values.size() + 1023) / 1024 * 1024);
@@ -40,13 +40,13 @@ inline void sum_of(Case& one, int count) {
 
 struct Format {
   int mantissa_bits;
-  int least_exponent;  // of the unit of subnormals
-  int infinity;        // bits of
+  int least_exponent;  // exponent of the unit of subnormals
+  int infinity;        // its bits
 };
 const Format kHalf{10, -24, 0x7C00};
 const Format kBFloat16{7, -133, 0x7F80};
 
-// What the bits of a number that is not negative say; those of infinity as if they were one more number.
+// Decodes the bits of a number that is not negative; those of infinity as if they were the next number.
 inline double decoded(const Format& format, int bits) {
   const int exponent = bits >> format.mantissa_bits;
   const int mantissa = bits & ((1 << format.mantissa_bits) - 1);
@@ -54,7 +54,7 @@ inline double decoded(const Format& format, int bits) {
   return std::ldexp(mantissa + (1 << format.mantissa_bits), format.least_exponent + exponent - 1);
 }
 
-// Around every number of the type: it, its neighbours among floats, the middle to the next, and the middle's.
+// Checks every number of the type, the middle between it and the next, and the floats beside both.
 template <class T>
 void rounding(Case& one, const Format& format) {
   const auto check = [&](double value, int bits) {

@@ -1,10 +1,10 @@
-// multibox_loss_problem.h: batches to train on, and what multibox_loss must make of them, in double.
+// multibox_loss_problem.h: batches to train on, and the results that multibox_loss must give for them, in double.
 #pragma once
 
 #include <map>
 #include <utility>
 
-#include "multibox_loss/multibox_loss_launch.h"
+#include "multibox_loss/multibox_loss_task.h"
 #include "oracles.h"
 
 namespace ssd::test {
@@ -12,7 +12,7 @@ namespace ssd::test {
 enum class Logits {
   kRandom,
   kTied,     // all rows have the same logits
-  kFew,      // of five kinds of rows
+  kFew,      // five kinds of rows
   kHostile,  // some logits are NaN or infinite
   kNan,      // all logits are NaN
 };
@@ -25,11 +25,11 @@ struct Problem {
   DType deltas_dtype = DType::float32;
   Logits logits = Logits::kRandom;
   Boxes boxes = Boxes::kRandom;  // of the ground truth
-  int objects = 3;               // of image 0; the next ones have one less each, and after none again so many
-  int one_in = 10;               // of so many rows one is positive, where there are objects, and one ignored; 0: none
+  int objects = 3;               // in image 0; each next image has one less, and after none as many again
+  int one_in = 10;               // of this many rows one is positive, if there are objects, and one ignored; 0: none
   bool broken = false;           // some indices, labels and offsets are out of range
 
-  int background = 0;  // -1: no column is
+  int background = 0;  // -1: none
   bool focal = false;
   FocalLoss options{2.0f, 0.25f, 0.75f};  // of the focal loss
   float negatives_per_positive = 3.0f;
@@ -47,7 +47,7 @@ const float kUpstream[2] = {0.75f, -1.25f};  // gradients of the box regression 
 
 inline std::size_t bytes_of(DType dtype) { return dtype == DType::float32 ? 4 : 2; }
 
-// One head output as stored, and as the numbers that were stored.
+// One head output: its bytes, and the numbers that they store.
 struct Head {
   std::vector<unsigned char> stored;
   std::vector<float> values;
@@ -135,7 +135,7 @@ inline Inputs make_inputs(const Problem& problem) {
     }
   }
   inputs.gt_boxes = make_boxes<float>(problem.boxes, static_cast<int>(inputs.gt_labels.size()), 33);
-  // One ground truth is a default box, whose offsets are 0: at some of its positives the difference is, too.
+  // One ground truth is a default box, whose offsets are 0, so that some differences are 0 too.
   if (!inputs.gt_boxes.empty() && problem.rows > 0 && problem.boxes == Boxes::kRandom) {
     inputs.gt_boxes[0] = inputs.default_boxes[0];
     inputs.matched_idxs[0] = problem.one_in > 0 ? 0 : -1;
@@ -236,7 +236,7 @@ inline PlainRow plain_row(const Problem& problem, const Inputs& inputs, const Bo
   return row;
 }
 
-// Whether a number computed in float may be `got`; size: the largest number on the way to want.
+// Whether `got` may be what float arithmetic makes of `want`. size: the largest number on the way to `want`.
 inline bool near(double got, double want, double size) {
   if (std::isnan(want)) return std::isnan(got);
   if (std::isinf(want)) return got == want;
@@ -270,17 +270,17 @@ class Oracle {
   }
 
  private:
-  // NaN is the hardest; more than the largest number, in order that ties are found by ==.
+  // NaN is the hardest, above the largest number, so that == finds ties.
   static double hardness(const PlainRow& row) {
     if (std::isnan(row.classification)) return INFINITY;
     return std::min(row.classification, std::numeric_limits<double>::max());
   }
 
-  // Which of two rows is mined may be decided by rounding, but how many are may not, nor which of the same logits.
+  // Rounding may decide which of two rows is mined, but not how many are, nor which of several with the same logits.
   void verify_selected(Case& one, const Results& got, int image, const std::string& where) const {
     const std::size_t first = static_cast<std::size_t>(image) * problem_.rows;
     const std::size_t row_bytes = problem_.columns * sizeof(float);
-    std::map<std::string, bool> left_out;  // by logits: whether a row was
+    std::map<std::string, bool> left_out;  // by logits: whether a row was left out
     double easiest_mined = INFINITY, hardest_left_out = -1;
     int64_t candidates = 0, mined = 0;
     for (std::size_t place = first; place < first + problem_.rows; ++place) {
@@ -355,7 +355,7 @@ class Oracle {
     }
   }
 
-  // slope * scale, within float's rounding of the slope, and then that of the type.
+  // Whether got is slope * scale, within float's rounding of the slope and then the type's.
   static bool rounded_right(double got, double slope, double scale, DType dtype) {
     if (std::isnan(slope)) return std::isnan(got);
     if (slope == 0) return got == 0;

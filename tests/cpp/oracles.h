@@ -16,8 +16,7 @@ namespace ssd::test {
 
 const Stream kStream{};
 
-// Fewer where each takes long. The checker finds what it looks for by rule, under any schedule; wrong results take
-// luck.
+// Fewer where each takes long. The checker finds faults by rule, under any schedule; wrong results take luck.
 #if defined(SSD_CHECKED) || defined(__SANITIZE_ADDRESS__)
 constexpr int kSchedules = 3;
 #else
@@ -30,10 +29,10 @@ enum class Boxes {
   kRandom,     // many overlap; half of them on a coarse grid, where IoUs of exactly a half are common
   kIdentical,  // each overlaps all
   kDisjoint,
-  kPoints,         // without area: each is disjoint from all, itself included
+  kPoints,         // without area: each is disjoint from all, even from itself
   kStaircase,      // each overlaps the next one only: IoU 0.54, then 0.25
   kHostile,        // a third of them NaN, infinite, degenerate or huge
-  kRarelyHostile,  // a few of them, so that most warps have none
+  kRarelyHostile,  // a few of them are, so that most warps have none
 };
 
 template <class T>
@@ -97,7 +96,7 @@ std::vector<BoxOf<T>> make_boxes(Boxes kind, int n, uint64_t seed) {
   return boxes;
 }
 
-// 0 where it is undefined.
+// The IoU; 0 where it is undefined.
 template <class T>
 T plain_iou(const BoxOf<T>& a, const BoxOf<T>& b) {
   const T width = std::max(T(0), std::min(a.x2, b.x2) - std::max(a.x1, b.x1));
@@ -112,7 +111,7 @@ T plain_iou(const BoxOf<T>& a, const BoxOf<T>& b) {
 
 enum class Scores {
   kRandom,
-  kDescending,  // boxes in the order in which they are
+  kDescending,  // the boxes keep their order
   kTied,
   kFew,      // five values, so that ties are everywhere; zeros of both signs
   kHostile,  // NaN, infinities, subnormals, negative ones
@@ -128,7 +127,7 @@ std::vector<T> make_scores(Scores kind, int n, uint64_t seed) {
   Random random(seed);
   std::vector<T> scores(n);
   for (int i = 0; i < n; ++i) {
-    // More digits than a float has, for double.
+    // For double, more digits than a float has.
     const T uniform = T(random.uniform(0.0f, 1.0f)) + T(random.uniform(0.0f, 1.0f)) * T(0x1p-24f);
     switch (kind) {
       case Scores::kRandom:
@@ -153,7 +152,7 @@ std::vector<T> make_scores(Scores kind, int n, uint64_t seed) {
 
 // ---- greedy NMS -----------------------------------------------------------------------------------------------------
 
-// Indices of the scores that are numbers, best first, ties by index.
+// The indices of the scores that are not NaN, best first, ties by index.
 template <class T>
 std::vector<int64_t> best_first(const std::vector<T>& scores) {
   std::vector<int64_t> order;
@@ -164,7 +163,7 @@ std::vector<int64_t> best_first(const std::vector<T>& scores) {
   return order;
 }
 
-// Of the boxes in their order, those that no kept one suppresses. classes: none, or one a box.
+// Keeps, of the boxes in this order, those that no kept one suppresses. classes: none, or one per box.
 template <class T>
 std::vector<int64_t> plain_nms(const std::vector<BoxOf<T>>& boxes, const std::vector<int64_t>& order,
                                const std::vector<int64_t>& classes, T iou_threshold) {

@@ -1,4 +1,4 @@
-// overlap.h: what run_overlap.cpp asks the kernel of overlap.cu.
+// overlap.h: the question that run_overlap.cpp asks the kernel of overlap.cu.
 #pragma once
 
 #include <cstdint>

@@ -4,7 +4,8 @@
 
 namespace ssd::patterns {
 
-// A template of external linkage, because the host's linker puts it behind the kernel, where order by address alone fails.
+// A template with external linkage, because the host's linker puts it after the kernel, where order by address alone
+// fails.
 template <int kDistance>
 __device__ __attribute__((noinline)) float load_twice(const float* from, int i) {
   return from[i] + from[i + kDistance];
@@ -17,7 +18,7 @@ constexpr int kThreads = 64;
 struct alignas(16) Four {
   float values[4];
 };
-// All of a T is needed, so that no compiler loads or stores less.
+// Uses all of a T, so that no compiler loads or stores less.
 __device__ float sum(float x) { return x; }
 __device__ float sum(double x) { return static_cast<float>(x); }
 __device__ float sum(const Four& x) { return x.values[0] + x.values[1] + x.values[2] + x.values[3]; }
@@ -70,7 +71,7 @@ __global__ void half_kernel(const float* __restrict__ from, float* __restrict__ 
   to[i] = value;
 }
 
-// A lane loads as many floats as its number says.
+// Lane i loads i floats.
 __global__ void triangle_kernel(const float* __restrict__ from, float* __restrict__ to) {
   float sum = 0.0f;
 #pragma unroll 1
@@ -78,7 +79,7 @@ __global__ void triangle_kernel(const float* __restrict__ from, float* __restric
   to[warp() * kWarpSize + lane()] = sum;
 }
 
-// In each of four rounds one half of the lanes, in turn, loads a float more; then all load one together.
+// In each of four rounds one half of the lanes, in turn, loads an extra float; then all lanes load one together.
 __global__ void turns_kernel(const float* __restrict__ from, float* __restrict__ to) {
   float sum = 0.0f;
 #pragma unroll 1
@@ -89,7 +90,7 @@ __global__ void turns_kernel(const float* __restrict__ from, float* __restrict__
   to[warp() * kWarpSize + lane()] = sum;
 }
 
-// The same, by a function that is called.
+// The same, in a function that is called.
 __global__ void called_kernel(const float* __restrict__ from, float* __restrict__ to) {
   float sum = 0.0f;
 #pragma unroll 1
@@ -110,13 +111,13 @@ __global__ void three_kernel(const float* __restrict__ from, float* __restrict__
   to[warp() * kWarpSize + lane()] = value.values[0] + value.values[1] + value.values[2];
 }
 
-// Four floats side by side, from an address that is a multiple of 16 bytes in every fourth lane alone.
+// Loads four floats side by side, from an address that is a multiple of 16 bytes only in every fourth lane.
 __global__ void stencil_kernel(const float* __restrict__ from, float* __restrict__ to) {
   const float* p = from + warp() * kWarpSize + lane();
   to[warp() * kWarpSize + lane()] = p[0] + p[1] + p[2] + p[3];
 }
 
-// All lanes load; then half of them meet alone, and exchange what they have through shared memory.
+// All lanes load; then half of them meet alone, and exchange their values through shared memory.
 __global__ void half_meets_kernel(const float* __restrict__ from, float* __restrict__ to) {
   SSD_SHARED(values, float[kThreads]);
   const int thread = static_cast<int>(threadIdx.x);
@@ -164,7 +165,7 @@ void plain(const float* from, float* to, Stream stream) {
 
 // A warp's 32 floats fill 4 sectors, its 32 values of 16 bytes 16; 4 bytes further they reach into one more. Floats 2
 // apart lie in twice as many, floats 32 apart in one each. A pass over the 32 banks serves 32 floats, 16 pairs or 8
-// quadruples; of floats 2 apart two share a bank, of floats 32 apart all do.
+// quadruples; floats 2 apart share banks in pairs, floats 32 apart all share one.
 const std::vector<Pattern>& all() {
   static const Use one{kWarps, 4 * kWarps, 0};  // the store of a float per lane
   static const std::vector<Pattern> patterns{
@@ -178,7 +179,7 @@ const std::vector<Pattern>& all() {
       {"load 16 bytes, misaligned by 16", load<Four, 1, 1>, 16, {kWarps, 17 * kWarps, 0}, one, {}, {}},
       {"load 4 bytes, broadcast", plain<broadcast_kernel>, 4, {kWarps, kWarps, 0}, one, {}, {}},
       {"load 4 bytes, half a warp", plain<half_kernel>, 4, {kWarps, 2 * kWarps, 0}, one, {}, {}},
-      // 31 rounds; in round i the lanes above i, whose sectors are 4, but for the last three groups of eight lanes.
+      // 31 rounds; in round i the lanes above i load: from 4 sectors, then from as many as groups of 8 lanes are left.
       {"load 4 bytes, a triangle",
        plain<triangle_kernel>,
        4,

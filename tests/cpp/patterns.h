@@ -1,5 +1,5 @@
 // patterns.h: kernels whose memory accesses can be counted by hand, and those counts: what a GPU's profiler and the
-// count flavour of the emulator must both say.
+// count flavor of the emulator must both say.
 #pragma once
 
 #include <vector>
@@ -9,7 +9,7 @@
 namespace ssd::patterns {
 
 struct Use {
-  int requests = 0;   // of a warp
+  int requests = 0;   // per warp
   int sectors = 0;    // of 32 bytes, in global memory
   int conflicts = 0;  // passes over the banks beyond what the width needs, in shared memory
 };

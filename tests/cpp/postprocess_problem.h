@@ -1,6 +1,6 @@
-// postprocess_problem.h: head outputs in every layout and type, and what postprocess must make of them.
+// postprocess_problem.h: head outputs in every layout and type, and the detections that postprocess must make of them.
 // The problem is made as logits[image][row][column] and deltas[image][row][4]; storing them in a layout is the inverse
-// of what the kernels do to read them. The oracle looks at the values before they were stored.
+// of what the kernels do to read them. The oracle reads the values, not the layout.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -84,7 +84,7 @@ const BoxCoder kCoder{0.1f, 0.1f, 0.2f, 0.2f, -4.135166556742356f, 4.13516655674
 
 inline std::size_t bytes_of(DType dtype) { return dtype == DType::float32 ? 4 : 2; }
 
-// Writes the value as the type has it; returns what was written, as a float.
+// Writes the value in the type. Returns the written value as a float.
 inline float store(float value, DType dtype, unsigned char* to) {
   if (dtype == DType::float16) {
     const __half rounded = __float2half(value);
@@ -123,7 +123,7 @@ inline float make_logit(const Problem& problem, Random& random, int column) {
 
 // The logits or the deltas of all levels: stored, and as values[(image * rows + row) * columns + column].
 struct Head {
-  std::vector<View> views;  // of the levels, without memory
+  std::vector<View> views;  // one per level, without memory
   std::vector<std::vector<unsigned char>> stored;
   std::vector<float> values;
 };
@@ -217,7 +217,7 @@ inline Inputs make_inputs(const Problem& problem) {
 
 // ---- the oracle -----------------------------------------------------------------------------------------------------
 
-// Scores of a row. The formulas for exp and for decoding are box_math's, whose own test is elsewhere.
+// The scores of a row. The formulas for exp and for decoding are box_math's, which other tests cover.
 inline std::vector<float> plain_scores(const Problem& problem, const float* logits) {
   const int columns = problem.columns;
   std::vector<float> scores(columns);
@@ -250,7 +250,7 @@ struct Candidate {
   int row, column;
 };
 
-// The candidates of an image, of equal scores the lower row first, then the lower column.
+// The candidates of an image, best first; ties go to the lower row, then to the lower column.
 inline std::vector<Candidate> plain_candidates(const Problem& problem, const Inputs& inputs, int image) {
   std::vector<Candidate> candidates;
   for (int row = 0; row < problem.rows(); ++row) {

@@ -3,7 +3,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "box_coder/box_coder_launch.h"
+#include "box_coder/box_coder_task.h"
 #include "oracles.h"
 
 namespace {
@@ -36,7 +36,7 @@ void in_xywh_order(const BoxCoder& coder, const T* stored, double offsets[4]) {
   for (int i = 0; i < 4; ++i) offsets[i] = static_cast<double>(stored[coder.yx ? i ^ 1 : i]);
 }
 
-// size: the largest number on the way to want.
+// size: the largest number on the way to `want`.
 bool near(double got, double want, double size) {
   if (std::isnan(want)) return std::isnan(got);
   if (std::fabs(want) > std::numeric_limits<float>::max()) return std::isinf(got) && (got > 0) == (want > 0);
@@ -151,7 +151,7 @@ void encode(Case& one, int images, int num_default_boxes, const BoxCoder& coder)
   one.equal(got, on_cpu, "cuda and cpu");
 }
 
-// Degenerate boxes have offsets that are infinite or NaN: on both sides alike.
+// Degenerate boxes have infinite or NaN offsets, the same on both backends.
 void encode_degenerate(Case& one) {
   const int n = 140;
   const std::vector<Box> base = make_default_boxes(n);
@@ -165,7 +165,7 @@ void encode_degenerate(Case& one) {
   one.equal(deltas.host(), on_cpu, "cuda and cpu");
 }
 
-// Each once, mixed by an odd factor, so that not all four offsets of a row with an infinity are infinite or NaN.
+// Every 16-bit number once, mixed by an odd factor, so that a row with an infinity also has finite offsets.
 std::vector<uint16_t> all_bit_patterns() {
   std::vector<uint16_t> bits(65536);
   for (unsigned i = 0; i < 65536; ++i) bits[i] = static_cast<uint16_t>(i * 40503u);

@@ -1,5 +1,5 @@
 // run_box_iou.cpp: box_iou in float and double, every pair against the definition.
-#include "box_iou/box_iou_launch.h"
+#include "box_iou/box_iou_task.h"
 #include "oracles.h"
 
 namespace {
@@ -43,7 +43,7 @@ int main(int argc, char** argv) {
   for (const int n : {1, 31, 33, 256}) add(runner, n, 40, Boxes::kRandom, "random");
   add(runner, 70, 300, Boxes::kHostile, "hostile");
   add(runner, 5, 5, Boxes::kIdentical, "identical");
-#if !defined(SSD_CHECKED) && !defined(__SANITIZE_ADDRESS__)  // it takes seconds, and tens of them where all is checked
+#if !defined(SSD_CHECKED) && !defined(__SANITIZE_ADDRESS__)  // takes seconds, and tens of them where all is checked
   runner.good("float-more-rows-than-a-grid", [](Case& one) { box_iou<float>(one, 65537, 1, Boxes::kStaircase); });
 #endif
   return runner.finish();

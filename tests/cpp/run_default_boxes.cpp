@@ -1,5 +1,5 @@
 // run_default_boxes.cpp: default boxes of several maps against loops over the maps, their cells and their shapes.
-#include "default_boxes/default_boxes_launch.h"
+#include "default_boxes/default_boxes_task.h"
 #include "oracles.h"
 
 namespace {
@@ -25,7 +25,7 @@ struct Options {
 constexpr float kImageHeight = 300.0f;
 constexpr float kImageWidth = 400.0f;
 
-// Steps and sizes that are no round numbers; the largest boxes leave the image.
+// Steps and sizes that are not round numbers; the largest boxes leave the image.
 DefaultBoxParams make_params(const std::vector<Map>& maps, const Options& options) {
   DefaultBoxParams params{};
   int num_sizes = 0;
@@ -58,7 +58,7 @@ Box plain_box(const DefaultBoxParams& params, const ssd::DefaultBoxLevel& level,
   float cx = (static_cast<float>(x) + params.offset) * level.step_x;
   float cy = (static_cast<float>(y) + params.offset) * level.step_y;
   if (params.clip_centers) {
-    cx = std::min(cx, kImageWidth);  // no centre is left of the image
+    cx = std::min(cx, kImageWidth);  // no center is left of the image
     cy = std::min(cy, kImageHeight);
   }
   const float half_width = params.widths[level.first_size + shape] / 2;
@@ -132,7 +132,7 @@ int main(int argc, char** argv) {
     std::string name = std::string(options.clip ? "-clip" : "") + (options.normalized ? "-normalized" : "") +
                        (options.ahw ? "-ahw" : "") + (options.clip_centers ? "-centers" : "");
     add("ssd300" + name, ssd300, options);
-    options.offset = options.clip_centers ? 1.25f : 0.25f;  // the last cells' centres lie beyond the image
+    options.offset = options.clip_centers ? 1.25f : 0.25f;  // the last cells' centers lie beyond the image
     add("oblong" + name, oblong, options);
   }
   add("eight-maps-of-sixteen", std::vector<Map>(8, Map{2, 3, 16}), {});

@@ -1,5 +1,4 @@
-// run_demo.cpp: the test of the emulator and of its checker. Good kernels must pass; every planted fault must be
-// reported.
+// run_demo.cpp: tests the emulator and its checker. Good kernels must pass; every planted fault must be reported.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -9,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-#include "demo_launch.h"
+#include "demo_task.h"
 #include "run_demo_grids.h"
 #include "runner.h"
 
@@ -179,7 +178,7 @@ void wait_for_flag(Case& one, Fault fault) {
   one.equal(out.host(), {42, 43}, "out");
 }
 
-// As many ints as take 58,000, 50,000 and 232,512 bytes: more than a kernel gets without asking, and more than there are.
+// The ints that take 58,000, 50,000 and 232,512 bytes: more than a kernel gets without asking, and more than there is.
 constexpr int kMany = 14500;
 constexpr int kFewer = 12500;
 constexpr int kTooMany = 58128;
@@ -196,7 +195,7 @@ std::vector<int> numbers_below(int n) {
   return numbers;
 }
 
-// Launches of all sizes, in any order, after the one time that the kernel's limit is set.
+// Launches of all sizes, in any order, after the kernel's limit has been set once.
 void launch_sizes(Case& one) {
   for (const int n : {kMany, kFewer, 1, kMany}) {
     one.equal(counted_in_shared_memory(0, n), numbers_below(n), std::to_string(n) + " ints");
@@ -212,7 +211,7 @@ void launch_sizes(Case& one) {
 }
 
 #ifndef SSD_CHECKED  // the checker knows the memory accesses of one host thread
-// One limit is for all threads: a smaller need of one must not lower it under another's launch.
+// All threads share one limit: a thread that needs less must not lower it before another's launch.
 void launch_threads(Case& one) {
   const int sizes[] = {kMany, kFewer};
   DeviceArray<int> many(kMany);
@@ -270,7 +269,7 @@ void launch_preparation(Case& one) {
   prepared = true;
 }
 
-// With SSD_FAST_SYNC=1 a launch throws what only waiting for it tells; else nobody waits.
+// With SSD_FAST_SYNC=1 a launch throws an error that only waiting for it reveals; else nothing waits.
 void launch_waits(Case& one) {
   const char* setting = std::getenv("SSD_FAST_SYNC");
   const bool waits = setting != nullptr && std::string(setting) == "1";
@@ -315,8 +314,8 @@ void add_good(Runner& runner) {
 void add_faults(Runner& runner) {
   runner.fault("fault-sort-barrier", "data race", [](Case& one) { sort(one, Fault::kSortBarrierMissing); });
   runner.fault("fault-sum-barrier", "data race", [](Case& one) { sum_and_compact(one, Fault::kSumBarrierMissing); });
-  runner.fault("fault-sum-uninitialised", "uninitialised",
-               [](Case& one) { sum_and_compact(one, Fault::kSumUninitialised); });
+  runner.fault("fault-sum-uninitialized", "uninitialized",
+               [](Case& one) { sum_and_compact(one, Fault::kSumUninitialized); });
   runner.fault("fault-compact-barrier", "data race",
                [](Case& one) { sum_and_compact(one, Fault::kCompactBarrierMissing); });
   runner.fault("fault-nms-barrier", "data race", [](Case& one) { nms(one, 500, 1, Fault::kNmsBarrierMissing); });
@@ -342,9 +341,9 @@ void add_faults(Runner& runner) {
     DeviceArray<int> out(1);
     ssd::demo::read_beside_atomic(value.data(), out.data(), kStream);
   });
-  runner.fault("fault-synchronised-halves", "data race", [](Case&) {
+  runner.fault("fault-synchronized-halves", "data race", [](Case&) {
     DeviceArray<int> out(32);
-    ssd::demo::synchronise_halves(out.data(), kStream);
+    ssd::demo::synchronize_halves(out.data(), kStream);
   });
   runner.fault("fault-divergent-barrier", "barrier divergence", [](Case&) {
     DeviceArray<int> out(64);
@@ -356,9 +355,9 @@ void add_faults(Runner& runner) {
   });
   runner.fault("fault-livelock", "livelock", [](Case&) {
     DeviceArray<int> flag = DeviceArray<int>::zeros(1);
-    ssd::demo::spin_for_ever(flag.data(), kStream);
+    ssd::demo::spin_forever(flag.data(), kStream);
   });
-  runner.fault("fault-copy-uninitialised", "uninitialised: cudaMemcpy reads 8 bytes", [](Case& one) {
+  runner.fault("fault-copy-uninitialized", "uninitialized: cudaMemcpy reads 8 bytes", [](Case& one) {
     DeviceArray<int> out(2);
     ssd::test::require(cudaMemset(out.data(), 0, sizeof(int)));
     one.equal(out.first(1), {0}, "what was written");

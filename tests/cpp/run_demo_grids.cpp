@@ -5,7 +5,7 @@
 #include <numeric>
 #include <vector>
 
-#include "demo_launch.h"
+#include "demo_task.h"
 
 #ifdef SSD_EMULATED
 #include "emu/emu.h"
@@ -79,8 +79,8 @@ void programmatic_chain(Case& one, Fault fault) {
   constexpr int kSize = Chain::kSize;
   Chain chain;
   for (int round = 0; round < 2; ++round) {  // the second overlaps with the end of the first
-    ssd::demo::add_doubled_neighbours(chain.input.data(), kSize, chain.values.data(), chain.count.data(),
-                                      chain.sums.data(), chain.result.data(), kStream, fault);
+    ssd::demo::add_doubled_neighbors(chain.input.data(), kSize, chain.values.data(), chain.count.data(),
+                                     chain.sums.data(), chain.result.data(), kStream, fault);
   }
   std::vector<int> want(kSize);
   for (int i = 0; i < kSize; ++i) want[i] = 2 * chain.x[i] + 2 * chain.x[(i + 1) % kSize] + chain.positive();
@@ -94,7 +94,7 @@ struct OlderGpu {
   ~OlderGpu() { emu::host.architecture = 90; }
 };
 
-// What a kernel was compiled for is asked at its first launch: here, for a GPU that has no programmatic launches.
+// The first launch asks what the kernel was compiled for: here, for a GPU without programmatic launches.
 void programmatic_below_90(Case& one) {
   const std::vector<int> x = random_numbers(100);
   DeviceArray<int> input(x);
@@ -125,8 +125,8 @@ class StreamOfItsOwn {
 
 enum class Missing { kNothing, kWaitForInput, kEvent, kWaitForResult };
 
-// One stream doubles, the other doubles again; then the host reads. The host's copy to the device may still be under
-// way when it returns, and these streams do not wait for the default one.
+// One stream doubles, the other doubles again; then the host reads. The host's copy to the device may still be in
+// flight when it returns, and these streams do not wait for the default one.
 void two_streams(Case& one, Missing missing) {
   const int n = 100;
   const std::vector<int> x = random_numbers(n);

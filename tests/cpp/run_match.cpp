@@ -1,5 +1,5 @@
 // run_match.cpp: match under every rule, against the rules written out on the whole matrix of IoUs.
-#include "match/match_launch.h"
+#include "match/match_task.h"
 #include "oracles.h"
 
 namespace {
@@ -12,18 +12,18 @@ constexpr Rule kRules[] = {Rule::kForcedLast, Rule::kForcedFirst, Rule::kBiparti
 const char* const kRuleNames[] = {"last", "first", "bipartite", "threshold"};
 
 struct Problem {
-  std::vector<int> num_gt;  // of each image
+  std::vector<int> num_gt;  // per image
   int num_boxes;
   Boxes gts = Boxes::kRandom;
   Boxes boxes = Boxes::kRandom;
   float positive = 0.5f;  // the least IoU of a positive
-  float negative = 2.0f;  // from here up to it a default box is ignored
+  float negative = 2.0f;  // from here up to `positive` a default box is ignored
   float forced_above = -1.0f;
-  int ignored_one_in = 0;  // of so many ground truths one is ignored; 0: none, and match is not told of any
+  int ignored_one_in = 0;  // of this many ground truths one is ignored; 0: none, and match gets no gt_ignored
   float covered_from = 0.5f;
 };
 
-// What the rules say of one image without ignored ground truths, given ious[gt][box].
+// The matches of one image without ignored ground truths by the rules, given ious[gt][box].
 std::vector<int64_t> plain_rules(const Problem& problem, Rule rule, const std::vector<std::vector<float>>& ious) {
   const int num_gt = static_cast<int>(ious.size());
   std::vector<int64_t> matched(problem.num_boxes, ssd::kBackground);
@@ -72,12 +72,12 @@ float plain_coverage(const Box& box, const Box& gt) {
   return is_number && share > 0 ? share : 0.0f;
 }
 
-// What the rules say of the image with the ground truths begin .. end-1, some of which may be ignored.
+// The matches of the image with the ground truths begin .. end-1, some of which may be ignored, by the rules.
 std::vector<int64_t> plain_match(const Problem& problem, Rule rule, const std::vector<Box>& gts,
                                  const std::vector<uint8_t>& ignored, int64_t begin, int64_t end,
                                  const std::vector<Box>& boxes) {
   std::vector<std::vector<float>> ious;
-  std::vector<int64_t> indices;  // of those that are not ignored
+  std::vector<int64_t> indices;  // of the ground truths that are not ignored
   std::vector<bool> covered(boxes.size());
   for (int64_t gt = begin; gt < end; ++gt) {
     const bool counts = ignored.empty() || ignored[gt] == 0;
@@ -163,7 +163,7 @@ void match(Case& one, const Problem& problem) {
   }
 }
 
-// Offsets that no host could check: ground truths before and behind the array, and an end before its begin.
+// Offsets that no host could check: ground truths before and after the array, and an end before its begin.
 void wrong_offsets(Case& one) {
   const Problem problem{{}, 40};
   const std::vector<Box> gts = make_boxes<float>(Boxes::kRandom, 6, 23);
@@ -210,7 +210,7 @@ void add_all(Runner& runner) {
   add_ignored("all-with-a-band", {{9, 3}, 200, Boxes::kRandom, Boxes::kRandom, 0.5f, 0.0f}, 1);
   add_ignored("minimum", {{9, 30}, 50, Boxes::kRandom, Boxes::kRandom, 0.5f, 0.25f, 0.375f}, 3);
   add_ignored("hostile", {{40, 7}, 120, Boxes::kHostile, Boxes::kHostile, 0.5f}, 2);
-  // Few ground truths an image, lest an infinite one cover what a NaN must not.
+  // Few ground truths per image, so that no infinite one covers what a NaN must not.
   add_ignored("hostile-images", {std::vector<int>(20, 2), 60, Boxes::kHostile, Boxes::kRandom}, 1);
   add_ignored("tied", {{20, 3}, 300, Boxes::kIdentical, Boxes::kIdentical}, 2, 1.0f);
   add_ignored("apart", {{40}, 300, Boxes::kIdentical, Boxes::kDisjoint}, 2);

@@ -13,7 +13,7 @@ using ssd::DType;
 using ssd::Half;
 using ssd::Normalizer;
 
-// As DeviceArray. Its elements are garbage until they are written.
+// DeviceArray for the host. Its elements are garbage until they are written.
 template <class T>
 class HostArray {
  public:
@@ -30,7 +30,7 @@ class HostArray {
 
 BoxCoder make_coder(const Problem& problem) { return {0.1f, 0.125f, 0.2f, 0.25f, 0.0f, 0.0f, problem.yx}; }
 
-// Both passes, in the memory and by the functions of a backend.
+// Runs both passes in a backend's memory and by its functions.
 template <template <class> class Array, class Forward, class Backward>
 Results run(const Problem& problem, const Inputs& inputs, const Forward& forward_pass, const Backward& backward_pass) {
   Array<unsigned char> logits(inputs.logits.stored), deltas(inputs.deltas.stored);
@@ -107,7 +107,7 @@ class Cases {
  public:
   explicit Cases(Runner& runner) : runner_(runner) {}
 
-  // at_least: how many positives the case must have, lest it test nothing.
+  // at_least: the fewest positives with which the case tests anything.
   template <class Change>
   void add(const std::string& name, const Change& change, int at_least = 2) {
     Problem problem;
@@ -139,7 +139,8 @@ void add_sizes(Cases& cases) {
       p.images = 1;
     });
   }
-  for (const int columns : {2, 21, 91, 383, 385, 2000}) {  // ever fewer rows fit a tile; of 385 and more none is staged
+  // Ever fewer rows fit into a tile; from 385 columns on none is staged.
+  for (const int columns : {2, 21, 91, 383, 385, 2000}) {
     cases.add("columns-" + std::to_string(columns), [=](Problem& p) {
       p.columns = columns;
       p.rows = columns > 100 ? 33 : 65;
@@ -263,7 +264,7 @@ void add_mining(Cases& cases) {
     p.columns = 2;
     p.min_negatives = 60;
   });
-  // Row 0 of an image is a negative and its loss NaN: no key may be larger than its.
+  // Row 0 of an image is a negative whose loss is NaN: no key may be larger than its key.
   for (const int wanted : {0, 1, 5, 100}) {
     cases.add(
         "nan-" + std::to_string(wanted),

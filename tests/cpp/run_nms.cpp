@@ -1,5 +1,5 @@
 // run_nms.cpp: nms and batched_nms in float and double, and nms_padded, against greedy NMS over all pairs.
-#include "nms/nms_launch.h"
+#include "nms/nms_task.h"
 #include "oracles.h"
 
 namespace {
@@ -41,7 +41,7 @@ void compare_nms(Case& one, const std::vector<BoxOf<T>>& boxes, const std::vecto
   one.equal(cpu_kept, want, "cpu: kept");
 }
 
-// num_classes: 0 for nms, else batched_nms with so many.
+// num_classes: 0 for nms, else for batched_nms.
 template <class T>
 void nms(Case& one, int n, Boxes boxes_kind, Scores scores_kind, int num_classes) {
   const std::vector<BoxOf<T>> boxes = make_boxes<T>(boxes_kind, n, 11);
@@ -54,7 +54,7 @@ void nms(Case& one, int n, Boxes boxes_kind, Scores scores_kind, int num_classes
 
 struct Padded {
   int images;
-  int segments;  // an image
+  int segments;  // per image
   int n;
   int max_output;
   Boxes boxes;
@@ -119,7 +119,7 @@ void add_nms(Runner& runner, const std::string& type) {
   add("classes", 300, Boxes::kRandom, Scores::kFew, 5);
 }
 
-// Over the chunk (1024), over the sort's tile (2048): slower, so one type at each size.
+// Sizes beyond the chunk (1024) and the sort's tile (2048): slower, so one type per size.
 void add_large(Runner& runner) {
   for (const int n : {1023, 1024, 1025}) {
     runner.good("float-" + std::to_string(n) + "-random",

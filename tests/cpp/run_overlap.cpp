@@ -1,5 +1,6 @@
-// run_overlap.cpp: NMS decides IoU > threshold without a division; here, against the division, pair by pair, where it is
-// hardest: quotients at the threshold and beside it, areas that underflow or overflow, boxes that are none.
+// run_overlap.cpp: NMS decides IoU > threshold without a division. This compares it with the division, pair by pair,
+// where it is hardest: quotients at the threshold and beside it, areas that underflow or overflow, degenerate and NaN
+// boxes.
 #include "nms/greedy_cpu.h"
 #include "oracles.h"
 #include "overlap.h"
@@ -67,8 +68,8 @@ Pair whole_numbers(Random& random, float x_unit, float y_unit) {
   return pair;
 }
 
-// One box within the other, of areas that are whole numbers of 22 bits: the quotient is as near to the threshold as one
-// of floats can be. `shrink`, a power of two, makes the inner box and the threshold so much smaller.
+// One box within the other, with areas that are whole numbers of 22 bits: the quotient is as near to the threshold as a
+// quotient of floats can be. `shrink`, a power of two, makes the inner box and the threshold so much smaller.
 Pair nearest(Random& random, float x_unit, float y_unit, float shrink = 1.0f) {
   const float thresholds[] = {0.1f, 1.0f / 3, 0.45f, 0.5f, 0.7f, 0x1p-20f, 1e-6f, 1.0f};
   float threshold = one_of(random, thresholds);
@@ -128,7 +129,7 @@ Pair make_pair(Random& random, int kind) {
   }
 }
 
-// Whether the CPU's NMS has the box suppressed by a kept one, in the place `place` of a block.
+// Whether the CPU's NMS suppresses the box because of a kept one at place `place` of a block.
 bool suppressed_in_block(const Pair& pair, int place) {
   std::vector<ssd::KeptBoxes> blocks;
   int first = -1;

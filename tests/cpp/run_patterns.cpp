@@ -1,6 +1,6 @@
-// run_patterns.cpp: runs each pattern, and under the count flavour compares what was counted with what it must be.
+// run_patterns.cpp: runs each pattern, and under the count flavor compares the counts with what they must be.
 //
-//   patterns_count          prints a line per pattern, and exits with 1 if a count is wrong
+//   patterns_count          prints one line per pattern, and exits with 1 if a count is wrong
 //   patterns_cuda           runs them on a GPU, in order, for a profiler; prints each pattern's counts as JSON
 #include <cstdio>
 #include <string>

@@ -1,4 +1,4 @@
-// run_postprocess.cpp: the fused postprocess in every layout, element type and option against the naive one.
+// run_postprocess.cpp: the fused postprocess, in every layout, element type and option, against the naive one.
 #include "postprocess_problem.h"
 
 namespace {
@@ -11,7 +11,7 @@ using ssd::PostprocessTask;
 using ssd::Stage;
 using ssd::TopKScope;
 
-// The task but for its pointers.
+// The task without its pointers.
 PostprocessTask make_task(const Problem& problem, const Inputs& inputs) {
   PostprocessTask task{};
   task.num_levels = static_cast<int>(problem.maps.size());
@@ -131,7 +131,7 @@ Detections run_cpu(const Problem& problem, const Inputs& inputs) {
   return out;
 }
 
-// at_least: how many detections the case must have, lest it test nothing.
+// at_least: the fewest detections with which the case tests anything.
 void postprocess(Case& one, const Problem& problem, int at_least) {
   const Inputs inputs = make_inputs(problem);
   const Detections want = plain_postprocess(problem, inputs);
@@ -244,7 +244,7 @@ void add_options(Cases& cases) {
   });
 }
 
-// One class a box, one NMS over all classes, the best of a level or of an image, boxes too small.
+// One class per box, one NMS over all classes, top-k per level or image, boxes too small.
 void add_modes(Cases& cases) {
   Problem base;
   base.maps = kLevels;
@@ -371,7 +371,7 @@ void add_sizes(Cases& cases) {
         p.keep_top_k = 600;
       },
       500);
-  for (const int columns : {31, 33, 90, 400, 2000}) {  // ever fewer rows fit a tile
+  for (const int columns : {31, 33, 90, 400, 2000}) {  // ever fewer rows fit into a tile
     cases.add("columns-" + std::to_string(columns), one_map(33), [=](Problem& p) {
       p.columns = columns;
       p.score_threshold = std::min(0.1f, 10.0f / static_cast<float>(columns));
@@ -394,8 +394,8 @@ void add_sizes(Cases& cases) {
     p.columns = 2000;
     p.score_threshold = 0.005f;
   });
-  // Segments of up to 32 candidates are a warp's work. Of larger ones up to 1024 are sorted at a time, and a block's
-  // threads, 256 or 512, take a box each.
+  // Segments of up to 32 candidates are a warp's work. In larger ones up to 1024 candidates are sorted at a time, and
+  // each thread of a block, 256 or 512, takes a box.
   for (const int rows : {31, 32, 33, 511, 512, 513, 1023, 1024, 1025}) {
     cases.add("segment-of-" + std::to_string(rows), one_map(rows), [](Problem& p) {
       p.logits = Logits::kUntrained;
@@ -450,7 +450,7 @@ void add_sizes(Cases& cases) {
       800);
 }
 
-// Of segments that the lists do not hold the column is computed again, in parts if it is long.
+// If the lists do not hold a segment, its column is computed again, in parts if it is long.
 void add_columns(Cases& cases) {
   Problem base;
   base.maps = {{2, 5, 7}, {3, 4, 5}, {6, 1, 1}};
@@ -481,7 +481,7 @@ void add_columns(Cases& cases) {
       p.keep_top_k = 1500;
     });
   }
-  // Of the levels of such maps a thread takes several rows, which it finds without a division.
+  // In the levels of such maps a thread takes several rows, which it finds without a division.
   for (int bits = 0; bits < 8; ++bits) {
     base.class_mode = ClassMode::per_class;
     cases.add("column-of-large-maps-" + std::to_string(bits), base, [=](Problem& p) {
@@ -493,7 +493,7 @@ void add_columns(Cases& cases) {
       p.columns = 2;
     });
   }
-  // Boxes that are none are in some warps and tiles, and among the boxes kept before.
+  // Hostile boxes are in some warps and tiles, and among the boxes kept before.
   cases.add("rarely-hostile-boxes", one_map(1100), [](Problem& p) {
     p.columns = 2;
     p.logits = Logits::kUntrained;
@@ -502,7 +502,7 @@ void add_columns(Cases& cases) {
     p.top_k = 0;
     p.keep_top_k = 900;
   });
-  // More are kept than a block has threads, and suppress later ones.
+  // More boxes are kept than a block has threads, and they suppress later ones.
   cases.add(
       "staircase-shuffled-of-1700", one_map(1700),
       [](Problem& p) {
@@ -514,7 +514,7 @@ void add_columns(Cases& cases) {
         p.keep_top_k = 1700;
       },
       600);
-  // The union of two points is 0, and a threshold of an odd last bit includes what is halfway to the next float.
+  // The union of two points is 0, and a threshold with an odd last bit includes what is halfway to the next float.
   cases.add(
       "points", one_map(1100),
       [](Problem& p) {

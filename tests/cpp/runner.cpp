@@ -20,7 +20,7 @@ constexpr bool kChecked = true;
 constexpr bool kChecked = false;
 #endif
 
-constexpr int kFaultSchedules = 5;  // each kind of schedule; what is to be found is found at once, or never
+constexpr int kFaultSchedules = 5;  // each kind of schedule; a fault is found at once or never
 
 // The first two seeds are the orderly schedules; the others are random, some of them with threads switched often.
 void begin_schedule(int seed) {
@@ -71,7 +71,7 @@ void Case::hash_bytes(const void* data, std::size_t bytes) {  // FNV-1a
   }
 }
 
-// What became of a case under all schedules.
+// The outcome of a case under all schedules.
 struct Runner::Outcome {
   int schedules = 0;
   int wrong = 0;
@@ -185,7 +185,7 @@ void Runner::fault(const std::string& name, const std::string& expected, const F
 int Runner::finish() {
   if (list_) return 0;
   std::printf("%s: %d passed, %d failed\n", family_.c_str(), passed_, failed_);
-  if (passed_ + failed_ == 0) std::printf("no case has such a name\n");
+  if (passed_ + failed_ == 0) std::printf("no case has that name\n");
   return failed_ == 0 && passed_ > 0 ? 0 : 1;
 }
 

@@ -1,6 +1,6 @@
-// runner.h: what a kernel family's runner is written with. How to add one: README.md.
+// runner.h: the tools with which a kernel family's runner is written. README.md says how to add one.
 //
-// A case is a function that runs kernels and compares what they leave with a naive host oracle. It is run under several
+// A case is a function that runs kernels and compares their results with a naive host oracle. It is run under several
 // schedules of the emulator; it passes if nothing is reported, every comparison holds, and the results are the same
 // bits under every schedule. A fault is a case whose kernel has a planted error, which the checker must report.
 #pragma once
@@ -21,7 +21,7 @@ inline void require(cudaError_t status) {
   if (status != cudaSuccess) throw std::runtime_error(cudaGetErrorString(status));
 }
 
-// An array in device memory. Its elements are uninitialised unless they come from a vector.
+// An array in device memory. Its elements are uninitialized unless they come from a vector.
 template <class T>
 class DeviceArray {
  public:
@@ -42,7 +42,7 @@ class DeviceArray {
 
   std::vector<T> host() const { return first(size_); }
   std::vector<T> first(std::size_t count) const { return part(0, count); }
-  std::vector<T> part(std::size_t begin, std::size_t count) const {  // where the other elements were never written
+  std::vector<T> part(std::size_t begin, std::size_t count) const {  // where the others were never written
     std::vector<T> values(count);
     if (count > 0) require(cudaMemcpy(values.data(), data_ + begin, count * sizeof(T), cudaMemcpyDeviceToHost));
     return values;
@@ -121,8 +121,8 @@ class Runner {
 
   void good(const std::string& name, const Function& function);
 
-  // The checker must report the fault under every schedule, in a text that contains expected. Only the check flavour
-  // runs faults, unless --faults asks for them: elsewhere they may go unseen, or be undefined behaviour.
+  // The checker must report the fault under every schedule, in a text that contains expected. Only the check flavor
+  // runs faults, unless --faults asks for them: elsewhere they may go unseen, or be undefined behavior.
   void fault(const std::string& name, const std::string& expected, const Function& function);
 
   // Prints "<family>: N passed, M failed". Returns the exit status.

@@ -1,6 +1,6 @@
-// The largest error of ssd::exp and ssd::log over every float, in units in the last place, which fails above 1, and of
-// ssd::log1p over those from 0 to 1, which fails above 1.5. Also checks what box_math.h promises of the values without
-// an error to speak of: NaN, infinities, zeros, underflow, and that exp is monotone.
+// Measures the largest error, in units in the last place, of ssd::exp and ssd::log over every float, which fails above
+// 1, and of ssd::log1p over those from 0 to 1, which fails above 1.5. Also checks what box_math.h promises of special
+// values: NaN, infinities, zeros, underflow; and that exp is monotone.
 //
 // The truth is the double-precision function of the C library, whose own error is below 1e-8 of a float's ulp.
 #include <algorithm>
@@ -35,7 +35,7 @@ struct Result {
   }
 };
 
-// The distance of neighbouring floats around a value that is in the normal range.
+// The distance between neighboring floats around a value in the normal range.
 double ulp(double value) { return std::ldexp(1.0, std::ilogb(value) - 23); }
 
 constexpr int kBatch = 4096;
@@ -51,7 +51,7 @@ SSD_CLONES void log1p_batch(const float* x, float* y) {
   for (int i = 0; i < kBatch; ++i) y[i] = ssd::log1p(x[i]);
 }
 
-// What a special argument must give, or a number to be compared by its error.
+// The result that a special argument must have, or false for a result to compare by its error.
 bool exp_is_special(float x, double truth, float* expected) {
   if (std::isnan(x)) return *expected = NAN, true;
   if (truth < kSmallestNormal) return *expected = 0.0f, true;
@@ -75,7 +75,7 @@ bool same(float a, float b) {
   return (std::isnan(a) && std::isnan(b)) || (a == b && std::signbit(a) == std::signbit(b));
 }
 
-// Every float whose bits are in [begin, end).
+// Tries every float whose bits are in [begin, end).
 template <typename Batch, typename Truth, typename Special>
 Result sweep(uint64_t begin, uint64_t end, Batch batch, Truth truth_of, Special is_special) {
   Result result;
@@ -87,7 +87,7 @@ Result sweep(uint64_t begin, uint64_t end, Batch batch, Truth truth_of, Special 
       const double truth = truth_of(static_cast<double>(x[i]));
       float expected;
       if (is_special(x[i], truth, &expected)) {
-        // At the two edges of exp's range a neighbour's rounding may decide: one ulp of the normal limit is let pass.
+        // At the two edges of exp's range a neighbor's rounding may decide: one ulp of the normal limit is allowed.
         const bool edge = std::fabs(truth / kSmallestNormal - 1) < 2e-7 && y[i] == kSmallestNormal;
         if (!same(y[i], expected) && !edge && result.wrong++ == 0) result.wrong_at = x[i];
         continue;
@@ -105,7 +105,7 @@ Result sweep(uint64_t begin, uint64_t end, Batch batch, Truth truth_of, Special 
   return result;
 }
 
-// Of all floats, or of those whose bits are below `end`: those from +0 up.
+// Tries all floats, or those from +0 up whose bits are below `end`.
 template <typename Batch, typename Truth, typename Special>
 bool report(const char* name, Batch batch, Truth truth_of, Special is_special, double allowed = 1.0,
             uint64_t end = uint64_t{1} << 32) {

@@ -127,6 +127,8 @@ def test_score_threshold(detector):
     assert confident["scores"].min() > 0.3
     above = everything["scores"] > 0.3
     assert torch.equal(everything["boxes"][above], confident["boxes"])
+    with pytest.raises(ValueError, match=r"^Detector: score_threshold: expected a number in \[0, 1\], got 50$"):
+        detector(asset_path("astronaut.jpg"), score_threshold=50)
     with pytest.raises(ValueError, match="score_threshold"):
         detector(asset_path("astronaut.jpg"), float("nan"))
 
@@ -204,7 +206,7 @@ def test_a_preset_of_another_order_is_refused():
         (torch.zeros((8, 8)), ValueError, r"\[3, H, W\]"),
         (torch.zeros((3, 8, 8), dtype=torch.int64), TypeError, "int64"),
         (torch.full((3, 8, 8), 255.0), ValueError, "values in 0..1, got 255 to 255"),
-        (PIL.Image.new("F", (8, 8)), ValueError, "no defined white"),
+        (PIL.Image.new("F", (8, 8)), ValueError, "do not define white"),
         (np.zeros((0, 8, 3), np.uint8), ValueError, "H, W >= 1"),
     ],
 )

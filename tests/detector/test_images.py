@@ -41,7 +41,7 @@ VALUELESS = [
 ]
 REFUSED = [
     *((image, TypeError, message) for image, message in VALUELESS),
-    (GRAY.to("meta"), TypeError, r"expected a tensor \[3, H, W\] that has values, got one of the meta device"),
+    (GRAY.to("meta"), TypeError, r"expected a tensor \[3, H, W\] that has values, got one on the meta device"),
     (GRAY.to(torch.float8_e4m3fn), TypeError, "floating point in 0..1, got torch.float8_e4m3fn"),
     (np.ma.masked_array(np.zeros((4, 5, 3), np.uint8)), TypeError, "an array without a mask, got a MaskedArray"),
     (changed(-1000.0), ValueError, "values in 0..1, got -1000 to 0.5"),
@@ -121,7 +121,7 @@ def test_deep_gray_of_another_depth(tmp_path):
     (tmp_path / "x.pgm").write_bytes(b"P5\n4 1\n1000\n" + values.astype(">u2").tobytes())
     assert as_image_tensor(tmp_path / "x.pgm")[0].tolist() == [[0, 64, 128, 255]]
     PIL.Image.fromarray(values.astype(np.int32)).save(tmp_path / "x.tif")
-    with pytest.raises(ValueError, match=r"x\.tif: images of mode 'I' have no defined white"):
+    with pytest.raises(ValueError, match=r"x\.tif: images of mode 'I' do not define white"):
         as_image_tensor(tmp_path / "x.tif")
 
 

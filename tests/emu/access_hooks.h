@@ -1,5 +1,5 @@
-// access_hooks.h: the hooks that code compiled with -fsanitize=thread calls at each access, for the one file of a flavour
-// that defines them. There is no libtsan in the program. The names are those of GCC's gcc/sanitizer.def.
+// access_hooks.h: the hooks that code compiled with -fsanitize=thread calls at each access. One file of a flavor
+// defines them; there is no libtsan in the program. The names are those of GCC's gcc/sanitizer.def.
 #pragma once
 
 #define EMU_ACCESS_HOOK(name, bytes, on_access, kind) \
@@ -13,7 +13,7 @@
   EMU_ACCESS_HOOK(__tsan_volatile_read##bytes, bytes, on_access, read)    \
   EMU_ACCESS_HOOK(__tsan_volatile_write##bytes, bytes, on_access, write)
 
-// Each calls on_access(address, bytes, read or write, return address); the ranges, of any size, on_range.
+// Each calls on_access(address, bytes, read or write, return address); those for ranges, of any size, call on_range.
 #define EMU_ACCESS_HOOKS(on_access, on_range, read, write)               \
   EMU_ACCESS_HOOKS_OF(1, on_access, read, write)                         \
   EMU_ACCESS_HOOKS_OF(2, on_access, read, write)                         \

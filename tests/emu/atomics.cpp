@@ -1,4 +1,4 @@
-// atomics.cpp: what surrounds an atomic or a fence. Threads that spin on atomics must let the others run.
+// atomics.cpp: what happens around an atomic or a fence. Threads that spin on atomics must let the others run.
 #include "emu/checker.h"
 
 namespace emu {

@@ -1,4 +1,4 @@
-// check_access.cpp: the check of every access of a kernel.
+// check_access.cpp: checks every access of a kernel.
 #include <set>
 #include <tuple>
 
@@ -12,7 +12,7 @@ namespace {
 
 std::set<std::tuple<std::string, uint32_t, uint32_t>> reported;  // what, and the code of one or two accesses
 
-// True if it is the first of its kind between these two lines of code; the others are only counted.
+// Returns whether it is the first of its kind between these two lines of code; the others are only counted.
 bool is_news(const char* what, uint32_t code, uint32_t other_code) {
   if (reported.insert({what, code, other_code}).second) return true;
   report_again();
@@ -50,7 +50,7 @@ std::string whose(const Access& access, const char* name) {
 
 const char* name_of_write(const Cell& cell) { return cell.write_is_atomic ? "atomic" : "write"; }
 
-// One access, of which a cell is looked at at a time.
+// One access, which is checked cell by cell.
 struct Check {
   const void* address;
   int bytes;
@@ -89,8 +89,8 @@ struct Check {
     }
   }
 
-  // Takes the place of a read that tells no more than this one, or an empty place, or none. A copy always takes one: what
-  // its thread's wait does not find cannot be found in flight either.
+  // Takes the place of a read that tells no more than this one, or an empty place, or none. A copy always takes one: an
+  // access that its thread's wait does not find cannot be found in flight either.
   void remember_read(Cell& cell, unsigned mask) const {
     int place = kind == AccessKind::kCopyRead ? 0 : -1;
     for (int i = 0; i < 2; ++i) {
@@ -115,7 +115,7 @@ struct Check {
     cell.written |= mask & kAllBytes;
   }
 
-  // False if the rest of the access is not worth looking at.
+  // Returns false if the rest of the access is not worth checking.
   bool look_at(Cell& cell, unsigned mask) const {
     if ((cell.allocated & mask) != mask) {
       const bool alone = running.config.cluster_size == 1;
@@ -123,7 +123,7 @@ struct Check {
       return false;
     }
     if (!is_write(kind) && (cell.written & mask) != mask) {
-      report_fault("uninitialised");
+      report_fault("uninitialized");
       cell.written |= mask & kAllBytes;
     }
     against_write(cell, mask);
@@ -194,7 +194,7 @@ void order_begin_copy(const Copy& copy) {
 
 namespace {
 
-// Calls work(access) for what the cells of a copy remember of its thread.
+// Calls work(access) for each access of the copy's thread that the cells of the copy remember.
 template <class Work>
 void for_each_access_of(const Copy& copy, const Work& work) {
   const Thread& me = *current;
@@ -231,7 +231,7 @@ void order_keep_copy(const Copy& copy) {
 
 // ---- the end of a block of a cluster -------------------------------------------------------------------------------
 
-// Its shared memory goes with it: what other blocks have done there must have happened before.
+// Its shared memory goes with it: other blocks' accesses there must have happened before.
 void order_end_block(Block& block) {
   if (running.config.cluster_size == 1) return;
   const auto ends_after = [&](const Access& access) {
@@ -267,9 +267,9 @@ void order_host_access(const void* memory, std::size_t bytes, bool writes, const
     report(format("data race: %s of %zu bytes at %p\n  is not ordered with %s", function, bytes, memory,
                   whose(other, name).c_str()));
   };
-  bool initialised = true;
+  bool initialized = true;
   for_each_cell(memory, bytes, [&](Cell& cell, unsigned mask) {
-    initialised = initialised && (writes || (cell.written & mask) == mask);
+    initialized = initialized && (writes || (cell.written & mask) == mask);
     if ((cell.write_mask & mask) != 0) check(cell.write, name_of_write(cell));
     for (int i = 0; i < 2; ++i) {
       if (writes && (cell.read_masks[i] & mask) != 0) check(cell.reads[i], "read");
@@ -289,7 +289,7 @@ void order_host_access(const void* memory, std::size_t bytes, bool writes, const
     return true;
   });
   // As initcheck does on a GPU.
-  if (!initialised) report(format("uninitialised: %s reads %zu bytes at %p", function, bytes, memory));
+  if (!initialized) report(format("uninitialized: %s reads %zu bytes at %p", function, bytes, memory));
 }
 
 }  // namespace emu

@@ -1,4 +1,4 @@
-// check_hooks.cpp: the hooks of the check flavour.
+// check_hooks.cpp: the hooks of the check flavor.
 #include <cstddef>
 #include <cstdint>
 

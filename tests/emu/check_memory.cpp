@@ -18,7 +18,7 @@ namespace {
 constexpr std::size_t kRedZoneBytes = 64;  // never allocated, between allocations
 
 char* arena_unused;                                     // everything from here on was never allocated
-std::map<std::size_t, std::vector<char*>> free_shared;  // by size; shared memory is used again, device memory never
+std::map<std::size_t, std::vector<char*>> free_shared;  // by size; shared memory is reused, device memory never
 void* reserve(std::size_t bytes) {
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
@@ -79,7 +79,7 @@ void release(void* memory, std::size_t bytes, Memory kind) {
   if (kind == Memory::kShared) {
     free_shared[bytes].push_back(first);
   } else {
-    clear(first, first + bytes);  // for the memory; use after free is seen in the shadow
+    clear(first, first + bytes);  // to give it back; the shadow shows a use after free
   }
 }
 

@@ -1,5 +1,5 @@
 // check_memory.h: the shadow of device memory, and the check of an access against it, which the compiler's hooks and
-// the atomics ask for.
+// the atomics call.
 #pragma once
 
 #include <algorithm>
@@ -8,7 +8,7 @@
 
 namespace emu {
 
-constexpr std::size_t kCellBytes = 4;  // of memory, that a cell stands for
+constexpr std::size_t kCellBytes = 4;  // of memory per cell
 constexpr unsigned kAllBytes = 0xF;
 
 // The four bits of a mask stand for the four bytes.
@@ -35,7 +35,7 @@ inline std::size_t offset_in_arena(const void* address) {
 }
 inline Cell& cell_of(const void* address) { return shadow[offset_in_arena(address) / kCellBytes]; }
 
-void forget(char* memory, std::size_t bytes);  // that it was allocated, and all else
+void forget(char* memory, std::size_t bytes);  // everything, even that it was allocated
 
 // Calls function(cell, mask of its bytes) for each cell of memory in the arena, until it returns false.
 template <class Function>
@@ -52,7 +52,7 @@ void for_each_cell(const void* memory, std::size_t bytes, Function function) {
 
 enum class AccessKind { kRead, kWrite, kAtomic, kBlockAtomic, kCopyRead, kCopyWrite };
 
-// caller: the return address in the kernel's code. Returns whether it is device memory.
+// caller: the return address in the kernel's code. Returns whether the address is in device memory.
 bool check_access(const void* address, int bytes, AccessKind kind, const void* caller);
 
 }  // namespace emu

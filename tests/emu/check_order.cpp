@@ -1,9 +1,9 @@
 // check_order.cpp: what happened before what, by the rules in checker.h.
 //
 // Within a block, barriers count epochs and each warp keeps vector clocks of its lanes. Across blocks, and between
-// warps that talk through atomics, a thread carries Knowledge: of other threads, up to which clock it may rely on their
-// accesses. A fence makes a thread's knowledge ready to be released by its later atomics, and turns what its earlier
-// atomics have read into knowledge. A barrier of the whole grid is remembered once for all threads.
+// warps that communicate by atomics, a thread carries Knowledge: up to which clock it may rely on other threads'
+// accesses. A fence lets a thread's later atomics release its knowledge, and turns what its earlier atomics have read
+// into knowledge. A barrier of the whole grid is remembered once for all threads.
 #include "emu/check_order.h"
 
 #include <algorithm>
@@ -13,7 +13,7 @@
 namespace emu {
 namespace {
 
-// Released by the atomics on an address in this launch: to all, and to threads of the same block.
+// What the atomics on an address have released in this launch: to all threads, and to threads of the same block.
 struct Released {
   Known to_all;
   std::map<uint32_t, Known> to_block;
@@ -21,9 +21,9 @@ struct Released {
 
 std::unordered_map<void*, Released> released_at;
 
-std::vector<uint32_t> grid_epochs;  // by block: what it did before that epoch, a grid barrier has made known to all
+std::vector<uint32_t> grid_epochs;  // by block: a grid barrier has made known to all what it did before this epoch
 
-constexpr uint64_t kPredecessor = ~uint64_t(0);  // the key of the knowledge that it has ended
+constexpr uint64_t kPredecessor = ~uint64_t(0);  // the key of the knowledge that the predecessor has ended
 constexpr auto kBlock = static_cast<std::size_t>(Scope::kBlock);
 constexpr auto kDevice = static_cast<std::size_t>(Scope::kDevice);
 
@@ -123,7 +123,7 @@ void order_warp(Block& block, unsigned warp, unsigned lanes) {
     }
     join(known, block.order->threads[warp * kWarpSize + lane].known);
   }
-  // Each lane begins a new clock; what it did on earlier ones is from now on known to the others.
+  // Each lane begins a new clock; from now on, the others know what it did on earlier ones.
   for (unsigned lane = 0; lane < kWarpSize; ++lane) {
     if (lanes >> lane & 1) joined[lane] = ++block.order->threads[warp * kWarpSize + lane].clock;
   }
@@ -155,7 +155,7 @@ void order_fence(Scope scope) {
   for (std::size_t i = 0; i <= reaches; ++i) order.released[i] = released;
 }
 
-// What a fence of the device has released reaches the thread's own block too.
+// A release by a fence of the device reaches the thread's own block too.
 void release_and_acquire(void* address, Scope scope) {
   const uint32_t block = current->block->number;
   ThreadOrder& order = order_of(*current);

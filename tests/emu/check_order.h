@@ -1,4 +1,4 @@
-// check_order.h: what the checker remembers of an access, and whether that happened before the present.
+// check_order.h: what the checker remembers of an access, and whether the access happened before the present.
 #pragma once
 
 #include <array>
@@ -25,7 +25,7 @@ struct ThreadOrder {
 };
 
 struct BlockOrder {
-  uint32_t epoch = 1;  // block barriers passed, and one
+  uint32_t epoch = 1;  // 1 + block barriers passed
   std::vector<ThreadOrder> threads;
   std::vector<WarpClocks> warps;
 };
@@ -47,8 +47,8 @@ inline uint32_t clock_of(const Thread& thread) { return thread.block->order->thr
 bool happened_before(const Access& access, const Thread& now);
 void release_and_acquire(void* address, Scope scope);
 
-// Of a work other than the present one: whether the present one comes after it from its first moment, or at least where
-// it has waited for its predecessor (check_streams.cpp).
+// Whether the present work comes after another one, from its first moment or at least where it has waited for its
+// predecessor (check_streams.cpp).
 extern uint32_t comes_after_all_below;  // the most usual answer, from whole serials
 bool comes_after_one(uint32_t serial);
 inline uint32_t whole_serial(uint32_t short_one) { return running.serial - short_serial(running.serial - short_one); }

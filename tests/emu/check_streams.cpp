@@ -1,5 +1,5 @@
-// check_streams.cpp: which works - launches, and memsets and copies by the host - come after which. checker.h has the
-// rules.
+// check_streams.cpp: which works - launches, and memsets and copies by the host - come after which others. checker.h
+// has the rules.
 #include <map>
 #include <set>
 

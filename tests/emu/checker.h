@@ -1,11 +1,11 @@
-// checker.h: what the scheduler tells the checker. check_*.cpp implement it by CUDA's rules for the check flavour;
-// count_blocks.cpp counts, for the count flavour; unchecked.cpp, for the others, only allocates.
+// checker.h: what the scheduler tells the checker. check_*.cpp implement it by CUDA's rules for the check flavor;
+// count_blocks.cpp counts, for the count flavor; unchecked.cpp, for the others, only allocates.
 //
-// In the check flavour the compiler's -fsanitize=thread reports every memory access of a kernel to hooks of our own
+// In the check flavor the compiler's -fsanitize=thread reports every memory access of a kernel to the emulator's hooks
 // (there is no libtsan). Every 4 bytes of device memory have a shadow that knows what is allocated, what was written,
-// and who accessed it last. An access is an error if it is out of bounds, or reads what was never written (as a copy to
-// the host may too), or races: another thread accessed the same bytes, one of the two wrote, not both were atomic, and
-// no rule orders them. The rules, within a launch:
+// and who accessed it last. An access is an error if it is out of bounds, or reads what was never written (a copy to
+// the host may do so too), or races: another thread accessed the same bytes, one of the two wrote, not both were
+// atomic, and no rule orders them. The rules, within a launch:
 //   - __syncthreads orders the block;
 //   - __syncwarp(mask) orders the lanes in its mask; shuffles and votes order nothing;
 //   - write; fence; atomic, then in the other thread: atomic on that address; fence; read. Both fences and both atomics
@@ -14,8 +14,8 @@
 //   - grid_barrier orders the grid; it needs a cooperative launch, and every thread of the grid;
 //   - cluster_barrier orders the cluster. Another block's shared memory may be accessed after the first such barrier,
 //     and every access must be ordered before that block's end;
-//   - an asynchronous copy reads and writes at any moment until its thread's __pipeline_wait_prior: till then, nothing
-//     is ordered with it that comes after its start, not even the thread's own accesses. From then on it counts as that
+//   - an asynchronous copy reads and writes at any moment until its thread's __pipeline_wait_prior: until then, nothing
+//     that comes after its start is ordered with it, not even the thread's own accesses. From then on it counts as that
 //     thread's access at its wait. To exit without having waited for a copy is an error.
 // Between launches, memsets and copies by the host ("works"):
 //   - a work comes after the one before it in its stream, after all that this one comes after, and after what the host
@@ -69,7 +69,7 @@ void order_fence(Scope scope);
 void order_wait_for_predecessor();
 void order_begin_copy(const Copy& copy);
 void order_end_copy(const Copy& copy);
-void order_keep_copy(const Copy& copy);  // still in flight, though another of its thread with bytes in common has ended
+void order_keep_copy(const Copy& copy);  // still in flight, though one of its thread with bytes in common has ended
 
 inline unsigned char poison_byte() { return options.seed % 2 == 1 ? 0xFF : 0xCD; }  // 0xFFFFFFFF is a NaN
 

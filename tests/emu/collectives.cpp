@@ -53,7 +53,7 @@ unsigned reduce_two(WarpOp op, unsigned a, unsigned b) {
   }
 }
 
-// What a shuffle from a lane that takes no part returns is undefined; here it is all ones, a NaN or -1.
+// A shuffle from a lane that takes no part returns an undefined value; here all ones, a NaN or -1.
 void shuffle_result(const Warp& warp, unsigned lanes, Thread& to) {
   const unsigned source = static_cast<unsigned>(to.call.source_lane) % kWarpSize;
   if (lanes >> source & 1) {

@@ -21,7 +21,7 @@ bool is_a_multiple(const void* address, std::size_t bytes) {
   return reinterpret_cast<std::size_t>(address) % bytes == 0;
 }
 
-// What CUDA does not allow, whatever the threads do; nullptr if it is allowed.
+// Why CUDA does not allow the copy, whatever the threads do; nullptr if it does.
 const char* fault_of(const Copy& copy) {
   const emu::Thread& me = *emu::current;
   const char* stack = me.fiber.stack;

@@ -1,4 +1,4 @@
-// count_blocks.cpp: the count flavour's side of checker.h. It keeps the traces of each block's threads, and counts the
+// count_blocks.cpp: the count flavor's side of checker.h. It keeps the traces of each block's threads, and counts the
 // requests of a warp's lanes when they meet.
 #include <sys/mman.h>
 

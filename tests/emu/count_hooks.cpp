@@ -1,4 +1,4 @@
-// count_hooks.cpp: the hooks of the count flavour, whose code is compiled with -fsanitize-coverage=trace-pc too.
+// count_hooks.cpp: the hooks of the count flavor, whose code is compiled with -fsanitize-coverage=trace-pc too.
 #include "emu/count_hooks.h"
 
 #include "emu/access_hooks.h"
@@ -12,7 +12,7 @@ void record_access(const void* address, std::size_t bytes, emu::Use use, const v
   emu::record(address, bytes, use, code);
 }
 
-// A struct of another size is accessed a word at a time, as far as the hook knows.
+// A struct of another size is accessed one word at a time, as far as the hook knows.
 void record_words(const void* address, std::size_t bytes, emu::Use use, const void* code) {
   if (!emu::in_kernel) return;
   const emu::OutsideKernel outside;

@@ -1,4 +1,4 @@
-// count_hooks.h: what the hooks of instrumented code tell of the current thread.
+// count_hooks.h: what the hooks of instrumented code record of the current thread.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// count_python.h: what the count flavour counts, for Python: _C_counted.emulator.counts().
+// count_python.h: what the count flavor counts, for Python: _C_counted.emulator.counts().
 #pragma once
 
 #include <pybind11/pybind11.h>

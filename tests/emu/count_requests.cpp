@@ -1,4 +1,4 @@
-// count_requests.cpp: what a request costs, added up by launch and by line of code.
+// count_requests.cpp: adds up the cost of requests, by launch and by line of code.
 #include "emu/count_requests.h"
 
 #include <algorithm>
@@ -69,7 +69,7 @@ void count_sectors(LaunchCounts& launch, SiteCounts& site, const Request& reques
   site.least += (distinct(starts) * bytes + kSectorBytes - 1) / kSectorBytes;
 }
 
-// A pass over the banks serves each bank's word once, for all lanes that want it. Lanes that access 8 or 16 bytes go in
+// A pass over the banks serves one word per bank, to all lanes that want it. Lanes that access 8 or 16 bytes go in
 // groups of 16 or 8 lanes, whose words fill the banks once.
 void count_wavefronts(SiteCounts& site, const Request& request) {
   const std::size_t bytes = std::max<std::size_t>(request.first.bytes, kBankBytes);

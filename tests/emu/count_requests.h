@@ -1,4 +1,4 @@
-// count_requests.h: adds up what the requests of a launch cost.
+// count_requests.h: adds up the cost of a launch's requests.
 #pragma once
 
 #include "emu/count_trace.h"

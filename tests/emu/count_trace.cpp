@@ -1,4 +1,4 @@
-// count_trace.cpp: the order in which a GPU would run what lanes did apart.
+// count_trace.cpp: the order in which a GPU would run what its lanes did separately.
 #include "emu/count_trace.h"
 
 #include <algorithm>
@@ -16,7 +16,7 @@ struct Call {
 std::vector<Call> calls(1);  // by path
 std::map<std::pair<Path, const void*>, Path> paths;
 
-// The places in the code where the thread was, the kernel's own first.
+// The places in the code where the thread was, beginning with the kernel's own.
 std::vector<const char*> places(const Event& event) {
   std::vector<const char*> found{event.code};
   for (Path path = event.path; path != 0; path = calls[path].caller) found.push_back(calls[path].site);
@@ -49,7 +49,7 @@ bool find_others(const std::vector<Event>& events, std::size_t i, std::size_t (&
 
 bool is_multiple_of_16(const Event& event) { return reinterpret_cast<std::uintptr_t>(event.address) % 16 == 0; }
 
-// Whether this code accesses multiples of 16 bytes alone. Decided when it is first seen, by all lanes of that warp.
+// Whether this code accesses only multiples of 16 bytes. Decided when it is first seen, by all lanes of that warp.
 bool is_of_struct(const char* code, ThreadTrace* const* traces, unsigned lanes) {
   static std::unordered_map<const char*, bool> known;
   const auto [found, is_new] = known.insert({code, true});

@@ -9,7 +9,7 @@
 
 namespace emu {
 
-// Which calls led to a function: a number, equal for equal ways. 0: the kernel itself.
+// A number for the calls that led to a function, equal for equal calls. 0: the kernel itself.
 using Path = uint32_t;
 
 struct Event {
@@ -36,12 +36,12 @@ struct Request {
 Path path_into(Path caller, const void* call_site);
 Path path_out_of(Path path);
 
-// Calls work(request) for each, in order, and leaves the traces empty. traces: of the lanes that met, by lane.
+// Calls work(request) for each request, in order, and leaves the traces empty. traces: of the lanes that met, by lane.
 template <class Work>
 void merge(ThreadTrace* const* traces, unsigned lanes, const Work& work);
 
-// Makes single accesses of four elements side by side one access, or two, of 16 bytes: where the first of them is at a
-// multiple of 16 bytes in every lane, as that of a struct with this alignment is.
+// Joins accesses to four elements side by side into one access of 16 bytes, or two, if the first is at a multiple of 16
+// bytes in every lane, as in a struct of this alignment.
 void join_elements(ThreadTrace* const* traces, unsigned lanes);
 
 bool goes_before(const Event& a, const Event& b);

@@ -77,7 +77,7 @@ struct SharedVariable {
   static inline const int number = new_shared_variable(sizeof(T), alignof(T));
 };
 
-// The tag is a lambda's type, of which each SSD_SHARED, and each instantiation of the kernel around it, has its own.
+// The tag is the type of a lambda: each SSD_SHARED, and each instantiation of the kernel around it, has its own.
 template <class T, class Tag>
 T& shared(Tag) {
   return *static_cast<T*>(shared_variable(SharedVariable<T, Tag>::number));

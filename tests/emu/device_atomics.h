@@ -1,5 +1,5 @@
 // device_atomics.h: atomics and fences, as kernels call them; names that end with _block hold within a block. Only one
-// fiber runs at a time, so a plain update is atomic; what is left to do is to tell the checker and to let other threads
+// fiber runs at a time, so a plain update is atomic; all that remains is to tell the checker and to let other threads
 // run.
 #pragma once
 
@@ -12,7 +12,7 @@ enum class Scope { kBlock, kDevice };  // there is one device: its scope is the 
 void before_atomic(void* address, int bytes, Scope scope, void* caller);
 void after_atomic(bool changed_memory);
 void fence(Scope scope);
-void let_others_run();  // so that a thread that spins on an atomic does not spin for ever
+void let_others_run();  // so that a thread that spins on an atomic does not spin forever
 
 // Never inlined: in the caller, which is checked code, its accesses would be taken for plain ones, and its return
 // address tells where in the kernel the atomic stands.

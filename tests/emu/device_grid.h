@@ -1,4 +1,4 @@
-// device_grid.h: barriers of more than a block, and the wait for the previous kernel, as common/grid.cuh names them.
+// device_grid.h: barriers beyond a block, and the wait for the previous kernel, as common/grid.cuh names them.
 #pragma once
 
 #include "emu/device_sync.h"

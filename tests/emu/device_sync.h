@@ -28,11 +28,11 @@ enum class WarpOp {
   kXor,
 };
 
-// Waits until every lane that the mask names has called the same op, then writes the caller's result: of a shuffle, a
-// value of so many bytes from the source lane; of the others, 32 bits; of kSync, nothing.
+// Waits until every lane that the mask names has called the same op, then writes the caller's result: for a shuffle, a
+// value of `bytes` bytes from the source lane; for the others, 32 bits; for kSync, nothing.
 void warp_collective(WarpOp op, unsigned mask, const void* value, void* result, int bytes, int source_lane, Site site);
 
-// Waits for the block; returns for how many threads the predicate holds.
+// Waits for the block. Returns for how many threads the predicate holds.
 int block_barrier(bool predicate, Site site);
 
 int lane_id();

@@ -1,4 +1,5 @@
-// fiber.cpp: a few instructions on x86-64, ucontext elsewhere. AddressSanitizer is told of every switch.
+// fiber.cpp: switches fibers by a few instructions on x86-64, by ucontext elsewhere. AddressSanitizer is told of every
+// switch.
 #include "emu/fiber.h"
 
 #include <sys/mman.h>

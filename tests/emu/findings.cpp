@@ -1,4 +1,4 @@
-// findings.cpp: the text of what went wrong, and where.
+// findings.cpp: texts that say what went wrong, and where.
 #include <cxxabi.h>
 #include <dlfcn.h>
 #include <unistd.h>
@@ -53,7 +53,7 @@ std::string file_and_line(std::string text) {
   return text.substr(text.find_last_of('/') + 1);
 }
 
-// What a thread is doing when nobody can run, without what differs from thread to thread.
+// What a thread is doing when no thread can run, without what differs from thread to thread.
 std::string waiting_for(const Thread& thread) {
   switch (thread.state) {
     case State::kExited:
@@ -129,7 +129,7 @@ int finding_count() { return count; }
 const std::vector<std::string>& findings() { return texts; }
 
 void report_deadlock() {
-  std::string text = "deadlock: nobody can run";
+  std::string text = "deadlock: no thread can run";
   for (const auto& block : running.resident) {
     struct Group {
       int threads = 0;

@@ -1,4 +1,4 @@
-// grid.cpp: what blocks of one launch have to do with one another: cooperative grids and clusters.
+// grid.cpp: how blocks of one launch wait for one another and share memory: cooperative grids and clusters.
 #include <algorithm>
 
 #include "emu/checker.h"
@@ -53,7 +53,7 @@ cudaError_t check_attributes(const LaunchConfig& config) {
 
 // ---- the grid barrier ----------------------------------------------------------------------------------------------
 
-// A thread that has exited is missed for ever: nobody can go on, which is reported as a deadlock.
+// A thread that has exited is missed forever: no thread can go on, which is reported as a deadlock.
 void grid_barrier(Site site) {
   OutsideKernel outside;
   Thread& me = *current;
@@ -88,7 +88,7 @@ void wait_for_predecessor() {
   order_wait_for_predecessor();
 }
 
-void trigger_dependents() {}  // this kernel's end, and no moment before it, is what the next one can wait for
+void trigger_dependents() {}  // the next kernel can wait for this one's end, and for no moment before it
 
 // ---- clusters ------------------------------------------------------------------------------------------------------
 

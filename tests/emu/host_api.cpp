@@ -1,5 +1,5 @@
-// host_api.cpp: the functions of the CUDA runtime that the project calls from the host. One device, number 0, unless a
-// test wants more. Everything is done when the call returns, so streams order nothing.
+// host_api.cpp: the functions of the CUDA runtime that the project calls from the host. There is one device, number 0,
+// unless a test wants more. Everything is done when the call returns, so streams order nothing.
 #include <cuda.h>
 
 #include <cstring>
@@ -11,7 +11,7 @@
 
 namespace {
 
-std::mutex kernels;                                     // of the two tables of kernels, and of emu::host.calls
+std::mutex kernels;                                     // guards the two tables of kernels, and emu::host.calls
 std::unordered_map<const void*, std::size_t> opted_in;  // kernel -> dynamic shared bytes
 std::unordered_set<const void*> loaded;
 std::unordered_map<void*, std::size_t> allocations;
@@ -20,7 +20,7 @@ thread_local int device_in_use = 0;
 bool is_set_up = false;  // the device, by the first call that needs it
 thread_local cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 
-// Counts a call. False: it is to fail.
+// Counts a call. Returns false if it must fail.
 bool begin_call(const char* function) {
   emu::host.calls[function] += 1;
   if (emu::host.next_failure != function) return true;
@@ -33,7 +33,7 @@ bool allows_what_is_unsafe() { return !emu::host.capturing || capture_mode == cu
 // Setting up a device loads all code if CUDA_MODULE_LOADING=EAGER: it must not come within a capture.
 bool set_up() { return is_set_up = is_set_up || allows_what_is_unsafe(); }
 
-// What is loaded lazily, as CUDA does it: at the first need, which must not come within a capture.
+// Loads a kernel lazily, as CUDA does: when it is first needed, which must not be within a capture.
 bool load(const void* function) {
   if (!set_up()) return false;
   if (loaded.count(function) > 0) return true;
@@ -114,8 +114,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   return cudaSuccess;
 }
 
-// Returns, where it copies to a device, perhaps before it has arrived: it may have gone no further than to a buffer of
-// CUDA.
+// A copy to a device may return before the data has arrived: it may have reached no more than a buffer of CUDA's.
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   cudaMemcpyAsync(to, from, bytes, kind, nullptr);
   const bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
@@ -145,7 +144,7 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   return cudaSuccess;
 }
 
-// ---- errors and synchronisation ------------------------------------------------------------------------------------
+// ---- errors and synchronization ------------------------------------------------------------------------------------
 
 cudaError_t cudaPeekAtLastError() { return last_error; }
 

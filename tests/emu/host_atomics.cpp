@@ -1,5 +1,5 @@
-// host_atomics.cpp: for code compiled with -fsanitize=thread, the atomics of the host code in a kernel's file:
-// std::atomic, shared_ptr and the guards of local statics. They are done as they are.
+// host_atomics.cpp: the atomics of the host code in a kernel's file that is compiled with -fsanitize=thread:
+// std::atomic, shared_ptr and the guards of local statics. They do what they always do.
 #include <cstdint>
 
 #define EMU_HOST_ATOMICS(bits, T)                                                                                    \

@@ -1,5 +1,4 @@
-// host_streams.cpp: streams and events, whose only effect is on what the checker takes to be ordered; and the texts of
-// errors.
+// host_streams.cpp: streams and events, which only affect what the checker takes to be ordered; and texts of errors.
 #include "emu/checker.h"
 
 namespace {

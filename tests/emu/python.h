@@ -1,4 +1,4 @@
-// python.h: the host's side of the emulator, for tests in Python: _C_emulated.emulator.
+// python.h: the host's side of the emulator for tests in Python: _C_emulated.emulator.
 #pragma once
 
 #include <pybind11/pybind11.h>

@@ -53,7 +53,7 @@ void admit_block() {
   running.resident.push_back(std::move(block));
 }
 
-// A cluster's blocks come together, and a cooperative grid's.
+// The blocks of a cluster, or of a cooperative grid, are admitted together.
 void admit_blocks() {
   const std::size_t blocks = running.block_order.size();
   const std::size_t cluster = running.config.cluster_size;
@@ -72,7 +72,7 @@ std::unique_ptr<Block> take_from_residents(const Block& block) {
   return taken;
 }
 
-// Shared memory is used again only when no block of the cluster can come back to it.
+// Shared memory is reused only when no block of the cluster can access it any more.
 void retire_block(Block& block) {
   order_end_block(block);
   running.retired = take_from_residents(block);
@@ -159,7 +159,7 @@ bool valid_configuration(dim3 grid, dim3 block) {
   return grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.x <= 0x7fffffffu && grid.y <= 65535 && grid.z <= 65535;
 }
 
-// Clusters are put in order, and the blocks of each stay together.
+// Orders the clusters; the blocks of each stay together.
 void order_blocks(std::size_t count) {
   const std::size_t cluster = running.config.cluster_size;
   std::vector<uint32_t> order(count / cluster);
@@ -172,7 +172,7 @@ void order_blocks(std::size_t count) {
   for (std::size_t i = 0; i < count; ++i) running.block_order[i] = order[i / cluster] * cluster + i % cluster;
 }
 
-// The stacks and the shared memory of threads that will never finish.
+// Releases the stacks and the shared memory of threads that will never finish.
 void abandon_blocks() {
   for (auto& block : running.resident) {
     for (Thread& thread : block->threads) {
@@ -225,7 +225,7 @@ void wait_until_ready() {
   begin_or_resume(me.fiber, *next);
 }
 
-// Behind all others, in whichever order they run: who spins must not keep them from running.
+// Goes behind all others, in whichever order they run: a spinning thread must not keep them from running.
 void yield() {
   current->state = State::kReady;
   if (options.order == Order::kReverse) {

@@ -39,7 +39,7 @@ struct Copy {
   char* to;
   const char* from;
   unsigned bytes;
-  unsigned zeros;  // the last so many of them
+  unsigned zeros;  // how many of the last bytes become zero
   uint32_t batch;
   bool delivered;
   const void* caller;  // the return address in the kernel's code
@@ -82,12 +82,12 @@ struct Launch {
   std::size_t dynamic_bytes = 0;
   std::size_t shared_limit = 0;
   uint32_t serial = 0;  // never repeats; what the host does to device memory has serials too
-  bool failed = false;  // nothing more can be learnt from it: every thread is abandoned
+  bool failed = false;  // nothing more can be learned from it: every thread is abandoned
   Fiber host;           // the caller of run
   std::deque<Thread*> ready;
   std::vector<std::unique_ptr<Block>> resident;
   std::unique_ptr<Block> retired;  // the latest to finish: its last thread may still be on its way out
-  std::vector<std::unique_ptr<Block>> waiting_for_cluster;  // have finished, when others of their cluster have not
+  std::vector<std::unique_ptr<Block>> waiting_for_cluster;  // have finished, while others of their cluster have not
   unsigned at_grid_barrier = 0;
   std::vector<uint32_t> block_order;
   std::size_t next_block = 0;
@@ -97,7 +97,7 @@ struct Launch {
 
 extern Launch running;
 extern Thread* current;  // nullptr in host code
-extern bool in_kernel;   // kernel code is running, not the emulator or the host: the checker looks at nothing else
+extern bool in_kernel;   // kernel code is running, not the emulator or the host; the checker checks nothing else
 
 // Stands at the top of every function that kernels call.
 class OutsideKernel {
@@ -111,10 +111,10 @@ uint32_t random_below(uint32_t limit);
 void make_ready(Thread& thread);
 void wait_until_ready();  // the current thread has said in its state what it waits for
 void yield();
-[[noreturn]] void abandon_launch();  // after a finding that leaves the current thread nothing to go on with
-void thread_exited(Thread& thread);  // lets go those who waited for it
+[[noreturn]] void abandon_launch();  // after a finding that the current thread cannot go on from
+void thread_exited(Thread& thread);  // releases those that waited for it
 
-// Whether threads that wait for one another wait at different source lines. Reported, and the launch has failed.
+// Whether threads that wait for one another wait at the same source line. If not, it is reported and the launch fails.
 bool met_at_one_line(const Thread*& first, const Thread& other);
 
 inline uint32_t cluster_of(const Block& block) { return block.number / running.config.cluster_size; }
@@ -132,7 +132,7 @@ void* shared_variable_of(Block& block, int number);
 std::vector<std::pair<char*, std::size_t>> shared_memory_of(const Block& block);  // all that it has taken
 bool is_shared_memory_of(const Block& block, const void* address);
 
-// What a kernel has opted in to with cudaFuncSetAttribute.
+// The bytes that a kernel has opted in to with cudaFuncSetAttribute.
 std::size_t dynamic_shared_opt_in(const void* function);
 cudaError_t begin_launch(const void* function);  // loads the kernel, if this is its first launch, and counts
 cudaError_t remember_error(cudaError_t status);

@@ -1,4 +1,4 @@
-// shared_memory.cpp: what SSD_SHARED and SSD_DYN_SHARED stand for.
+// shared_memory.cpp: the memory behind SSD_SHARED and SSD_DYN_SHARED.
 #include <algorithm>
 
 #include "emu/checker.h"
@@ -6,7 +6,7 @@
 namespace emu {
 namespace {
 
-constexpr std::size_t kAlignment = 16;  // at least, of static shared memory
+constexpr std::size_t kAlignment = 16;  // of static shared memory, at least
 
 struct Variable {
   std::size_t bytes;
@@ -58,7 +58,7 @@ bool is_shared_memory_of(const Block& block, const void* address) {
   return false;
 }
 
-// Static shared memory is taken when it is first used: which variables a kernel has is known to the compiler only.
+// Static shared memory is taken when it is first used: only the compiler knows which variables a kernel has.
 void* shared_variable_of(Block& block, int number) {
   void*& memory = block.static_shared[number];
   if (memory != nullptr) return memory;

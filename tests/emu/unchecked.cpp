@@ -1,4 +1,4 @@
-// unchecked.cpp: the plain and asan flavours' side of checker.h. Poisoned memory, nothing else.
+// unchecked.cpp: the plain and asan flavors' side of checker.h: poisoned memory, and nothing else.
 #include <cstdlib>
 #include <cstring>
 

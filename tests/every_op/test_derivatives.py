@@ -61,7 +61,8 @@ def test_ground_truths_have_no_gradient():
     ],
 )
 def test_forward_mode(name, function, primal):
-    expected = rf"^{name}: expected a tensor without a tangent, [^\n]+, got one with a tangent$"
+    why = "this op has no gradient" if name.startswith(("box_iou", "postprocess")) else r".*\(use reverse mode\)"
+    expected = rf"^{name}: expected a tensor without a tangent, since {why}, got one with a tangent$"
     with pytest.raises(RuntimeError, match=expected):
         torch.func.jvp(function, (primal,), (torch.ones_like(primal),))
     with torch.autograd.forward_ad.dual_level():

@@ -13,8 +13,8 @@ import ssd_fast
 from helpers.op_calls import CODER, make_cases
 from ssd_fast import MatcherSpec, PostprocessSpec, _backend
 from ssd_fast.ops import _library, _loss_options, _postprocess_options
+from ssd_fast.ops._box_coder_ops import DecodeOptions, EncodeOptions
 from ssd_fast.ops._options import schema_of
-from ssd_fast.ops.box_coder import DecodeOptions, EncodeOptions
 from ssd_fast.ops.default_boxes import DefaultBoxOptions
 from ssd_fast.ops.match import MatchOptions
 

@@ -66,7 +66,7 @@ def postprocess(rng: random.Random, columns: int, levels: bool) -> Spec:
         "top_k": rng.choice((None, 1, 3, 50, 2**31 - 1)),
         "top_k_scope": rng.choice(("class", "class", "level", "image") if levels else ("class", "class", "image")),
         "min_box_size": rng.choice((None, None, 0, 0.0, 2.0, 1e30)),
-        "iou_threshold": rng.choice((0.45, 0.5, 1 / 3, 0.0, 1.0, 1e30)),
+        "iou_threshold": rng.choice((0.45, 0.5, 1 / 3, 0.0, 1.0, 1 - 2**-24)),
         "keep_top_k": rng.choice((1, 2, 5, 9, 33)),
         "clip": clip,
         "rescale": "after_nms" if clip == "after_nms" else rng.choice(("before_nms", "after_nms")),

@@ -143,7 +143,7 @@ def test_runner_fails_when_a_case_does(runners: Path) -> None:
 def test_runner_fails_when_it_runs_nothing(runners: Path) -> None:
     result = run(runners / "demo_plain", "no such case")
     assert result.returncode == 1
-    assert "no case has such a name" in result.stdout
+    assert "no case has that name" in result.stdout
 
 
 @pytest.mark.parametrize("flavor", ["plain", "check"])

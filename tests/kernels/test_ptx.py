@@ -158,7 +158,7 @@ def test_box_math_is_never_contracted_by_a_compiler_left_to_itself(tmp_path: Pat
         "  const ssd::FocalLoss focal{f[15], f[16], f[17]};\n"
         "  f[18] = ssd::focal_loss(f[18], f[19] > 0, focal) + ssd::focal_slope(f[20], f[19] > 0, focal);\n"
         "  f[21] = ssd::coverage(b[10], ssd::area(b[10]), b[11]);\n"
-        "  b[9] = ssd::box_around(ssd::cell_centre(threadIdx.x, f[10], f[11]), f[12], f[13], f[14]);\n"
+        "  b[9] = ssd::box_around(ssd::cell_center(threadIdx.x, f[10], f[11]), f[12], f[13], f[14]);\n"
         "}\n"
     )
     plain = cuda.compile_ptx(source, "sm_90", tmp_path / "box_math.ptx", "--fmad=true", "-include", str(without_fma))

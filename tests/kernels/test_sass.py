@@ -80,7 +80,7 @@ def test_a_kernel_made_worse_is_found(disassembler: None, tmp_path: Path) -> Non
         kernels.file_budgets(replace(compiled, source=source)), _of_file(golden["kernels"], source)
     )
     assert any("mining_kernel: integer_divisions grew from" in problem for problem in found), found
-    assert any("instructions an iteration grew from" in problem for problem in found), found
+    assert any("instructions per iteration grew from" in problem for problem in found), found
 
 
 def test_the_main_loops_that_are_named_exist() -> None:
@@ -157,6 +157,6 @@ def test_a_worse_loop_is_worse_and_a_better_one_is_not(planted: kernels.Kernels)
     assert not problems("eight_loads", "one_load")  # more instructions, and more bytes
     assert re.search(r"width fell from 16 to 4", problems("no_division", "wide_loads"))
     assert not problems("wide_loads", "no_division")
-    assert re.search(r"integer_divisions an iteration grew from 0 to 1", problems("integer_division", "no_division"))
-    assert re.search(r" divisions an iteration grew from 0 to 1.* calls ", problems("division", "no_division"))
+    assert re.search(r"integer_divisions per iteration grew from 0 to 1", problems("integer_division", "no_division"))
+    assert re.search(r" divisions per iteration grew from 0 to 1.* calls ", problems("division", "no_division"))
     assert re.search(r"another memory", problems("shared_loads", "one_load"))

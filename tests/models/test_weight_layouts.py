@@ -233,7 +233,7 @@ def test_a_file_of_another_layout_than_named(given, tmp_path):
     if given == "own":
         with torch.device("meta"):
             names = list(ssd300_vgg16(3).state_dict())
-        got = r"own or unknown ones: (backbone\.[\w.]+, ){4}\.\.\."
+        got = r"own or unknown names: (backbone\.[\w.]+, ){4}\.\.\."
     else:
         case = next(case for case in NETWORKS if case.startswith(given))
         names = [name for name, _ in goldens.load("weight_layouts", case)["tensors"]]

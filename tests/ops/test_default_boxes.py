@@ -129,9 +129,9 @@ ONE = (((8.0, 8.0),),)
         ({"image_size": 300}, r"image_size: expected \(height, width\), both ints of at least 1, got 300"),
         ({"image_size": (300, 0)}, r"image_size: expected \(height, width\), both ints of at least 1, got \(300, 0\)"),
         ({"box_sizes": ONE * 2}, "box_sizes: expected 1 maps, got 2"),
-        ({"box_sizes": ((),)}, "box_sizes: expected at least one box a cell on each map"),
-        ({"box_sizes": 8.0}, "box_sizes: expected a tuple with an entry for each map, got 8.0"),
-        ({"box_sizes": (8.0,)}, "box_sizes: expected at least one box a cell on each map, a tuple .*, got 8.0"),
+        ({"box_sizes": ((),)}, r"box_sizes: expected at least one \(width, height\) per map"),
+        ({"box_sizes": 8.0}, "box_sizes: expected a tuple with one entry per map, got 8.0"),
+        ({"box_sizes": (8.0,)}, r"box_sizes: expected at least one \(width, height\) per map, .*, got 8.0"),
         ({"box_sizes": ((8.0,),)}, r"box_sizes: expected \(width, height\), got 8.0"),
         ({"box_sizes": (((8.0, 8.0, 8.0),),)}, r"box_sizes: expected \(width, height\), got \(8.0, 8.0, 8.0\)"),
         ({"box_sizes": (((8.0, 0.0),),)}, "box_sizes: expected finite positive pixels, got 0.0"),
@@ -156,13 +156,13 @@ SCALES = {"scales": [0.1, 0.2, 0.3], "aspect_ratios": [[2], [2, 3]]}
 @pytest.mark.parametrize(
     "make, options, change, message",
     [
-        ("from_min_max", MIN_MAX, {"min_sizes": [30]}, r"min_sizes: expected 2 entries, one for each map, got \[30\]"),
+        ("from_min_max", MIN_MAX, {"min_sizes": [30]}, r"min_sizes: expected 2 entries, one per map, got \[30\]"),
         ("from_min_max", MIN_MAX, {"max_sizes": [60] * 3}, r"max_sizes: expected 2 entries, .*, got \[60, 60, 60\]"),
         (
             "from_min_max",
             MIN_MAX,
             {"aspect_ratios": []},
-            r"aspect_ratios: expected 2 entries, one for each map, got \[\]",
+            r"aspect_ratios: expected 2 entries, one per map, got \[\]",
         ),
         ("from_min_max", MIN_MAX, {"steps": [8]}, "steps: expected 2 maps, got 1"),
         ("from_scales", SCALES, {"aspect_ratios": [[2]]}, r"aspect_ratios: expected 2 entries, .*, got \[\[2\]\]"),
@@ -170,7 +170,7 @@ SCALES = {"scales": [0.1, 0.2, 0.3], "aspect_ratios": [[2], [2, 3]]}
             "from_scales",
             SCALES,
             {"scales": [0.1, 0.2]},
-            r"scales: expected one for each map and one more, got \[0.1, 0.2\]",
+            r"scales: expected one per map and one more, got \[0.1, 0.2\]",
         ),
         ("from_scales", SCALES, {"scales": [0.1, -0.2, 0.3]}, "scales: expected finite positive numbers"),
         (

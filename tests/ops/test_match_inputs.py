@@ -137,7 +137,10 @@ def test_rejected_matcher(backend):
             ({"positive_threshold": value}, rf"positive_threshold: expected a number in \[0, 1\], got {value}")
             for value in (-0.1, 1.1, inputs.NAN, inputs.INF)
         ),
-        ({"positive_threshold": 0.0}, "positive_inclusive: expected positive_threshold > 0, else boxes apart would"),
+        (
+            {"positive_threshold": 0.0},
+            r"positive_inclusive: expected positive_threshold > 0 \(else separate boxes would",
+        ),
         *(
             (
                 {"negative_threshold": value},

@@ -207,13 +207,28 @@ def test_to_list(backend):
 
 # ---- rejections -----------------------------------------------------------------------------------------------------
 
+ONE_OR_MANY = r"one \(height, width\), or one per image: a list of pairs or an integer array \[N, 2\]"
 MAPS = [inputs.head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (LOGITS, DELTAS)]
 
 
 @pytest.mark.parametrize(
     "change, error, message",
     [
-        ({"cls_logits": LOGITS[0]}, ValueError, r"cls_logits: expected shape \[.*\], got \[101, 4\]"),
+        (
+            {"cls_logits": LOGITS[0]},
+            ValueError,
+            r"cls_logits: expected \[N, P, C\], or a list of .*, got shape \[101, 4\]",
+        ),
+        (
+            {"bbox_regression": DELTAS[0]},
+            ValueError,
+            r"bbox_regression: expected \[N, P, 4\], or a list of .*\[101, 4\]",
+        ),
+        (
+            {"cls_logits": [MAPS[0][0], MAPS[0][1][0, 0], MAPS[0][2]], "bbox_regression": MAPS[1]},
+            ValueError,
+            r"cls_logits\[1\]: expected levels \[N, A \* C, h, w\] or \[N, P of the level, C\], got shape",
+        ),
         (
             {"cls_logits": LOGITS[:, 1:]},
             ValueError,
@@ -231,11 +246,20 @@ MAPS = [inputs.head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (LOGITS, D
         ({"bbox_regression": DELTAS.long()}, TypeError, "bbox_regression: expected float32.*, got int64"),
         ({"cls_logits": 3}, TypeError, "cls_logits: expected a torch tensor, .*, got int"),
         ({"cls_logits": []}, ValueError, "cls_logits: expected 1 to 8 levels, got none"),
-        ({"cls_logits": MAPS[0]}, ValueError, "bbox_regression: expected 3 levels, got 1"),
+        (
+            {"cls_logits": MAPS[0]},
+            ValueError,
+            r"bbox_regression: expected 3 levels, as cls_logits has, got 1 \(give both as lists of levels, or both",
+        ),
+        (
+            {"bbox_regression": MAPS[1]},
+            ValueError,
+            r"bbox_regression: expected 1 level, as cls_logits has, got 3 \(give both as lists of levels, or both",
+        ),
         (
             {"cls_logits": MAPS[0][:2], "bbox_regression": MAPS[1]},
             ValueError,
-            "bbox_regression: expected 2 levels, got 3",
+            "bbox_regression: expected 2 levels, as cls_logits has, got 3$",
         ),
         (
             {"cls_logits": MAPS[0][::-1], "bbox_regression": MAPS[1]},
@@ -259,12 +283,22 @@ MAPS = [inputs.head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (LOGITS, D
         ({"image_sizes": torch.ones(3, 2).long()}, ValueError, r"image_sizes: expected shape \[2, 2\], got \[3, 2\]"),
         ({"image_sizes": torch.ones(2, 2)}, TypeError, "image_sizes: expected integers, got float32"),
         ({"image_sizes": [(9, 9)] * 3}, ValueError, r"image_sizes: expected shape \[2, 2\], got \[3, 2\]"),
-        ({"image_sizes": [(9, 9), (9,)]}, ValueError, "image_sizes: expected"),
+        (
+            {"image_sizes": [(9, 9), (9,)]},
+            ValueError,
+            rf"image_sizes: expected {ONE_OR_MANY}, got \[\(9, 9\), \(9,\)\]",
+        ),
         ({"image_sizes": (0, 9), "original_sizes": (9, 9)}, ValueError, "image_sizes: expected"),
         ({"image_sizes": [(9, 9), (9, 0.5)]}, ValueError, "image_sizes: expected whole numbers >= 1 .*, got 0.5"),
         ({"image_sizes": [(9, 9), (-3, 9)]}, ValueError, "image_sizes: expected whole numbers >= 1 .*, got -3"),
         ({"image_sizes": (9, inputs.NAN)}, ValueError, "image_sizes: expected"),
-        ({"image_sizes": "96"}, TypeError, "image_sizes: expected"),
+        ({"image_sizes": "96"}, TypeError, rf"image_sizes: expected {ONE_OR_MANY}, got '96'"),
+        ({"image_sizes": 96}, TypeError, rf"image_sizes: expected {ONE_OR_MANY}, got 96"),
+        (
+            {"original_sizes": [torch.tensor([9, 9])] * 2},
+            TypeError,
+            rf"original_sizes: .* {ONE_OR_MANY}, got a list of",
+        ),
         ({"spec": CODER}, TypeError, "spec: expected a PostprocessSpec, got BoxCoderSpec"),
         ({"coder": inputs.LOOSE}, TypeError, "coder: expected a BoxCoderSpec, got PostprocessSpec"),
     ],
@@ -286,19 +320,27 @@ def test_rejected(backend, change, error, message):
     [
         ({"activation": "relu"}, "activation: expected 'softmax' or 'sigmoid', got 'relu'"),
         ({"background": -2}, "background: expected a column, -1 or None, got -2"),
-        ({"score_threshold": inputs.NAN}, "score_threshold: expected a finite number >= 0, got nan"),
-        ({"score_threshold": -0.1}, "score_threshold: expected a finite number >= 0, got -0.1"),
-        ({"iou_threshold": inputs.INF}, "iou_threshold: expected a finite number >= 0, got inf"),
+        ({"score_threshold": inputs.NAN}, r"score_threshold: expected a number in \[0, 1\], got nan"),
+        ({"score_threshold": -0.1}, r"score_threshold: expected a number in \[0, 1\], got -0.1"),
+        ({"score_threshold": 50}, r"score_threshold: expected a number in \[0, 1\], got 50"),
+        ({"iou_threshold": 45.0}, r"iou_threshold: expected a number in \[0, 1\], got 45.0"),
+        ({"iou_threshold": inputs.INF}, r"iou_threshold: expected a number in \[0, 1\], got inf"),
         ({"iou_threshold": 0.0, "iou_inclusive": True}, "iou_inclusive: expected iou_threshold > 0"),
         ({"background": True}, "background: expected a column, -1 or None, got True"),
-        ({"activation": "sigmoid"}, r"background: expected a column, -1 or None .* sigmoid leaves open, got nothing"),
+        (
+            {"activation": "sigmoid"},
+            r'background: expected a value with activation "sigmoid", which has no default: a column, -1 .* or None',
+        ),
         ({"top_k": 0}, r"top_k: expected an int in \[1, 2\*\*31\) or None, got 0"),
         ({"top_k": 2**31}, r"top_k: expected an int in \[1, 2\*\*31\) or None, got 2147483648"),
         ({"top_k": True}, r"top_k: expected an int in .* or None, got True"),
         ({"keep_top_k": 0}, r"keep_top_k: expected an int in \[1, 2\*\*31\), got 0"),
         ({"keep_top_k": 10**10}, r"keep_top_k: expected an int in .*, got 10000000000"),
         ({"clip": "always"}, "clip: expected 'none' or 'before_nms' or 'after_nms', got 'always'"),
-        ({"clip": "after_nms", "rescale": "before_nms"}, "rescale: expected .*not yet rescaled, got 'before_nms'"),
+        (
+            {"clip": "after_nms", "rescale": "before_nms"},
+            "rescale: expected .*boxes before rescaling, got 'before_nms'",
+        ),
         ({"rescale": "never"}, "rescale: expected 'before_nms' or 'after_nms', got 'never'"),
         ({"channel_order": "HWC"}, "channel_order: expected 'AC' or 'CA', got 'HWC'"),
         ({"row_order": "WHA"}, "row_order: expected 'HWA' or 'AHW', got 'WHA'"),

@@ -24,27 +24,28 @@ INSUFFICIENT = {
         (
             "13.0.88",
             INSUFFICIENT,
-            "unavailable: CUDA kernels are built (13.0.88), but there is no NVIDIA driver (in a container: it was "
-            "started without the GPU)",
+            "unavailable: CUDA kernels are built (13.0.88), but there is no NVIDIA driver (a container has to be "
+            "started with access to the GPU)",
         ),
         (
             "13.0.88",
             INSUFFICIENT | {"driver": 12040},
             "unavailable: CUDA kernels are built (13.0.88), but the NVIDIA driver is too old: it supports CUDA 12.4 "
-            "and they need CUDA 13; update the driver to 580 or later, or install ssd_fast where nvcc is that of a "
-            "CUDA 12 toolkit",
+            "and the kernels need CUDA 13; update the driver to 580 or later, or install ssd_fast where nvcc belongs "
+            "to a CUDA 12 toolkit",
         ),
         (
             "12.8.61",
             INSUFFICIENT | {"driver": 11080},
             "unavailable: CUDA kernels are built (12.8.61), but the NVIDIA driver is too old: it supports CUDA 11.8 "
-            "and they need CUDA 12; update the driver to 525 or later",  # CUDA 11 cannot compile the kernels
+            "and the kernels need CUDA 12; update the driver to 525 or later",  # CUDA 11 cannot compile the kernels
         ),
         (
             "14.1.10",
             INSUFFICIENT | {"driver": 13010},
             "unavailable: CUDA kernels are built (14.1.10), but the NVIDIA driver is too old: it supports CUDA 13.1 "
-            "and they need CUDA 14; update the driver, or install ssd_fast where nvcc is that of a CUDA 13 toolkit",
+            "and the kernels need CUDA 14; update the driver, or install ssd_fast where nvcc belongs to a CUDA 13 "
+            "toolkit",
         ),
         (
             "13.0.88",

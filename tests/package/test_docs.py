@@ -1,49 +1,45 @@
-"""The Python of README.md and docs/weights.md runs from top to bottom, given the files that it speaks of."""
+"""The Python of README.md and docs/ runs from top to bottom, given the files that it speaks of."""
 
 from __future__ import annotations
 
-import re
+import json
 import shutil
-from typing import Any
+from pathlib import Path
 
 import pytest
 import torch
 
 from helpers import goldens, weight_recipes
 from helpers.paths import ROOT
+from helpers.snippets import PAGES, Snippet, check_names, run, snippets
 from ssd_fast.assets import COCO_CLASSES, asset_path
-from ssd_fast.models import load_network, ssd_tiny
+from ssd_fast.models import load_network
+
+OTHERS = tuple(page for page in PAGES if page not in ("README.md", "docs/weights.md") and snippets(page, "python"))
 
 
-def run(document: str, **names: Any) -> dict[str, Any]:
-    """What the names stand for in the end. Each block sees those of the blocks before it."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / document).read_text(), re.DOTALL | re.MULTILINE)
-    assert len(blocks) > 2
-    for index, block in enumerate(blocks):
-        downloads_nothing = block.replace('weights="DEFAULT"', "weights=None, weights_backbone=None")
-        exec(compile(downloads_nothing, f"{document}, block {index}", "exec"), names)
-    return names
-
-
-def test_readme(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("torchvision", reason="the README patches its SSD")
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with the photos and annotations that the pages speak of."""
     monkeypatch.chdir(tmp_path)
-    shutil.copy(asset_path("chelsea.jpg"), "photo.jpg")
     torch.manual_seed(0)
-    training = {
-        "network": ssd_tiny(3, (96, 96)),
-        "images": torch.rand(2, 3, 96, 96),
-        "gt_boxes": [torch.tensor([[8.0, 8.0, 40.0, 48.0]]), torch.zeros(0, 4)],
-        "gt_labels": [torch.tensor([2]), torch.zeros(0, dtype=torch.int64)],
-    }
-    names = run("README.md", **training)
+    Path("photos").mkdir()
+    for name in ("photo.jpg", "a.jpg", "b.jpg", "photos/a.jpg", "photos/b.jpg"):
+        shutil.copy(asset_path("chelsea.jpg"), name)
+    images = {"a.jpg": [{"box": [12, 30, 95, 180], "label": "cat"}], "b.jpg": []}
+    annotations = {"images": images, "splits": {"train": ["a.jpg", "b.jpg"]}}
+    Path("photos/annotations.json").write_text(json.dumps(annotations))
+    Path("boxes.csv").write_text("image,x1,y1,x2,y2,class\na.jpg,10,20,200,180,cat\nb.jpg,30,30,90,120,dog\n")
+    return tmp_path
+
+
+def test_readme(files, capsys):
+    pytest.importorskip("torchvision", reason="the README patches its SSD")
+    run("README.md")
     assert capsys.readouterr().out.startswith("['cat']\n")
-    assert names["boxes"].shape == (75, 4) and names["found"].boxes.shape == (2, 200, 4)
-    assert all(parameter.grad is not None for parameter in names["network"].parameters())
 
 
-def test_weights(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_weights(files):
     torch.save(load_network(asset_path("ssdlite300_mobilenet_v2_coco.safetensors"))[0].state_dict(), "my_copy.pth")
     tensors = goldens.load("weight_layouts", "mmdetection_ssd300_vgg16")["tensors"]
     torch.save(weight_recipes.fine_tuned(tensors, [0.0] * 5), "fine_tuned.pth")
@@ -51,3 +47,33 @@ def test_weights(tmp_path, monkeypatch):
     assert load_network("my_copy.safetensors")[1] == COCO_CLASSES
     network, _ = load_network("fine_tuned.safetensors")
     assert network.preset.name == "mmdet_ssd300_voc" and network.preset.postprocess.background == 0
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of torch.utils.data, and of photos that are small for training
+@pytest.mark.parametrize("page", OTHERS)
+def test_page(page, files, monkeypatch):
+    detection = pytest.importorskip("torchvision", reason="pages patch its SSDs, and training uses it").models.detection
+    # Made in a tenth of the time; test_readme patches the other.
+    monkeypatch.setattr(detection, "ssd300_vgg16", detection.ssdlite320_mobilenet_v3_large)
+    if "ssd_fast.evaluation" in (ROOT / page).read_text():
+        pytest.importorskip("pycocotools", reason="the page evaluates")
+    run(page)
+
+
+@pytest.mark.parametrize(
+    ("comment", "code", "fault"),
+    [
+        ("<!-- slow -->", "pass", "slow"),
+        ("<!-- not run: needs a GPU -->", "ssd_fast.nmz", "nmz"),
+        ("<!-- not run: needs a GPU -->", "print(model)", "model"),
+        ("<!-- not run: needs a GPU -->", "from ssd_fast.models import ssd_huge", "ssd_huge"),
+    ],
+)
+def test_faults_of_snippets_that_are_not_run_are_found(comment, code, fault):
+    with pytest.raises(AssertionError, match=fault):
+        check_names(Snippet("page.md", 1, "python", code, comment), {"ssd_fast"})
+
+
+def test_what_a_snippet_is_given_exists():
+    comment = "<!-- not run: needs a GPU; given: model, photos -->"
+    check_names(Snippet("page.md", 1, "python", "print(model, [photo for photo in photos])", comment), set())

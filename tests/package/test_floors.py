@@ -15,11 +15,12 @@ from helpers.paths import ROOT
 PACKAGE, CSRC = ROOT / "ssd_fast", ROOT / "csrc"
 
 PYTHON_FLOORS = (
-    {"_C", "_backend", "_checks", "_io", "assets", "detections"},
-    {"arrays", "specs"},
+    {"_C", "_backend", "_io", "assets", "detections"},
+    {"_checks", "arrays"},
+    {"specs"},
     {"ground_truth", "images", "presets", "reference"},
     {"datasets", "ops"},
-    {"models"},
+    {"_criterion_parts", "captured_detector", "models"},
     {"criterion", "detector"},
     {"compat"},
     {"drawing", "evaluation", "training"},

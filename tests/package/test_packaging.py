@@ -118,6 +118,13 @@ def test_installed_wheel_imports_and_says_that_it_is_for_the_cpu(site: Path) -> 
     assert kept == [1, 2]
 
 
+def test_metadata_of_the_wheel(metadata: Message) -> None:
+    assert metadata["Version"] == ssd_fast.__version__
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata.get_all("License-File") == ["LICENSE", "NOTICE"]
+    assert metadata["Requires-Python"] == ">=3.11"
+
+
 def test_installing_leaves_torch_alone(wheel: Path, metadata: Message) -> None:
     required = [line for line in metadata.get_all("Requires-Dist", []) if ";" not in line]
     assert "torch>=2.4" in required

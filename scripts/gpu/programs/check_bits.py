@@ -1,4 +1,4 @@
-"""Checks that the GPU gives the bits in tests/golden/bits.json, with one case per op.
+"""Check that the GPU gives the bits in tests/golden/bits.json, with one case per op.
 
     python scripts/gpu/programs/check_bits.py [--rehearse]
 

@@ -1,4 +1,4 @@
-"""The rehearsals of the GPU report: each starts it with stand-ins for the tools, and knows what it must find."""
+"""Rehearse the GPU report: each rehearsal starts it with stand-ins for the tools, and knows what it must find."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ MISHAPS = (
 
 
 class RehearsalError(Exception):
-    """Raised where a rehearsal did not go as it must."""
+    """Raised if a rehearsal did not go as it must."""
 
 
 def rehearsals(short: bool) -> list[tuple[str, Callable[[Path], None]]]:
@@ -128,7 +128,7 @@ def rehearse_mishap(out: Path, mishap: Mishap) -> None:
 
 
 def rehearse_kill(out: Path, seconds: float) -> None:
-    """Kill a report with SIGKILL: its findings are readable, also by --read, and no program of it goes on running."""
+    """Kill a report with SIGKILL: its findings are readable, also by --read, and none of its programs keeps running."""
     process = start(out, "--stages", "first", "tests")
     time.sleep(seconds)
     process.kill()

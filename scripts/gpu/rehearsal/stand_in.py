@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stands in for cmake, nvcc, ncu, compute-sanitizer or nvidia-smi, whichever name it is called by.
+"""Stand in for cmake, nvcc, ncu, compute-sanitizer or nvidia-smi, whichever name it is called by.
 
 The JSON object in SSD_FAST_STAND_INS makes tools misbehave, such as {"ncu": "hang"}. Any tool can "hang", "crash" or
 "fail" (a message and exit status 1); compute-sanitizer can find "errors" or print "not_supported", and ncu can print

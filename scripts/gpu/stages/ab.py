@@ -61,5 +61,5 @@ def _build(report: Report, name: str, what: str) -> Path | None:
     folder = report.build_folder / "ab" / name
     for older in folder.glob("_C*.so"):  # built with other flags, so it must not stand in for this variant
         older.unlink()
-    compile_tree(report.labelled(variant=name), source, folder, ["_C"], flags)
+    compile_tree(report.labeled(variant=name), source, folder, ["_C"], flags)
     return next(folder.glob("_C*.so"), None)

@@ -1,4 +1,4 @@
-"""Stage `counts`: whether what is counted without a GPU (make budgets) is what a profiler counts on one."""
+"""Stage `counts`: compare the counts made without a GPU (make budgets) with a profiler's on one."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ FRESH_PROCESS_TESTS = ("tests/every_op/test_launches.py", "tests/every_op/test_a
 
 
 def first(report: Report) -> None:
-    """Run the most telling steps first. Each has a limit, so that none takes the time of the whole stage."""
+    """Run the most informative steps first. Each has a limit, so that none uses up the time of the whole stage."""
     report.step("machine", 20, _describe)
     report.step("build", 180, build)
     report.step("runners", 30, _run_runners)

@@ -1,4 +1,4 @@
-"""Stage `rivals`: the benchmarks on the GPU, one after another, those that compile last."""
+"""Stage `rivals`: the benchmarks on the GPU, one after another; rivals that compile come last."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rivals(report: Report) -> None:
 
 
 def _describe(report: Report) -> None:
-    """Record what bench/report.py puts above the table that it makes from these findings."""
+    """Record the environment, which bench/report.py puts above its table of these findings."""
     with report.findings.case("environment") as result:
         ended = report.execute(python("bench/machine.py"), "run")
         result["environment"] = json.loads(ended.output.splitlines()[-1])
@@ -35,13 +35,12 @@ def _describe(report: Report) -> None:
 
 def _run_benchmarks(report: Report, compiled: str) -> None:
     """Run all files in one process, since importing torch and the rivals takes longer than many cases."""
-    options = ["-o", "python_files=bench_*.py", "-o", "python_functions=bench_*", "-p", "gpu.pytest_findings"]
     variables = {"SSD_FAST_BENCH_DEVICES": "cuda", "SSD_FAST_BENCH_RIVAL_SECONDS": "0.5"}
     if report.options.rehearsal:
         variables |= _QUICK
     run_cases(
         report,
-        python("-m", "pytest", *_files(report), *options, "-p", "no:cacheprovider", "-q"),
+        python("-m", "pytest", *_files(report), "-p", "gpu.pytest_findings", "-p", "no:cacheprovider", "-q"),
         "run",
         part="bench",
         case_seconds=90,

@@ -15,7 +15,7 @@ _FILES = (*(f"tests/ops/test_{family}.py" for family in _FAMILIES), "tests/every
 
 
 def sanitize(report: Report) -> None:
-    """Look for races, uninitialised reads and misused barriers: by tools in the runners, by a fill in Python."""
+    """Look for races, uninitialized reads and misused barriers: by tools in the runners, by a fill in Python."""
     report.step("build", 180, build)
     for tool in ("synccheck", "initcheck", "racecheck"):  # the slowest last
         report.step(tool, 120, functools.partial(_run_tool, tool))

@@ -87,10 +87,10 @@ def is_double(head_outputs: dict[str, Tensor]) -> bool:
 @functools.lru_cache(maxsize=64)
 def _make_spec(score_threshold: float, iou_threshold: float, keep_top_k: int, top_k: int) -> PostprocessSpec:
     return PostprocessSpec(
-        score_threshold=max(score_threshold, 0.0),
+        score_threshold=min(max(score_threshold, 0.0), 1.0),  # no score and no IoU exceeds 1
         score_inclusive=score_threshold < 0,  # every score exceeds it
         top_k=top_k,
-        iou_threshold=iou_threshold,
+        iou_threshold=min(iou_threshold, 1.0),
         keep_top_k=keep_top_k,
         clip="before_nms",
     )

@@ -21,7 +21,7 @@ void decode_boxes_cuda(const BoxCoderTask& task, const void* deltas, DType dtype
 void encode_boxes_cpu(const BoxCoderTask& task, const Box* boxes, float* deltas);
 void encode_boxes_cuda(const BoxCoderTask& task, const Box* boxes, float* deltas, Stream stream);
 
-// Row `row`, shared by every backend.
+// One row, as every backend computes it.
 template <typename T>
 SSD_HD Box decode_row(const BoxCoderTask& task, const T* deltas, int64_t row) {
   const T* d = deltas + 4 * row;

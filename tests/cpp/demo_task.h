@@ -1,5 +1,5 @@
-// demo_launch.h: entry points of the demonstration kernels, as <family>_launch.h has those of a kernel family.
-// Fault says what is wrong with the kernel that is run; each kernel knows some of them and ignores the others.
+// demo_task.h: the entry points of the demonstration kernels, as <family>_task.h has those of a kernel family. Fault
+// says what is wrong with the kernel that is run; each kernel knows some faults and ignores the others.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@ enum class Fault {
   kNone,
   kSortBarrierMissing,       // of many barriers in a loop, one now and then
   kSumBarrierMissing,        // between writing the warps' sums and reading them
-  kSumUninitialised,         // reads sums of warps that the block does not have
+  kSumUninitialized,         // reads sums of warps that the block does not have
   kCompactBarrierMissing,    // at the end of a loop whose next round overwrites what is still read
   kNmsBarrierMissing,        // between filling the tile and reading it
   kNmsGlobalOverrun,         // reads a box past the last
@@ -36,9 +36,9 @@ enum class Fault {
   kLaunchAwaitedAlone,       // one thread waits, and no barrier makes the others wait for it
   kNobodyWaits,              // a launch waits for the one before it, which has not waited for the one before that
   kOverwritesTooEarly,       // one overwrites what the launch before it reads
-  kClusterNotStarted,        // reads a neighbour's shared memory before that may have begun
-  kClusterBarrierMissing,    // between reading it and another's writing it
-  kClusterEndsTooEarly,      // a block may exit before its neighbour has written to it
+  kClusterNotStarted,        // reads a neighbor's shared memory before the neighbor may have begun
+  kClusterBarrierMissing,    // between reading it and another block's writing it
+  kClusterEndsTooEarly,      // a block may exit before its neighbor has written to it
   kCopySourceWritten,        // an asynchronous copy's source is overwritten before its thread waits for it
   kCopyDestinationWritten,   // its destination
   kCopyNotCommitted,         // it belongs to no batch, so that waiting for batches does not wait for it
@@ -58,8 +58,7 @@ struct alignas(16) Box {
 };
 
 // Shared by the kernel and its host oracle, as common/box_math.h is. Never inlined by host compilers, so that the
-// runner is also a test of its build: the linker must take the kernel file's copy, which is the one that the checker
-// sees.
+// runner also tests its build: the linker must take the kernel file's copy, the only one that the checker sees.
 SSD_DEMO_HD inline bool overlaps(const Box& a, const Box& b, float threshold) {
   const float left = a.x1 > b.x1 ? a.x1 : b.x1;
   const float top = a.y1 > b.y1 ? a.y1 : b.y1;
@@ -88,8 +87,8 @@ void nms(const Box* boxes, int classes, int n, float threshold, int max_output, 
 // out[lane] = lane ^ 16, through shared memory.
 void exchange(int* out, Stream stream, Fault fault = Fault::kNone);
 
-// sum of x[n] over 16 blocks of 2 warps; the last block to finish adds the warps' sums. partial [32]; ticket starts as
-// 0.
+// sum of x[n] over 16 blocks of 2 warps; the last block to finish adds the warps' sums. partial [32]; ticket [1]
+// starts as 0.
 void last_block_sum(const float* x, int n, float* partial, unsigned* ticket, float* sum, Stream stream,
                     Fault fault = Fault::kNone);
 
@@ -101,7 +100,7 @@ void bfloat16_axpy(const uint16_t* x, uint16_t* y, float a, int n, Stream stream
 void histogram(const int* x, int n, int* counts, unsigned* seen, float* total, Stream stream,
                Fault fault = Fault::kNone);
 
-// A kernel of every warp function and scalar function; out[64] is worked out in run_demo.cpp.
+// Calls every warp function and scalar function; run_demo.cpp works out the expected out[64].
 void functions(int* out, Stream stream);
 
 // Block 1 waits for block 0's value: out[0] = 42, out[1] = 43. flags [2] start as 0.
@@ -119,10 +118,9 @@ void sum_by_all_blocks(const int* x, int n, int blocks, int* partial, int* total
 
 // A memset and three programmatic launches: values = 2 x, count = how many of them are positive, sums[i] = values[i] +
 // values[i + 1], result = sums + count, values = -1. x [n]; count [1]; the others [n].
-void add_doubled_neighbours(const int* x, int n, int* values, int* count, int* sums, int* result, Stream stream,
-                            Fault fault = Fault::kNone);
-// Nothing but wrong: a memset of values, before which only a launch comes that has not waited for the one that writes
-// them.
+void add_doubled_neighbors(const int* x, int n, int* values, int* count, int* sums, int* result, Stream stream,
+                           Fault fault = Fault::kNone);
+// Always wrong: a memset of values after a launch that has not waited for the one that writes them.
 void zero_behind_a_chain(const int* x, int n, int* values, int* count, int* sums, Stream stream);
 // values = 2 x, and count grows by the positive ones.
 void double_numbers(const int* x, int n, int* values, int* count, Stream stream);
@@ -144,7 +142,7 @@ struct alignas(16) Quadruple {
 // sums[t] = sum of the numbers of x[63 - t], x[127 - t], ... x [n], sums [64].
 void sum_tiles(Quadruple* x, int n, int* sums, Stream stream, Fault fault = Fault::kNone);
 
-// out[0] = the first int of so many bytes.
+// out[0] = the first int of the copied bytes.
 void copy_one(const char* from, int bytes, int* out, Stream stream);
 void copy_twice(int* x, int* out, Stream stream);  // wrong: writes x[0] while the second copy is in flight
 
@@ -152,14 +150,14 @@ void copy_twice(int* x, int* out, Stream stream);  // wrong: writes x[0] while t
 void wait_within_block(int* out, Stream stream);
 void wait_across_blocks(int* flag, int* out, Stream stream, Fault fault = Fault::kNone);
 
-// ---- demo_faults.cu: kernels that are nothing but wrong -------------------------------------------------------------
+// ---- demo_faults.cu: kernels that are always wrong ------------------------------------------------------------------
 
 void write_twice(int* out, Stream stream);
 void read_beside_atomic(int* value, int* out, Stream stream);  // value starts as 0
-void synchronise_halves(int* out, Stream stream);
+void synchronize_halves(int* out, Stream stream);
 void diverge_at_barrier(int* out, Stream stream);
 void leave_out_a_lane(int* out, Stream stream);
-void spin_for_ever(int* flag, Stream stream);
+void spin_forever(int* flag, Stream stream);
 void read_host_memory(const int* host, int* out, Stream stream);
 void use_after_free(const int* freed, int* out, Stream stream);
 void ask_for_no_shared_memory(int* out, Stream stream);

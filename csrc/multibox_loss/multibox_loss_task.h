@@ -6,6 +6,8 @@
 
 #include "common/box_math.h"
 #include "common/dtype.h"
+#include "common/ground_truth.h"
+#include "common/ranking_key.h"
 #include "common/stream.h"
 
 namespace ssd {
@@ -26,18 +28,18 @@ struct LossTask {
   int64_t num_images, num_gt;
   int num_rows, num_columns;  // P, C
   BoxCoder coder;
-  int background;  // -1: no column is
+  int background;  // -1: none
   Classification classification;
-  FocalLoss focal;  // of Classification::focal, which mines nothing
+  FocalLoss focal;  // for Classification::focal, which mines nothing
   float negatives_per_positive;
   int min_negatives;
   float beta;
   Normalizer normalizer_kind;
 
-  float* row_max;  // [N, P], and so the next two; saved for the backward pass
-  float* row_sum;  // (focal: these two are not used)
+  float* row_max;  // [N, P], as are the next two; saved for the backward pass
+  float* row_sum;  // (row_max and row_sum: not used by focal)
   uint8_t* selected;
-  float* normalizer;  // [N]: what the rows of an image are divided by
+  float* normalizer;  // [N]: the number that an image's rows are divided by
 };
 
 struct LossForward {
@@ -66,27 +68,26 @@ struct RowTarget {
   int64_t gt;     // among all ground truths, for a positive
 };
 
-// What a row is trained towards. Indices and labels in device memory cannot be checked without a sync: a row whose
-// index or label is out of range counts as ignored.
+// The target of a row. Indices and labels in device memory cannot be checked without a sync: a row whose index or label
+// is out of range counts as ignored.
 SSD_HD RowTarget row_target(const LossTask& task, int64_t image, int row) {
   const int64_t matched = task.matched_idxs[image * task.num_rows + row];
-  if (matched == -1) return {kHardNegative, task.background, -1};
-  const int64_t first = clamp(task.offsets[image], int64_t{0}, task.num_gt);
-  const int64_t end = clamp(task.offsets[image + 1], first, task.num_gt);
-  if (matched < 0 || matched >= end - first) return {kNotSelected, 0, -1};
-  const int64_t label = task.gt_labels[first + matched];
+  if (matched == kBackground) return {kHardNegative, task.background, -1};
+  const GtRange range = gt_range(task.offsets, task.num_gt, image);
+  if (matched < 0 || matched >= range.count) return {kNotSelected, 0, -1};
+  const int64_t label = task.gt_labels[range.first + matched];
   if (label < 0 || label >= task.num_columns || label == task.background) return {kNotSelected, 0, -1};
-  return {kPositive, static_cast<int>(label), first + matched};
+  return {kPositive, static_cast<int>(label), range.first + matched};
 }
 
 // -log softmax of the target: not negative, so its bits order as it does. NaN where a logit is NaN.
 SSD_HD float cross_entropy(float logit, float max, float sum) { return sub(log(sum), sub(logit, max)); }
 
-// How a cross-entropy ranks among an image's negatives: larger is mined first, NaN before all; ties to the lower row.
+// Ranks an image's negatives by cross-entropy: the largest is mined first, NaN before all; ties go to the lower row.
 // Never 0 nor all ones.
 SSD_HD uint64_t mining_key(float loss, int row) {
-  const unsigned bits = loss == loss ? float_to_bits(add(loss, 0.0f)) + 1 : 0xFFFFFFFEu;
-  return static_cast<uint64_t>(bits) << 32 | ~static_cast<uint32_t>(row);
+  const uint32_t rank = loss == loss ? float_to_bits(add(loss, 0.0f)) + 1 : 0xFFFFFFFEu;
+  return ranking_key(rank, static_cast<uint32_t>(row));
 }
 
 // How many negatives an image with that many positives may have.
@@ -109,7 +110,7 @@ SSD_HD float smooth_l1_slope(float difference, float beta) {
   return difference < 0.0f ? -1.0f : difference > 0.0f ? 1.0f : difference;  // NaN stays NaN
 }
 
-// Predicted minus wanted offsets of a positive row, in the order of the coder.
+// The predicted minus the wanted offsets of a positive row, in the coder's order.
 SSD_HD void offset_differences(const LossTask& task, int64_t image, int row, int64_t gt, float differences[4]) {
   const Deltas target = encode(task.gt_boxes[gt], task.default_boxes[row], task.coder);
   const bool yx = task.coder.yx;
@@ -136,16 +137,16 @@ struct ImageSums {
   int num_positives;
 };
 
-// What an image adds to the normalizer of the whole batch.
+// An image's share of the batch's normalizer.
 SSD_HD int normalizer_share(const LossTask& task, int num_positives) {
   return task.normalizer_kind == Normalizer::sum_max_one ? max_of(num_positives, 1) : num_positives;
 }
-// What the rows of an image are divided by; `batch` is the sum of the shares, at least 1.
+// The number that an image's rows are divided by; `batch` is the sum of the shares, at least 1.
 SSD_HD float image_normalizer(const LossTask& task, int num_positives, float batch) {
   if (task.normalizer_kind != Normalizer::positives_per_image) return batch;
   return mul(static_cast<float>(max_of(num_positives, 1)), static_cast<float>(task.num_images));
 }
-// What an image's sum adds to the sum over images, and the loss that this makes.
+// An image's share of the sum over images, and the loss that this sum makes.
 SSD_HD float loss_share(const LossTask& task, float image_sum, int64_t image) {
   return task.normalizer_kind == Normalizer::positives_per_image ? div(image_sum, task.normalizer[image]) : image_sum;
 }
@@ -160,12 +161,13 @@ SSD_HD float cross_entropy_slope(float logit, float max, float sum, bool is_targ
   return sub(softmax_score(logit, max, sum), is_target ? 1.0f : 0.0f);
 }
 
-// The gradients of a row's offsets, `scale` being the upstream gradient over the normalizer; 0 but for positives.
+// The gradients of a row's offsets, which are 0 unless it is positive. `scale`: the upstream gradient over the
+// normalizer.
 SSD_HD void regression_gradients(const LossTask& task, int64_t image, int row, float scale, float gradients[4]) {
   for (int i = 0; i < 4; ++i) gradients[i] = 0.0f;
   if (task.selected[image * task.num_rows + row] != kPositive) return;
   const RowTarget target = row_target(task, image, row);
-  if (target.kind != kPositive) return;  // what was matched has changed since the forward pass
+  if (target.kind != kPositive) return;  // the matches have changed since the forward pass
   float differences[4];
   offset_differences(task, image, row, target.gt, differences);
   for (int i = 0; i < 4; ++i) gradients[i] = mul(smooth_l1_slope(differences[i], task.beta), scale);

@@ -14,7 +14,7 @@ template <typename T>
 struct NmsTask {
   const BoxOf<T>* boxes;
   const T* scores;
-  const int64_t* classes;  // a box suppresses only boxes of its class; null: all are of one class
+  const int64_t* classes;  // a box suppresses only boxes of its class; null: all have the same class
   int64_t n;
   T iou_threshold;
   int64_t* kept;   // [n]
@@ -27,7 +27,7 @@ void nms_cuda(const NmsTask<float>& task, void* workspace, Stream stream);
 void nms_cuda(const NmsTask<double>& task, void* workspace, Stream stream);
 size_t nms_cuda_workspace(int64_t n, bool is_double);
 
-// nms_padded: one problem a segment, `segments_per_image` of them (classes) over the same boxes of an image.
+// nms_padded: one problem per segment. The `segments_per_image` segments (classes) of an image share its boxes.
 struct NmsPaddedTask {
   const Box* boxes;     // [images, n]
   const float* scores;  // [images, segments_per_image, n]

@@ -15,7 +15,7 @@ constexpr int kPoolCapacity = 8192;  // candidates per image that CUDA's pool ho
 
 // Where the elements of one head output lie. A row of a level is (i0, i1, i2) of `sizes`, i2 fastest: (y, x, anchor)
 // for rows in HWA order, (anchor, y, x) for AHW, (0, row, 0) for a plain [N, P, columns] tensor. So NCHW, channels-last
-// and both channel orders are strides, and no kernel branches on them.
+// and both channel orders differ in strides alone, and no kernel branches on them.
 struct HeadMap {
   const void* data;
   int64_t image_stride, column_stride;
@@ -35,7 +35,7 @@ struct HeadLevel {
   int first_row, num_rows;  // of this level among the P rows
 };
 
-// The window that boxes are clipped to, or the size that they are scaled to: one for all images, or one an image.
+// The window that boxes are clipped to, or the size that they are scaled to: one for all images, or one per image.
 struct Sizes {
   const int64_t* per_image;  // [N, 2] (height, width); null: `height` and `width` for all
   float height, width;
@@ -52,12 +52,12 @@ enum class Stage { never, before_nms, after_nms };
 
 // Which columns of a row may be candidates, and which candidates suppress each other.
 enum class ClassMode {
-  per_class,  // all that pass the threshold; those of a column
-  argmax,     // the best one; those of a column
+  per_class,  // all above the threshold; those of the same column
+  argmax,     // the best one; those of the same column
   agnostic,   // the best one; all of an image
 };
 
-// Of what the best top_k candidates enter NMS.
+// What top_k is counted over.
 enum class TopKScope { segment, level, image };
 
 struct PostprocessTask {
@@ -73,11 +73,11 @@ struct PostprocessTask {
   bool sigmoid;
   int background;         // column, or -1
   float score_threshold;  // candidates exceed it; an inclusive threshold comes as the float before it
-  // No candidate where logit - the row's largest logit (softmax), or the logit itself (sigmoid), is below; -infinity where
-  // every number may be one.
+  // A logit makes no candidate if it (sigmoid), or it minus the row's largest logit (softmax), is below this; -infinity
+  // if every number may.
   float reject_below;
-  // Whether the largest foreground logit of a row can reject all of it: if that (sigmoid), or its distance from the
-  // background's (softmax with a background column), is below reject_below.
+  // Whether a row's largest foreground logit can reject the whole row: if it (sigmoid), or it minus the background's
+  // logit (softmax with a background column), is below reject_below.
   bool can_reject;
   ClassMode class_mode;
   int top_k;  // at most the candidates that its scope can have
@@ -86,11 +86,11 @@ struct PostprocessTask {
   float min_box_size;          // boxes whose sides do not both exceed it do not enter NMS
   IouThreshold iou_threshold;  // IoUs above it suppress; an inclusive threshold comes as the float before it
   int keep_top_k;
-  int pool_capacity;  // kPoolCapacity, or in tests less
+  int pool_capacity;  // kPoolCapacity, or less in tests
   Stage clip, rescale;
   Sizes image_sizes, original_sizes;
 
-  Box* boxes;  // [N, keep_top_k], and so the following
+  Box* boxes;  // [N, keep_top_k], as are the next three
   float* scores;
   int64_t* labels;
   int64_t* box_idxs;
@@ -107,7 +107,7 @@ struct PostprocessTask {
   SSD_HD int segment_of(int column) const { return class_mode == ClassMode::agnostic ? 0 : column; }
   SSD_HD int segment_top_k() const { return top_k_scope == TopKScope::segment ? top_k : num_rows; }
 
-  // The scopes of an image out of which the best top_k are taken, where those are not its segments.
+  // The scopes of an image that top_k is counted over, if they are not its segments.
   SSD_HD int num_scopes() const { return top_k_scope == TopKScope::level ? num_levels : 1; }
   SSD_HD int scope_of(int row) const { return top_k_scope == TopKScope::level ? level_index(row) : 0; }
 };
@@ -140,6 +140,6 @@ SSD_HD bool enters_nms(const PostprocessTask& task, Box box) {
 
 void postprocess_cpu(const PostprocessTask& task);
 void postprocess_cuda(const PostprocessTask& task, void* workspace, Stream stream);
-size_t postprocess_cuda_workspace(const PostprocessTask& task);  // as set_problem leaves it
+size_t postprocess_cuda_workspace(const PostprocessTask& task);  // of a task that set_problem has set
 
 }  // namespace ssd

@@ -1,4 +1,4 @@
-// default_boxes: what the entry points take, and the box of a row, which every backend computes by default_box_at.
+// default_boxes: the parameters that the entry points take, and default_box_at, by which every backend makes a box.
 #pragma once
 
 #include "common/box_math.h"
@@ -11,7 +11,7 @@ constexpr int kMaxBoxSizes = 128;  // over all levels; the parameters must fit a
 
 struct DefaultBoxLevel {
   int height, width, boxes_per_cell;
-  int first_row, first_size;  // of this level in the output and in `widths`, `heights`
+  int first_row, first_size;  // of this level in the output, and in `widths` and `heights`
   float step_y, step_x;
 };
 
@@ -31,8 +31,8 @@ SSD_HD Box default_box_at(const DefaultBoxParams& params, int row) {
   const int cells = level.height * level.width;
   const int shape = params.ahw ? local / cells : local % level.boxes_per_cell;
   const int cell = params.ahw ? local % cells : local / level.boxes_per_cell;
-  float cx = cell_centre(cell % level.width, params.offset, level.step_x);
-  float cy = cell_centre(cell / level.width, params.offset, level.step_y);
+  float cx = cell_center(cell % level.width, params.offset, level.step_x);
+  float cy = cell_center(cell / level.width, params.offset, level.step_y);
   if (params.clip_centers) {
     cx = clamp(cx, 0.0f, params.image_width);
     cy = clamp(cy, 0.0f, params.image_height);
