@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from ssd_fast.training.schedule import learning_rate
 
 from helpers import goldens, weight_recipes
 from helpers.training_cases import make_dataset, make_sample
@@ -16,7 +15,7 @@ from ssd_fast.assets import asset_path
 from ssd_fast.datasets import DetectionDataset
 from ssd_fast.models import load_network, save_weights, ssd_tiny, ssdlite300_mobilenet_v2
 from ssd_fast.training import TrainingConfig, default_size, fit_sides, start_network, training_preset
-from ssd_fast.training.state import parameter_groups
+from ssd_fast.training.state import learning_rate, parameter_groups
 
 COCO = asset_path("ssdlite300_mobilenet_v2_coco.safetensors")
 
