@@ -185,5 +185,5 @@ def choose_device(name: str | None) -> torch.device:
         why = "torch finds no CUDA device" if status.startswith("available") else f"CUDA is {status}"
         fail(f"--device {name}: {why}; use --device cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        fail(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA device(s)")
+        fail(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices")
     return device

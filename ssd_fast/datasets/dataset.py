@@ -170,7 +170,7 @@ def check_classes(classes: object, origin: str) -> tuple[str, ...]:
         raise GroundTruthError(f"{origin}: expected a list of at least 1 class name, got {brief(classes)}")
     for name in classes:
         if not isinstance(name, str) or not name.strip():
-            raise GroundTruthError(f"{origin}: expected non-blank names, got {brief(name)}")
+            raise GroundTruthError(f"{origin}: expected non-blank strings, got {brief(name)}")
         if _NOT_TEXT.search(name):
             raise GroundTruthError(f"{origin}: expected names without control characters, got {brief(name)}")
     repeated = twice(name.strip() for name in classes)

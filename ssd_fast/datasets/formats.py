@@ -39,13 +39,13 @@ def open_dataset(
     """Open a dataset on disk; annotations and the headers of images are read, but no pixels.
 
     Formats:
-        "voc": a folder with Annotations/*.xml, JPEGImages/ and ImageSets/Main/<split>.txt. Without a split, all
-            annotations are read. Coordinates are taken unchanged, though VOC's own count from 1; difficult is ignored.
-        "coco": a JSON file, or a folder with annotations/instances_<split>.json, whose split may be omitted if there is
-            only one. Images are beside the JSON or in its parent folder, or there in images/ or <split>/. iscrowd is
-            ignored; segmentations are not read.
-        "folder": a folder of images with annotations.json, or such a file: see ssd_fast.datasets.folder.
-        "auto": whichever of these is found; for a JSON file, the content decides.
+        - "voc": a folder with Annotations/*.xml, JPEGImages/ and ImageSets/Main/<split>.txt. Without a split, all
+          annotations are read. Coordinates are taken unchanged, though VOC's own count from 1; difficult is ignored.
+        - "coco": a JSON file, or a folder with annotations/instances_<split>.json, whose split may be omitted if there
+          is only one. Images are beside the JSON or in its parent folder, or there in images/ or <split>/. iscrowd is
+          ignored; segmentations are not read.
+        - "folder": a folder of images with annotations.json, or such a file: see ssd_fast.datasets.folder.
+        - "auto": whichever of these is found; for a JSON file, the content decides.
 
     Args:
         path: a folder or a JSON file.

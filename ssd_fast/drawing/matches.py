@@ -55,7 +55,6 @@ def draw_matches(
         >>> picture = ssd_fast.draw_matches(np.zeros((64, 64, 3), np.uint8), gt_boxes, spec, matched[0])
         >>> picture.mode
         'RGB'
-
     """
     truths, matched = as_numpy(gt_boxes).reshape(-1, 4), as_numpy(matched_idxs)
     mined = np.zeros(spec.num_boxes, bool) if hard_negatives is None else as_numpy(hard_negatives).astype(bool)

@@ -166,7 +166,7 @@ def test_nothing_found_is_no_agreement():
     model.score_thresh = 2.0
     report = ssd_fast.compare(model, images((64, 64)))
     assert report.detections == 0 and not report.agrees and not report.is_conclusive
-    assert "nothing was found to compare; lower the model's score_thresh" in str(report)
+    assert "there are no detections to compare; lower the model's score_thresh" in str(report)
     assert "they agree" not in str(report) and "no explanation" not in str(report)
 
 

@@ -172,7 +172,7 @@ def test_a_refused_target_changes_nothing():
     with pytest.raises(GroundTruthError):
         model(batch, targets)
     assert not calls, "no batch norm has seen the images"
-    with pytest.raises(ValueError, match="targets: expected 4, one an image, got 5"):
+    with pytest.raises(ValueError, match="targets: expected 4, one per image, got 5"):
         model(batch, [*targets, targets[0]])
 
 

@@ -205,7 +205,7 @@ def test_rejected_arguments(tmp_path, options, error, message):
         (b"", "line 1, column 1: invalid JSON"),
         (b'{"images": "\xff"}', "byte 12: expected JSON in UTF-8"),
         (b'{"images": {}, "images": []}', "each key of an object once, got 'images' twice"),
-        (b"[" * 100000, "nested too deep"),
+        (b"[" * 100000, "nested too deeply"),
         (b"[" + b"9" * 5000 + b"]", "annotations.json: .*digits"),
     ],
 )

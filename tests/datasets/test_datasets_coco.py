@@ -67,7 +67,7 @@ def test_where_images_are_found(tmp_path, file, images):
 def test_images_elsewhere(tmp_path):
     path = write_json(tmp_path / "set" / "a.json", coco_data(), tmp_path / "elsewhere" / "x")
     with pytest.raises(
-        GroundTruthError, match=r"a\.json: images: expected '0\.png' in one of .*set.*; name .* images="
+        GroundTruthError, match=r"a\.json: images: expected '0\.png' in one of .*set.*; pass .* images="
     ):
         open_dataset(path)
     assert len(open_dataset(path, images=tmp_path / "elsewhere" / "x")) == 2
@@ -109,20 +109,28 @@ def test_splits(tmp_path):
         (("images",), [], "images: expected at least 1 image, got 0"),
         (("images",), {}, "images: expected a list, got dict"),
         (("images", 1), 3, r"images\[1\]: expected an object, got 3"),
-        (("images", 1, "id"), 10, r"images\[1\]: id: expected each id once, got 10, as images\[0\] has"),
+        (("images", 1, "id"), 10, r"images\[1\]: id: expected each id once, got 10, which images\[0\] has"),
         (("images", 1, "id"), None, r"images\[1\]: id: expected an integer of 64 bits or a string, got None"),
         (("images", 1, "id"), [1], r"images\[1\]: id: expected an integer of 64 bits or a string, got \[1\]"),
         (
             ("images", 1, "file_name"),
             "0.png",
-            r"images\[1\] \(id 20\): its image '0.png' is that of images\[0\] \(id 10",
+            r"images\[1\] \(id 20\): its image '0.png' already belongs to images\[0\] \(id 10",
         ),
-        (("images", 1, "file_name"), "./0.png", r"images\[1\] \(id 20\): its image './0.png' is that of images\[0\]"),
+        (
+            ("images", 1, "file_name"),
+            "./0.png",
+            r"images\[1\] \(id 20\): its image './0.png' already belongs to",
+        ),
         (("images", 1, "file_name"), None, r"images\[1\] \(id 20\): file_name: expected a name, got None"),
         (("images", 1, "width"), "40", r"images\[1\] \(id 20\): width, height: expected numbers, got '40', 30"),
         (("annotations",), None, "annotations: expected a list, got NoneType"),
         (("annotations", 1), [], r"annotations\[1\]: expected an object, got \[\]"),
-        (("annotations", 1, "id"), 100, r"annotations\[1\]: id: expected each id once, got 100, as annotations\[0\]"),
+        (
+            ("annotations", 1, "id"),
+            100,
+            r"annotations\[1\]: id: expected each id once, got 100, which annotations",
+        ),
         (("annotations", 1, "image_id"), 11, r"annotations\[1\] \(id 101\): image_id: .* one of the images, got 11"),
         (("annotations", 1, "image_id"), None, r"image_id: expected the id of one of the images, got None"),
         (("annotations", 1, "category_id"), 8, r"\(id 101\): category_id: .* one of the categories, got 8"),
@@ -147,7 +155,7 @@ def test_splits(tmp_path):
         (
             ("categories", 1, "name"),
             "cat",
-            r"categories\[1\] \(id 3\): name: expected one that no other has, got 'cat'",
+            r"categories\[1\] \(id 3\): name: expected a name that no other has, got 'cat'",
         ),
         (("categories", 1, "name"), 5, r"categories\[1\] \(id 3\): name: .*, got 5"),
     ],

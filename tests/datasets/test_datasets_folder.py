@@ -64,7 +64,7 @@ def test_images_in_folders_and_elsewhere(tmp_path):
 
 def test_one_image_by_two_names(tmp_path):
     data = {"images": {"0.png": [{"box": [1, 2, 3, 4], "label": "cat"}], "./0.png": []}}
-    message = r"images\['\./0\.png'\]: its image '\./0\.png' is that of images\['0\.png'\] already"
+    message = r"images\['\./0\.png'\]: its image '\./0\.png' already belongs to images\['0\.png'\]"
     with pytest.raises(GroundTruthError, match=message):
         open_dataset(write_json(tmp_path / "annotations.json", data, count=1))
 
@@ -87,14 +87,14 @@ ITEM = ("images", "1.png", 0)
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (("images",), {}, "images: expected an object, the file name .*got {}"),
+        (("images",), {}, "images: expected an object that maps .*got {}"),
         (("images",), [], r"images: expected an object.*got \[\]"),
         (("classes",), [], "classes: expected a list of at least 1"),
         (("classes",), ["cat", "cat"], "classes: expected each name once, got 'cat' twice"),
         (("classes",), ["Background", "cat"], "classes: expected names without the background"),
         (("classes",), ["dog"], r"images\['0.png'\]\[0\]: expected one of dog, got 'cat'"),
-        (("class",), ["dog"], "the file: expected no keys but images, classes, splits, got 'class'"),
-        (("splits",), ["train"], r"splits: expected an object, a split to its file names, got \['train'\]"),
+        (("class",), ["dog"], "the file: expected only the keys images, classes, splits, got 'class'"),
+        (("splits",), ["train"], r"splits: expected an object that maps splits to file names, got \['train'\]"),
         (("splits",), {"train": []}, r"splits\['train'\]: expected a list of at least 1 file name, got \[\]"),
         (("splits",), {"train": "0.png"}, r"splits\['train'\]: expected a list .*got '0.png'"),
         (("splits",), {"train": ["0.png", "9.png"]}, r"splits\['train'\]\[1\]: .* in images, got '9.png'"),
@@ -104,7 +104,7 @@ ITEM = ("images", "1.png", 0)
         (ITEM, [1, 2, 3, 4], r"images\['1.png'\]\[0\]: expected an object with box, label, got \[1, 2, 3, 4\]"),
         (ITEM, {"label": "cat"}, r"images\['1.png'\]\[0\]: expected 'box', got only label"),
         (ITEM, {}, r"images\['1.png'\]\[0\]: expected 'box', got only nothing"),
-        ((*ITEM, "ignore"), True, r"\[0\]: expected no keys but box, label, ignored, got 'ignore'"),
+        ((*ITEM, "ignore"), True, r"\[0\]: expected only the keys box, label, ignored, got 'ignore'"),
         ((*ITEM, "ignored"), 1, r"\[0\] 'cat': ignored: expected true or false, got 1"),
         ((*ITEM, "label"), 1, r"\[0\]: label: expected the name of a class, got 1"),
         ((*ITEM, "label"), "dog", r"images\['1.png'\]\[0\]: expected one of zebra, cat, got 'dog'"),

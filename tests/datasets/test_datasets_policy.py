@@ -134,7 +134,7 @@ def test_no_size_is_fine(tmp_path, size):
 def test_all_images_left_out_is_an_error(tmp_path):
     data = coco_data(1)
     data["images"][0]["width"] = 99
-    with pytest.raises(GroundTruthError, match=r"of which none is left.*99"):
+    with pytest.raises(GroundTruthError, match=r"no image is left.*99"):
         open_dataset(write_json(tmp_path / "a.json", data, count=1))
 
 

@@ -82,7 +82,7 @@ def test_of_two_images_filename_decides(tmp_path):
 def test_two_annotations_of_one_image(tmp_path):
     root = write_voc(tmp_path, {"a": object_xml(), "b": "<filename>a.png</filename>" + object_xml()})
     (root / "JPEGImages" / "b.png").unlink()
-    with pytest.raises(GroundTruthError, match=r"b\.xml: filename: its image 'a\.png' is that of .*a\.xml already"):
+    with pytest.raises(GroundTruthError, match=r"b\.xml: filename: its image 'a\.png' already belongs to .*a\.xml"):
         open_dataset(root)
 
 
@@ -116,11 +116,11 @@ def test_an_annotation_without_its_image(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ([], "expected at least 1 name of an image, got an empty split"),
+        ([], "expected at least 1 image name, got an empty split"),
         ([" "], "empty split"),
-        (["a", "", "b", "a"], "line 4: expected each name once, got 'a', as in line 1"),
+        (["a", "", "b", "a"], "line 4: expected each name once, got 'a' again, as in line 1"),
         (["a", "z"], "line 2: .*got 'z' without z.xml"),
-        (["a 1", "b -1"], "line 1: expected one name per line, got 'a 1' .a file of one class"),
+        (["a 1", "b -1"], "line 1: expected one name per line, got 'a 1' .a file for one class"),
     ],
 )
 def test_rejected_splits(tmp_path, lines, message):

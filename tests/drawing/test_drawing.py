@@ -181,5 +181,5 @@ def test_refusals():
     with pytest.raises(ValueError, match="got 1 boxes, 2 scores, 1 labels"):
         draw_detections(gray(), dicts([[0, 0, 1, 1]], scores=[0.5, 0.4]), CLASSES)
     empty = Detections(*(torch.zeros(2, 0, 4), *[torch.zeros(2, 0)] * 3, torch.zeros(2, dtype=torch.int64)))
-    with pytest.raises(ValueError, match="expected those of 1 image, got 2"):
+    with pytest.raises(ValueError, match="expected the detections of 1 image, got 2"):
         draw_detections(gray(), empty, CLASSES)

@@ -212,7 +212,7 @@ def test_coco_results_read_by_pycocotools_give_the_same():
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    from ssd_fast.datasets.coco import to_coco
+    from ssd_fast.datasets import to_coco
 
     data, detections = random_case(3, images=10)
     results = json.loads(json.dumps(coco_results(detections, data)))

@@ -212,7 +212,7 @@ def test_excluded_parameters_keep_their_values():
     network = ssdlite300_mobilenet_v2(4)
     before = network.class_heads[0].predict.weight.clone()
     for exclude, wrong in (("", "''"), (("class_head.",), "'class_head.'"), (["class_heads", "typo"], "'typo'")):
-        message = rf"exclude: expected the beginnings of names of SSDLite300MobileNetV2's parameters, got {wrong}$"
+        message = rf"exclude: expected prefixes of SSDLite300MobileNetV2's parameter names, got {wrong}$"
         with pytest.raises(ValueError, match=message):
             load_weights(network, asset_path(SSDLITE_WEIGHTS), exclude=exclude)
     assert torch.equal(network.class_heads[0].predict.weight, before)

@@ -83,7 +83,7 @@ CASES: list[tuple[str, tuple[str, ...], Any, str]] = [
     ("preset", ("postprocess", "keep_top_k"), "many", "keep_top_k: expected an int"),
     ("preset", ("matcher", "extra"), 1, "extra"),
     ("preprocessing", (), [], "Preprocessing: expected its fields by name, got []"),
-    ("preprocessing", ("size",), [HUGE, HUGE], "Preprocessing: size: expected one that ssd_tiny can take"),
+    ("preprocessing", ("size",), [HUGE, HUGE], "Preprocessing: size: expected a size that ssd_tiny can take"),
     ("preprocessing", ("size",), [-8, 8], "Preprocessing: size: expected (height, width)"),
     ("preprocessing", ("size",), ["8", "8"], "Preprocessing: size: expected (height, width)"),
     ("preprocessing", ("size",), [64, 64], "Preset: default_boxes: expected"),

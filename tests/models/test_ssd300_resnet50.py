@@ -183,7 +183,7 @@ def test_other_resnets_are_refused(depth, tmp_path):
     names = [f"feature_extractor.feature_extractor.{name}" for name in stages.state_dict()]
     tensors = {name: torch.zeros(1) for name in names} | {"loc.0.bias": torch.zeros(16), "conf.0.bias": torch.zeros(8)}
     weight_recipes.save_as_nvidia(tensors, tmp_path / "theirs.pt")
-    message = r"does not fit SSD300ResNet50(.*\n)+.*The file's ResNet is not ResNet-50, the only one"
+    message = r"does not fit SSD300ResNet50(.*\n)+.*The file's ResNet is not ResNet-50, the only ResNet"
     for refused in (load_network, lambda path: load_weights(ssd300_resnet50(2), path)):
         with pytest.raises(ValueError, match=message):
             refused(tmp_path / "theirs.pt")

@@ -74,7 +74,7 @@ def test_make_network_knows_it():
             r"size: expected \(height, width\), both ints of at least 1, got \(0, 9\)",
         ),
         ({"num_classes": 2, "size": (9,)}, r"size: expected \(height, width\), both ints of at least 1, got \(9,\)"),
-        ({"num_classes": 2, "sides": ((8,), (16,))}, r"sides: expected one list for each stride \(8, 16, 32\)"),
+        ({"num_classes": 2, "sides": ((8,), (16,))}, r"sides: expected one list per stride \(8, 16, 32\)"),
         ({"num_classes": 2, "sides": ((8,), (16,), (-1,))}, "sides: expected finite positive numbers, got -1"),
         ({"num_classes": 2, "sides": ((8,), (), (16,))}, r"box_sizes: expected at least one \(width, height\)"),
     ],

@@ -80,7 +80,7 @@ def test_pickles_are_refused_where_torch_could_run_their_code(version, tmp_path,
     load_weights(network, tmp_path / "mine.safetensors")
     for suffix in (".pth", ".pt"):
         path = (tmp_path / "mine.pth").rename(tmp_path / f"mine{suffix}")
-        message = rf"{path.name}: a {suffix} file can run code .*is torch {re.escape(version)}: take a .safetensors"
+        message = rf"{path.name}: a {suffix} file can run code .*is torch {re.escape(version)}: use a .safetensors"
         with pytest.raises(RuntimeError, match=message):
             load_network(path)
         path.rename(tmp_path / "mine.pth")

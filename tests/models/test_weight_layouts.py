@@ -126,7 +126,7 @@ def test_mmdetections_background_comes_first():
     for kind in ("bias", "weight"):
         columns = ours[f"head.classification_head.module_list.0.{kind}"].flatten().tolist()
         assert columns == [0, 1, 2, 10, 11, 12], kind
-    with pytest.raises(ValueError, match=r"reg_convs.*boxes a cell"):
+    with pytest.raises(ValueError, match=r"reg_convs.*boxes per cell"):
         convert({"bbox_head.cls_convs.0.0.bias": torch.zeros(6)}, "mmdetection")
 
 
@@ -145,7 +145,7 @@ def test_nvidias_channels_run_over_the_boxes_of_a_cell_last():
     for kind in ("bias", "weight"):
         columns = ours[f"head.classification_head.module_list.0.{kind}"].flatten().tolist()
         assert columns == [0, 1, 2, 10, 11, 12], kind
-    with pytest.raises(ValueError, match=r"^loc does not tell how many boxes a cell head\.classification_head.*has"):
+    with pytest.raises(ValueError, match=r"^loc does not tell how many boxes per cell head\.classification_head.*has"):
         convert({"conf.0.bias": torch.zeros(6)}, "nvidia")
 
 
@@ -178,7 +178,7 @@ def test_default_boxes_that_a_file_does_not_tell_are_named_not_guessed(case, pre
     voc, coco = (preset.replace("coco", "voc"), preset.replace("voc", "coco"))
     message = (
         rf"theirs\.pth: a {name} of {layout} with 5 class columns can have the default boxes of {voc} or {coco}: "
-        rf'say which, as in load_network\(path, preset="{voc}"\)'
+        rf'choose one, as in load_network\(path, preset="{voc}"\)'
     )
     with pytest.raises(ValueError, match=message):
         load_network(path)
@@ -233,7 +233,7 @@ def test_a_file_of_another_layout_than_named(given, tmp_path):
     if given == "own":
         with torch.device("meta"):
             names = list(ssd300_vgg16(3).state_dict())
-        got = r"own or unknown ones: (backbone\.[\w.]+, ){4}\.\.\."
+        got = r"own or unknown names: (backbone\.[\w.]+, ){4}\.\.\."
     else:
         case = next(case for case in NETWORKS if case.startswith(given))
         names = [name for name, _ in goldens.load("weight_layouts", case)["tensors"]]

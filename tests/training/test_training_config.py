@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from ssd_fast.training.schedule import learning_rate
 
 from helpers import goldens, weight_recipes
 from helpers.training_cases import make_dataset, make_sample
@@ -16,7 +15,7 @@ from ssd_fast.assets import asset_path
 from ssd_fast.datasets import DetectionDataset
 from ssd_fast.models import load_network, save_weights, ssd_tiny, ssdlite300_mobilenet_v2
 from ssd_fast.training import TrainingConfig, default_size, fit_sides, start_network, training_preset
-from ssd_fast.training.state import parameter_groups
+from ssd_fast.training.state import learning_rate, parameter_groups
 
 COCO = asset_path("ssdlite300_mobilenet_v2_coco.safetensors")
 
@@ -158,7 +157,7 @@ def test_the_start_from_coco_leaves_the_class_heads_out(dataset):
 def test_the_start_from_another_projects_weights(dataset, tmp_path):
     tensors = goldens.load("weight_layouts", "mmdetection_ssd300_vgg16")["tensors"]
     torch.save(weight_recipes.fine_tuned(tensors, [0.0] * 5), tmp_path / "theirs.pth")
-    with pytest.raises(ValueError, match=r'theirs\.pth: .*say which, as in load_network\(path, preset="mmdet_ssd300'):
+    with pytest.raises(ValueError, match=r'theirs\.pth: .*choose one, as in load_network\(path, preset="mmdet_ssd300'):
         start_network(dataset, weights=tmp_path / "theirs.pth")
     source, _ = load_network(tmp_path / "theirs.pth", preset="mmdet_ssd300_coco")
     save_weights(source, tmp_path / "ours.safetensors")

@@ -235,7 +235,7 @@ def test_boxes_too_small_for_the_input_are_named(tmp_path):
         make_sample(tmp_path / "photos", f"photo{n}", boxes, [1, 2], size=(3000, 4000))
         for n, boxes in enumerate((tiny, [tiny[0], [1000, 1000, 2000, 2000]]))
     ]
-    with pytest.raises(ValueError, match="2 of 2 ground truths, the first in photo0, have less than 2 pixels"):
+    with pytest.raises(ValueError, match="2 of 2 ground truths, the first in photo0, are smaller than 2 pixels"):
         train_small(DetectionDataset(samples[:1], CLASSES), tmp_path / "a", small_config(batch_size=1))
     with pytest.warns(GroundTruthWarning, match="3 of 4 ground truths.* input of 48 x 64, and are left out"):
         train_small(DetectionDataset(samples, CLASSES), tmp_path / "b", small_config(batch_size=1, epochs=1))

@@ -15,7 +15,7 @@ from ssd_fast import load_detector
 from ssd_fast.assets import asset_path
 from ssd_fast.datasets import DetectionDataset
 from ssd_fast.models import load_network, make_network
-from ssd_fast.training import start_network, trainer, training_preset
+from ssd_fast.training import loop, start_network, train, training_preset
 
 LONG = {"epochs": 40, "warmup_iterations": 5, "learning_rate": 3e-3, "ema_decay": 0.9}
 LONG |= {"flip": "none", "photometric": 0.0, "zoom_out_share": 0.0, "crop_share": 0.0}
@@ -79,7 +79,7 @@ def test_boxes_have_the_unit_of_the_default_boxes(name, tmp_path):
     pixels = ssd_fast.default_boxes(dataclasses.replace(spec, normalized=False))
     height, width = network.preprocessing.size
     boxes = torch.tensor([[0.1, 0.2, 0.4, 0.7], [0.5, 0.5, 0.6, 0.6]]) * torch.tensor([width, height] * 2)
-    unit = trainer._unit_of_default_boxes(network)
+    unit = loop._unit_of_default_boxes(network)
     matched = ssd_fast.match([boxes * unit], ssd_fast.default_boxes(spec), network.preset.matcher)
     assert torch.equal(matched, ssd_fast.match([boxes], pixels, network.preset.matcher)) and (matched >= 0).sum() > 4
 
@@ -105,7 +105,7 @@ def test_fine_tuning_the_coco_network(dataset, tmp_path):
     source, _ = load_network(asset_path("ssdlite300_mobilenet_v2_coco.safetensors"))
     assert torch.equal(network.stem.weight, source.stem.weight) and network.num_classes == 3
     assert network.class_heads[0].predict.bias.shape == (9,)
-    weights = trainer.train(network, dataset, small_config(epochs=1, learning_rate=1e-4), tmp_path)
+    weights = train(network, dataset, small_config(epochs=1, learning_rate=1e-4), tmp_path)
     first = events(tmp_path, "iteration")[0]["losses"]
     assert 0 < first["bbox_regression"] < 10, "boxes and default boxes have one unit"
     assert first["classification"] < 6, "new class heads begin with much background"

@@ -52,7 +52,7 @@ def test_refused(dataset, tmp_path, monkeypatch, options, error, message):
 @pytest.mark.parametrize("argument", [*ARGUMENTS, *OPTIONS])
 def test_each_argument(argument, dataset, tmp_path, monkeypatch):
     """What is taken goes on to the loop, which is not run."""
-    monkeypatch.setattr("ssd_fast.training.trainer._continue", lambda run, *_: run.weights)
+    monkeypatch.setattr("ssd_fast.training.trainer.continue_training", lambda run, *_: run.weights)
     monkeypatch.chdir(tmp_path)
     network, config = small_network(), small_config(epochs=1)
     refused = 0
@@ -68,7 +68,7 @@ def test_each_argument(argument, dataset, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_device_that_is_not_there(dataset, tmp_path):
-    with pytest.raises(RuntimeError, match=r"^train: device: expected one that torch can use, got cuda: "):
+    with pytest.raises(RuntimeError, match=r"^train: device: expected a device that torch can use, got cuda: "):
         train_small(dataset, tmp_path / "run", device="cuda")
     assert not (tmp_path / "run").exists()
 

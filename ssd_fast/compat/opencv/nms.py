@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..._checks import integer, is_not_negative, number, require, shown
+from ..._checks import integer, is_not_negative, number, require
+from ..._io.text import brief
 from ...ops import nms
 
 __all__ = ["nms_boxes"]
@@ -69,7 +70,7 @@ def _as_array(values: Any, dtype: type[np.generic], op: str, name: str) -> np.nd
     try:
         return np.asarray(values, dtype)
     except (MemoryError, OverflowError, RuntimeError, TypeError, ValueError) as error:  # also of a tensor with gradient
-        raise ValueError(f"{op}: {name}: expected numbers in rows of one length, got {shown(values)}") from error
+        raise ValueError(f"{op}: {name}: expected numbers in rows of one length, got {brief(values)}") from error
 
 
 def _double_threshold(threshold: float) -> float:

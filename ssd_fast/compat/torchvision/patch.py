@@ -9,18 +9,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from .box_coder import coder_spec
+from .model import POSTPROCESS, check_model, torchvision_ssd
 from .postprocess import FusedPostprocess
 from .training import FusedForward, FusedLoss
 
 __all__ = ["patch", "patched", "unpatch"]
 
 Model = TypeVar("Model", bound=torch.nn.Module)
-
-# Instance attributes that hide the methods of the class. A subclass's own forward or compute_loss is not hidden.
-_POSTPROCESS = "postprocess_detections"
-_ATTRIBUTES = ("score_thresh", "nms_thresh", "detections_per_img", "topk_candidates", "box_coder")
-_TRAINING_ATTRIBUTES = ("proposal_matcher", "neg_to_pos_ratio", "transform", "backbone", "head", "anchor_generator")
 
 
 class _Unpatched:
@@ -47,8 +42,9 @@ class _Replica:
         return replica
 
 
+# Instance attributes that hide the methods of the class. A subclass's own forward or compute_loss is not hidden.
 _FUSED: dict[str, type] = {
-    _POSTPROCESS: FusedPostprocess,
+    POSTPROCESS: FusedPostprocess,
     "compute_loss": FusedLoss,
     "forward": FusedForward,
     "__prepare_scriptable__": _Unpatched,
@@ -117,8 +113,8 @@ def patch(model: Model) -> Model:
         >>> sorted(found)
         ['boxes', 'labels', 'scores']
     """
-    _check_model(model, "patch")
-    ssd = _torchvision_ssd("patch")
+    check_model(model, "patch")
+    ssd = torchvision_ssd("patch")
     for method, fused in _FUSED.items():
         is_original = getattr(type(model), method, None) is getattr(ssd, method, None)
         if is_original and method not in model.__dict__:
@@ -140,7 +136,7 @@ def unpatch(model: Model) -> Model:
         >>> unpatch(patch(model)) is model
         True
     """
-    if not isinstance(model, _torchvision_ssd("unpatch")):
+    if not isinstance(model, torchvision_ssd("unpatch")):
         raise TypeError(f"unpatch: model: expected a torchvision SSD, got {type(model).__name__}")
     return _remove(model)
 
@@ -162,7 +158,7 @@ def patched(model: Model) -> Iterator[Model]:
         ...     model.postprocess_detections
         FusedPostprocess of SSD
     """
-    was_patched = isinstance(getattr(model, "__dict__", {}).get(_POSTPROCESS), FusedPostprocess)
+    was_patched = isinstance(getattr(model, "__dict__", {}).get(POSTPROCESS), FusedPostprocess)
     patch(model)
     try:
         yield model
@@ -176,34 +172,3 @@ def _remove(model: Any) -> Any:
         if isinstance(model.__dict__.get(method), fused):
             del model.__dict__[method]
     return model
-
-
-def _torchvision_ssd(op: str) -> Any:
-    """Import torchvision's class SSD."""
-    try:
-        from torchvision.models.detection.ssd import SSD
-    except ImportError as error:
-        raise ImportError(
-            f"{op}: torchvision is not installed or does not load ({error}); pip install ssd_fast[torchvision]"
-        ) from error
-    return SSD
-
-
-def _check_model(model: Any, op: str) -> None:
-    ssd, name = _torchvision_ssd(op), type(model).__name__
-    if not isinstance(model, ssd):
-        hint = ""
-        for attribute in ("module", "_orig_mod"):  # DataParallel and similar; torch.compile
-            if isinstance(getattr(model, attribute, None), ssd):
-                hint = f"; it wraps one: {op}(model.{attribute})"
-        if isinstance(model, torch.jit.ScriptModule):
-            hint = f", a scripted model; {op} cannot change compiled code"
-        raise TypeError(f"{op}: model: expected a torchvision SSD (SSD300, SSDlite), got {name}{hint}")
-    for attribute in (*_ATTRIBUTES, *_TRAINING_ATTRIBUTES):
-        if not hasattr(model, attribute):
-            raise AttributeError(f"{op}: model: {name} has no attribute {attribute!r}")
-    own = model.__dict__.get(_POSTPROCESS)
-    foreign = own is not None and not isinstance(own, FusedPostprocess)
-    if foreign or getattr(type(model), _POSTPROCESS) is not getattr(ssd, _POSTPROCESS):
-        raise TypeError(f"{op}: model: {name} has its own {_POSTPROCESS}, which {op} would bypass")
-    coder_spec(model.box_coder, op)

@@ -57,7 +57,7 @@ def load_checked(path: Path) -> Any:
     Files of torch before 1.6 and files written with torch.serialization.set_crc32_options(False) have no checksums.
 
     Raises:
-        ValueError: the file cannot be read or is damaged; the message is the reason alone.
+        ValueError: the file cannot be read or is damaged; the message is only the reason.
     """
     try:
         with open(path, "rb") as file:
@@ -95,7 +95,7 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     The file is read, not mapped: if another program truncated it meanwhile, a process that maps it would be killed.
 
     Raises:
-        ValueError: the file cannot be read or is damaged; the message is the reason alone.
+        ValueError: the file cannot be read or is damaged; the message is only the reason.
     """
     try:
         content = path.read_bytes()

@@ -54,8 +54,8 @@ def detect_layout(names: Iterable[str], expected: str = "auto") -> str:
         expected: the layout that the user expects, or "auto".
 
     Raises:
-        ValueError: another layout than expected, a file of a known project whose network this package does not have,
-            or an older format of it.
+        ValueError: another layout than expected, a file of a known project whose network this package does not have, or
+            an older format of it.
     """
     present = [name.removeprefix(_WRAPPER) for name in names]
     for marker, what in _REFUSED.items():

@@ -96,7 +96,7 @@ def adopt_dialect(network: SSDNetwork, layout: str, chosen: str | None = None) -
     if layout == "own" or (layout, network.name) == ("nvidia", "ssd300_resnet50"):
         return
     if not presets:
-        raise ValueError(f"no preset is known for the default boxes of {layout}'s {network.name}")
+        raise ValueError(f"a {network.name} of {layout}: its default boxes match no known preset")
     name = chosen or presets.get(None) or presets.get(network.num_classes)
     if name is None:
         raise ValueError(
