@@ -35,7 +35,7 @@ def collected() -> dict[str, set[str]]:
 def test_gpu_tests_are_marked(collected):
     for name in (
         "test_the_current_stream_is_used",
-        "test_captured_detector_equals_the_detector",
+        "test_captured_detector_equals_detector",
         "test_other_libraries_on_a_gpu[cupy]",
         "test_other_libraries_on_a_gpu[numba]",
         "test_every_op_at_every_address[cuda]",
