@@ -91,7 +91,7 @@ def test_the_page():
     assert faults(PAGE) == []
 
 
-ROW = next(line for line in PAGE.splitlines() if "test_other_libraries_on_a_gpu" in line)
+ROW = next(line for line in PAGE.splitlines() if "test_ops_take_arrays_of_other_libraries_on_gpu" in line)
 
 
 @pytest.mark.parametrize(
