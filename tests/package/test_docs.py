@@ -1,4 +1,4 @@
-"""The Python of README.md and docs/weights.md runs from top to bottom, given the files that it speaks of."""
+"""The Python of README.md and docs/weights.md runs from top to bottom, given the files that it names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ssd_fast.models import load_network, ssd_tiny
 
 
 def run(document: str, **names: Any) -> dict[str, Any]:
-    """What the names stand for in the end. Each block sees those of the blocks before it."""
+    """Run the document's blocks in one namespace, which begins with these names, and return it."""
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / document).read_text(), re.DOTALL | re.MULTILINE)
     assert len(blocks) > 2
     for index, block in enumerate(blocks):
@@ -25,7 +25,7 @@ def run(document: str, **names: Any) -> dict[str, Any]:
     return names
 
 
-def test_readme(tmp_path, monkeypatch, capsys):
+def test_readme_runs(tmp_path, monkeypatch, capsys):
     pytest.importorskip("torchvision", reason="the README patches its SSD")
     monkeypatch.chdir(tmp_path)
     shutil.copy(asset_path("chelsea.jpg"), "photo.jpg")
@@ -42,7 +42,7 @@ def test_readme(tmp_path, monkeypatch, capsys):
     assert all(parameter.grad is not None for parameter in names["network"].parameters())
 
 
-def test_weights(tmp_path, monkeypatch):
+def test_weights_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(load_network(asset_path("ssdlite300_mobilenet_v2_coco.safetensors"))[0].state_dict(), "my_copy.pth")
     tensors = goldens.load("weight_layouts", "mmdetection_ssd300_vgg16")["tensors"]

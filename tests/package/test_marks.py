@@ -1,4 +1,4 @@
-"""What `pytest -m gpu` selects: every test that uses a CUDA device, and no other."""
+"""`pytest -m gpu` selects every test that uses a CUDA device, and no other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILES = (
 
 @pytest.fixture(scope="module")
 def collected() -> dict[str, set[str]]:
-    """Of some files: the tests with the mark and those without it."""
+    """The tests of some files, with the mark and without it."""
     found = {}
     for marks in ("gpu", "not gpu"):
         command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", marks, *FILES]
