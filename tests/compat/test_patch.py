@@ -17,9 +17,9 @@ from helpers.patch_models import (
     assert_same_dicts,
     head_outputs,
     images,
+    imitate_training,
     limits,
-    make_known,
-    seem_trained,
+    make_torchvision_model,
     tiny_ssd,
 )
 from ssd_fast.compat import patch, patched, unpatch
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module", params=list(MODELS))
 def known(request) -> tuple[SSD, tuple[int, ...], int]:
-    return make_known(request.param)
+    return make_torchvision_model(request.param)
 
 
 @pytest.mark.parametrize("columns", [21, 91])
@@ -61,7 +61,7 @@ def test_patched_torchvision_model_finds_same_detections(known, columns, n, dens
 def test_patched_whole_model_finds_same_in_images_of_different_sizes(known):
     model, _, side = known
     batch = images((200, 300), (333, 500), (64, 64), (480, 100))[: 2 if side == 300 else 4]
-    seem_trained(model, batch)
+    imitate_training(model, batch)
     with torch.no_grad():
         expected = model(batch)
         actual = patch(model)(batch)

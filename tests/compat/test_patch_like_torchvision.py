@@ -30,10 +30,10 @@ from helpers.patch_models import (
     assert_same_dicts,
     head_outputs,
     images,
+    imitate_training,
     limits,
-    make_known,
+    make_torchvision_model,
     scripted,
-    seem_trained,
     tiny_ssd,
 )
 from ssd_fast.compat import patch, unpatch
@@ -50,9 +50,9 @@ def treated(request) -> Callable[[SSD], SSD]:
 @pytest.fixture(scope="module", params=list(MODELS))
 def known(request) -> tuple[SSD, Tensor]:
     """A torchvision model, and an image in which it finds something."""
-    model, _, side = make_known(request.param)
+    model, _, side = make_torchvision_model(request.param)
     (image,) = images((side, side))
-    seem_trained(model, [image])
+    imitate_training(model, [image])
     return model, image
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.ssd import SSD
 
 from helpers.comparators import Candidates, assert_same_detections
-from helpers.patch_models import MODELS, anchors_of, images, limits, make_known
+from helpers.patch_models import MODELS, anchors_of, images, limits, make_torchvision_model
 from ssd_fast.compat import patched
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module", params=list(MODELS))
 def known(request) -> tuple[SSD, tuple[int, ...], int]:
-    return make_known(request.param)
+    return make_torchvision_model(request.param)
 
 
 def any_of(generator: torch.Generator, *choices: float) -> float:

@@ -167,7 +167,7 @@ def test_crashes_and_hangs_are_found(action, kind, text):
 def test_judge_reports_accepted_faults_and_refused_valid_calls(monkeypatch):
     call = Call("box_iou", {"boxes1": torch.zeros(1, 4), "boxes2": torch.zeros(1, 4)}, must_refuse="boxes1: masked")
     clean = backends("cpu")
-    assert judge.judge(call, 1, clean) == ("finding", "accepted what no op may accept", "masked")
+    assert judge.judge(call, 1, clean) == ("finding", "accepted an invalid call", "masked")
     call.must_refuse = ""
     assert judge.judge(call, 1, clean).outcome == "accepted"
 

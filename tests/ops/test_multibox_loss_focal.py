@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map_only
 import ssd_fast
 from helpers import inputs
 from helpers.checks import assert_numpy_agrees, assert_same_bits, assert_well_registered, one_thread, specified
-from helpers.focal_losses import by_hand, torchvisions_loss
+from helpers.focal_losses import by_hand, torchvision_loss
 from helpers.loss_cases import (
     CODERS,
     CPU,
@@ -153,7 +153,7 @@ def test_focal_loss_equals_torchvision(backend, loss):
     losses, (grad_logits, _), _ = run(backend, case, loss, weights=(0.0, 1.0))
     case = leaf(case.to(torch.float64))
     with one_thread():
-        theirs = torchvisions_loss(case, loss)
+        theirs = torchvision_loss(case, loss)
         theirs.backward()
     torch.testing.assert_close(losses["classification"].double(), theirs.detach(), rtol=1e-5, atol=0)
     torch.testing.assert_close(grad_logits.double(), case.cls_logits.grad, rtol=1e-4, atol=1e-9)

@@ -9,7 +9,7 @@ import torch
 
 from helpers import inputs
 from helpers.checks import one_thread
-from helpers.focal_losses import by_hand, torchvisions_loss
+from helpers.focal_losses import by_hand, torchvision_loss
 from helpers.loss_cases import CODERS, FOCAL_HANDS, FOCAL_SPECS, PLAIN, focal_hand_case, leaf, random_case
 from ssd_fast import reference
 from ssd_fast.specs import LossSpec
@@ -69,7 +69,7 @@ def test_focal_loss_equals_torchvision(name, dtype):
     for seed, columns in ((1, 3), (2, 21), (3, 91)):
         case = leaf(random_case(seed, images=4, rows=300, columns=columns, background=loss.background).to(dtype))
         ours = reference.multibox_loss(*case, coder=PLAIN, loss=loss)["classification"]
-        theirs = torchvisions_loss(case, loss)
+        theirs = torchvision_loss(case, loss)
         assert theirs > 0 and ours.dtype == dtype
         precise = 1e-10 if dtype == torch.float64 else 1e-4 if loss.focal_gamma > 9 else 1e-5
         torch.testing.assert_close(ours, theirs, rtol=precise, atol=0)
