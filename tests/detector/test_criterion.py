@@ -181,7 +181,7 @@ def test_criterion_computes_focal_loss():
     boxes, labels = scenes((3, 0, 7))
     loss = LossSpec(classification="focal", background=None)
     criterion = SSDCriterion.from_preset(dataclasses.replace(PRESET, loss=loss))
-    labels[0][0] = 0  # without a background, column 0 is a class like any other
+    labels[0][0] = 0  # without background, column 0 is a class like any other
     losses = values(criterion(*heads(3), boxes, labels))
     assert losses["classification"] > 0
     with pytest.raises(GroundTruthError, match="the label is not in"):

@@ -2,7 +2,7 @@
 
 python tests/golden/make_mmdetection.py [OUT]
 
-Needs mmdet 3.3, mmengine and mmcv-lite 2.1, which lacks mmcv's compiled ops: torchvision's NMS replaces the one it needs.
+Needs mmdet 3.3, mmengine and mmcv-lite 2.1, which lacks mmcv's compiled ops: torchvision's NMS replaces its NMS.
 """
 
 from __future__ import annotations

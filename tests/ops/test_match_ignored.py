@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_match_equals_torchvision import BOXES, SIZES, default_boxes_300, every_spec
+from test_match import BOXES, SIZES, default_boxes_300, every_spec
 
 import ssd_fast
 from helpers import inputs

@@ -1,4 +1,4 @@
-"""Of the files that users name, only regular ones are read and only images decoded; none is written through a link."""
+"""Files that users name: only regular ones are read, only images are decoded, and none is written through a link."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def test_file_system_without_locks_is_a_warning(number, tmp_path, monkeypatch):
         pass
 
 
-def test_file_system_with_locks_is_no_warning(tmp_path):
+def test_file_system_with_locks_gives_no_warning(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with one_writer(tmp_path):
