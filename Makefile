@@ -4,8 +4,8 @@
 #   PYTHON=python3   makes that environment, or, with VENV=none, is it
 #   CUDAARCHS=90     the GPUs that development builds are compiled for (`make wheel` takes all)
 #   SSD_FAST_CUDA    AUTO, ON or OFF: whether to build the CUDA kernels (AUTO: if there is an nvcc)
-#   PYTEST_ARGS      for make test, such as PYTEST_ARGS="-x tests/ops/test_nms.py": then one process runs the tests
-#   WORKERS          for make test: how many processes share the test files (one a core, at most 8)
+#   PYTEST_ARGS      for make test and test-fast, such as PYTEST_ARGS="-x tests/ops/test_nms.py": then one process runs
+#   WORKERS          for the same: how many processes share the test files (one a core, at most 8)
 #   KILLS            for make kill-test: how often
 #   CALLS, SEED, BACKEND  for make fuzz and fuzz-asan: how many calls, of which seed, on "cpu" or "emulated"
 #   FUZZ_ARGS        for the same, such as FUZZ_ARGS="--only 1234" or FUZZ_ARGS="--json FILE"
@@ -44,14 +44,14 @@ CONFIGURE = cmake -S . --log-level=WARNING $$(command -v ninja >/dev/null && ech
 CONFIGURE_TESTS = $(CONFIGURE) -B build/tests -DSSD_FAST_TESTS=ON
 CONFIGURE_CUDA = $(CONFIGURE) -B build/gpu -DSSD_FAST_TESTS=ON -DSSD_FAST_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=$(CUDAARCHS)
 
-# A file's tests stay in one process, in the files' order: the slow ones are not the last.
+# A file's tests stay in one process, and the files that take longest come first (tests/helpers/slow_tests.py).
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n : 8)))
 PARALLEL = $$($(PY) -c 'import xdist' 2>/dev/null && \
   printf -- '-n %s --dist loadfile --no-loadscope-reorder' $(WORKERS))
 
 CPP_FILES := find csrc tests -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu'
 
-.PHONY: help venv build build-tests test lint format demo mutate fuzz fuzz-asan kill-test sweep bench budgets \
+.PHONY: help venv build build-tests test test-fast lint format demo mutate fuzz fuzz-asan kill-test sweep bench budgets \
   gpu-report gpu-rehearsal gpu-runners wheel clean
 
 help:  ## list the commands
@@ -86,6 +86,10 @@ endif
 
 test: lint build build-tests  ## all checks and tests
 	$(if $(NVCC),SSD_FAST_REQUIRE_EMULATED=1) OMP_WAIT_POLICY=passive $(PY) -m pytest $(or $(PYTEST_ARGS),$(PARALLEL))
+
+# The tests of the CPU kernels and of Python that are not marked slow: what `make test` runs beside them is not here.
+test-fast: build  ## the tests that are quick and need no emulator or GPU (2 minutes on 2 cores)
+	OMP_WAIT_POLICY=passive $(PY) -m pytest -m "not slow and not gpu" $(or $(PYTEST_ARGS),$(PARALLEL))
 
 # VENV=none may lack a tool of the linters: that is said, and the others run.
 lint: venv  ## ruff, clang-format and mypy, which change nothing
