@@ -275,7 +275,7 @@ def test_other_inputs_that_are_refused():
         evaluate_detections([found(), 3], DATA)
     with pytest.raises(ValueError, match="at least one image, got none"):
         evaluate_detections([], SimpleNamespace(samples=(), classes=("cat",)))
-    with pytest.raises(ValueError, match=r"got 2 images without one \(ignored ones, which do not count: 1\)"):
+    with pytest.raises(ValueError, match=r"got 2 images without any \(besides 1 ignored\)"):
         evaluate_detections([found(), found()], dataset([], [(LARGE, 1, True)]))
     with pytest.raises(ValueError, match=r"classes that the detector knows \(it lacks 1\)"):
         evaluate_detections([found()], dataset([(LARGE, 1)]), missing=("cat",))
