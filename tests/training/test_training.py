@@ -307,7 +307,7 @@ def test_the_classes_have_to_fit(dataset, tmp_path):
 
 
 def test_a_checkpoint_is_not_taken_for_weights(finished):
-    with pytest.raises(ValueError, match=r"training's checkpoint.*weights\.safetensors"):
+    with pytest.raises(ValueError, match=r"training checkpoint.*weights\.safetensors"):
         load_network(finished / "checkpoint.pt")
 
 

@@ -203,7 +203,7 @@ def test_torchs_random_state_is_not_drawn_from(dataset):
 
 def test_rejected(dataset):
     config = small_config(batch_size=8)
-    with pytest.raises(ValueError, match="batch_size: expected at most the 7 images there are, got 8"):
+    with pytest.raises(ValueError, match="batch_size: expected at most 7, the number of images, got 8"):
         batches(samples_of(dataset, config), config)
     with pytest.raises(ValueError, match="batch_size: expected a multiple of the 2 processes, got 3"):
         batches(samples_of(dataset, config), small_config(batch_size=3), processes=2)
