@@ -9,9 +9,10 @@ from typing import Any
 import PIL.Image
 import pytest
 
-from ssd_fast.datasets import FORMATS, list_splits, open_dataset
+from ssd_fast.datasets import list_splits, open_dataset
 from ssd_fast.datasets.assembly import Format, RawImage, RawItem
 from ssd_fast.datasets.files import find_splits
+from ssd_fast.datasets.formats import FORMATS
 from ssd_fast.ground_truth import GroundTruthWarning
 
 

@@ -116,7 +116,7 @@ def test_classes_left_out_count_nowhere():
     assert evaluation.voc12 == pytest.approx(0.5) and evaluation.ap50 == pytest.approx(0.5)
     assert evaluation.per_class[1].ap is None and evaluation.ap_small is None
     assert evaluation.to_dict()["missing_classes"] == ["dog"]
-    assert "unknown to the detector: dog" in text_of(evaluation.table())
+    assert "the detector does not know them: dog" in text_of(evaluation.table())
 
 
 def test_labels_are_in_the_order_of_the_classes_and_names_are_kept():
