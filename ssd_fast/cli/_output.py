@@ -20,7 +20,7 @@ from rich.text import Text
 from .._checks import choice
 from .._io.paths import failure_reason
 from .._io.text import message_line, printable
-from ..datasets import FORMATS
+from ..datasets.formats import FORMATS
 
 if TYPE_CHECKING:
     from ..datasets import DetectionDataset

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from .._io.writing import require_output_file
-from ..datasets import FORMATS
+from ..datasets.formats import FORMATS
 from ._output import FORMAT_HELP, check_choice, choose_device, err, fail, make_folder, open_data, out, print_json
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from ..datasets import FORMATS
+from ..datasets.formats import FORMATS
 from ._next_step import next_step
 from ._output import FORMAT_HELP, check_choice, choose_device, err, fail, open_data, out, print_json, wrong_option
 from ._training_bar import TrainingBar

@@ -2,6 +2,6 @@
 
 from .coco_export import to_coco
 from .dataset import DetectionDataset, Problem, Sample
-from .formats import FORMATS, list_splits, open_dataset
+from .formats import list_splits, open_dataset
 
-__all__ = ["FORMATS", "DetectionDataset", "Problem", "Sample", "list_splits", "open_dataset", "to_coco"]
+__all__ = ["DetectionDataset", "Problem", "Sample", "list_splits", "open_dataset", "to_coco"]

@@ -52,7 +52,7 @@ class RawImage:
 class Format:
     """How datasets of one format are recognized and read.
 
-    A new format is one file with a `Format`, and one line in `ssd_fast.datasets.FORMATS`.
+    A new format is one file with a `Format`, and one line in `ssd_fast.datasets.formats.FORMATS`.
 
     Args:
         folder_mark: the file or files by which a folder of this format is recognized, for messages.

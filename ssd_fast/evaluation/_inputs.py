@@ -51,7 +51,7 @@ def read_ground_truths(dataset: Any, left_out: frozenset[int] = frozenset()) -> 
         less = f" of the classes that the detector knows (it lacks {len(left_out)})" if left_out else ""
         raise ValueError(
             f"evaluate: dataset: expected ground truths to compare with, got {len(images)} images without any{less}"
-            f" ({ignored} ignored ones do not count)"
+            f" (besides {ignored} ignored)"
         )
     return images
 

@@ -58,7 +58,7 @@ def test_detect_prints_tables_and_writes_pictures(photos, tmp_path):
     shutil.copy(photos / "a.jpg", tmp_path / "a.jpg")
     result = run("detect", photos / "a.jpg", tmp_path / "a.jpg", photos / "b.JPG", "--out", out)
     assert result.exit_code == FINE and result.stderr == ""
-    assert "cat" in result.stdout and "dining table" in result.stdout and "3 pictures written" in result.stdout
+    assert "cat" in result.stdout and "dining table" in result.stdout and "3 images written" in result.stdout
     names = sorted(path.name for path in out.iterdir())
     assert names == ["a_detections.png", "a_detections_2.png", "b_detections.png"]
     with PIL.Image.open(out / "b_detections.png") as picture, PIL.Image.open(photos / "b.JPG") as photo:
@@ -100,7 +100,7 @@ def test_detect_names_missing_file_and_empty_folder(tmp_path):
     one_line(result, tmp_path / "gone.jpg", "no such file")
     assert json.loads(result.stdout) == []
     result = run("detect", tmp_path)
-    one_line(result, tmp_path, "no pictures")
+    one_line(result, tmp_path, "no images")
     assert "detecting" not in result.stderr, "an empty bar"
 
 
@@ -204,7 +204,7 @@ def test_demo_writes_pictures_and_finds_identical_detections(tmp_path, hurried):
 def test_demo_fails_when_detections_differ(tmp_path, hurried, monkeypatch):
     monkeypatch.setattr(comparison, "_BOX_TOLERANCE", -1.0)
     result = run("demo", "--out", tmp_path)
-    one_line(result, "not all detections are those of")
+    one_line(result, "detections are identical to the same steps in torch")
     assert "0/8" in result.stdout and "CUDA: " in result.stdout and "487 candidates" in result.stdout
 
 

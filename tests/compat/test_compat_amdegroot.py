@@ -203,7 +203,7 @@ def test_loss_names_faulty_ground_truth(original):
 def test_loss_rejects_settings_and_shapes(original):
     with pytest.raises(ValueError, match="MultiBoxLoss: bkg_label: expected 0"):
         criterion(bkg_label=20)
-    with pytest.raises(ValueError, match="MultiBoxLoss: targets: expected 2 images, as loc has, got 1"):
+    with pytest.raises(ValueError, match="MultiBoxLoss: targets: expected 2 images, as in loc, got 1"):
         criterion()((inputs.deltas(), inputs.logits(), original["priors"]), targets()[:1])
     with pytest.raises(ValueError, match=r"MultiBoxLoss: conf: expected shape \[2, 790, 21\]"):
         criterion(21)((inputs.deltas(), inputs.logits(), original["priors"]), targets())

@@ -177,7 +177,7 @@ def test_long_report_is_cut():
 
 def test_compare_refuses_wrong_arguments():
     for nothing in ([], torch.zeros(0, 3, 8, 8)):
-        with pytest.raises(ValueError, match="expected at least one, got none"):
+        with pytest.raises(ValueError, match="expected at least one image, got none"):
             ssd_fast.compare(tiny_ssd(), nothing)
     with pytest.raises(ValueError, match="batch_size: expected at least 1, got 0"):
         ssd_fast.compare(tiny_ssd(), images((64, 64)), batch_size=0)

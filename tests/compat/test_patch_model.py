@@ -132,7 +132,7 @@ def backbone() -> nn.Module:
         (lambda: None, "got NoneType"),
         (lambda: nn.DataParallel(tiny_ssd()), r"got DataParallel; it wraps one: patch\(model.module\)"),
         (lambda: scripted(tiny_ssd()), "got RecursiveScriptModule, a scripted model"),
-        (overriding, "OtherSSD has a postprocess_detections of its own"),
+        (overriding, "OtherSSD has its own postprocess_detections"),
         (with_instance_override, "SSD has a postprocess_detections of its own"),
         (with_other_coder, "box_coder: expected torchvision's BoxCoder, got LinearCoder"),
     ],

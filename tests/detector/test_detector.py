@@ -177,7 +177,7 @@ def test_preset_of_another_order_is_refused():
     network = ssd300_resnet50(3)
     message = (
         "preset: expected default_boxes.row_order 'HWA', postprocess.row_order 'HWA', postprocess.channel_order 'AC', "
-        "as networks here have it, got 'AHW', 'AHW', 'CA' in nvidia_ssd300_coco"
+        "the order of networks here, got 'AHW', 'AHW', 'CA' in nvidia_ssd300_coco"
     )
     with pytest.raises(ValueError, match=f"^Detector: {message}$"):
         Detector(network, preset=nvidia)

@@ -116,7 +116,7 @@ def test_classes_left_out_count_nowhere():
     assert evaluation.voc12 == pytest.approx(0.5) and evaluation.ap50 == pytest.approx(0.5)
     assert evaluation.per_class[1].ap is None and evaluation.ap_small is None
     assert evaluation.to_dict()["missing_classes"] == ["dog"]
-    assert "unknown to the detector: dog" in text_of(evaluation.table())
+    assert "the detector does not know them: dog" in text_of(evaluation.table())
 
 
 def test_labels_follow_order_of_classes():
@@ -275,7 +275,7 @@ def test_evaluate_detections_refuses_other_inputs():
         evaluate_detections([found(), 3], DATA)
     with pytest.raises(ValueError, match="at least one image, got none"):
         evaluate_detections([], SimpleNamespace(samples=(), classes=("cat",)))
-    with pytest.raises(ValueError, match=r"got 2 images without one \(ignored ones, which do not count: 1\)"):
+    with pytest.raises(ValueError, match=r"got 2 images without any \(besides 1 ignored\)"):
         evaluate_detections([found(), found()], dataset([], [(LARGE, 1, True)]))
     with pytest.raises(ValueError, match=r"classes that the detector knows \(it lacks 1\)"):
         evaluate_detections([found()], dataset([(LARGE, 1)]), missing=("cat",))

@@ -307,7 +307,7 @@ def test_train_refuses_wrong_classes_and_fp16_without_gpu(dataset, tmp_path):
 
 
 def test_checkpoint_is_not_taken_for_weights(finished):
-    with pytest.raises(ValueError, match=r"training's checkpoint.*weights\.safetensors"):
+    with pytest.raises(ValueError, match=r"training checkpoint.*weights\.safetensors"):
         load_network(finished / "checkpoint.pt")
 
 

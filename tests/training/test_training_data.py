@@ -203,7 +203,7 @@ def test_batches_do_not_draw_from_torch_random_state(dataset):
 
 def test_batches_reject_batch_size(dataset):
     config = small_config(batch_size=8)
-    with pytest.raises(ValueError, match="batch_size: expected at most the 7 images there are, got 8"):
+    with pytest.raises(ValueError, match="batch_size: expected at most 7, the number of images, got 8"):
         batches(samples_of(dataset, config), config)
     with pytest.raises(ValueError, match="batch_size: expected a multiple of the 2 processes, got 3"):
         batches(samples_of(dataset, config), small_config(batch_size=3), processes=2)

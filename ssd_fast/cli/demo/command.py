@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import PIL.Image
 import torch
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -62,7 +63,8 @@ def demo(
         _show(pictures, rows, omitted, cuda_status())
     if differ:
         row = differ[0]
-        fail(f"{row.what}, {row.images} images: {row.same} of {row.total} detections are identical to {row.rival}")
+        images = f"{row.images} image{'s' * (row.images > 1)}"
+        fail(f"{row.what}, {images}: {row.same} of {row.total} detections are identical to {row.rival}")
 
 
 def _pictures(
@@ -119,7 +121,7 @@ def _show(pictures: list[dict[str, Any]], rows: list[Row], omitted: str | None, 
         title = Text(
             f"Milliseconds on the {rows[0].device.upper()}{threads}, medians of alternating runs", style="bold"
         )
-        table = Table(title=title, title_justify="left")
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
         table.add_column("operation", no_wrap=True)
         for header in ("N", "torch +\ntorchvision", "ssd_fast", "speedup", "identical\ndetections"):
             table.add_column(header, justify="right", min_width=max(map(len, header.split("\n"))))
