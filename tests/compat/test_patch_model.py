@@ -156,7 +156,7 @@ def test_patch_refuses_missing_attributes_and_strange_coders():
         model(images((64, 64)))
 
 
-def test_thresholds_past_one_mean_what_they_mean_to_torchvision():
+def test_thresholds_above_one_act_as_in_torchvision():
     """No score passes such a threshold, and no IoU: nothing is found, and nothing is suppressed."""
     for attribute, value in (("score_thresh", 1.5), ("nms_thresh", 45.0)):
         model = tiny_ssd()

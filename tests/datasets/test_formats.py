@@ -49,7 +49,7 @@ def folder(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("format", ["auto", "csv"])
-def test_a_format_of_the_table_is_opened(folder, format):
+def test_open_dataset_opens_registered_format(folder, format):
     assert list_splits(folder, format=format) == ["test", "train"]
     with pytest.warns(GroundTruthWarning, match="line 3"):
         data = open_dataset(folder, "train", format=format, policy="clip")
@@ -58,7 +58,7 @@ def test_a_format_of_the_table_is_opened(folder, format):
     assert data.samples[0].labels.tolist() == [2, 1]
 
 
-def test_messages_list_it(folder, tmp_path):
+def test_messages_list_registered_format(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r'annotations\.json \("folder"\) and boxes_\*\.csv \("csv"\), found none$'):
         open_dataset(tmp_path / "empty")

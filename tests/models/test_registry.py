@@ -64,7 +64,7 @@ def two_maps():
     return two_maps
 
 
-def test_a_registered_network_is_found_by_its_name(two_maps):
+def test_registered_network_is_found_by_name(two_maps):
     assert "two_maps" in models.list_networks() and models.network_class("two_maps") is TwoMaps
     network = models.make_network("two_maps", 3, width=5)
     assert isinstance(network, TwoMaps) and network.arguments == {"width": 5}
@@ -75,7 +75,7 @@ def test_a_registered_network_is_found_by_its_name(two_maps):
 
 
 @pytest.mark.filterwarnings("error")
-def test_it_trains_saves_and_is_read_back(two_maps, tmp_path):
+def test_registered_network_trains_saves_and_loads(two_maps, tmp_path):
     dataset = make_dataset(tmp_path / "photos", count=5)
     network = start_network(dataset, name="two_maps")
     assert network.arguments == {"width": 8}, "fitted to the dataset"
@@ -92,7 +92,7 @@ def test_it_trains_saves_and_is_read_back(two_maps, tmp_path):
     assert len(detector([dataset[0][0]]).counts) == 1
 
 
-def test_its_weights_start_a_training_for_other_classes(two_maps, tmp_path):
+def test_weights_of_registered_network_start_training_for_other_classes(two_maps, tmp_path):
     models.save_weights(two_maps(7), tmp_path / "seven.safetensors")
     network = start_network(make_dataset(tmp_path / "photos"), weights=tmp_path / "seven.safetensors")
     source, _ = models.load_network(tmp_path / "seven.safetensors")
@@ -101,7 +101,7 @@ def test_its_weights_start_a_training_for_other_classes(two_maps, tmp_path):
         assert head.bias[::3].eq(3.0).all() and head.weight.abs().max() < 0.1, "new class heads begin with background"
 
 
-def test_a_file_of_a_network_that_is_not_registered(two_maps, monkeypatch, tmp_path):
+def test_file_of_unregistered_network_is_refused(two_maps, monkeypatch, tmp_path):
     models.save_weights(two_maps(3), tmp_path / "own.safetensors")
     monkeypatch.delitem(registry._NETWORKS, "two_maps")
     with pytest.raises(
@@ -110,7 +110,7 @@ def test_a_file_of_a_network_that_is_not_registered(two_maps, monkeypatch, tmp_p
         models.load_network(tmp_path / "own.safetensors")
 
 
-def test_the_functions_name_is_the_classs():
+def test_function_must_have_name_of_network():
     def three_maps(num_classes: int) -> TwoMaps:
         raise NotImplementedError
 
@@ -120,7 +120,7 @@ def test_the_functions_name_is_the_classs():
     assert "three_maps" not in models.list_networks()
 
 
-def test_a_taken_name_is_refused():
+def test_taken_network_name_is_refused():
     class Tiny(models.SSDTiny):
         name = "ssd_tiny"
 

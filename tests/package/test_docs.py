@@ -20,7 +20,7 @@ OTHERS = tuple(page for page in PAGES if page not in ("README.md", "docs/weights
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder with the photos and annotations that the pages speak of."""
+    """A working folder with the photos and annotations that the pages name."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     Path("photos").mkdir()
@@ -51,7 +51,7 @@ def test_weights_page_runs(files):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of torch.utils.data, and of photos that are small for training
 @pytest.mark.parametrize("page", OTHERS)
-def test_page(page, files, monkeypatch):
+def test_python_of_page_runs(page, files, monkeypatch):
     detection = pytest.importorskip("torchvision", reason="pages patch its SSDs, and training uses it").models.detection
     # Made in a tenth of the time; test_readme_runs patches the other.
     monkeypatch.setattr(detection, "ssd300_vgg16", detection.ssdlite320_mobilenet_v3_large)
@@ -74,6 +74,6 @@ def test_faults_of_snippets_that_are_not_run_are_found(comment, code, fault):
         check_names(Snippet("page.md", 1, "python", code, comment), {"ssd_fast"})
 
 
-def test_what_a_snippet_is_given_exists():
+def test_names_given_to_snippets_exist():
     comment = "<!-- not run: needs a GPU; given: model, photos -->"
     check_names(Snippet("page.md", 1, "python", "print(model, [photo for photo in photos])", comment), set())

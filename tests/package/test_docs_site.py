@@ -1,4 +1,4 @@
-"""The pages of README.md and docs/: links, commands and the built site, which asks nothing of the network."""
+"""The pages of README.md and docs/: links, commands and the built site, which loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOADING_TAGS = {"script", "link", "img", "iframe", "source", "video", "audio", "
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's titles, as MkDocs and code hosts make them."""
+    """Return the anchors of a page's titles, as MkDocs and code hosts make them."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
@@ -50,7 +50,7 @@ def broken_links(page: str, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", WRITTEN)
-def test_links(page):
+def test_links_lead_somewhere(page):
     assert broken_links(page, (ROOT / page).read_text()) == []
 
 
@@ -63,7 +63,7 @@ def test_broken_links_are_found(link):
 
 
 def fault(words: list[str]) -> str | None:
-    """What is wrong with a command, if anything."""
+    """Return what is wrong with a command, if anything."""
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         variable = words[0].partition("=")[0]
         if not any(variable in (ROOT / name).read_text() for name in ("setup.py", "ssd_fast/_backend.py", "Makefile")):
@@ -119,7 +119,7 @@ def _fault_of_make(words: list[str]) -> str | None:
 
 
 @pytest.mark.parametrize("page", WRITTEN)
-def test_commands(page):
+def test_commands_of_pages_exist(page):
     faults = [f"{place}: {found}" for place, words in commands(page) if (found := fault(words))]
     assert faults == []
     for snippet in snippets(page, "json"):
@@ -149,7 +149,7 @@ def test_wrong_commands_are_found(command):
 
 
 class Loaded(HTMLParser):
-    """The addresses that a browser loads for a page, without a click."""
+    """Return the addresses that a browser loads for a page without a click."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,7 +190,7 @@ def test_every_page_is_built(site):
             assert (site / page.removeprefix("docs/")).with_suffix(".html").is_file(), page
 
 
-def test_pages_load_nothing_from_the_network(site):
+def test_pages_load_nothing_from_network(site):
     pages = [path for path in site.rglob("*.html") if path.name != "404.html"]  # which is for a server alone
     assert len(pages) > 25
     for page in pages:
@@ -212,6 +212,6 @@ def test_every_public_name_has_an_entry(site):
         assert set(module.__all__) - entries == set(), module.__name__
 
 
-def test_addresses_in_the_network_are_found():
+def test_addresses_loaded_from_network_are_found():
     html = '<link href="https://fonts.example/x.css"><p style="background: url(//cdn/x.png)"><a href="https://x">x</a>'
     assert loaded(html) == ["https://fonts.example/x.css", "//cdn/x.png"]

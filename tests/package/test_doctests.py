@@ -44,7 +44,7 @@ DOCTESTS = {
 
 
 def documented(module: ModuleType) -> Iterator[tuple[str, str]]:
-    """The docstrings of a module's own classes, functions and methods, by name."""
+    """Return the docstrings of the classes, functions and methods that a module defines, by name."""
 
     def visit(name: str, item: Any) -> Iterator[tuple[str, str]]:
         if isinstance(item, (staticmethod, classmethod)):
@@ -62,7 +62,7 @@ def documented(module: ModuleType) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", DOCTESTS)
-def test_example(name, one_thread, tmp_path, monkeypatch):
+def test_docstring_example_prints_what_it_says(name, one_thread, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(registry, "_NETWORKS", dict(registry._NETWORKS))  # an example registers one
     torch.manual_seed(0)
@@ -77,7 +77,7 @@ def test_each_public_name_has_an_example():
     assert without == set()
 
 
-def test_sections_stand_on_lines_of_their_own():
+def test_docstring_sections_have_separate_lines():
     wrong = []
     for module in MODULES:
         for name, text in documented(module):

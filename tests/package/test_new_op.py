@@ -49,7 +49,7 @@ def run(tree: Path, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def compiled(tree: Path, file: str, *options: str) -> str:
-    """What the compiler says of a file, for the emulator."""
+    """Return the compiler's messages on a file, for the emulator."""
     flags = ["-fsyntax-only", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Icsrc", "-Itests"]
     compiler = os.environ.get("CXX", "c++")
     return run(tree, [compiler, *flags, *options, "-x", "c++", file]).stderr

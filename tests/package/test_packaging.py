@@ -118,7 +118,7 @@ def test_installed_wheel_works_and_has_no_cuda(site: Path) -> None:
     assert kept == [1, 2]
 
 
-def test_metadata_of_the_wheel(metadata: Message) -> None:
+def test_wheel_has_metadata(metadata: Message) -> None:
     assert metadata["Version"] == ssd_fast.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata.get_all("License-File") == ["LICENSE", "NOTICE"]

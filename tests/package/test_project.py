@@ -1,4 +1,4 @@
-"""What makes the repository a project: workflows, issue forms, metadata, and the version and Python floor said once."""
+"""The project around the package: workflows, issue forms, metadata, and one version and Python floor everywhere."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_targets() -> set[str]:
 
 
 def unknown_command(command: str) -> str | None:
-    """Why a command of a workflow cannot work, or None."""
+    """Return why a command of a workflow cannot work, or None."""
     words = shlex.split(command)
     if words[0] == "make":
         missing = {word for word in words[1:] if "=" not in word} - make_targets()
@@ -64,7 +64,7 @@ def test_workflow_runs_commands_of_the_project(workflow: Path) -> None:
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_workflow_is_confined(workflow: Path) -> None:
-    """It reads the repository only, uses GitHub's own actions at a major version, and ends by itself."""
+    """A workflow only reads the repository, uses GitHub's own actions at a major version, and ends by itself."""
     found = yaml.safe_load(workflow.read_text())
     assert {"name", "jobs", True} <= found.keys()  # YAML 1.1 reads the key `on` as true
     assert found["permissions"] == {"contents": "read"}
@@ -75,13 +75,13 @@ def test_workflow_is_confined(workflow: Path) -> None:
     assert "secrets" not in workflow.read_text()
 
 
-def test_there_are_workflows_for_ci_wheels_and_docs() -> None:
+def test_workflows_for_ci_wheels_and_docs_exist() -> None:
     assert {"ci", "wheels", "docs"} <= {path.stem for path in WORKFLOWS}
     ran = [step.get("run") for path in WORKFLOWS if path.stem == "ci" for step in steps(path)]
     assert ".ci/run" in ran
 
 
-def test_workflows_use_the_floor_of_python() -> None:
+def test_workflows_use_python_floor() -> None:
     wheels = yaml.safe_load((ROOT / ".github/workflows/wheels.yml").read_text())
     assert wheels["jobs"]["wheel"]["strategy"]["matrix"]["python"][0] == FLOOR
     versions = {
@@ -94,7 +94,7 @@ def test_workflows_use_the_floor_of_python() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda path: path.stem)
-def test_issue_form(form: Path) -> None:
+def test_issue_form_is_valid(form: Path) -> None:
     found = yaml.safe_load(form.read_text())
     assert {"name", "description", "body"} <= found.keys()
     fields = [element for element in found["body"] if element["type"] != "markdown"]
@@ -104,11 +104,11 @@ def test_issue_form(form: Path) -> None:
     assert any(field.get("validations", {}).get("required") for field in fields)
 
 
-def test_there_are_forms_for_bugs_wrong_results_slowness_and_features() -> None:
+def test_forms_for_bugs_results_speed_and_features_exist() -> None:
     assert [path.stem for path in FORMS] == ["bug", "feature", "slow", "wrong_result"]
 
 
-def test_version_stands_in_one_place_and_the_citation_repeats_it() -> None:
+def test_version_is_in_one_place_and_citation_repeats_it() -> None:
     assert "version" not in PROJECT["project"] and PROJECT["project"]["dynamic"] == ["version"]
     assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "ssd_fast.__version__"}
     source = (ROOT / "ssd_fast" / "__init__.py").read_text()
@@ -119,14 +119,14 @@ def test_version_stands_in_one_place_and_the_citation_repeats_it() -> None:
     assert f"## [{ssd_fast.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_python_floor_is_the_same_for_every_tool() -> None:
+def test_python_floor_is_same_for_every_tool() -> None:
     assert PROJECT["project"]["requires-python"] == f">={FLOOR}"
     assert PROJECT["tool"]["ruff"]["target-version"] == f"py{FLOOR.replace('.', '')}"
     assert PROJECT["tool"]["mypy"]["python_version"] == FLOOR
     assert f"Programming Language :: Python :: {FLOOR}" in PROJECT["project"]["classifiers"]
 
 
-def test_license_files_exist_and_the_pinned_setuptools_knows_spdx() -> None:
+def test_license_files_exist_and_setuptools_knows_spdx() -> None:
     assert all((ROOT / name).is_file() for name in PROJECT["project"]["license-files"])
     (required,) = (line for line in PROJECT["build-system"]["requires"] if line.startswith("setuptools"))
     (pinned,) = re.findall(r"^setuptools==(\d+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)

@@ -51,7 +51,7 @@ def test_train_refuses_options_by_name(dataset, tmp_path, monkeypatch, options, 
 
 @pytest.mark.parametrize("argument", [*ARGUMENTS, *OPTIONS])
 def test_train_takes_or_refuses_odd_values_of_each_argument(argument, dataset, tmp_path, monkeypatch):
-    """What is taken goes on to the loop, which is not run."""
+    """Accepted values reach the training loop, which does not run here."""
     monkeypatch.setattr("ssd_fast.training.trainer.continue_training", lambda run, *_: run.weights)
     monkeypatch.chdir(tmp_path)
     network, config = small_network(), small_config(epochs=1)
