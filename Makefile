@@ -88,14 +88,14 @@ test: lint build build-tests  ## run all checks and tests
 	$(if $(NVCC),SSD_FAST_REQUIRE_EMULATED=1) OMP_WAIT_POLICY=passive $(PY) -m pytest $(or $(PYTEST_ARGS),$(PARALLEL))
 
 # With VENV=none a linter may be missing: then a message says so, and the others run.
-lint: venv  ## check with ruff, clang-format, mypy and codespell; changes nothing
+lint: venv  ## check with ruff, codespell, clang-format and mypy; changes nothing
 	@lint() { if [[ "$(VENV)" == none ]] && ! command -v "$$1" >/dev/null; then \
 	    echo "lint: $$1 is not installed: skipped"; else echo "lint: $$*"; "$$@"; fi; }; \
 	lint ruff check .; \
 	lint ruff format --check .; \
+	lint codespell; \
 	lint clang-format --dry-run -Werror $$($(CPP_FILES)); \
-	lint mypy; \
-	lint codespell
+	lint mypy
 
 format: venv  ## let ruff and clang-format rewrite the sources
 	ruff check --fix-only .

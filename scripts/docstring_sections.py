@@ -1,7 +1,7 @@
 """A griffe extension for the API pages of the documentation: shows every section of a docstring as one.
 
-Griffe knows Google's sections where their text is indented below the title. Docstrings here also have sections of one
-line, such as "Ties: the lower index comes first." These become paragraphs with a bold title.
+Griffe knows Google's sections, and takes others (Ties, Grad, Syncs, ...) for boxes in color. These become paragraphs
+with a bold title, and so do sections of one line.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import griffe
 
 _LISTS = ("Args", "Attributes")
+_KNOWN = (*_LISTS, "Returns", "Raises", "Warns", "Yields", "Example", "Examples")
 _TITLE = re.compile(r"(?P<title>[A-Z]\w*):(?: +(?P<text>\S.*))?")
 
 
@@ -37,7 +38,7 @@ def _section(first: str, *below: str) -> str:
     match = _TITLE.fullmatch(first)
     assert match is not None
     title, text = match["title"], match["text"]
-    if text is None:
+    if text is None and title in _KNOWN:
         return "\n".join(["", first, *below])
-    body = "\n".join([text, dedent("\n".join(below))])
-    return f"\n{title}:\n{indent(body, '    ')}" if title in _LISTS else f"\n**{title}:** {body}"
+    body = "\n".join([text or "", dedent("\n".join(below))]).strip()
+    return f"\n{title}:\n{indent(body, '    ')}\n" if title in _LISTS else f"\n**{title}:** {body}\n"

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: the backend an op test runs on, and a deterministic hypothesis."""
+"""Fixtures for all tests: the backend on which an op test runs, and a deterministic hypothesis."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ settings.register_profile(
     "deterministic",
     derandomize=True,
     database=None,
-    deadline=None,  # no test may depend on time
+    deadline=None,  # tests must not depend on time
     max_examples=25,
-    # The backend fixture holds no state that one example could leave to the next.
+    # The backend fixture holds no state that one example could pass to the next.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("deterministic")
@@ -37,13 +37,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Before the fixtures: what a test draws depends on no test that ran before it."""
+    """Seed torch before the fixtures, so that a test's random numbers do not depend on earlier tests."""
     torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _fresh_memory() -> Iterator[None]:
-    """SSD_FAST_TEST_FILL=0xFF: the memory that the ops allocate starts as such bytes, whatever they are."""
+    """With SSD_FAST_TEST_FILL=0xFF, or any other byte, fill the memory that the ops allocate with that byte."""
     if byte := os.environ.get("SSD_FAST_TEST_FILL"):
         with filled(int(byte, 0)):
             yield
@@ -53,7 +53,7 @@ def _fresh_memory() -> Iterator[None]:
 
 @pytest.fixture(name="one_thread")
 def _one_thread() -> Iterator[None]:
-    """For modules of many small tensors: `pytestmark = pytest.mark.usefixtures("one_thread")`."""
+    """Run torch on one thread, for modules with many small tensors: `pytest.mark.usefixtures("one_thread")`."""
     with checks.one_thread():
         yield
 
@@ -68,13 +68,13 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def emulated() -> ModuleType:
-    """The emulated extension itself, for tests that start a process of their own."""
+    """The emulated extension itself, for tests that start a process."""
     return emulated_extension()
 
 
 @pytest.fixture
 def cuda() -> torch.device:
-    """For tests of what only a GPU has."""
+    """The GPU, for tests that need one."""
     if not torch.cuda.is_available():
         skip_or_fail("SSD_FAST_REQUIRE_CUDA", "no CUDA device")
     return torch.device("cuda")

@@ -1,6 +1,7 @@
 // The head outputs that postprocess takes: their checks, and where their elements lie.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "common/view.h"
@@ -45,25 +46,33 @@ inline int64_t anchors_of(const HeadOutputs& heads, size_t index) {
   return deltas.ndim == 4 ? deltas.shape[1] / 4 : logits.shape[1] / heads.num_columns;
 }
 
+// A level as messages name it: with its index, unless it is the only one.
+inline std::string level_name(const HeadOutputs& heads, const char* head, size_t index) {
+  const std::string name = head;
+  return heads.cls_logits.size() > 1 ? name + "[" + std::to_string(index) + "]" : name;
+}
+
 // Level 0 sets the number of images, the device and each head's dtype; the other levels must agree with it.
 inline void check_level(const Checks& check, const HeadOutputs& heads, size_t index) {
   const View &logits = heads.cls_logits[index], &deltas = heads.bbox_regression[index];
   const View& first = heads.cls_logits[0];
+  const std::string logits_name = level_name(heads, "cls_logits", index);
+  const std::string deltas_name = level_name(heads, "bbox_regression", index);
   const int64_t images = first.shape[0];
   if (logits.ndim == 4) {
     const int64_t anchors = anchors_of(heads, index);
-    check.shape(logits, "cls_logits", {images, anchors * heads.num_columns, kAny, kAny});
-    check.shape(deltas, "bbox_regression", {images, 4 * anchors, logits.shape[2], logits.shape[3]});
+    check.shape(logits, logits_name, {images, anchors * heads.num_columns, kAny, kAny});
+    check.shape(deltas, deltas_name, {images, 4 * anchors, logits.shape[2], logits.shape[3]});
   } else {
-    check.shape(logits, "cls_logits", {images, kAny, heads.num_columns});
-    check.shape(deltas, "bbox_regression", {images, logits.shape[1], 4});
+    check.shape(logits, logits_name, {images, kAny, heads.num_columns});
+    check.shape(deltas, deltas_name, {images, logits.shape[1], 4});
   }
   using DTypes = std::vector<DType>;
   const DTypes logit_types = {DType::float32, DType::float16, DType::bfloat16};
-  check.dtype(logits, "cls_logits", index == 0 ? logit_types : DTypes{first.dtype});
-  check.dtype(deltas, "bbox_regression", index == 0 ? logit_types : DTypes{heads.bbox_regression[0].dtype});
-  check.memory(logits, "cls_logits", first);
-  check.memory(deltas, "bbox_regression", first);
+  check.dtype(logits, logits_name, index == 0 ? logit_types : DTypes{first.dtype});
+  check.dtype(deltas, deltas_name, index == 0 ? logit_types : DTypes{heads.bbox_regression[0].dtype});
+  check.memory(logits, logits_name, first);
+  check.memory(deltas, deltas_name, first);
 }
 
 // The level whose rows begin at first_row of the P rows.
@@ -76,7 +85,7 @@ inline HeadLevel make_level(const Checks& check, const HeadOutputs& heads, size_
   const int64_t anchors = anchors_of(heads, index);
   const int64_t height = raw ? logits.shape[2] : logits.shape[1];
   const int64_t width = raw ? logits.shape[3] : 1;
-  check.fits_int32({anchors, height, width}, "cls_logits");
+  check.fits_int32({anchors, height, width}, level_name(heads, "cls_logits", index));
   const int64_t sizes[3] = {heads.ahw ? anchors : height, heads.ahw ? height : width, heads.ahw ? width : anchors};
   const int64_t flat_sizes[3] = {1, height, 1};
   for (int d = 0; d < 3; ++d) level.sizes[d] = static_cast<int>(raw ? sizes[d] : flat_sizes[d]);

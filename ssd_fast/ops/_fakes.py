@@ -70,7 +70,8 @@ def check_fake_levels(logits: Sequence[torch.Tensor], deltas: Sequence[torch.Ten
         check_fake("postprocess", "cls_logits", logits[0], (None, None, None), HEAD_DTYPES, logits[0])
     images, rows = logits[0].shape[0], 0
     shapes: tuple[tuple[Any, ...], tuple[Any, ...]]
-    for level, regression in zip(logits, deltas, strict=True):
+    for index, (level, regression) in enumerate(zip(logits, deltas, strict=True)):
+        place = f"[{index}]" if len(logits) > 1 else ""
         if level.ndim == 4:
             _, channels, height, width = level.shape
             anchors = channels // columns
@@ -79,8 +80,8 @@ def check_fake_levels(logits: Sequence[torch.Tensor], deltas: Sequence[torch.Ten
         else:
             count = level.shape[1] if level.ndim == 3 else None
             shapes = (images, None, columns), (images, count, 4)
-        check_fake("postprocess", "cls_logits", level, shapes[0], _same(logits[0].dtype), logits[0])
-        check_fake("postprocess", "bbox_regression", regression, shapes[1], _same(deltas[0].dtype), logits[0])
+        check_fake("postprocess", f"cls_logits{place}", level, shapes[0], _same(logits[0].dtype), logits[0])
+        check_fake("postprocess", f"bbox_regression{place}", regression, shapes[1], _same(deltas[0].dtype), logits[0])
         if level.ndim == 3:
             rows = rows + level.shape[1]
     return rows

@@ -1,4 +1,4 @@
-"""Which rivals the benchmarks time, and how they verify what is too large for one."""
+"""Which rivals the benchmarks time, and how they verify results too large for a rival."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LARGEST = 370_703  # n * ceil(n / 64) is below 2**31 up to here
 
 
 def unused(*_: Tensor) -> None:
-    raise AssertionError("nobody calls it")
+    raise AssertionError("called, though it must not be")
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def unused(*_: Tensor) -> None:
         (1_000_000, CPU, True),
     ],
 )
-def test_torchvisions_nms_is_not_timed_where_its_index_overflows(n: int, device: torch.device, is_timed: bool) -> None:
+def test_torchvision_nms_is_not_timed_where_its_index_overflows(n: int, device: torch.device, is_timed: bool) -> None:
     rival = rivals_nms.torchvision_nms("torchvision", unused, n, device)
     assert (rival.absent is None) == is_timed
     if not is_timed:
@@ -52,11 +52,11 @@ def test_torchvisions_nms_is_not_timed_where_its_index_overflows(n: int, device:
         assert bool(ran) == (is_timed and rivals.torchvision is not None)
 
 
-def test_largest_is_the_last_size_before_the_overflow() -> None:
+def test_largest_is_last_size_before_overflow() -> None:
     assert LARGEST * -(-LARGEST // 64) < 2**31 <= (LARGEST + 1) * -(-(LARGEST + 1) // 64)
 
 
-def test_a_rival_that_takes_too_much_memory_says_so() -> None:
+def test_choose_says_that_rival_takes_too_much_memory() -> None:
     large, small = Implementation("large", unused, memory=3 << 30), Implementation("small", unused, memory=1 << 30)
     gone = rivals.absent("gone")
     found = rivals.choose([large, small, gone], free_memory=2 << 30)
@@ -64,7 +64,7 @@ def test_a_rival_that_takes_too_much_memory_says_so() -> None:
     assert found[1] is small
 
 
-def test_compile_only_leaves_out_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compile_only_leaves_out_other_rivals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rivals, "COMPILE", "only")
     monkeypatch.setattr(torch, "compile", lambda function, dynamic: function)
     monkeypatch.setattr(torch.compiler, "reset", lambda: None)
@@ -73,7 +73,7 @@ def test_compile_only_leaves_out_the_others(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("kind", bench_nms.BOXES)
-def test_greedy_nms_is_verified_by_what_defines_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_assert_greedy_refuses_wrong_kept_boxes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_nms, "PAIRS_AT_ONCE", 1 << 16)  # several rounds
     boxes, scores = bench_nms.BOXES[kind](600), workloads.distinct_scores(600)
     kept = ssd_fast.reference.nms(boxes, scores, 0.5)
@@ -87,7 +87,7 @@ def test_greedy_nms_is_verified_by_what_defines_it(kind: str, monkeypatch: pytes
 
 
 def _finding(case: str, run: str, rival: str, seconds: float, **more: Any) -> dict[str, Any]:
-    """Of a benchmark that took us 1 ms, as stage `rivals` of the GPU report leaves it."""
+    """Finding of a benchmark in which ssd_fast took 1 ms, as stage `rivals` of the GPU report writes it."""
 
     def times(median: float) -> dict[str, Any]:
         spread = {"median": median, "q1": median, "q3": median, "min": median}
@@ -101,7 +101,7 @@ def _finding(case: str, run: str, rival: str, seconds: float, **more: Any) -> di
     return {"stage": "rivals", "step": run, "case": case, "status": "passed", "measured": measured}
 
 
-def test_the_page_shows_results_that_are_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_benchmarks_page_shows_committed_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text()
     made = []
     for findings in (ROOT / "bench" / "results").glob("*/findings.jsonl"):
@@ -117,8 +117,8 @@ def results_of(page: str) -> str:
     return page.partition(pages.BEGIN)[2].partition(pages.END)[0]
 
 
-def test_a_report_of_findings(tmp_path: Path) -> None:
-    """The rivals that compile come last, in a run of their own, and into the same row."""
+def test_rows_of_findings_merge_runs_of_one_case(tmp_path: Path) -> None:
+    """The rivals that compile run last, in a separate run, and their ratios join the same row."""
     case = "bench/bench_nms.py::bench_nms[1000]"
     found = [
         {"stage": "rivals", "step": "machine", "case": "environment", "status": "passed", "environment": {"cpu": "x"}},

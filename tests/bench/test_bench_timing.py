@@ -1,4 +1,4 @@
-"""What the benchmarks make of inputs before they time."""
+"""How the benchmarks order cases, copy inputs and compare times."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ sys.path.append(str(ROOT / "bench"))
 from timing import Times, clone, in_turns
 
 
-def test_each_benchmark_has_a_case_before_any_has_a_second() -> None:
+def test_in_turns_gives_each_benchmark_one_case_before_a_second() -> None:
     cases = ["nms[1]", "nms[2]", "nms[3]", "iou[1]", "match[1]", "match[2]"]
     found = in_turns(cases, lambda case: case.partition("[")[0])
     assert found == ["nms[1]", "iou[1]", "match[1]", "nms[2]", "match[2]", "nms[3]"]
 
 
-def test_copies_are_leaves_of_the_same_layout() -> None:
-    """Gradients of a copy end at it: on a GPU, what led to it has run on another stream than a graph captures."""
+def test_clone_copies_are_leaves_of_same_layout() -> None:
+    """Gradients of a copy end at the copy: on a GPU, the ops before it ran on another stream than a graph captures."""
     logits = torch.rand(2, 5, requires_grad=True)
     maps = torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last).requires_grad_()
     labels, computed = torch.tensor([1, 2]), logits * 2
@@ -36,8 +36,8 @@ def test_copies_are_leaves_of_the_same_layout() -> None:
     assert copied_logits.grad is not None and logits.grad is None
 
 
-def test_a_rival_is_compared_within_rounds() -> None:
-    """A machine that slows down for some rounds changes no ratio; calls of a warm-up have none of ours beside them."""
+def test_rival_is_compared_within_rounds() -> None:
+    """A machine that slows down for some rounds changes no ratio; the rival's warm-up calls have no counterpart."""
     ours, rival = Times(), Times()
     for n, slowness in enumerate((1.0, 1.0, 5.0, 9.0), start=2):
         ours.add(1e-3 * slowness, n)

@@ -1,4 +1,4 @@
-"""The programs that measure on a GPU, rehearsed on the CPU: what they time, and what they find."""
+"""The programs that measure on a GPU, rehearsed on the CPU: their cases and their findings."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def fail(*_):
 device_timing.capture = device_timing.profile_kernels = fail
 sys.exit(device_times.main())
 """
-# A second build whose IoUs are others, and whose default boxes are others after the first three calls.
+# A second build with different IoUs, and with different default boxes after the first three calls.
 OTHER_BITS = """
 import itertools, sys, compare_builds, device_program
 class Other:
@@ -77,7 +77,7 @@ sys.exit(compare_builds.main())
 
 
 class Program:
-    """Runs a program as the report does, in a process of its own, and reads what it found."""
+    """Runs a program as the report does, in a separate process, and reads its findings."""
 
     def __init__(self, folder: Path) -> None:
         self.findings = findings.Findings(folder / "findings.jsonl", stage="rehearsal")
@@ -97,7 +97,7 @@ class Program:
         return done.stdout
 
     def found(self) -> dict[str, dict[str, Any]]:
-        """The cases that have ended, in order."""
+        """Return the finished cases, in order."""
         return {found["case"]: found for found in self.findings.mine() if found["status"] in findings.FINAL}
 
 
@@ -106,7 +106,7 @@ def program(tmp_path: Path, emulated: ModuleType) -> Program:
     return Program(tmp_path)
 
 
-def test_names_are_unique_and_every_op_is_timed() -> None:
+def test_case_names_are_unique_and_every_op_is_timed() -> None:
     names = [case.name for case in device_cases.CASES]
     assert len(set(names)) == len(names) >= 30
     assert {case.op for case in device_cases.CASES} == set(ssd_fast.ops.__all__)
@@ -125,14 +125,14 @@ def test_names_are_unique_and_every_op_is_timed() -> None:
         ("postprocess sparse N=8 C=21", lambda _: 4 * 2 * 190 * (5 + 4) + 16 * 190 + 2 * (36 * 200 + 8)),
     ],
 )
-def test_each_input_and_each_result_is_counted_once(name: str, expected: Callable[[int], int]) -> None:
+def test_bytes_moved_counts_each_input_and_result_once(name: str, expected: Callable[[int], int]) -> None:
     prepared = device_cases.named(name).prepare(CPU, small=True)
     returned = prepared.call(*prepared.inputs)
     assert prepared.bytes_moved(returned) == expected(len(prepared.result(returned)))
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "channels-last"])
-def test_raw_maps_hold_the_same_heads(layout: str) -> None:
+def test_raw_maps_give_same_result_as_rows(layout: str) -> None:
     rows, maps = (
         device_cases.named(f"postprocess sparse N=1 C=91{words}").prepare(CPU, small=True)
         for words in ("", f" {layout} maps")
@@ -144,7 +144,7 @@ def test_raw_maps_hold_the_same_heads(layout: str) -> None:
         assert torch.equal(a, b)
 
 
-def test_what_waits_for_the_gpu_cannot_be_captured(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_capture_refuses_calls_that_wait_for_gpu(emulated: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ssd_fast._backend.C", torch_cuda.Recorded(emulated))
     prepared = device_cases.named("nms n=1000").prepare(CPU, small=True)
     graph = torch_cuda.CUDAGraph()
@@ -174,11 +174,11 @@ def test_what_waits_for_the_gpu_cannot_be_captured(emulated: ModuleType, monkeyp
         ("void ssd::Sorter<float>::run<int>(int*)", "run<int>"),
     ],
 )
-def test_short_names_of_kernels(name: str, short: str) -> None:
+def test_short_name_of_kernel(name: str, short: str) -> None:
     assert device_timing.short_name(name) == short
 
 
-def test_device_times(program: Program) -> None:
+def test_device_times_measures_chosen_cases(program: Program) -> None:
     program.run("bench/device_times.py", "--only", "default_boxes", "nms n=1000", "forward and backward N=32 C=91")
     found = program.found()
     names = [case.name for case in device_cases.chosen(["default_boxes", "nms n=1000", "backward N=32 C=91"])]
@@ -199,7 +199,7 @@ def test_device_times(program: Program) -> None:
     assert all(0 < kernel["median_us"] <= kernel["us"] * 3 for kernel in kernels)
 
 
-def test_a_failed_capture_and_a_failed_profiler_lose_nothing_else(program: Program) -> None:
+def test_failed_capture_and_profiler_lose_nothing_else(program: Program) -> None:
     program.run("-c", NO_TOOLS, "--only", "match")
     found = program.found()["match N=32 G=8"]
     assert found["status"] == "failed" and found["text"] == "RuntimeError: not captured: RuntimeError: not permitted"
@@ -208,14 +208,14 @@ def test_a_failed_capture_and_a_failed_profiler_lose_nothing_else(program: Progr
     assert "graph_us" not in found and "share_of_limit" not in found
 
 
-def test_a_name_chooses_its_case_alone() -> None:
-    """Though it is a part of the names of others."""
+def test_full_name_chooses_one_case() -> None:
+    """A full name chooses one case even where it is part of other names."""
     assert [case.name for case in device_cases.chosen(["nms n=1000"])] == ["nms n=1000"]
     assert {case.op for case in device_cases.chosen(["nms n=10"])} == {"nms"}
     assert len([*device_cases.chosen()]) == len(device_cases.CASES)
 
 
-def test_a_lost_context_ends_the_program_and_the_next_start_does_the_rest(program: Program) -> None:
+def test_lost_context_ends_program_and_next_start_does_the_rest(program: Program) -> None:
     program.run("-c", BROKEN_CASES, status=findings.RESTART)
     assert {name: case["status"] for name, case in program.found().items()} == {
         "copy bandwidth": "passed",
@@ -231,7 +231,7 @@ def test_a_lost_context_ends_the_program_and_the_next_start_does_the_rest(progra
     assert begun == ["copy bandwidth", "first", "broken", "lost", "last"]
 
 
-def test_no_case_begins_near_the_deadline(program: Program) -> None:
+def test_no_case_begins_near_deadline(program: Program) -> None:
     code = (
         "import sys, device_program, device_times; device_program.SECONDS_PER_CASE = 1e6; sys.exit(device_times.main())"
     )
@@ -242,7 +242,7 @@ def test_no_case_begins_near_the_deadline(program: Program) -> None:
     assert rest["text"] == f"the deadline is near: stopped before {device_cases.CASES[0].name}"
 
 
-def test_without_a_report_findings_are_printed(program: Program) -> None:
+def test_findings_are_printed_without_report(program: Program) -> None:
     output = program.run("-c", "import os, sys; os.environ.pop('SSD_FAST_FINDINGS'); import device_times; "
                          "sys.exit(device_times.main())", "--only", "default_boxes")  # fmt: skip
     assert not program.findings.path.exists()
@@ -253,13 +253,13 @@ def test_without_a_report_findings_are_printed(program: Program) -> None:
     ]
 
 
-def test_profile_case_makes_one_call_in_the_range(program: Program) -> None:
+def test_profile_case_makes_one_call_in_range(program: Program) -> None:
     output = program.run("bench/profile_case.py", "multibox_loss training step N=32 C=91")
     assert output.splitlines()[-1] == "profiled: match multibox_loss_forward multibox_loss_backward"
 
 
-def test_compare_builds(program: Program, emulated: ModuleType, tmp_path: Path) -> None:
-    """Two copies of a build and the installed one, whose kernels are the CPU's, give the same bits."""
+def test_compare_builds_passes_builds_with_equal_bits(program: Program, emulated: ModuleType, tmp_path: Path) -> None:
+    """Two copies of a build and the installed build, which runs the CPU kernels, give the same bits."""
     copy = tmp_path / "copy" / Path(str(emulated.__file__)).name
     copy.parent.mkdir()
     copy.write_bytes(Path(str(emulated.__file__)).read_bytes())
@@ -274,7 +274,7 @@ def test_compare_builds(program: Program, emulated: ModuleType, tmp_path: Path) 
         assert all(0 < build["quartiles_us"][0] <= build["us"] for build in case["builds"].values())
 
 
-def test_a_build_that_gives_other_bits_is_reported(program: Program, emulated: ModuleType, tmp_path: Path) -> None:
+def test_compare_builds_reports_build_with_other_bits(program: Program, emulated: ModuleType, tmp_path: Path) -> None:
     other = tmp_path / "_C_emulated.other.so"
     other.write_bytes(Path(str(emulated.__file__)).read_bytes())
     builds = [f"good={emulated.__file__}", f"bad={other}"]

@@ -1,4 +1,4 @@
-"""The command line: what it prints, what it writes, and its exit status."""
+"""The command line: its output, its files and its exit status."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from helpers.cli_checks import FAILED, FINE, WRONG_USE, one_line, run
 from ssd_fast.assets import asset_path
 from ssd_fast.cli.demo import comparison
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # of processes
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}  # of subprocesses
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def photos(tmp_path) -> Path:
-    """A folder of two photos, a text that is no photo, and a file that only claims to be one."""
+    """A folder with two photos and a text file."""
     folder = tmp_path / "photos"
     folder.mkdir()
     shutil.copy(asset_path("coffee.jpg"), folder / "b.JPG")
@@ -53,7 +53,7 @@ def test_detect_json_is_one_array_and_nothing_else(photos):
     assert "detecting" in result.stderr and "3/3" in result.stderr, "a folder shows progress, on stderr"
 
 
-def test_detect_as_tables_and_pictures(photos, tmp_path):
+def test_detect_prints_tables_and_writes_pictures(photos, tmp_path):
     out = tmp_path / "new" / "out"
     shutil.copy(photos / "a.jpg", tmp_path / "a.jpg")
     result = run("detect", photos / "a.jpg", tmp_path / "a.jpg", photos / "b.JPG", "--out", out)
@@ -76,7 +76,7 @@ def test_detect_never_overwrites_an_image(photos):
     assert {"a_detections_2.png", "a_detections_detections.png"} <= {path.name for path in photos.iterdir()}
 
 
-def test_score_is_obeyed(photos):
+def test_detect_obeys_score(photos):
     few, many = (json.loads(run("detect", "--json", photos / "b.JPG", "--score", s).stdout) for s in (0.9, 0.05))
     assert [found["label"] for found in few[0]["detections"]] == ["cup"]
     assert len(many[0]["detections"]) > 10
@@ -84,7 +84,7 @@ def test_score_is_obeyed(photos):
     assert result.exit_code == FINE and "nothing found" in result.stdout
 
 
-def test_an_unreadable_image_is_named_and_skipped(photos):
+def test_detect_names_and_skips_unreadable_image(photos):
     photo = (photos / "a.jpg").read_bytes()
     (photos / "aa.jpg").write_bytes(photo[: len(photo) // 2])
     (photos / "ab.png").write_text("no picture")
@@ -95,7 +95,7 @@ def test_an_unreadable_image_is_named_and_skipped(photos):
     assert str(photos / "aa.jpg") in result.stderr and str(photos / "ab.png") in result.stderr
 
 
-def test_nothing_to_read(tmp_path):
+def test_detect_names_missing_file_and_empty_folder(tmp_path):
     result = run("detect", "--json", tmp_path / "gone.jpg")
     one_line(result, tmp_path / "gone.jpg", "no such file")
     assert json.loads(result.stdout) == []
@@ -104,7 +104,7 @@ def test_nothing_to_read(tmp_path):
     assert "detecting" not in result.stderr, "an empty bar"
 
 
-def test_weights_that_do_not_load(tmp_path):
+def test_detect_names_weights_that_do_not_load(tmp_path):
     photo = asset_path("chelsea.jpg")
     one_line(run("detect", photo, "--weights", tmp_path / "gone.safetensors"), "no such file", "gone.safetensors")
     one_line(run("detect", photo, "--weights", "no_such_network"), "no_such_network")
@@ -114,7 +114,7 @@ def test_weights_that_do_not_load(tmp_path):
     one_line(run("detect", photo, "--weights", tmp_path / "broken.pth"), "damaged")
 
 
-def test_weights_from_a_file(tmp_path):
+def test_detect_loads_weights_from_file(tmp_path):
     shipped = asset_path("ssdlite300_mobilenet_v2_coco.safetensors")
     result = run("detect", "--json", asset_path("chelsea.jpg"), "--weights", shipped)
     assert json.loads(result.stdout)[0]["detections"][0]["label"] == "cat"
@@ -133,7 +133,7 @@ def test_weights_from_a_file(tmp_path):
         ["no-such-command"],
     ],
 )
-def test_wrong_use(arguments):
+def test_wrong_use_prints_usage_error(arguments):
     result = run(*arguments)
     assert result.exit_code == WRONG_USE
     assert result.stdout == "" and "Error" in result.stderr
@@ -141,7 +141,7 @@ def test_wrong_use(arguments):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 @pytest.mark.parametrize("command", ["detect", "demo"])
-def test_cuda_where_there_is_none(command):
+def test_device_cuda_without_cuda_is_one_line(command):
     one_line(
         run(command, *(["x.jpg"] if command == "detect" else []), "--device", "cuda"),
         "CUDA is unavailable",
@@ -149,13 +149,13 @@ def test_cuda_where_there_is_none(command):
     )
 
 
-def test_version_and_help():
+def test_version_and_help_are_printed():
     assert run("--version").stdout.strip() == f"ssd-fast {ssd_fast.__version__}"
     shown = run("--help").stdout
     assert all(command in shown for command in ("detect", "demo", "doctor"))
 
 
-def test_doctor_as_json():
+def test_doctor_json_reports_versions_devices_and_tests():
     result = run("doctor", "--json")
     assert result.exit_code == FINE
     report = json.loads(result.stdout)
@@ -166,7 +166,7 @@ def test_doctor_as_json():
     assert report["tests"][0]["found"] == "kept [1, 2, 3]" and "cat" in report["tests"][1]["found"]
 
 
-def test_doctor_as_text_and_with_a_failing_kernel(monkeypatch):
+def test_doctor_fails_with_failing_kernel(monkeypatch):
     assert run("doctor").exit_code == FINE
     monkeypatch.setattr("ssd_fast.ops.nms", lambda *_: torch.tensor([0]))
     result = run("doctor")
@@ -176,7 +176,7 @@ def test_doctor_as_text_and_with_a_failing_kernel(monkeypatch):
 
 @pytest.fixture
 def hurried(monkeypatch) -> None:
-    """Two runs of each comparison are enough for a test."""
+    """Limit each comparison to two runs, which are enough for a test."""
     monkeypatch.setattr(comparison, "_MOST_RUNS", 2)
 
 
@@ -201,14 +201,14 @@ def test_demo_writes_pictures_and_finds_identical_detections(tmp_path, hurried):
     assert rows[-1]["total"] > 150
 
 
-def test_demo_as_text_and_when_detections_differ(tmp_path, hurried, monkeypatch):
+def test_demo_fails_when_detections_differ(tmp_path, hurried, monkeypatch):
     monkeypatch.setattr(comparison, "_BOX_TOLERANCE", -1.0)
     result = run("demo", "--out", tmp_path)
     one_line(result, "detections are identical to the same steps in torch")
     assert "0/8" in result.stdout and "CUDA: " in result.stdout and "487 candidates" in result.stdout
 
 
-def test_demo_without_torchvision(tmp_path):
+def test_demo_works_without_torchvision(tmp_path):
     script = (
         "import sys; sys.modules['torchvision'] = None; sys.argv[0] = 'ssd-fast'; import ssd_fast.cli as c; c.main()"
     )
@@ -224,7 +224,7 @@ def test_demo_without_torchvision(tmp_path):
     assert (tmp_path / "stages.png").is_file()
 
 
-def test_as_a_process(tmp_path):
+def test_module_runs_as_process(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 broken")
     arguments = [
         sys.executable,

@@ -1,4 +1,4 @@
-"""`ssd-fast eval`: what it prints, what it writes, and its exit status."""
+"""`ssd-fast eval`: its output, its files and its exit status."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ssd_fast.assets import asset_path
 pytest.importorskip("pycocotools", reason="pycocotools, which computes COCO AP, is not installed")
 
 
-# Of the shipped photos: sizes (w, h), and what the shipped detector finds first.
+# The shipped photos: their sizes (w, h), and the class that the shipped detector finds first.
 PHOTOS = {"chelsea.jpg": (451, 300), "coffee.jpg": (600, 400), "astronaut.jpg": (512, 512)}
 OBJECTS = {"chelsea.jpg": "cat", "coffee.jpg": "cup", "astronaut.jpg": "person"}
 
@@ -30,14 +30,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def one_line(result, *parts: object) -> None:
-    """The command failed, said why in one line, and printed nothing else."""
+    """Check that the command failed, said why in one line, and printed nothing else."""
     cli_checks.one_line(result, *parts)
     assert result.stdout == "", result.output
 
 
 @pytest.fixture(scope="module")
 def boxes() -> dict[str, list[float]]:
-    """Where the shipped detector sees the object of each photo."""
+    """The box that the shipped detector finds for the object in each photo."""
     from ssd_fast import load_detector
 
     with one_thread():
@@ -47,7 +47,7 @@ def boxes() -> dict[str, list[float]]:
 
 @pytest.fixture
 def photos(tmp_path, boxes) -> Path:
-    """A dataset in COCO's form of three photos with one object each."""
+    """A dataset in COCO's format: three photos with one object each."""
     for name in PHOTOS:
         shutil.copy(asset_path(name), tmp_path / name)
     write(tmp_path, boxes)
@@ -55,7 +55,7 @@ def photos(tmp_path, boxes) -> Path:
 
 
 def write(folder: Path, boxes: dict[str, list[float]], **renamed: str) -> None:
-    """The JSON, with names of classes replaced, and those without an object added as class zebra."""
+    """Write the JSON with class names replaced, and with a class "zebra" that has no objects."""
     names = ["zebra", *(renamed.get(name, name) for name in OBJECTS.values())]
     content: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
     content["categories"] = [{"id": 7 * i, "name": name} for i, name in enumerate(names)]
@@ -67,7 +67,7 @@ def write(folder: Path, boxes: dict[str, list[float]], **renamed: str) -> None:
     (folder / "instances_test.json").write_text(json.dumps(content))
 
 
-def test_json_is_one_object_and_nothing_else(photos, tmp_path):
+def test_eval_json_is_one_object_and_nothing_else(photos, tmp_path):
     plot, found = tmp_path / "new" / "pr.png", tmp_path / "found.json"
     result = run("eval", photos, "--json", "--batch-size", 2, "--plot", plot, "--detections", found, "--device", "cpu")
     assert result.exit_code == FINE, result.output
@@ -89,7 +89,7 @@ def test_json_is_one_object_and_nothing_else(photos, tmp_path):
     assert "evaluating" in result.stderr and "3/3" in result.stderr
 
 
-def test_as_tables(photos):
+def test_eval_prints_tables(photos):
     result = run("eval", photos, "--split", "test", "--weights", asset_path("ssdlite300_mobilenet_v2_coco.safetensors"))
     assert result.exit_code == FINE, result.output
     assert all(name in result.stdout for name in ("zebra", "cat", "cup", "person", "mean of 3", "VOC07", "images/s"))
@@ -97,7 +97,7 @@ def test_as_tables(photos):
     assert "without ground truths, so not in the means: zebra" in result.stdout
 
 
-def test_classes_that_the_detector_does_not_know(photos, boxes):
+def test_eval_names_classes_unknown_to_detector(photos, boxes):
     write(photos.parent, boxes, cat="pussycat")
     one_line(run("eval", photos), "'pussycat'", "--ignore-missing")
     result = run("eval", photos, "--ignore-missing", "--json")
@@ -105,7 +105,7 @@ def test_classes_that_the_detector_does_not_know(photos, boxes):
     assert json.loads(result.stdout)["missing_classes"] == ["pussycat"] and json.loads(result.stdout)["images"] == 3
 
 
-def test_problems_of_the_annotations_are_shown(photos, boxes):
+def test_eval_shows_annotation_problems(photos, boxes):
     write(photos.parent, boxes | {"coffee.jpg": [50, 50, 50, 80]})
     result = run("eval", photos, "--json")
     assert result.exit_code == FINE, result.output
@@ -113,7 +113,7 @@ def test_problems_of_the_annotations_are_shown(photos, boxes):
     assert "annotations[1]" in problem and "warning: " in result.stderr and "annotations[1]" in result.stderr
 
 
-def test_what_fails(photos, tmp_path):
+def test_eval_failures_are_one_line(photos, tmp_path):
     one_line(run("eval", tmp_path / "gone"), tmp_path / "gone")
     one_line(run("eval", photos, "--split", "moon"), "moon", "test")
     one_line(run("eval", photos, "--weights", tmp_path / "gone.safetensors"), "no such file", "gone.safetensors")
@@ -127,7 +127,7 @@ def test_what_fails(photos, tmp_path):
     one_line(run("eval", photos), "coffee.jpg")
 
 
-def test_no_ground_truths(photos):
+def test_eval_refuses_dataset_without_ground_truths(photos):
     content = json.loads(photos.read_text())
     photos.write_text(json.dumps(content | {"annotations": []}))
     one_line(run("eval", photos), "got 3 images without any")
@@ -145,7 +145,7 @@ def test_no_ground_truths(photos):
         ["eval", "data", "--no-such-option"],
     ],
 )
-def test_wrong_use(arguments):
+def test_wrong_use_prints_usage_error(arguments):
     result = run(*arguments)
     assert result.exit_code == WRONG_USE
     assert result.stdout == "" and "Error" in result.stderr
@@ -154,7 +154,7 @@ def test_wrong_use(arguments):
 @pytest.mark.parametrize(
     ("module", "extra", "options"), [("pycocotools", "train", []), ("matplotlib", "bench", ["--plot", "pr.png"])]
 )
-def test_a_missing_package_is_one_line(photos, module, extra, options):
+def test_missing_package_is_one_line(photos, module, extra, options):
     script = f"import sys; sys.modules[{module!r}] = None; sys.argv[0] = 'ssd-fast'; import ssd_fast.cli as c; c.main()"
     result = subprocess.run(
         [sys.executable, "-c", script, "eval", photos, *options],
@@ -167,7 +167,7 @@ def test_a_missing_package_is_one_line(photos, module, extra, options):
     assert result.stderr.count("\n") == 1 and f"pip install ssd_fast[{extra}]" in result.stderr
 
 
-def test_help():
+def test_help_names_options_of_eval():
     assert "eval" in run("--help").stdout
     shown = run("eval", "--help").stdout
     assert all(option in shown for option in ("--weights", "--split", "--plot", "--detections", "--ignore-missing"))

@@ -1,4 +1,4 @@
-"""What the commands read and write: odd terminals and pipes, folders that cannot be, files of another kind."""
+"""Output and input of the commands: odd terminals and pipes, impossible folders, files of the wrong kind."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run_process(*arguments: object, columns: str = "80", **options: Any) -> subp
 
 
 @pytest.mark.parametrize("columns", ["0", "1"])
-def test_no_width_hides_nothing(columns):
+def test_terminal_without_width_hides_nothing(columns):
     result = run_process(*DETECT, columns=columns)
     assert result.returncode == FINE and result.stderr == ""
     assert "cat" in result.stdout and "score" in result.stdout and "%" in result.stdout
@@ -48,20 +48,20 @@ def test_no_width_hides_nothing(columns):
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=range(len(COMMANDS)))
-def test_a_full_output_is_one_line(arguments):
+def test_full_output_device_is_one_line(arguments):
     with open("/dev/full", "w") as full:
         result = run_process(*arguments, stdout=full)
     assert result.returncode == FAILED
     assert result.stderr == "error: the output cannot be written: No space left on device\n"
 
 
-def test_when_even_errors_cannot_be_written():
+def test_exit_status_is_failure_when_errors_cannot_be_written():
     with open("/dev/full", "w") as full:
         assert run_process(*DETECT, stdout=full, stderr=full).returncode == FAILED
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=range(len(COMMANDS)))
-def test_a_pipe_that_nobody_reads_is_left_quietly(arguments):
+def test_closed_pipe_ends_command_quietly(arguments):
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -72,14 +72,14 @@ def test_a_pipe_that_nobody_reads_is_left_quietly(arguments):
 
 
 @pytest.mark.parametrize("photos", [1, 2])
-def test_detect_makes_its_folder_before_the_work(photos, monkeypatch):
-    monkeypatch.setattr("ssd_fast.images.as_image_tensor", lambda _: pytest.fail("it began"))
+def test_detect_makes_output_folder_before_detecting(photos, monkeypatch):
+    monkeypatch.setattr("ssd_fast.images.as_image_tensor", lambda _: pytest.fail("detection began"))
     result = run("detect", *[DETECT[1]] * photos, "--out", "/proc/x", "--device", "cpu")
     one_line(result, "--out /proc/x: cannot create this folder: No such file or directory")
     assert "chelsea" not in result.stderr
 
 
-def test_demo_and_eval_name_the_option_of_a_folder(tmp_path):
+def test_demo_and_eval_name_option_of_impossible_folder(tmp_path):
     one_line(run("demo", "--out", "/proc/x", "--device", "cpu"), "--out /proc/x: cannot create this folder")
     pytest.importorskip("pycocotools", reason="pycocotools, which computes COCO AP, is not installed")
     data = write_json(tmp_path / "annotations.json", folder_data())
@@ -89,7 +89,7 @@ def test_demo_and_eval_name_the_option_of_a_folder(tmp_path):
         one_line(run("eval", data, option, name, "--device", "cpu"), f"{option} /proc/x: cannot create this folder")
 
 
-def test_a_picture_that_cannot_be_written_is_not_the_fault_of_the_photo(tmp_path):
+def test_unwritable_picture_is_not_blamed_on_photo(tmp_path):
     with files_of_at_most(100):
         result = run(*DETECT, "--out", tmp_path)
     one_line(result, f"error: {tmp_path / 'chelsea_detections.png'}: cannot be written: File too large")
@@ -110,18 +110,18 @@ NOT_READ = "web addresses are not read: download the file first"
         ((*DETECT, "--weights", DETECT[1]), "chelsea.jpg is not a weight file: expected .safetensors, .pth or .pt"),
     ],
 )
-def test_what_is_not_the_file_that_was_expected(arguments, message):
+def test_files_of_wrong_kind_are_named(arguments, message):
     one_line(run(*arguments, *([] if "--device" in arguments else ["--device", "cpu"])), message)
 
 
-def test_coco_is_a_name_of_the_shipped_weights():
+def test_coco_names_shipped_weights():
     (image,) = json.loads(run(*DETECT, "--weights", "coco", "--json").stdout)
     assert [found["label"] for found in image["detections"]] == ["cat"]
     assert torch.equal(load_detector("coco").network.stem.weight, load_detector().network.stem.weight)
 
 
-def test_help_names_what_an_option_takes():
+def test_help_names_networks_and_describes_every_option():
     shown = {name: run(name, "--help").stdout for name in COMMANDS_WITH_OPTIONS}
     assert all(network in shown["train"] for network in list_networks())
     for command in COMMANDS_WITH_OPTIONS.values():
-        assert all(parameter.help for parameter in command.params), "each option and argument has a line"
+        assert all(parameter.help for parameter in command.params), "an option or argument has no help"

@@ -1,4 +1,4 @@
-"""`ssd-fast train`: one command from photos to weights, and what it says when that cannot be."""
+"""`ssd-fast train`: one command from photos to weights, and its messages when it cannot train."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(*arguments: object):
 
 @pytest.fixture
 def voc(tmp_path) -> Path:
-    """Five photos in VOC's layout, one object without width."""
+    """Five photos in VOC's layout; one object has no width."""
     root = tmp_path / "voc"
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
@@ -50,7 +50,7 @@ def voc(tmp_path) -> Path:
     return root
 
 
-def test_one_command_trains_and_says_what_to_do_next(voc, tmp_path):
+def test_train_writes_weights_and_names_next_command(voc, tmp_path):
     result = run(voc, "--split", "trainval", "--out", tmp_path / "run", *QUICK)
     assert result.exit_code == FINE, result.output
     (warning,) = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
@@ -72,7 +72,7 @@ def test_one_command_trains_and_says_what_to_do_next(voc, tmp_path):
     assert json.loads(again.stdout)["images"] == 1
 
 
-def test_json_with_an_evaluation_at_the_end(voc, tmp_path):
+def test_train_json_includes_final_evaluation(voc, tmp_path):
     pytest.importorskip("pycocotools", reason="pycocotools, which computes COCO AP, is not installed")
     result = run(voc, "--split", "trainval", "--eval-split", "test", "--out", tmp_path / "run", *QUICK, "--json")
     assert result.exit_code == FINE, result.output
@@ -85,7 +85,7 @@ def test_json_with_an_evaluation_at_the_end(voc, tmp_path):
 
 
 @pytest.mark.parametrize("split, options", [(None, ""), ("all", " --split all")])
-def test_where_no_split_is_held_out_the_hint_says_so(voc, tmp_path, split, options):
+def test_hint_says_that_no_split_was_held_out(voc, tmp_path, split, options):
     lists = voc / "ImageSets" / "Main"
     (lists / "all.txt").write_text("\n".join(f"photo{index}" for index in range(5)))
     given = () if split is None else ("--split", split)
@@ -95,7 +95,7 @@ def test_where_no_split_is_held_out_the_hint_says_so(voc, tmp_path, split, optio
     assert f"ssd-fast eval {voc}{options} --weights " in last and "photos that it was trained on" in last
 
 
-def test_no_progress_is_drawn_before_there_is_any(voc, tmp_path, monkeypatch):
+def test_no_progress_bar_is_drawn_before_first_step(voc, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("no step was taken")
 
@@ -105,7 +105,7 @@ def test_no_progress_is_drawn_before_there_is_any(voc, tmp_path, monkeypatch):
     assert "epoch" not in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_options_reach_the_training(voc, tmp_path):
+def test_options_reach_training(voc, tmp_path):
     options = ("--lr", "0.01", "--optimizer", "sgd", "--flip", "none", "--seed", "3", "--log-every", "2")
     result = run(voc, "--split", "trainval", "--out", tmp_path / "run", *QUICK, *options)
     assert result.exit_code == FINE, result.output
@@ -115,7 +115,7 @@ def test_options_reach_the_training(voc, tmp_path):
     assert (tmp_path / "run" / "log.jsonl").read_text().count('"event": "iteration"') == 1
 
 
-def test_the_defaults_are_those_of_the_config(voc, tmp_path, monkeypatch):
+def test_defaults_are_those_of_config(voc, tmp_path, monkeypatch):
     from ssd_fast import training
 
     seen = []
@@ -124,7 +124,7 @@ def test_the_defaults_are_those_of_the_config(voc, tmp_path, monkeypatch):
     assert seen == [training.TrainingConfig()]
 
 
-def test_a_run_is_not_overwritten_and_can_be_resumed(voc, tmp_path):
+def test_run_is_not_overwritten_and_can_be_resumed(voc, tmp_path):
     arguments = (voc, "--split", "trainval", "--out", tmp_path / "run", *QUICK)
     assert run(*arguments).exit_code == FINE
     before = digest(tmp_path / "run" / "weights.safetensors")
@@ -137,7 +137,7 @@ def test_a_run_is_not_overwritten_and_can_be_resumed(voc, tmp_path):
     assert digest(tmp_path / "run" / "weights.safetensors") == before
 
 
-def test_a_folder_that_another_training_writes_into(voc, tmp_path):
+def test_train_refuses_folder_of_running_training(voc, tmp_path):
     arguments = (voc, "--split", "trainval", "--out", tmp_path / "run", *QUICK)
     (tmp_path / "run").mkdir()
     with another_writer(tmp_path / "run"):
@@ -146,13 +146,13 @@ def test_a_folder_that_another_training_writes_into(voc, tmp_path):
 
 
 @pytest.mark.parametrize("size, name", [(100, "config.json"), (6_000, "checkpoint.pt")])
-def test_a_full_disk(voc, tmp_path, size, name):
+def test_full_disk_is_one_line(voc, tmp_path, size, name):
     with files_of_at_most(size):
         result = run(voc, "--split", "trainval", "--out", tmp_path / "run", *QUICK)
     one_line(result, f"{tmp_path / 'run' / name}: cannot be written: File too large")
 
 
-def test_an_interrupt_says_how_to_go_on(voc, tmp_path, monkeypatch):
+def test_interrupt_says_how_to_resume(voc, tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
@@ -173,7 +173,7 @@ def test_an_interrupt_says_how_to_go_on(voc, tmp_path, monkeypatch):
         (("--split", "trainval", "--weights", "coco", "--size", "48x64"), ("300 x 300",)),
     ],
 )
-def test_work_that_cannot_be_done(voc, tmp_path, options, parts):
+def test_impossible_training_is_one_line(voc, tmp_path, options, parts):
     one_line(run(voc, "--out", tmp_path / "run", "--device", "cpu", *options), *parts)
     assert not (tmp_path / "run" / "weights.safetensors").exists()
 
@@ -193,20 +193,20 @@ def test_work_that_cannot_be_done(voc, tmp_path, options, parts):
         (("--device", "tpu"), "--device"),
     ],
 )
-def test_wrong_use(voc, tmp_path, options, word):
+def test_wrong_use_names_option(voc, tmp_path, options, word):
     result = run(voc, "--split", "trainval", "--out", tmp_path / "run", *options)
     shown = " ".join(result.stderr.replace("│", " ").split())
     assert result.exit_code == WRONG_USE and word in shown and "TrainingConfig" not in shown, shown
     assert not (tmp_path / "run").exists()
 
 
-def test_an_empty_folder_is_no_data_set(tmp_path):
+def test_train_refuses_empty_folder(tmp_path):
     (tmp_path / "empty").mkdir()
     one_line(run(tmp_path / "empty", "--out", tmp_path / "run"), tmp_path / "empty")
 
 
-@pytest.mark.skipif(not os.environ.get("SSD_FAST_BCCD"), reason="SSD_FAST_BCCD names no copy of the BCCD dataset")
-def test_bccd_names_its_degenerate_boxes(tmp_path):
+@pytest.mark.skipif(not os.environ.get("SSD_FAST_BCCD"), reason="SSD_FAST_BCCD does not name a copy of BCCD")
+def test_training_on_bccd_names_degenerate_boxes(tmp_path):
     bccd = os.environ["SSD_FAST_BCCD"]
     options = ("--size", "48x64", "--epochs", "1", "--batch-size", "146", "--device", "cpu", "--json")
     result = run(bccd, "--split", "trainval", "--out", tmp_path / "run", *options)

@@ -1,4 +1,4 @@
-"""Each option of each command with each odd value: it works, or one line says why not. Never a traceback."""
+"""Each option of each command with each odd value: it works, or one line says why not. It never gives a traceback."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ODD_TEXTS = (
 
 
 def options_of(command: Any) -> list[str]:
-    """The long names of what takes a value."""
+    """Return the long names of the options that take a value."""
     return [p.opts[-1] for p in command.params if p.param_type_name == "option" and not p.is_flag]
 
 
@@ -35,7 +35,7 @@ OPTIONS = [(name, option) for name, command in COMMANDS.items() for option in op
 
 @pytest.fixture(scope="module")
 def given(tmp_path_factory) -> dict[str, list[Any]]:
-    """What each command works with, small enough to work quickly."""
+    """The base arguments of each command, small enough to run quickly."""
     folder = tmp_path_factory.mktemp("given")
     photo = folder / "photo.png"
     PIL.Image.new("RGB", (32, 32)).save(photo)
@@ -58,7 +58,7 @@ def given(tmp_path_factory) -> dict[str, list[Any]]:
 
 @pytest.fixture
 def quick(monkeypatch) -> None:
-    """The work that takes long is not done; all that comes before it is."""
+    """Skip the slow work of each command, but run everything before it."""
 
     def train(*_: Any, **__: Any) -> Path:
         raise ValueError("reached the training")
@@ -75,7 +75,7 @@ def test_every_command_has_options_to_try():
 
 
 @pytest.mark.parametrize("command, option", OPTIONS)
-def test_each_option(given, quick, tmp_path, monkeypatch, command, option):
+def test_each_option_takes_or_refuses_odd_values(given, quick, tmp_path, monkeypatch, command, option):
     folder = tmp_path / "folder"  # so that what is written into .. stays here too
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -94,6 +94,6 @@ def test_each_option(given, quick, tmp_path, monkeypatch, command, option):
     assert statuses - {FINE}, "no value was refused"
 
 
-def test_a_score_that_is_not_a_number(given):
+def test_detect_refuses_score_that_is_not_a_number(given):
     result = run("detect", *given["detect"], "--score", "nan")
     assert result.exit_code == WRONG_USE and "--score" in result.stderr

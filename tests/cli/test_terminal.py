@@ -1,4 +1,4 @@
-"""What reaches a terminal: no control character of a file, a file name or a class name, from any command."""
+"""No command lets a control character from a file, a file name or a class name reach the terminal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ssd_fast.evaluation import evaluate_detections
 from ssd_fast.ground_truth import GroundTruthError, GroundTruthWarning
 
 RED = "\x1b[31m"
-TURNED = "\u202e"  # names of classes hold no control characters, but this
+TURNED = "\u202e"  # the one hostile character here that class names may hold
 HOSTILE = ["\x1b[31m", "\x07", "\x00", "\x7f", "\x9b31m", "\u202e", "\u2066", "\udc80", "\r", "\n", "\u2028"]
 QUICK = ("--size", "48x64", "--epochs", "1", "--batch-size", "2", "--device", "cpu")
 
@@ -38,20 +38,20 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def check_clean(result) -> None:
-    """Nothing but printable characters and line breaks on either stream; and no program that fell over."""
+    """Check that both streams hold only printable characters and line breaks, and that the program did not crash."""
     assert isinstance(result.exception, (SystemExit, type(None))), result.exception
     for text in (result.stdout, result.stderr):
         assert text.replace("\n", "").isprintable(), repr(text)
 
 
 @pytest.mark.parametrize("char", HOSTILE)
-def test_printable(char):
+def test_printable_escapes_control_characters(char):
     assert printable(f"a{char}b") == f"a{repr(char)[1:-1]}b" and printable(f"a{char}b").isprintable()
     assert printable(r"C:\x1b 'ü' 猫") == r"C:\x1b 'ü' 猫"
     assert printable(printable(char)) == printable(char)
 
 
-def test_long_values_are_shortened():
+def test_brief_and_listing_shorten_long_values():
     deep: list = []
     for _ in range(100_000):
         deep = [deep]
@@ -67,7 +67,7 @@ def test_long_values_are_shortened():
 
 
 @pytest.mark.parametrize("kind", [GroundTruthError, GroundTruthWarning])
-def test_messages_about_ground_truths_are_one_printable_line(kind):
+def test_ground_truth_messages_are_one_printable_line(kind):
     error = kind(f"{RED}x\ny")
     assert str(error) == r"\x1b[31mx\ny" == str(pickle.loads(pickle.dumps(error)))
     assert len(str(kind("x" * 10**6))) <= 3000
@@ -77,7 +77,7 @@ def test_messages_about_ground_truths_are_one_printable_line(kind):
 
 
 @pytest.mark.parametrize("char", HOSTILE)
-def test_the_console_escapes_text_and_keeps_its_own_codes(char):
+def test_console_escapes_text_and_keeps_own_codes(char):
     file = io.StringIO()
     console = PrintableConsole(file=file, force_terminal=True, color_system="standard", width=60)
     table = Table(title=f"t{char}t")
@@ -90,19 +90,19 @@ def test_the_console_escapes_text_and_keeps_its_own_codes(char):
     shown = file.getvalue()
     assert RED in shown, "the style of the column"
     assert not any(f"{letter}{char}{letter}" in shown for letter in "thcpx") or char == "\n"
-    if char not in "\r\n\x07":  # which Rich lays out or drops itself
+    if char not in "\r\n\x07":  # Rich itself lays out or drops these
         assert f"x{repr(char)[1:-1]}x" in shown
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_terminal_of_few_characters(encoding):
+def test_console_escapes_characters_outside_encoding(encoding):
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     PrintableConsole(file=file).print("■ 猫 \udc80")
     file.flush()
     assert file.buffer.getvalue() == b"\\u25a0 \\u732b \\udc80\n"
 
 
-def test_detect(tmp_path):
+def test_detect_prints_no_control_characters(tmp_path):
     folder = tmp_path / f"photos{RED}"
     folder.mkdir()
     for name in (f"cat{RED}.jpg", "line\nerror: fake.jpg", "\u202egpj.jpg"):
@@ -119,7 +119,7 @@ def test_detect(tmp_path):
     assert {Path(found["image"]).name for found in json.loads(as_json.stdout)} >= {f"cat{RED}.jpg"}
 
 
-def test_train_and_eval(tmp_path):
+def test_train_and_eval_print_no_control_characters(tmp_path):
     pytest.importorskip("pycocotools", reason="pycocotools, which computes COCO AP, is not installed")
     label, name = f"cat{TURNED}", f"0{RED}\n.png"
     data = {"images": {name: [{"box": [1, 2, 20, 25], "label": label}, {"box": [5, 5, 5, 5], "label": label}]}}
@@ -149,7 +149,7 @@ def test_train_and_eval(tmp_path):
     assert r"dog\u202e" in result.stdout
 
 
-def test_doctor(monkeypatch):
+def test_doctor_prints_no_control_characters(monkeypatch):
     def broken(*_: object) -> None:
         raise RuntimeError(f"{RED}wiped")
 
@@ -161,7 +161,7 @@ def test_doctor(monkeypatch):
         assert result.exit_code == FAILED and "wiped" in result.stdout and "1.0" in result.stdout
 
 
-def test_demo(tmp_path, monkeypatch):
+def test_demo_prints_no_control_characters(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["ssd_fast.cli.demo.command"], "_rows", lambda *_: ([], f"omitted{RED}"))
     result = run("demo", "--out", tmp_path / f"demo{RED}")
     check_clean(result)
@@ -172,7 +172,7 @@ def test_demo(tmp_path, monkeypatch):
     one_line(result, r"demo\x1b[31m")
 
 
-def test_warnings_of_libraries_are_one_line(tmp_path, monkeypatch):
+def test_library_warnings_are_one_line(tmp_path, monkeypatch):
     path = save_image(tmp_path / "x.png", (30, 40))
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 1000)
     result = run("detect", path)
@@ -182,14 +182,14 @@ def test_warnings_of_libraries_are_one_line(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("char", HOSTILE)
-def test_names_in_pictures(char):
+def test_pictures_escape_control_characters_in_names(char):
     found = {"boxes": [[10, 20, 300, 200]], "scores": [0.5], "labels": [0]}
     image = np.zeros((240, 320, 3), np.uint8)
     pictures = [draw_detections(image, found, [name]) for name in (f"a{char}b", f"a{repr(char)[1:-1]}b")]
     assert pictures[0].tobytes() == pictures[1].tobytes()
 
 
-def test_tables_and_curves_of_an_evaluation(tmp_path):
+def test_evaluation_tables_and_curves_escape_control_characters(tmp_path):
     pytest.importorskip("pycocotools", reason="pycocotools, which computes COCO AP, is not installed")
     data = folder_data()
     data["classes"] = [f"zebra{TURNED}", TURNED + "x" * 9999]

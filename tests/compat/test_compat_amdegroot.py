@@ -1,4 +1,4 @@
-"""compat.amdegroot against amdegroot/ssd.pytorch, whose answers are in tests/golden."""
+"""compat.amdegroot against amdegroot/ssd.pytorch, whose results are in tests/golden."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def original() -> Original:
 
 
 @pytest.mark.parametrize("clip", [True, False])
-def test_prior_box_has_the_same_bits(original, clip):
+def test_prior_box_has_same_bits(original, clip):
     expected = original["priors" if clip else "priors_unclipped"]
     assert (expected.max() > 1) != clip
     assert_same_bits(PriorBox(inputs.amdegroot_cfg(clip)).forward(), expected)
 
 
 @pytest.mark.parametrize("name, cfg", [("voc", VOC), ("coco", COCO)])
-def test_prior_box_of_the_published_configurations(original, name, cfg):
+def test_prior_box_of_published_configurations(original, name, cfg):
     assert dialect_inputs.digest(PriorBox(cfg).forward().numpy()) == original[f"priors_{name}"]
 
 
-def test_prior_box_spec_is_the_preset():
+def test_prior_box_spec_has_boxes_of_preset():
     assert PriorBox(VOC).spec.num_boxes == 8732
     assert PriorBox(VOC).image_size == 300
 
@@ -58,7 +58,7 @@ def test_prior_box_spec_is_the_preset():
     "change, message",
     [({"variance": [0.1, 0]}, "variance: expected finite positive"), ({"steps": [8]}, "steps: expected 6 entries")],
 )
-def test_prior_box_rejects(change, message):
+def test_prior_box_rejects_configuration(change, message):
     with pytest.raises(ValueError, match=f"PriorBox: {message}"):
         PriorBox(VOC | change)
 
@@ -67,8 +67,8 @@ def test_prior_box_rejects(change, message):
 
 
 @pytest.mark.parametrize("setting", inputs.SETTINGS)
-def test_detect(original, setting):
-    """Shape, order and padding of the original, its scores bit for bit."""
+def test_detect_equals_original(original, setting):
+    """The shape, order and padding are the original's; the scores are too, bit for bit."""
     expected = original[f"detect_{setting}"]
     top_k = expected.shape[2]
     counts = (expected[..., 0] > 0).sum(2)
@@ -88,11 +88,11 @@ def test_detect_can_be_called_three_ways(original):
     assert_same_bits(Detect.apply(*settings, *given), expected)
     assert_same_bits(
         Detect(*settings)(given[0], given[1].view(-1, inputs.COLUMNS), given[2]), expected
-    )  # its documented shape
+    )  # the documented shape
 
 
-def test_detect_ssd300():
-    """The recording of the preset, 8732 boxes and 21 columns."""
+def test_detect_equals_recording_of_ssd300():
+    """Compare with the preset's recording: 8732 boxes and 21 columns."""
     dialect = next(d for d in PORTS if d.name == "amdegroot_ssd300_voc")
     logits, deltas = dialect.head_outputs()
     priors = PriorBox(VOC).forward()
@@ -115,7 +115,7 @@ def test_detect_ssd300():
 
 def test_detect_without_detections(original):
     scores = torch.zeros(2, inputs.ROWS, inputs.COLUMNS)
-    scores[..., 0] = 1  # the background is no class
+    scores[..., 0] = 1  # the background is not a class
     output = Detect(inputs.COLUMNS, 0, 200, 0.01, 0.45)(inputs.deltas(), scores, original["priors"])
     assert output.shape == (2, inputs.COLUMNS, 200, 5) and not output.any()
 
@@ -170,7 +170,7 @@ def targets() -> list[torch.Tensor]:
     return [torch.cat((boxes, labels[:, None] - 1.0), 1) for boxes, labels in inputs.ground_truth()]
 
 
-def test_loss_and_gradients(original):
+def test_loss_and_gradients_equal_original(original):
     loss = criterion()
     heads = [inputs.deltas(), inputs.logits()]
     assert_losses(
@@ -178,7 +178,7 @@ def test_loss_and_gradients(original):
     )
 
 
-def test_loss_uses_as_many_priors_as_there_are_rows(original):
+def test_loss_uses_as_many_priors_as_rows(original):
     predictions = inputs.deltas(), inputs.logits(), original["priors"]
     longer = (*predictions[:2], torch.cat((predictions[2], torch.full((5, 4), torch.nan))))
     assert_same_bits(criterion()(longer, targets()), criterion()(predictions, targets()))
@@ -189,7 +189,7 @@ def test_loss_without_ground_truth_is_zero(original):
     assert [float(x) for x in criterion()(predictions, [torch.zeros(0, 5)] * 2)] == [0, 0]
 
 
-def test_loss_names_a_degenerate_box(original):
+def test_loss_names_faulty_ground_truth(original):
     wrong = targets()
     wrong[1][7, 2] = wrong[1][7, 0]
     with pytest.raises(GroundTruthError, match=r"MultiBoxLoss: targets\[1\]: ground truth 7 .*no width"):
@@ -200,7 +200,7 @@ def test_loss_names_a_degenerate_box(original):
         criterion()((inputs.deltas(), inputs.logits(), original["priors"]), wrong)
 
 
-def test_loss_rejects(original):
+def test_loss_rejects_settings_and_shapes(original):
     with pytest.raises(ValueError, match="MultiBoxLoss: bkg_label: expected 0"):
         criterion(bkg_label=20)
     with pytest.raises(ValueError, match="MultiBoxLoss: targets: expected 2 images, as in loc, got 1"):

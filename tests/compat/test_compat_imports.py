@@ -1,4 +1,4 @@
-"""The adapters of ssd_fast.compat need none of the codebases that they stand for."""
+"""The adapters of ssd_fast.compat do not need the codebases that they replace."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 ADAPTERS = ("amdegroot", "lufficc", "nvidia", "opencv", "qfgaohao")
 
 
-def test_adapters_import_nothing_else():
-    """In a new process, where none of these could be found."""
+def test_adapters_import_no_codebase_they_replace():
+    """Import the adapters in a new process in which none of these packages can be found."""
     code = f"""
 import importlib, sys
 absent = ("cv2", "torchvision", "yacs", "layers", "vision", "ssd", "data")

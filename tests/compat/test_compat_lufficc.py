@@ -1,4 +1,4 @@
-"""compat.lufficc against lufficc/SSD, whose answers are in tests/golden."""
+"""compat.lufficc against lufficc/SSD, whose results are in tests/golden."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RATIOS300 = [[2], [2, 3], [2, 3], [2, 3], [2], [2]]
 RATIOS512 = [[2], [2, 3], [2, 3], [2, 3], [2, 3], [2], [2]]
 MAPS300, STRIDES300 = [38, 19, 10, 5, 3, 1], [8, 16, 32, 64, 100, 300]
 MAPS512, STRIDES512 = [64, 32, 16, 8, 4, 2, 1], [8, 16, 32, 64, 128, 256, 512]
-CONFIGS = {  # the figures of its vgg_ssd*.yaml: side, maps, strides, ratios, the smaller sizes and one more
+CONFIGS = {  # as in vgg_ssd*.yaml: side, maps, strides, ratios, the min sizes and the last max size
     "300_voc": (300, MAPS300, STRIDES300, RATIOS300, [30, 60, 111, 162, 213, 264, 315]),
     "300_coco": (300, MAPS300, STRIDES300, RATIOS300, [21, 45, 99, 153, 207, 261, 315]),
     "512_voc": (512, MAPS512, STRIDES512, RATIOS512, [35.84, 76.8, 153.6, 230.4, 307.2, 384.0, 460.8, 537.65]),
@@ -33,14 +33,14 @@ def original() -> Original:
 
 
 @pytest.mark.parametrize("clip", [True, False])
-def test_prior_box_has_the_same_bits(original, clip):
+def test_prior_box_has_same_bits(original, clip):
     expected = original["priors" if clip else "priors_unclipped"]
     assert (expected.max() > 1) != clip
     assert_same_bits(PriorBox(inputs.lufficc_cfg(clip=clip))(), expected)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_prior_box_of_the_published_configurations(original, name):
+def test_prior_box_of_published_configurations(original, name):
     side, maps, strides, ratios, sizes = CONFIGS[name]
     cfg = inputs.lufficc_cfg()
     cfg.INPUT.IMAGE_SIZE = side
@@ -54,8 +54,8 @@ def test_prior_box_of_the_published_configurations(original, name):
 
 
 @pytest.mark.parametrize("setting", inputs.SETTINGS)
-def test_post_processor(original, setting):
-    """Bit for bit, in order, and as its evaluation goes on: resize, to, numpy."""
+def test_post_processor_equals_original(original, setting):
+    """Equal bit for bit and in order, also after the calls of lufficc's evaluation: resize, to, numpy."""
     given = inputs.scores(), inputs.boxes()
     with unmodified(given):
         images = PostProcessor(inputs.lufficc_cfg(setting))(given)
@@ -80,7 +80,7 @@ def test_post_processor_without_detections():
     assert images[1]["labels"].tolist() == [3]
 
 
-def test_post_processor_reads_its_configuration_when_called():
+def test_post_processor_reads_configuration_when_called():
     cfg = inputs.lufficc_cfg()
     post_processor = PostProcessor(cfg)
     cfg.TEST.MAX_PER_IMAGE = 3
@@ -95,7 +95,7 @@ def test_post_processor_rejects_shapes():
         PostProcessor(inputs.lufficc_cfg())((inputs.scores(), inputs.boxes().view(2, -1)))
 
 
-def test_container_resizes_from_the_size_it_has():
+def test_container_resizes_from_current_size():
     boxes = torch.tensor([[10.0, 20.0, 30.0, 40.0]])
     container = Container(boxes=boxes, name="a")
     with pytest.raises(ValueError, match=r"Container.resize: img_width, img_height: expected finite positive"):
@@ -116,7 +116,7 @@ def transform(original) -> SSDTargetTransform:
     return SSDTargetTransform(original["priors"], 0.1, 0.2, 0.5)
 
 
-def test_target_transform(original):
+def test_target_transform_equals_original(original):
     target_transform = transform(original)
     for n, (boxes, labels) in enumerate(inputs.ground_truth()):
         _, matched = target_transform(boxes, 1 + torch.arange(len(boxes)))
@@ -131,12 +131,12 @@ def test_target_transform(original):
         assert not locations[row_labels == 0].any()
 
 
-def test_target_transform_without_ground_truth(original):
+def test_target_transform_without_ground_truth_is_background(original):
     locations, labels = transform(original)(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     assert locations.shape == (inputs.ROWS, 4) and not locations.any() and not labels.any()
 
 
-def test_target_transform_names_a_degenerate_box(original):
+def test_target_transform_names_degenerate_box(original):
     boxes, labels = inputs.ground_truth()[0]
     boxes[3, 3] = boxes[3, 1]
     with pytest.raises(GroundTruthError, match=r"SSDTargetTransform: gt_boxes: ground truth 3 .*no height"):
@@ -145,7 +145,7 @@ def test_target_transform_names_a_degenerate_box(original):
         transform(original)(inputs.ground_truth()[0][0], labels[:2])
 
 
-def test_loss_and_gradients(original):
+def test_loss_and_gradients_equal_original(original):
     labels, locations = original["labels"], original["locations"]
     heads = [inputs.deltas(), inputs.logits()]
     assert_losses(
@@ -155,7 +155,7 @@ def test_loss_and_gradients(original):
 
 def test_loss_without_positives_is_zero(original):
     labels = torch.zeros(2, inputs.ROWS, dtype=torch.int64)
-    locations = torch.full((2, inputs.ROWS, 4), torch.nan)  # as the original's are where there is no ground truth
+    locations = torch.full((2, inputs.ROWS, 4), torch.nan)  # as in the original without ground truth
     assert [float(x) for x in MultiBoxLoss(3)(inputs.logits(), inputs.deltas(), labels, locations)] == [0, 0]
 
 

@@ -1,4 +1,4 @@
-"""compat.nvidia against NVIDIA's DeepLearningExamples, whose answers are in tests/golden."""
+"""compat.nvidia against NVIDIA's DeepLearningExamples, whose results are in tests/golden."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def dboxes(**options) -> DefaultBoxes:
 
 
 def heads() -> tuple[torch.Tensor, torch.Tensor]:
-    """[N, 4, P] and [N, C, P], transposed views as a network's permutations leave them."""
+    """Return [N, 4, P] and [N, C, P] as transposed views, as a network's permutations give them."""
     return inputs.deltas().transpose(1, 2), inputs.logits().transpose(1, 2)
 
 
 # ---- DefaultBoxes ---------------------------------------------------------------------------------------------------
 
 
-def test_default_boxes_have_the_same_bits(original):
+def test_default_boxes_have_same_bits(original):
     boxes = dboxes()
     assert_same_bits(boxes(), original["ltrb"])
     assert_same_bits(boxes("ltrb"), original["ltrb"])
@@ -55,7 +55,7 @@ def test_default_boxes_of_ssd300(original):
 # ---- Encoder.encode -------------------------------------------------------------------------------------------------
 
 
-def test_encode(original):
+def test_encode_equals_original(original):
     encoder = Encoder(dboxes())
     for n, (boxes, labels) in enumerate(inputs.ground_truth()):
         encoded, row_labels = encoder.encode(boxes, labels)
@@ -64,7 +64,7 @@ def test_encode(original):
         assert_same_bits(encoded, original[f"encoded_{n}"])
 
 
-def test_encode_criteria(original):
+def test_encode_obeys_criteria(original):
     boxes, labels = inputs.ground_truth()[1]
     strict = Encoder(dboxes()).encode(boxes, labels, criteria=0.7)[1]
     assert_same_bits(strict, original["labels_strict"])
@@ -72,7 +72,7 @@ def test_encode_criteria(original):
 
 
 class HalfBoxes:
-    """Three default boxes; the first has IoUs of exactly 0.5 with the second and of 0.75 with the third."""
+    """Three default boxes; the first has an IoU of exactly 0.5 with the second and of 0.75 with the third."""
 
     scale_xy, scale_wh = 0.1, 0.2
     corners = torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.25, 0.5], [0.0, 0.0, 0.5, 0.375]])
@@ -85,18 +85,18 @@ class HalfBoxes:
         )
 
 
-def test_encode_takes_more_iou_than_criteria():
+def test_encode_excludes_iou_equal_to_criteria():
     labels = Encoder(HalfBoxes()).encode(HalfBoxes.corners[:1], torch.tensor([3]))[1]
     assert labels.tolist() == [3, 0, 3]  # the second box's IoU is 0.5
 
 
-def test_encode_without_ground_truth(original):
+def test_encode_without_ground_truth_is_background(original):
     encoded, labels = Encoder(dboxes()).encode(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     assert not labels.any()
     assert_boxes(encoded, original["xywh"])
 
 
-def test_encode_names_a_degenerate_box():
+def test_encode_names_degenerate_box():
     boxes, labels = inputs.ground_truth()[0]
     boxes[4] = torch.tensor([0.5, 0.5, 0.4, 0.6])
     with pytest.raises(GroundTruthError, match=r"Encoder.encode: bboxes_in: ground truth 4 .*no width"):
@@ -106,7 +106,7 @@ def test_encode_names_a_degenerate_box():
 # ---- Encoder.decode_batch -------------------------------------------------------------------------------------------
 
 
-def test_scale_back_batch(original):
+def test_scale_back_batch_equals_original(original):
     given = heads()
     with unmodified(given):
         boxes, probs = Encoder(dboxes()).scale_back_batch(*given)
@@ -116,8 +116,8 @@ def test_scale_back_batch(original):
 
 @pytest.mark.parametrize("contiguous", [True, False])
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_decode_batch(original, setting, contiguous):
-    """Tuples of boxes, labels and scores, the best last."""
+def test_decode_batch_equals_original(original, setting, contiguous):
+    """Each image gives a tuple of boxes, labels and scores, best last."""
     given = tuple(head.contiguous() for head in heads()) if contiguous else heads()
     with unmodified(given):
         found = Encoder(dboxes()).decode_batch(*given, **SETTINGS[setting])
@@ -131,8 +131,8 @@ def test_decode_batch(original, setting, contiguous):
         torch.testing.assert_close(image[2], scores, rtol=1e-6, atol=1e-7)
 
 
-def test_decode_single(original):
-    """From scores, which come out bit for bit."""
+def test_decode_single_equals_original(original):
+    """Detections from given scores have the original's bits."""
     given = inputs.boxes()[0], inputs.scores()[0]
     with unmodified(given):
         found = Encoder(dboxes()).decode_single(*given, 0.45, 300, 60)
@@ -142,10 +142,10 @@ def test_decode_single(original):
     assert_same_bits(few, tuple(field[-5:] for field in found))
 
 
-def test_decode_suppresses_an_iou_equal_to_criteria():
-    """0.5 exactly: suppressed at 0.5, kept at the next larger float32."""
+def test_decode_suppresses_iou_equal_to_criteria():
+    """An IoU of exactly 0.5 is suppressed at 0.5 and kept at the next larger float32."""
     encoder = Encoder(HalfBoxes())
-    logits = torch.tensor([[[0.0, 0.0, 9.0], [2.0, 1.0, 0.0]]])  # [1, C, P]; the third is background
+    logits = torch.tensor([[[0.0, 0.0, 9.0], [2.0, 1.0, 0.0]]])  # [1, C, P]; the third box is background
     probs = logits[0].T.softmax(-1)
     for criteria, kept in ((0.5, 1), (0.50000006, 2)):
         assert len(encoder.decode_batch(torch.zeros(1, 4, 3), logits, criteria)[0][2]) == kept
@@ -161,8 +161,8 @@ def test_decode_takes_scores_above_five_percent():
     assert found[2].tolist() == pytest.approx([0.051, 0.95])
 
 
-def test_decode_ssd300():
-    """The recording of the preset: 8732 boxes, 81 columns, criteria 0.5."""
+def test_decode_equals_recording_of_ssd300():
+    """Compare with the preset's recording: 8732 boxes, 81 columns, criteria 0.5."""
     dialect = next(d for d in PORTS if d.name == "nvidia_ssd300_coco")
     logits, deltas = dialect.head_outputs()
     images = Encoder(dboxes300_coco()).decode_batch(deltas.transpose(1, 2), logits.transpose(1, 2), 0.5, 200)
@@ -201,7 +201,7 @@ def test_decode_batch_rejects():
 # ---- Loss -----------------------------------------------------------------------------------------------------------
 
 
-def test_loss_and_gradients(original):
+def test_loss_and_gradients_equal_original(original):
     gloc = torch.stack([original[f"encoded_{n}"] for n in range(2)]).transpose(1, 2)
     glabel = torch.stack([original[f"labels_{n}"] for n in range(2)])
     loss = Loss(dboxes())
@@ -210,18 +210,18 @@ def test_loss_and_gradients(original):
     )
 
 
-def test_loss_of_an_image_without_positives_is_zero(original):
+def test_loss_of_image_without_positives_is_zero(original):
     gloc = torch.stack([original[f"encoded_{n}"] for n in range(2)]).transpose(1, 2)
     glabel = torch.stack([original[f"labels_{n}"] for n in range(2)])
     both = [glabel.clone(), glabel.clone()]
     both[0][0], both[1][1] = 0, 0
     loss = Loss(dboxes())
     halves = [loss(*heads(), gloc, labels) for labels in both]
-    torch.testing.assert_close(sum(halves), loss(*heads(), gloc, glabel))  # the mean is over all images all the same
+    torch.testing.assert_close(sum(halves), loss(*heads(), gloc, glabel))  # the mean is over all images in either case
     assert loss(*heads(), gloc, torch.zeros_like(glabel)) == 0
 
 
-def test_loss_uses_the_boxes_variances(original):
+def test_loss_uses_variances_of_boxes(original):
     gloc = torch.stack([original[f"encoded_{n}"] for n in range(2)]).transpose(1, 2)
     glabel = torch.stack([original[f"labels_{n}"] for n in range(2)])
     losses = [float(Loss(dboxes(scale_xy=s))(*heads(), gloc, glabel)) for s in (0.1, 0.01)]

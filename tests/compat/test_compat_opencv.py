@@ -1,4 +1,4 @@
-"""compat.opencv against OpenCV itself, run here, and against recordings of OpenCV 4.14 in tests/golden."""
+"""compat.opencv against OpenCV itself, run in the tests, and against recordings of OpenCV 4.14 in tests/golden."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFAULTS: dict[str, Any] = {"num_classes": inputs.COLUMNS, "nms_threshold": 0.45
 
 
 def blobs(images: int = inputs.IMAGES) -> list[np.ndarray]:
-    """mbox_loc, mbox_conf, mbox_priorbox, with other variances in every row."""
+    """Return mbox_loc, mbox_conf and mbox_priorbox; every third row has other variances."""
     priors = inputs.boxes()[0].numpy().reshape(-1)
     variances = np.tile(np.float32([0.1, 0.1, 0.2, 0.2]), inputs.ROWS)
     variances[::3] *= 0.5
@@ -28,7 +28,7 @@ def blobs(images: int = inputs.IMAGES) -> list[np.ndarray]:
 
 
 def by_opencv(given: list[np.ndarray], **options: Any) -> np.ndarray:
-    """The layer DetectionOutput, on one thread."""
+    """Run the layer DetectionOutput on one thread."""
     options = {"share_location": "true", "background_label_id": 0, "code_type": "CENTER_SIZE"} | options
     nms = f"nms_param {{ nms_threshold: {options.pop('nms_threshold')} top_k: {options.pop('top_k', -1)} }}"
     shapes = dict(zip(BLOBS, (blob.shape for blob in given), strict=True))
@@ -58,7 +58,7 @@ def by_opencv(given: list[np.ndarray], **options: Any) -> np.ndarray:
 
 
 def assert_same_rows(actual: np.ndarray, expected: np.ndarray) -> None:
-    """Same shape, order and padding; images, labels and scores bit for bit."""
+    """Check for equal shape, order and padding, and for images, labels and scores equal bit for bit."""
     assert type(actual) is np.ndarray and actual.dtype == np.float32 and actual.shape == expected.shape
     np.testing.assert_array_equal(actual[..., :3], expected[..., :3])
     np.testing.assert_allclose(actual[..., 3:], expected[..., 3:], rtol=1e-6, atol=1e-6)
@@ -76,7 +76,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("images", [1, 2])
 @pytest.mark.parametrize("case", CASES)
-def test_detection_out(case, images):
+def test_detection_out_equals_opencv(case, images):
     options = DEFAULTS | CASES[case]
     given = blobs(images)
     expected = by_opencv(given, **options)
@@ -87,8 +87,8 @@ def test_detection_out(case, images):
         assert_same_rows(detection_out(*given, **options), expected)
 
 
-def test_detection_out_threshold_is_exceeded():
-    """A score equal to the threshold, and one of 0 with the default of 0, is no detection."""
+def test_detection_out_excludes_score_equal_to_threshold():
+    """A score equal to the threshold is not a detection; nor is a score of 0 with the default threshold of 0."""
     given = blobs(1)
     score = float(np.sort(given[1].reshape(-1, inputs.COLUMNS)[:, 1:].ravel())[-25])
     for threshold in (score, 0.0):
@@ -114,7 +114,7 @@ def test_detection_out_without_detections():
 
 
 def test_detection_out_keeps_all():
-    """keep_top_k = -1, which corrupts OpenCV's memory: as much as a large one gives, without padding."""
+    """keep_top_k = -1, which corrupts OpenCV's memory, gives the rows of a large keep_top_k, without padding."""
     rows = detection_out(*blobs(), **(DEFAULTS | {"keep_top_k": -1, "confidence_threshold": 0.1}))
     padded = by_opencv(blobs(), **(DEFAULTS | {"keep_top_k": 3000, "confidence_threshold": 0.1}))
     assert_same_rows(rows, padded[:, :, padded[0, 0, :, 2] > 0])
@@ -123,8 +123,8 @@ def test_detection_out_keeps_all():
 
 @pytest.mark.parametrize("photo", ["astronaut", "coffee"])
 @pytest.mark.parametrize("setting", ["default", "loose", "tight"])
-def test_detection_out_of_a_face_detector(photo, setting):
-    """res10_face_ssd: 8892 default boxes, real head outputs."""
+def test_detection_out_of_face_detector(photo, setting):
+    """Real head outputs of res10_face_ssd, with 8892 default boxes."""
     golden = goldens.load("res10_face_ssd", photo)
     params, expected = golden[f"params__{setting}"], golden[f"detection_out__{setting}"]
     priors = np.stack((golden["mbox_priorbox"].reshape(-1), golden["mbox_priorbox_variance"].reshape(-1)))[None]
@@ -174,7 +174,7 @@ def test_detection_out_rejects_blobs():
 
 
 def pixels(n: int, seed: int, fractions: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (x, y, w, h), whole pixels or not, where IoUs meet thresholds exactly; scores of which many are equal."""
+    """Return boxes (x, y, w, h), in whole pixels or not, whose IoUs meet thresholds exactly; many scores are equal."""
     rng = np.random.default_rng(seed)
     boxes = np.concatenate((rng.integers(0, 40, (n, 2)), rng.integers(1, 21, (n, 2))), 1).astype(np.float64)
     if fractions:
@@ -184,7 +184,7 @@ def pixels(n: int, seed: int, fractions: bool) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("fractions", [False, True])
 @pytest.mark.parametrize("threshold", [0.1, 0.2, 0.25, 0.3, 1 / 3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.75, 0.9, 1.0, 0.0])
-def test_nms_boxes(threshold, fractions):
+def test_nms_boxes_equals_opencv(threshold, fractions):
     kept = 0
     for seed in range(4):
         boxes, scores = pixels(300, seed, fractions)
@@ -197,14 +197,14 @@ def test_nms_boxes(threshold, fractions):
 
 
 @pytest.mark.parametrize("top_k", [0, 1, 17, 1000])
-def test_nms_boxes_top_k(top_k):
+def test_nms_boxes_obeys_top_k(top_k):
     boxes, scores = pixels(300, 9, False)
     expected = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), 0.1, 0.4, top_k=top_k)
     np.testing.assert_array_equal(nms_boxes(boxes.tolist(), scores.tolist(), 0.1, 0.4, top_k=top_k), expected)
 
 
 def test_nms_boxes_rounds_as_opencv():
-    """IoUs a few doubles around a threshold, which OpenCV rounds to float32 before it compares."""
+    """OpenCV rounds IoUs near a threshold from float64 to float32 before it compares them."""
     for threshold in (0.3, 0.45, 0.5, 0.7):
         answers = set()
         for step in np.linspace(-3e-7, 3e-7, 41):
@@ -216,13 +216,13 @@ def test_nms_boxes_rounds_as_opencv():
         assert answers == {1, 2}
 
 
-def test_nms_boxes_of_nothing():
+def test_nms_boxes_of_nothing_is_empty():
     for boxes, scores in (([], []), ([[0, 0, 1, 1]], [0.1])):
         kept = nms_boxes(boxes, scores, 0.5, 0.5)
         assert kept.shape == (0,) and kept.dtype == np.int32
 
 
-def test_nms_boxes_threshold_is_exceeded():
+def test_nms_boxes_excludes_score_equal_to_threshold():
     boxes = [[0, 0, 1, 1], [5, 5, 1, 1]]
     for scores in ([0.3, 0.4], [0.30000001, 0.2]):
         np.testing.assert_array_equal(
@@ -230,7 +230,7 @@ def test_nms_boxes_threshold_is_exceeded():
         )
 
 
-def test_nms_boxes_rejects():
+def test_nms_boxes_rejects_arguments():
     with pytest.raises(ValueError, match=r"nms_boxes: eta: expected 1, got 0.5"):
         nms_boxes([[0, 0, 1, 1]], [1], 0.5, 0.5, eta=0.5)
     with pytest.raises(ValueError, match=r"nms_boxes: scores: expected shape \[1\], got \[2\]"):

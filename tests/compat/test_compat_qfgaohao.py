@@ -1,4 +1,4 @@
-"""compat.qfgaohao against qfgaohao/pytorch-ssd, whose answers are in tests/golden."""
+"""compat.qfgaohao against qfgaohao/pytorch-ssd, whose results are in tests/golden."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def original() -> Original:
 
 
 @pytest.mark.parametrize("clamp", [True, False])
-def test_priors_have_the_same_bits(original, clamp):
+def test_priors_have_same_bits(original, clamp):
     expected = original["priors" if clamp else "priors_unclipped"]
     assert (expected.max() > 1) != clamp
     assert_same_bits(generate_ssd_priors(inputs.qfgaohao_specs(), 300, clamp), expected)
@@ -49,7 +49,7 @@ def test_priors_have_the_same_bits(original, clamp):
         ),
     ],
 )
-def test_priors_of_the_published_configurations(original, name, maps, steps, sizes, ratios):
+def test_priors_of_published_configurations(original, name, maps, steps, sizes, ratios):
     specs = [
         SimpleNamespace(
             feature_map_size=m, shrinkage=s, box_sizes=SimpleNamespace(min=low, max=high), aspect_ratios=ratio
@@ -71,8 +71,8 @@ def predictor(setting: str = "default", image: int = 0, **changes) -> Predictor:
 
 @pytest.mark.parametrize("image", [0, 1])
 @pytest.mark.parametrize("setting", inputs.SETTINGS)
-def test_predict(original, setting, image):
-    """Bit for bit, by class as the original: its 1e-5 in the union turns nothing here, where boxes are large."""
+def test_predict_equals_original(original, setting, image):
+    """Equal bit for bit, by class as in the original, whose 1e-5 in the union changes nothing for such large boxes."""
     pytest.importorskip("cv2", reason="OpenCV, which resizes the image, is not installed")
     with unmodified(inputs.scores(), inputs.boxes()):
         if setting == "default":
@@ -84,7 +84,7 @@ def test_predict(original, setting, image):
     assert_same_bits(found, tuple(expected))
 
 
-def test_transform(original):
+def test_transform_equals_original(original):
     pytest.importorskip("cv2", reason="OpenCV, which resizes the image, is not installed")
     assert_same_bits(predictor().transform(IMAGE), original["transformed"])
 
@@ -95,8 +95,8 @@ def test_transform_says_that_opencv_is_missing(monkeypatch):
         predictor().predict(IMAGE)
 
 
-def test_postprocess_scales_and_limits(original):
-    """Without a network and without OpenCV: what predict makes of its outputs."""
+def test_postprocess_scales_boxes_and_limits_detections(original):
+    """`postprocess` is the part of `predict` after the network; it needs no network and no OpenCV."""
     scores, boxes = inputs.scores()[0], inputs.boxes()[0]
     found = predictor("other").postprocess(scores, boxes, 64, 48, 7, 0.25)
     assert_same_bits(found, tuple(original[f"{key}_other_0"] for key in ("boxes", "labels", "probs")))
@@ -114,7 +114,7 @@ def test_postprocess_without_detections():
     assert (boxes.shape, labels.shape, probs.shape) == ((0, 4), (0,), (0,)) and labels.dtype == torch.int64
 
 
-def test_predictor_rejects():
+def test_predictor_rejects_settings_and_shapes():
     with pytest.raises(ValueError, match="Predictor: nms_method: expected None or 'hard', got 'soft'"):
         predictor(nms_method="soft")
     with pytest.raises(ValueError, match="Predictor: candidate_size: expected an int >= 1"):
@@ -126,7 +126,7 @@ def test_predictor_rejects():
 # ---- targets and loss -----------------------------------------------------------------------------------------------
 
 
-def test_match_prior(original):
+def test_match_prior_equals_original(original):
     match_prior = MatchPrior(original["priors"], 0.1, 0.2, 0.5)
     for n, (boxes, labels) in enumerate(inputs.ground_truth()):
         _, matched = match_prior(boxes, 1 + torch.arange(len(boxes)))
@@ -141,7 +141,7 @@ def test_match_prior(original):
 
 
 @pytest.mark.parametrize("variances", [(0.1, 0.2), (0.3, 0.05)])
-def test_match_prior_encodes_with_its_variances(original, variances):
+def test_match_prior_encodes_with_variances(original, variances):
     boxes, labels = inputs.ground_truth()[0]
     locations, row_labels = MatchPrior(original["priors"], *variances, 0.5)(boxes, labels)
     standard, _ = MatchPrior(original["priors"], 0.1, 0.2, 0.5)(boxes, labels)
@@ -150,20 +150,20 @@ def test_match_prior_encodes_with_its_variances(original, variances):
     assert (row_labels > 0).sum() >= 8
 
 
-def test_match_prior_threshold(original):
+def test_match_prior_obeys_threshold(original):
     boxes, labels = inputs.ground_truth()[0]
     positives = [int((MatchPrior(original["priors"], 0.1, 0.2, t)(boxes, labels)[1] > 0).sum()) for t in (0.4, 0.5, 1)]
-    assert positives[0] > positives[1] > positives[2] == len(boxes)  # at 1 each ground truth's best alone
+    assert positives[0] > positives[1] > positives[2] == len(boxes)  # at 1, only the best box of each ground truth
 
 
-def test_loss_and_gradients(original):
+def test_loss_and_gradients_equal_original(original):
     labels, locations = original["labels"], original["locations"]
     criterion = MultiboxLoss(original["priors"], 0.5, 3, 0.1, 0.2, torch.device("cpu"))
     heads = [inputs.deltas(), inputs.logits()]
     assert_losses(original, heads, lambda loc, conf: criterion(conf, loc, labels, locations), ("deltas", "logits"))
 
 
-def test_loss_names_itself():
+def test_loss_rejects_shapes():
     criterion = MultiboxLoss(torch.zeros(790, 4), 0.5, 3, 0.1, 0.2, "cpu")
     with pytest.raises(ValueError, match=r"MultiboxLoss: gt_locations: expected shape \[2, 790, 4\], got \[2, 790\]"):
         labels = torch.zeros(2, 790, dtype=torch.int64)

@@ -17,9 +17,9 @@ from helpers.patch_models import (
     assert_same_dicts,
     head_outputs,
     images,
+    imitate_training,
     limits,
-    make_known,
-    seem_trained,
+    make_torchvision_model,
     tiny_ssd,
 )
 from ssd_fast.compat import patch, patched, unpatch
@@ -29,18 +29,18 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module", params=list(MODELS))
 def known(request) -> tuple[SSD, tuple[int, ...], int]:
-    return make_known(request.param)
+    return make_torchvision_model(request.param)
 
 
 @pytest.mark.parametrize("columns", [21, 91])
 @pytest.mark.parametrize("n", [1, 8])
 @pytest.mark.parametrize("density", ["sparse", "dense"])
-def test_equals_torchvision_on_its_models(known, columns, n, density):
+def test_patched_torchvision_model_finds_same_detections(known, columns, n, density):
     model, maps, side = known
     anchors = anchors_of(model, maps, side, n)
     sparse = {(300, 21): 13.3, (300, 91): 14.4, (320, 21): 15.0, (320, 91): 16.2}[side, columns]
     if density == "dense":
-        n = min(n, 2)  # torchvision's NMS of some ten thousand boxes takes its time
+        n = min(n, 2)  # torchvision's NMS of some ten thousand boxes is slow
         anchors = anchors[:n]
     heads = head_outputs(n, len(anchors[0]), columns, 9.0 if density == "dense" else sparse)
     scores = heads["cls_logits"].softmax(-1)
@@ -58,10 +58,10 @@ def test_equals_torchvision_on_its_models(known, columns, n, density):
     assert all(image["labels"].dtype == torch.int64 for image in actual)
 
 
-def test_whole_models_on_images_of_different_sizes(known):
+def test_patched_whole_model_finds_same_in_images_of_different_sizes(known):
     model, _, side = known
     batch = images((200, 300), (333, 500), (64, 64), (480, 100))[: 2 if side == 300 else 4]
-    seem_trained(model, batch)
+    imitate_training(model, batch)
     with torch.no_grad():
         expected = model(batch)
         actual = patch(model)(batch)
@@ -71,7 +71,7 @@ def test_whole_models_on_images_of_different_sizes(known):
     assert_same_detections(actual, expected, limits(model, 91))
 
 
-def test_tiny_batch_of_eight_and_keys():
+def test_patched_tiny_model_finds_same_in_batch_of_eight():
     model = tiny_ssd()
     batch = images(*[(40 + 9 * i, 90 - 7 * i) for i in range(8)])
     with torch.no_grad():
@@ -93,8 +93,8 @@ def test_half_heads_are_computed_in_float32(dtype):
     assert actual[0]["boxes"].dtype == actual[0]["scores"].dtype == torch.float32
 
 
-def test_a_float64_model_runs_torchvisions_own_methods():
-    """In eval mode and in training, to the bit: it computes in float64, which the kernels would not."""
+def test_float64_model_runs_torchvision_methods():
+    """In eval mode and in training, bit for bit: the model computes in float64, which the kernels would not."""
     model, batch = tiny_ssd().double(), [image.double() for image in images((64, 64), (50, 90))]
     boxes = torch.tensor([[5.0, 5.0, 40.0, 40.0]], dtype=torch.float64)
     targets = [{"boxes": boxes, "labels": torch.tensor([n + 1])} for n in range(2)]
@@ -108,8 +108,8 @@ def test_a_float64_model_runs_torchvisions_own_methods():
     assert losses == expected_losses and losses["classification"].dtype == torch.float64
 
 
-def test_float64_heads_alone():
-    """As of a model whose forward is its own."""
+def test_float64_heads_run_torchvision_methods():
+    """Such heads come from a model that has its own forward."""
     model = tiny_ssd()
     anchors = [anchor.double() for anchor in anchors_of(model, (8, 4), SIDE, 1)]
     heads = {name: head.double() for name, head in head_outputs(1, len(anchors[0]), COLUMNS, 3.0).items()}
@@ -123,7 +123,7 @@ def test_float64_heads_alone():
         assert model.compute_loss(targets, heads, anchors, given) == expected_losses
 
 
-def test_autocast():
+def test_patched_model_runs_under_autocast():
     model = patch(tiny_ssd())
     with torch.no_grad():
         precise = model(images((50, 70)))
@@ -133,7 +133,7 @@ def test_autocast():
     assert detections["scores"][0] == pytest.approx(precise[0]["scores"][0].item(), abs=0.05)
 
 
-def test_settings_changed_after_patching_are_obeyed():
+def test_patched_model_obeys_settings_changed_later():
     model, reference = patch(tiny_ssd()), tiny_ssd()
     batch = images((64, 64), (30, 80))
     changes = [
@@ -157,8 +157,8 @@ def test_settings_changed_after_patching_are_obeyed():
             last = expected
 
 
-def test_values_exactly_at_the_thresholds():
-    """A score that equals the threshold is out; boxes whose IoU equals it are both kept."""
+def test_patched_model_agrees_exactly_at_thresholds():
+    """A score equal to the threshold is dropped; two boxes whose IoU equals it are both kept."""
     logits, boxes, _ = (torch.from_numpy(x) for x in dialect_inputs.exact_scene())
     model = tiny_ssd()
     model.score_thresh, model.nms_thresh = 0.5, 0.5
@@ -170,7 +170,7 @@ def test_values_exactly_at_the_thresholds():
     assert torch.equal(actual[0]["scores"], expected[0]["scores"])
 
 
-def test_a_negative_threshold_takes_scores_of_zero_too():
+def test_negative_threshold_takes_scores_of_zero():
     model = tiny_ssd()
     model.score_thresh, model.nms_thresh, model.detections_per_img = -1.0, 1.0, 10**9
     anchors = anchors_of(model, (8, 4), SIDE, 1)
@@ -183,7 +183,7 @@ def test_a_negative_threshold_takes_scores_of_zero_too():
     assert counts == [len(anchors[0]) * (COLUMNS - 1)] * 2
 
 
-def test_images_with_anchors_or_windows_of_their_own():
+def test_images_may_have_different_anchors_and_windows():
     model = tiny_ssd()
     anchors = anchors_of(model, (8, 4), SIDE, 3)
     anchors[1] = anchors[1] + 5
@@ -197,7 +197,7 @@ def test_images_with_anchors_or_windows_of_their_own():
 
 
 @pytest.mark.parametrize("setting", [("score_thresh", 1.0), ("topk_candidates", 0), ("detections_per_img", 0)])
-def test_nothing_found(setting):
+def test_patched_model_may_find_nothing(setting):
     model = patch(tiny_ssd())
     assert len(model(images((64, 64)))[0]["scores"]) > 20
     setattr(model, *setting)

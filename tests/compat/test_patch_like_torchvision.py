@@ -1,6 +1,6 @@
-"""What torchvision's own tests ask of its SSDs, in our words: asked of the model as it is, and of the same one patched.
+"""The checks of torchvision's own SSD tests, written anew, on the model unpatched and patched.
 
-In eval mode: what a call returns and leaves alone, scripting, autocast, gradients of the input, default boxes of one
+In eval mode: the results of a call and its inputs after it, scripting, autocast, input gradients, default boxes of one
 cell. In training: test_patch_training_like_torchvision.py.
 """
 
@@ -30,10 +30,10 @@ from helpers.patch_models import (
     assert_same_dicts,
     head_outputs,
     images,
+    imitate_training,
     limits,
-    make_known,
+    make_torchvision_model,
     scripted,
-    seem_trained,
     tiny_ssd,
 )
 from ssd_fast.compat import patch, unpatch
@@ -43,21 +43,21 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(params=[unpatch, patch], ids=["torchvision", "patched"])
 def treated(request) -> Callable[[SSD], SSD]:
-    """Leaves a model as it is, or patches it."""
+    """Leave a model as it is, or patch it."""
     return request.param
 
 
 @pytest.fixture(scope="module", params=list(MODELS))
 def known(request) -> tuple[SSD, Tensor]:
-    """A model of torchvision's, and an image for which it finds something."""
-    model, _, side = make_known(request.param)
+    """A torchvision model, and an image in which it finds something."""
+    model, _, side = make_torchvision_model(request.param)
     (image,) = images((side, side))
-    seem_trained(model, [image])
+    imitate_training(model, [image])
     return model, image
 
 
 def assert_detections(results: list[dict[str, Tensor]], sizes: list[tuple[int, int]], columns: int) -> None:
-    """A dict an image, whose fields belong together: boxes within the image, best first, labels of classes."""
+    """Check for one dict per image with consistent fields: boxes in the image, best first, labels of classes."""
     assert isinstance(results, list) and len(results) == len(sizes)
     for found, (height, width) in zip(results, sizes, strict=True):
         assert set(found) == {"boxes", "scores", "labels"}
@@ -71,7 +71,7 @@ def assert_detections(results: list[dict[str, Tensor]], sizes: list[tuple[int, i
         assert (y1 >= 0).all() and (y1 <= y2).all() and (y2 <= height).all()
 
 
-def test_what_a_call_returns_and_leaves_alone(known, treated):
+def test_call_returns_detections_and_leaves_inputs_alone(known, treated):
     model, image = known
     given = [image]
     before = image.clone()
@@ -81,19 +81,19 @@ def test_what_a_call_returns_and_leaves_alone(known, treated):
     assert len(given) == 1 and given[0] is image and torch.equal(image, before)
     assert_detections(results, [tuple(image.shape[-2:])], 91)
     assert_same_bits(again, results)
-    targets = [{"boxes": torch.tensor([[1.0, 1, 9, 9]]), "labels": torch.tensor([1])}]  # of no use in eval mode
+    targets = [{"boxes": torch.tensor([[1.0, 1, 9, 9]]), "labels": torch.tensor([1])}]  # ignored in eval mode
     with torch.no_grad():
         assert_same_bits(model(given, targets), results)
 
 
-def test_images_of_different_sizes(treated):
+def test_images_may_have_different_sizes(treated):
     sizes = [(64, 64), (40, 90), (130, 33)]
     with torch.no_grad():
         assert_detections(treated(tiny_ssd())(images(*sizes)), sizes, COLUMNS)
 
 
 @pytest.mark.filterwarnings("ignore:SSD always returns")
-def test_scripted_saved_and_loaded_it_finds_the_same(known, treated):
+def test_scripted_saved_and_loaded_model_finds_same(known, treated):
     model, image = known
     with torch.no_grad():
         expected = treated(model)([image])
@@ -109,15 +109,15 @@ def test_scripted_saved_and_loaded_it_finds_the_same(known, treated):
         assert_same_detections(expected, found, limits(model, 91))
 
 
-def test_under_autocast(known, treated):
+def test_model_finds_detections_under_autocast(known, treated):
     model, image = known
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         results = treated(model)([image])
     assert_detections(results, [tuple(image.shape[-2:])], 91)
 
 
-def test_gradients_of_the_input(known, treated):
-    """In eval mode too: scores lead back to the pixels."""
+def test_scores_have_gradients_of_input(known, treated):
+    """Scores have gradients with respect to the pixels, also in eval mode."""
     model, image = known
     image = image.clone().requires_grad_()
     (found,) = treated(model)([image])
@@ -131,8 +131,8 @@ def test_gradients_of_the_input(known, treated):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("frozen", [None, "cls_logits", "bbox_regression"])
-def test_gradients_of_detections_are_torchvision_s(dtype, frozen):
-    """With respect to the heads, patched in their own dtype, else widened."""
+def test_gradients_of_detections_equal_torchvision(dtype, frozen):
+    """The gradients are with respect to the heads, in their own dtype if patched and widened if not."""
     model = tiny_ssd()
     anchors, sizes = anchors_of(model, (8, 4), SIDE, 2), [(64, 64), (40, 50)]
     given = {name: head.to(dtype) for name, head in head_outputs(2, len(anchors[0]), COLUMNS, 3.0).items()}
@@ -152,8 +152,8 @@ def test_gradients_of_detections_are_torchvision_s(dtype, frozen):
         torch.testing.assert_close(ours.float(), theirs, rtol=rounding, atol=rounding * float(theirs.abs().max()))
 
 
-def test_default_boxes_of_one_cell(treated):
-    """By hand: of 15 pixels, squares of 0.15 and sqrt(0.15 * 0.9), and two boxes as large as the first, 2:1 and 1:2."""
+def test_default_boxes_of_one_cell_by_hand(treated):
+    """In 15 pixels: squares of 0.15 and sqrt(0.15 * 0.9), and two boxes of the first one's area, 2:1 and 1:2."""
     generator = DefaultBoxGenerator([[2]])
     batch = ImageList(torch.zeros(2, 3, 15, 15), [(15, 15)] * 2)
     boxes = treated(SSD(TinyBackbone(), generator, (15, 15), COLUMNS, head=nn.Identity())).anchor_generator(

@@ -1,4 +1,4 @@
-"""What patching does to a model beside its detections: nothing. And which models it refuses, by name."""
+"""Patching changes nothing but a model's detections, and refuses unsuitable models by name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ssd_fast.compat import patch, patched, unpatch
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_training_state_dict_and_gradients_are_untouched():
+def test_patch_keeps_training_state_dict_and_gradients():
     model = tiny_ssd()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     names = [name for name, _ in model.named_modules()]
@@ -56,7 +56,7 @@ def through_file(model: SSD) -> SSD:
 
 
 @pytest.mark.parametrize("copy_of", [copy.deepcopy, through_pickle, through_file])
-def test_copies_are_patched_and_independent(copy_of):
+def test_copies_of_patched_model_are_patched_and_independent(copy_of):
     model = patch(tiny_ssd())
     twin = copy_of(model)
     assert twin.postprocess_detections.model is twin
@@ -68,7 +68,7 @@ def test_copies_are_patched_and_independent(copy_of):
     assert "postprocess_detections" in model.__dict__
 
 
-def test_patching_twice_and_back():
+def test_patch_twice_and_unpatch():
     model = tiny_ssd()
     assert unpatch(model) is model  # nothing to undo
     assert patch(model) is model
@@ -84,7 +84,7 @@ def test_patching_twice_and_back():
     assert "postprocess_detections" not in model.__dict__
 
 
-def test_a_subclass_that_keeps_the_postprocess():
+def test_subclass_that_keeps_postprocess_is_patched():
     class MySSD(SSD):
         pass
 
@@ -133,17 +133,17 @@ def backbone() -> nn.Module:
         (lambda: nn.DataParallel(tiny_ssd()), r"got DataParallel; it wraps one: patch\(model.module\)"),
         (lambda: scripted(tiny_ssd()), "got RecursiveScriptModule, a scripted model"),
         (overriding, "OtherSSD has its own postprocess_detections"),
-        (with_instance_override, "SSD has a postprocess_detections of its own"),
+        (with_instance_override, "SSD has its own postprocess_detections"),
         (with_other_coder, "box_coder: expected torchvision's BoxCoder, got LinearCoder"),
     ],
 )
-def test_refuses_by_name(make, message):
+def test_patch_refuses_models_by_name(make, message):
     model = make()
     with pytest.raises(TypeError, match=message):
         patch(model)
 
 
-def test_refuses_missing_attributes_strange_coders_and_settings():
+def test_patch_refuses_missing_attributes_and_strange_coders():
     model = tiny_ssd()
     del model.nms_thresh
     with pytest.raises(AttributeError, match="SSD has no attribute 'nms_thresh'"):
@@ -177,14 +177,14 @@ def test_thresholds_past_one_mean_what_they_mean_to_torchvision():
         ("score_thresh", math.inf, "a finite number, got inf"),
     ],
 )
-def test_refuses_a_threshold_by_the_name_of_its_attribute(attribute, value, expected):
+def test_patched_model_names_attribute_of_wrong_threshold(attribute, value, expected):
     model = patch(tiny_ssd())
     setattr(model, attribute, value)
     with pytest.raises(ValueError, match=f"^postprocess_detections: model.{attribute}: expected {expected}"):
         model(images((64, 64)))
 
 
-def test_without_torchvision():
+def test_patch_without_torchvision_says_how_to_install_it():
     script = """
 import sys
 import ssd_fast, ssd_fast.compat

@@ -1,4 +1,4 @@
-"""Random head outputs through torchvision's SSDs, patched and not: the same detections, losses and gradients."""
+"""Random head outputs give the same detections, losses and gradients in torchvision's SSDs, patched and unpatched."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.detection.ssd import SSD
 
 from helpers.comparators import Candidates, assert_same_detections
-from helpers.patch_models import MODELS, anchors_of, images, limits, make_known
+from helpers.patch_models import MODELS, anchors_of, images, limits, make_torchvision_model
 from ssd_fast.compat import patched
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module", params=list(MODELS))
 def known(request) -> tuple[SSD, tuple[int, ...], int]:
-    return make_known(request.param)
+    return make_torchvision_model(request.param)
 
 
 def any_of(generator: torch.Generator, *choices: float) -> float:
@@ -27,16 +27,16 @@ def any_of(generator: torch.Generator, *choices: float) -> float:
 
 
 def random_heads(n: int, p: int, c: int, threshold: float, generator: torch.Generator) -> dict[str, Tensor]:
-    """Of n images: flat or sharp logits; classes alike, or a few that prevail; from 0 to 6000 scores > threshold."""
+    """Draw heads of n images: logits flat or sharp, classes equal or a few dominant, 0 to 6000 scores > threshold."""
     cls_logits = torch.empty(n, p, c)
     bbox_regression = torch.randn(n, p, 4, generator=generator)
     for logits, deltas in zip(cls_logits, bbox_regression, strict=True):
         logits.normal_(generator=generator).mul_(any_of(generator, 0.3, 2, 6))
         logits[:, 1:] += any_of(generator, 0, 3) * torch.randn(c - 1, generator=generator)
         seen = torch.randint(1, c, (p // 32 + 1,), generator=generator).repeat_interleave(32)[:p]
-        logits[torch.arange(p), seen] += any_of(generator, 0, 6)  # neighbors see the same, and NMS has work
+        logits[torch.arange(p), seen] += any_of(generator, 0, 6)  # neighbors see the same class, so that NMS has work
         foreground = logits[:, 1:].exp()
-        # A class exceeds the threshold if the background's logit is below this:
+        # A class exceeds the threshold if the background's logit is below this value:
         below = (foreground / threshold - foreground.sum(1, keepdim=True)).clamp(min=1e-30).log() - logits[:, :1]
         candidates = int(any_of(generator, 0, 20, 100, 300, 300, 1000, 6000))
         logits[:, 0] += below.flatten().topk(candidates + 1).values[-2:].mean() + (candidates == 0)
@@ -50,10 +50,10 @@ def random_sizes(n: int, side: int, generator: torch.Generator) -> list[tuple[in
 
 @pytest.mark.parametrize("columns", [21, 91])
 @pytest.mark.parametrize(("n", "batches"), [(1, 50), (8, 25)])
-def test_a_thousand_head_outputs(known, columns, n, batches):
+def test_patched_models_agree_on_a_thousand_head_outputs(known, columns, n, batches):
     """The head outputs of 1000 images: 2 models x 2 numbers of columns x (50 batches of 1 image + 25 of 8).
 
-    No network runs. Every image has a window of its own, which its boxes are clipped to.
+    No network runs. Boxes are clipped to their image's window, which differs from image to image.
     """
     model, maps, side = known
     generator = torch.Generator().manual_seed(1000 * columns + n)
@@ -75,7 +75,7 @@ def test_a_thousand_head_outputs(known, columns, n, batches):
 
 
 class Maps(nn.Module):
-    """A backbone that computes nothing: empty maps of the given sides."""
+    """A backbone that computes nothing and returns empty maps of the given sides."""
 
     def __init__(self, sides: Sequence[int]) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Maps(nn.Module):
 
 
 class Fed(nn.Module):
-    """A head that returns what it holds."""
+    """A head that returns its attribute `outputs`."""
 
     outputs: dict[str, Tensor]
 
@@ -96,8 +96,8 @@ class Fed(nn.Module):
 
 @pytest.mark.parametrize("columns", [21, 91])
 @pytest.mark.parametrize("n", [1, 8])
-def test_whole_calls_in_eval_and_in_training(known, columns, n):
-    """The model as a user calls it, on images of different sizes, two batches of each kind; the heads are random."""
+def test_patched_calls_agree_in_eval_and_training(known, columns, n):
+    """Call the model as a user does, with random heads, on two batches of images of different sizes."""
     original, maps, side = known
     model = SSD(Maps(maps), original.anchor_generator, (side, side), columns, head=Fed())
     generator = torch.Generator().manual_seed(columns + n)
@@ -121,7 +121,7 @@ def test_whole_calls_in_eval_and_in_training(known, columns, n):
 
 
 def random_target(size: tuple[int, int], columns: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """From 1 to 20 ground truths of an image."""
+    """Draw 1 to 20 ground truths for an image."""
     count, extent = int(torch.randint(1, 21, (1,), generator=generator)), torch.tensor(size[::-1])
     corners = 0.7 * extent * torch.rand(count, 2, generator=generator)
     sides = extent * (0.05 + 0.25 * torch.rand(count, 2, generator=generator))
@@ -142,7 +142,7 @@ def losses_and_gradients(
 
 
 def assert_same_gradients(actual: dict[str, Tensor], expected: dict[str, Tensor], cls_logits: Tensor) -> None:
-    """But for negatives that are equally hard, to a rounding, of which one may be mined instead of the other."""
+    """Check for equal gradients, except at negatives equally hard up to rounding: either one may be mined."""
     different = {}
     for name, theirs in expected.items():
         tolerance = 1e-5 * float(theirs.abs().max()) + 1e-4 * theirs.abs()

@@ -1,6 +1,6 @@
-"""A trained network inside torchvision's SSD, patched and not: the same detections of photos, losses and gradients.
+"""A trained network in torchvision's SSD gives the same detections, losses and gradients, patched and unpatched.
 
-The network is the one that ships with this package, COCO's SSDLite300, so that the head outputs are real ones.
+The network is the SSDLite300 for COCO that ships with this package, so that the head outputs are real.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ssd_fast.images import as_image_tensor
 from ssd_fast.models import load_network
 
 SIDE, ROWS = 300, 1917
-VOC_COLUMNS = [0, 5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72]  # its classes are COCO's too
+VOC_COLUMNS = [0, 5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72]  # VOC's classes among COCO's
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Network(nn.Module):
-    """The backbone: a whole network, whose maps are its outputs in torchvision's order of offsets."""
+    """A backbone that is a whole network: its maps are the network's outputs, with offsets in torchvision's order."""
 
     def __init__(self, columns: list[int]) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def trained(request) -> SSD:
 
 
 def photos(n: int) -> list[Tensor]:
-    """Images of different sizes: three photos, mirrored, stretched, in parts."""
+    """Return images of different sizes: three photos, and mirrored, stretched and cropped ones."""
     cat, cup, astronaut = (
         as_image_tensor(asset_path(f"{name}.jpg")) / 255 for name in ("chelsea", "coffee", "astronaut")
     )
@@ -72,7 +72,7 @@ def photos(n: int) -> list[Tensor]:
     return [cat, astronaut, cup, cat.flip(-1), small, *parts][:n]
 
 
-WHAT_THEY_SHOW = ["cat", "person", "cup", "cat", "person", "person", "cup", "cat"]
+SHOWN_CLASSES = ["cat", "person", "cup", "cat", "person", "person", "cup", "cat"]
 
 
 @torch.no_grad()
@@ -83,7 +83,7 @@ def confident(model: SSD, batch: list[Tensor]) -> list[dict[str, Tensor]]:
 
 @pytest.mark.parametrize("n", [1, 8])
 @pytest.mark.parametrize("score_thresh", [0.01, 0.001])
-def test_detections_of_photos(trained, n, score_thresh):
+def test_patched_trained_model_finds_same_in_photos(trained, n, score_thresh):
     batch, columns = photos(n), trained.backbone.columns
     assert len({image.shape for image in batch}) >= n - 1
     trained.score_thresh = score_thresh  # SSD300's, SSDlite's
@@ -93,7 +93,7 @@ def test_detections_of_photos(trained, n, score_thresh):
             actual = trained(batch)
     comparison = assert_same_detections(actual, expected, limits(trained, len(columns)))
     assert comparison.pairs >= (n if score_thresh == 0.01 else 50 * n) and not comparison.excused
-    for shown, image in zip(WHAT_THEY_SHOW, confident(trained, batch), strict=False):
+    for shown, image in zip(SHOWN_CLASSES, confident(trained, batch), strict=False):
         names = [COCO_CLASSES[columns[label]] for label in image["labels"].tolist()]
         assert shown in names or COCO_CLASSES.index(shown) not in columns, names  # VOC has no cups
     report = ssd_fast.compare(trained, batch)
@@ -101,8 +101,8 @@ def test_detections_of_photos(trained, n, score_thresh):
 
 
 @pytest.mark.parametrize("n", [1, 8])
-def test_losses_of_photos(trained, n):
-    """The ground truth is what the network finds, moved a little, so that there is something to learn."""
+def test_patched_trained_model_has_same_losses_on_photos(trained, n):
+    """The ground truth is the network's own detections, moved a little so that there is something to learn."""
     batch = photos(n)
     targets = [{**image, "boxes": image["boxes"] * 0.95} for image in confident(trained, batch)]
     assert all(len(target["labels"]) >= 1 for target in targets)

@@ -1,4 +1,4 @@
-"""torchvision's SSDs in training, patched: the same losses and gradients, and ground truth checked by name."""
+"""Patched torchvision SSDs in training: the same losses and gradients, and faulty ground truth named."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def scenes(columns: int = COLUMNS, sizes=SIZES, counts=COUNTS, seed: int = 3) ->
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_equals_torchvision(seed):
+def test_patched_tiny_model_takes_same_training_step(seed):
     assert_same_step(tiny_ssd(), *scenes(seed=seed))
 
 
 @pytest.mark.parametrize("make", [ssd300_vgg16, ssdlite320_mobilenet_v3_large])
-def test_equals_torchvision_on_its_models(make):
+def test_patched_torchvision_model_takes_same_training_step(make):
     torch.manual_seed(0)
     model = make(weights=None, weights_backbone=None, num_classes=21)
     for module in model.modules():
@@ -53,7 +53,7 @@ def test_equals_torchvision_on_its_models(make):
     assert_same_step(model, *scenes(21, ((300, 400), (320, 320)), (4, 9)))
 
 
-def test_no_ground_truth_at_all():
+def test_loss_without_ground_truth_is_zero():
     batch, targets = scenes(counts=(0, 0, 0, 0))
     model = patch(tiny_ssd()).train()
     losses = model(batch, targets)
@@ -61,7 +61,7 @@ def test_no_ground_truth_at_all():
     assert sum(losses.values()).requires_grad
 
 
-def test_settings_are_read_at_every_call():
+def test_patched_loss_reads_settings_at_every_call():
     model = patch(tiny_ssd())
     batch, targets = scenes()
     before, _ = step(model, batch, targets)
@@ -73,7 +73,7 @@ def test_settings_are_read_at_every_call():
     assert_same_step(model, batch, targets)
 
 
-def test_modes_may_alternate():
+def test_eval_and_training_may_alternate():
     model = patch(tiny_ssd())
     batch, targets = scenes()
     losses, _ = step(model, batch, targets)
@@ -84,7 +84,7 @@ def test_modes_may_alternate():
         model.train()(batch)  # torchvision's own message
 
 
-def test_copies_and_scripts():
+def test_patched_model_can_be_copied_and_scripted():
     model = patch(tiny_ssd())
     twin = copy.deepcopy(model)
     assert twin.forward.model is twin and twin.compute_loss.model is twin
@@ -99,7 +99,7 @@ def test_copies_and_scripts():
         assert method in model.__dict__ and method not in unpatch(twin).__dict__
 
 
-def test_a_subclass_keeps_its_own_forward_and_its_loss_is_fused():
+def test_subclass_with_own_forward_keeps_it_and_gets_fused_loss():
     class MySSD(SSD):
         calls = 0
 
@@ -113,7 +113,7 @@ def test_a_subclass_keeps_its_own_forward_and_its_loss_is_fused():
     assert model.calls == 2
 
 
-def test_a_subclass_keeps_its_own_loss():
+def test_subclass_with_own_loss_keeps_it():
     class MySSD(SSD):
         def compute_loss(self, targets, head_outputs, anchors, matched_idxs):
             losses = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
@@ -124,7 +124,7 @@ def test_a_subclass_keeps_its_own_loss():
     assert_same_step(model, *scenes())
 
 
-def test_another_matcher_stays_in_use():
+def test_other_matcher_stays_in_use():
     model = tiny_ssd()
     model.proposal_matcher = Matcher(0.4, 0.2, allow_low_quality_matches=True)
     batch, targets = scenes(counts=(3, 2, 12, 1))
@@ -132,14 +132,14 @@ def test_another_matcher_stays_in_use():
 
 
 class ShiftedBoxes(DefaultBoxGenerator):
-    """Every image has anchors of its own."""
+    """Gives every image different anchors."""
 
     def forward(self, image_list, feature_maps):
         anchors = super().forward(image_list, feature_maps)
         return [boxes + 2.0 * index for index, boxes in enumerate(anchors)]
 
 
-def test_anchors_that_differ_from_image_to_image():
+def test_anchors_may_differ_from_image_to_image():
     model = tiny_ssd()
     model.anchor_generator = ShiftedBoxes([[2], [2, 3]])
     assert_same_step(model, *scenes())
@@ -155,7 +155,7 @@ def test_anchors_that_differ_from_image_to_image():
         ((5, 5, 9, 9), 0, "the label is the background's"),
     ],
 )
-def test_faults_are_named(box, label, reason):
+def test_patched_training_names_faulty_ground_truth(box, label, reason):
     batch, targets = scenes()
     targets[2]["boxes"][7] = torch.tensor(box, dtype=torch.float32)
     targets[2]["labels"][7] = label
@@ -163,7 +163,7 @@ def test_faults_are_named(box, label, reason):
         patch(tiny_ssd()).train()(batch, targets)
 
 
-def test_a_refused_target_changes_nothing():
+def test_refused_target_changes_nothing():
     batch, targets = scenes()
     targets[2]["labels"][7] = COLUMNS
     model = patch(tiny_ssd()).train()
@@ -176,7 +176,7 @@ def test_a_refused_target_changes_nothing():
         model(batch, [*targets, targets[0]])
 
 
-def test_replicas_of_data_parallel_are_their_own():
+def test_data_parallel_replicas_have_own_fused_methods():
     model = patch(tiny_ssd())
     replica = model._replicate_for_data_parallel()
     for method in ("forward", "compute_loss", "postprocess_detections"):
@@ -184,7 +184,7 @@ def test_replicas_of_data_parallel_are_their_own():
     assert type(replica) is SSD and "_replicate_for_data_parallel" not in unpatch(model).__dict__
 
 
-def test_wrong_labels_and_settings():
+def test_patched_training_refuses_wrong_labels_and_settings():
     batch, targets = scenes()
     model = patch(tiny_ssd()).train()
     with pytest.raises(ValueError, match=r"targets\[0\]\['labels'\]: expected shape \[3\], got \[2\]"):
@@ -194,8 +194,8 @@ def test_wrong_labels_and_settings():
         model(batch, targets)
 
 
-def test_under_autocast():
-    """Heads in bfloat16 are widened: the loss of exactly those heads, in float32."""
+def test_patched_training_widens_heads_under_autocast():
+    """The loss of bfloat16 heads is that of the same heads widened to float32."""
     model = patch(tiny_ssd()).train()
     batch, targets = scenes()
     with torch.autocast("cpu", torch.bfloat16):

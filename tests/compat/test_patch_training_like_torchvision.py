@@ -1,6 +1,6 @@
-"""What torchvision's own tests ask of its SSDs in training, in our words: of the model as it is, and of it patched.
+"""The checks of torchvision's own SSD training tests, written anew, on the model unpatched and patched.
 
-Refused targets and images, images without objects, images and targets that are left alone.
+They cover refused targets and images, images without objects, and unchanged images and targets.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(params=[unpatch, patch], ids=["torchvision", "patched"])
 def treated(request) -> Callable[[SSD], SSD]:
-    """Leaves a model as it is, or patches it."""
+    """Leave a model as it is, or patch it."""
     return request.param
 
 
@@ -40,7 +40,7 @@ DEGENERATE = torch.tensor([[1, 3, 1, 4], [2, 4, 3, 4]])  # no width; no height
     ],
     ids=["none", "no tensor", "one axis", "five corners", "degenerate", "degenerate, with labels"],
 )
-def test_what_is_no_target_is_refused(treated, targets):
+def test_malformed_targets_are_refused(treated, targets):
     with pytest.raises(AssertionError):
         treated(tiny_ssd()).train()(images((64, 64)), targets)
 
@@ -50,12 +50,12 @@ def test_boxes_without_labels_are_refused(treated):
         treated(tiny_ssd()).train()(images((64, 64)), [{"boxes": torch.tensor([[5.0, 5, 9, 9]])}])
 
 
-def test_degenerate_targets_are_refused_in_eval_mode_too(treated):
+def test_degenerate_targets_are_refused_in_eval_mode(treated):
     with pytest.raises(AssertionError):
         treated(tiny_ssd())(images((64, 64)), [{"boxes": DEGENERATE.float()}])
 
 
-def test_images_of_bytes_are_refused(treated):
+def test_uint8_images_are_refused(treated):
     for model in (treated(tiny_ssd()), treated(tiny_ssd()).train()):
         target = {"boxes": torch.tensor([[5.0, 5, 40, 40]]), "labels": torch.tensor([1])}
         with pytest.raises(TypeError, match="floating"):
@@ -71,7 +71,7 @@ NOTHING = {
 }
 
 
-def test_an_image_without_objects(treated):
+def test_image_without_objects_has_zero_loss(treated):
     model = treated(tiny_ssd()).train()
     losses = model(images((100, 100)), [NOTHING])
     assert losses["bbox_regression"] == 0 and losses["classification"] == 0  # no positives, so no negatives to mine
@@ -79,7 +79,7 @@ def test_an_image_without_objects(treated):
     assert not any(parameter.grad.any() for parameter in model.parameters() if parameter.grad is not None)
 
 
-def test_an_image_without_objects_among_others(treated):
+def test_image_without_objects_adds_nothing_to_loss(treated):
     target = {"boxes": torch.tensor([[5.0, 5, 40, 40]]), "labels": torch.tensor([1])}
     model, (first, second) = treated(tiny_ssd()).train(), images((64, 64), (64, 64))
     alone, both = model([first], [target]), model([first, second], [target, NOTHING])

@@ -1,4 +1,4 @@
-"""What datasets of all formats share: samples and targets, classes, broken files, how the format is chosen."""
+"""Datasets of every format: samples and targets, classes, broken files, and the choice of the format."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def sample(**change) -> Sample:
     return Sample(**{**sound, **change})
 
 
-def test_image_and_target(tmp_path):
+def test_dataset_item_is_image_and_target(tmp_path):
     data = folder_data()
     data["images"]["1.png"] += [{"box": [0.25, 0, WIDTH, HEIGHT], "label": "zebra", "ignored": True}]
     dataset = open_dataset(write_json(tmp_path / "annotations.json", data))
@@ -58,7 +58,7 @@ def test_image_and_target(tmp_path):
     assert repr(dataset) == "DetectionDataset(images=2, classes=2, boxes=3, problems=0)"
 
 
-def test_a_data_set_is_a_sequence(tmp_path):
+def test_dataset_is_a_sequence(tmp_path):
     dataset = open_dataset(write_json(tmp_path / "annotations.json", folder_data()))
     assert len(dataset) == 2 and len(list(dataset)) == 2
     assert dataset[-1][1]["image_id"] == 1 and torch.equal(dataset[-1][1]["boxes"], dataset[1][1]["boxes"])
@@ -69,7 +69,7 @@ def test_a_data_set_is_a_sequence(tmp_path):
         dataset["0.png"]
 
 
-def test_an_image_without_boxes(tmp_path):
+def test_image_without_boxes_has_empty_target(tmp_path):
     data = {"classes": ["cat"], "images": {"0.png": []}}
     dataset = open_dataset(write_json(tmp_path / "annotations.json", data))
     _, target = dataset[0]
@@ -88,7 +88,7 @@ def test_targets_are_copies(tmp_path):
     assert again["ignored"].tolist() == [False]
 
 
-def test_pickled_for_workers(tmp_path):
+def test_dataset_can_be_pickled_for_workers(tmp_path):
     with pytest.warns(GroundTruthWarning):
         dataset = open_dataset(write_boxes(tmp_path, [[1, 2, 3, 4], [5, 5, 5, 5]]))
     again = pickle.loads(pickle.dumps(dataset))
@@ -99,7 +99,7 @@ def test_pickled_for_workers(tmp_path):
     assert torch.equal(image, dataset[0][0]) and target["boxes"].tolist() == [[1, 2, 3, 4]]
 
 
-def test_missing_and_broken_images(tmp_path):
+def test_missing_and_broken_images_are_named(tmp_path):
     path = write_json(tmp_path / "annotations.json", folder_data())
     dataset = open_dataset(path)
     whole = save_image(tmp_path / "1.png", (300, 300)).read_bytes()
@@ -121,14 +121,14 @@ def test_missing_and_broken_images(tmp_path):
         dataset[1]
 
 
-def test_an_image_too_large_for_pillow_is_named(tmp_path, monkeypatch):
+def test_image_too_large_for_pillow_is_named(tmp_path, monkeypatch):
     path = write_json(tmp_path / "annotations.json", folder_data())
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
     with pytest.raises(GroundTruthError, match=r"cannot read image .*0\.png: .*exceeds limit"):
         open_dataset(path)
 
 
-def test_classes_fix_the_order(tmp_path):
+def test_given_classes_fix_order_of_labels(tmp_path):
     path = write_json(tmp_path / "annotations.json", folder_data())
     dataset = open_dataset(path, classes=["dog", "cat", "zebra"])
     assert dataset.classes == ("dog", "cat", "zebra") and dataset.samples[0].labels.tolist() == [2]
@@ -147,17 +147,17 @@ def test_classes_fix_the_order(tmp_path):
         (["__background__", "cat"], "without the background, got '__background__'"),
     ],
 )
-def test_rejected_classes(tmp_path, classes, message):
+def test_open_dataset_rejects_classes(tmp_path, classes, message):
     path = write_json(tmp_path / "annotations.json", folder_data())
     with pytest.raises(GroundTruthError, match=f"open_dataset: classes: .*{message}"):
         open_dataset(path, classes=classes)
 
 
-def test_the_format_is_found(tmp_path):
+def test_open_dataset_recognizes_format(tmp_path):
     write_voc(tmp_path / "voc", {"a": object_xml()})
     write_json(tmp_path / "coco" / "annotations" / "instances_val.json", coco_data(), tmp_path / "coco" / "val")
     write_json(tmp_path / "folder" / "annotations.json", folder_data())
-    write_json(tmp_path / "mixed" / "annotations.json", coco_data())  # the name of the folder's file, COCO's content
+    write_json(tmp_path / "mixed" / "annotations.json", coco_data())  # COCO's content, folder's name
     for name, length in (("voc", 1), ("coco", 2), ("folder", 2), ("mixed", 2)):
         assert len(open_dataset(tmp_path / name)) == length
         if name != "mixed":
@@ -165,7 +165,7 @@ def test_the_format_is_found(tmp_path):
     assert open_dataset(tmp_path / "mixed").classes == ("zebra", "cat")
 
 
-def test_the_format_cannot_be_told(tmp_path):
+def test_open_dataset_refuses_unknown_or_ambiguous_format(tmp_path):
     (tmp_path / "empty").mkdir()
     looked = r"Annotations/\*.xml .*annotations/instances_\*.json .*annotations.json"
     with pytest.raises(GroundTruthError, match=f"empty: .*{looked}.*found none"):
@@ -191,7 +191,7 @@ def test_the_format_cannot_be_told(tmp_path):
         ({"format": "voc"}, GroundTruthError, "annotations.json: VOC: expected a folder, got a file"),
     ],
 )
-def test_rejected_arguments(tmp_path, options, error, message):
+def test_open_dataset_rejects_arguments(tmp_path, options, error, message):
     options = {"path": write_json(tmp_path / "annotations.json", folder_data()), **options}
     with pytest.raises(error, match=message):
         open_dataset(**options)
@@ -209,14 +209,14 @@ def test_rejected_arguments(tmp_path, options, error, message):
         (b"[" + b"9" * 5000 + b"]", "annotations.json: .*digits"),
     ],
 )
-def test_unreadable_json(tmp_path, name, text, message):
+def test_unreadable_json_is_named(tmp_path, name, text, message):
     path = tmp_path / "annotations.json"
     path.write_bytes(text)
     with pytest.raises(GroundTruthError, match=message):
         open_dataset(path, format=name)
 
 
-def test_json_with_a_byte_order_mark(tmp_path):
+def test_json_may_have_byte_order_mark(tmp_path):
     path = write_json(tmp_path / "annotations.json", folder_data())
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(folder_data()).encode())
     assert len(open_dataset(path)) == 2
@@ -231,12 +231,12 @@ def test_json_with_a_byte_order_mark(tmp_path):
         ({"ignored": torch.tensor([True])}, r"ignored: expected a NumPy array bool"),
     ],
 )
-def test_rejected_samples(change, message):
+def test_sample_rejects_arrays(change, message):
     with pytest.raises(ValueError, match=rf"Sample 'a\.png': {message}"):
         sample(**change)
 
 
-def test_data_sets_of_ones_own():
+def test_dataset_can_be_made_from_samples():
     assert len(DetectionDataset([sample()], ["cat"])) == 1
     with pytest.raises(GroundTruthError, match="at least 1 image, got 0"):
         DetectionDataset([], ["cat"])
@@ -247,11 +247,11 @@ def test_data_sets_of_ones_own():
             DetectionDataset([sample(labels=np.array([label]))], ["cat"])
 
 
-def test_bccd():
-    """The blood cells of BCCD, whose two degenerate boxes make a plain SSD's loss NaN."""
+def test_open_dataset_reads_bccd():
+    """BCCD, a dataset of blood cells, has two degenerate boxes that make a plain SSD's loss NaN."""
     root = os.environ.get("SSD_FAST_BCCD")
     if not root:
-        pytest.skip("SSD_FAST_BCCD names no copy of the BCCD dataset")
+        pytest.skip("SSD_FAST_BCCD does not name a copy of BCCD")
     with pytest.warns(GroundTruthWarning, match="2 problems in 292 images"):
         train = open_dataset(root, "trainval")
     test = open_dataset(root, "test", policy="raise")
@@ -268,7 +268,7 @@ def test_bccd():
         open_dataset(root, policy="raise")
 
 
-def test_the_splits_of_each_format(tmp_path):
+def test_list_splits_of_each_format(tmp_path):
     voc = write_voc(tmp_path / "voc", {"a": object_xml()}, {"val": ["a"], "train": ["a"], "cat_train": ["a  1"]})
     assert list_splits(voc) == list_splits(voc, format="voc") == ["train", "val"]
     for split in ("val", "train"):

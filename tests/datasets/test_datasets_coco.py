@@ -1,4 +1,4 @@
-"""COCO's JSON, read and written, and every broken file by its message."""
+"""COCO's JSON: reading, writing, and the message for every broken file."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ssd_fast.datasets import open_dataset, to_coco
 from ssd_fast.ground_truth import GroundTruthError, GroundTruthWarning
 
 
-def test_boxes_labels_and_crowds(tmp_path):
+def test_coco_boxes_labels_and_crowds(tmp_path):
     data = coco_data()
     more = {"id": 7, "image_id": 20, "category_id": 3, "bbox": [0.5, 1, 2.25, 3], "iscrowd": 1, "segmentation": []}
     data["annotations"].insert(0, more)
     del data["annotations"][1]["iscrowd"], data["images"][0]["width"], data["images"][0]["height"]
     dataset = open_dataset(write_json(tmp_path / "a.json", data), policy="raise")
-    assert dataset.classes == ("zebra", "cat"), "in the order of the ids, 3 and 7"
+    assert dataset.classes == ("zebra", "cat"), "not in the order of the ids, 3 and 7"
     assert [s.boxes.tolist() for s in dataset.samples] == [[[1, 2, 11, 22]], [[0.5, 1, 2.75, 4], [2, 2, 12, 22]]]
     assert [s.labels.tolist() for s in dataset.samples] == [[2], [1, 2]]
     assert [s.ignored.tolist() for s in dataset.samples] == [[False], [True, False]]
     assert [s.size for s in dataset.samples] == [(HEIGHT, WIDTH)] * 2
 
 
-def test_images_without_annotations_stay(tmp_path):
+def test_images_without_annotations_are_kept(tmp_path):
     data = coco_data(3)
     del data["annotations"][1]
     dataset = open_dataset(write_json(tmp_path / "a.json", data, count=3))
@@ -35,7 +35,7 @@ def test_images_without_annotations_stay(tmp_path):
 
 
 @pytest.mark.parametrize("size", [[0, 5], [5, 0], [-3, 5]])
-def test_degenerate_boxes_are_named_as_the_file_has_them(tmp_path, size):
+def test_degenerate_boxes_are_named_with_values_of_file(tmp_path, size):
     data = coco_data()
     data["annotations"][1]["bbox"] = [3, 4, *size]
     with pytest.warns(GroundTruthWarning, match=r"a\.json: annotations\[1\] \(id 101\) 'cat' \(3, 4, "):
@@ -57,14 +57,14 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("file", "images"), PLACES)
-def test_where_images_are_found(tmp_path, file, images):
+def test_images_are_found_in_usual_folders(tmp_path, file, images):
     path = write_json(tmp_path / file, coco_data(), tmp_path / images)
     dataset = open_dataset(path)
     assert [sample.path for sample in dataset.samples] == [str(tmp_path / images / f"{i}.png") for i in range(2)]
     assert dataset.samples[0].name == "0.png" and dataset[1][0].shape == (3, HEIGHT, WIDTH)
 
 
-def test_images_elsewhere(tmp_path):
+def test_images_elsewhere_need_argument_images(tmp_path):
     path = write_json(tmp_path / "set" / "a.json", coco_data(), tmp_path / "elsewhere" / "x")
     with pytest.raises(
         GroundTruthError, match=r"a\.json: images: expected '0\.png' in one of .*set.*; pass .* images="
@@ -73,7 +73,7 @@ def test_images_elsewhere(tmp_path):
     assert len(open_dataset(path, images=tmp_path / "elsewhere" / "x")) == 2
 
 
-def test_an_entry_without_its_image(tmp_path):
+def test_entry_without_its_image_is_named(tmp_path):
     path = write_json(tmp_path / "a.json", coco_data(), count=1)
     with pytest.raises(GroundTruthError, match=r"a\.json: '1\.png': expected the image .*1\.png, which does not exist"):
         open_dataset(path)
@@ -83,7 +83,7 @@ def test_an_entry_without_its_image(tmp_path):
         open_dataset(path)
 
 
-def test_splits(tmp_path):
+def test_coco_splits_are_instances_files(tmp_path):
     write_json(tmp_path / "annotations" / "instances_val.json", coco_data(1), tmp_path / "val", count=1)
     assert len(open_dataset(tmp_path)) == 1, "there is one split"
     write_json(tmp_path / "annotations" / "instances_train.json", coco_data(2), tmp_path / "train")
@@ -160,7 +160,7 @@ def test_splits(tmp_path):
         (("categories", 1, "name"), 5, r"categories\[1\] \(id 3\): name: .*, got 5"),
     ],
 )
-def test_rejected_files(tmp_path, place, value, message):
+def test_rejected_coco_files(tmp_path, place, value, message):
     data = coco_data()
     *way, last = place
     target = data
@@ -172,14 +172,14 @@ def test_rejected_files(tmp_path, place, value, message):
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
-def test_missing_lists(tmp_path, key):
+def test_missing_lists_are_named(tmp_path, key):
     data = coco_data()
     del data[key]
     with pytest.raises(GroundTruthError, match=rf"a\.json: {key}: expected a list, got nothing"):
         open_dataset(write_json(tmp_path / "a.json", data), format="coco")
 
 
-def test_no_object_at_all(tmp_path):
+def test_coco_file_must_hold_an_object(tmp_path):
     (tmp_path / "a.json").write_text("[]")
     with pytest.raises(GroundTruthError, match=r"a\.json: COCO: expected an object, got list"):
         open_dataset(tmp_path / "a.json", format="coco")
@@ -192,7 +192,7 @@ def test_annotations_need_no_id(tmp_path):
     assert len(open_dataset(write_json(tmp_path / "a.json", data)).samples[1].boxes) == 1
 
 
-def test_written_by_hand(tmp_path):
+def test_to_coco_by_hand(tmp_path):
     items = [{"box": [1, 2, 4, 7.5], "label": "cat"}, {"box": [0, 0, 40, 30], "label": "ape", "ignored": True}]
     data = {"classes": ["cat", "dog", "ape"], "images": {"1.png": [], "0.png": items}}
     written = to_coco(open_dataset(write_json(tmp_path / "annotations.json", data)))
@@ -207,7 +207,7 @@ def test_written_by_hand(tmp_path):
     }
 
 
-def test_written_and_read_again(tmp_path):
+def test_to_coco_can_be_read_again(tmp_path):
     generator = np.random.default_rng(0)
     corners = generator.uniform(0, 14, (50, 4)) + np.array([0, 0, 16, 15])
     items = [{"box": box, "label": "ab"[i % 2], "ignored": i % 3 == 0} for i, box in enumerate(corners.tolist())]
@@ -223,8 +223,8 @@ def test_written_and_read_again(tmp_path):
         np.testing.assert_array_equal(old.ignored, new.ignored)
 
 
-def test_pycocotools_takes_it(tmp_path):
-    """Perfect detections score 1, and what is ignored is neither missed nor wrong."""
+def test_pycocotools_reads_to_coco(tmp_path):
+    """Perfect detections score 1, and ignored ground truths count neither as missed nor as wrong."""
     coco = pytest.importorskip("pycocotools.coco", reason="pycocotools is the oracle of this test")
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
     data = coco_data(3)

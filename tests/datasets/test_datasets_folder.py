@@ -1,4 +1,4 @@
-"""The folder with one JSON: its documented example, and every broken file by its message."""
+"""The folder format with one JSON: its documented example, and the message for every broken file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ssd_fast.datasets import folder, open_dataset
 from ssd_fast.ground_truth import GroundTruthError
 
 
-def test_the_documented_example(tmp_path):
+def test_documented_example_is_read(tmp_path):
     doc = inspect.cleandoc(folder.__doc__)
     example = textwrap.dedent(doc[doc.index("    {") : doc.index("\n    }") + len("\n    }")])
     (tmp_path / "annotations.json").write_text(example)
@@ -26,7 +26,7 @@ def test_the_documented_example(tmp_path):
     assert [s.name for s in open_dataset(tmp_path, "test").samples] == ["b.jpg"]
 
 
-def test_without_classes_the_labels_of_splits_agree(tmp_path):
+def test_labels_of_splits_agree_without_classes(tmp_path):
     data = {
         "images": {f"{i}.png": [{"box": [1, 2, 3, 4], "label": label}] for i, label in enumerate(("cat", "ape"))},
         "splits": {"train": ["0.png"], "test": ["1.png"]},
@@ -46,13 +46,13 @@ def test_splits_keep_their_order(tmp_path):
         open_dataset(tmp_path, "val")
 
 
-def test_a_file_without_splits(tmp_path):
+def test_file_without_splits_refuses_split(tmp_path):
     write_json(tmp_path / "annotations.json", folder_data())
     with pytest.raises(GroundTruthError, match="no split 'train'; the splits are: none"):
         open_dataset(tmp_path, "train")
 
 
-def test_images_in_folders_and_elsewhere(tmp_path):
+def test_images_may_be_in_subfolders_and_elsewhere(tmp_path):
     data = {"images": {"deep/0.png": [{"box": [1, 2, 3, 4], "label": "cat"}]}}
     path = write_json(tmp_path / "set" / "boxes.json", data, tmp_path / "elsewhere" / "deep", count=1)
     dataset = open_dataset(path, images=tmp_path / "elsewhere")
@@ -62,21 +62,21 @@ def test_images_in_folders_and_elsewhere(tmp_path):
         open_dataset(path)
 
 
-def test_one_image_by_two_names(tmp_path):
+def test_two_names_of_one_image_are_refused(tmp_path):
     data = {"images": {"0.png": [{"box": [1, 2, 3, 4], "label": "cat"}], "./0.png": []}}
     message = r"images\['\./0\.png'\]: its image '\./0\.png' already belongs to images\['0\.png'\]"
     with pytest.raises(GroundTruthError, match=message):
         open_dataset(write_json(tmp_path / "annotations.json", data, count=1))
 
 
-def test_an_image_listed_twice(tmp_path):
+def test_image_listed_twice_is_refused(tmp_path):
     path = write_json(tmp_path / "annotations.json", folder_data())
     path.write_text(path.read_text().replace("1.png", "0.png"))
     with pytest.raises(GroundTruthError, match=r"each key of an object once, got '0\.png' twice"):
         open_dataset(path)
 
 
-def test_no_file(tmp_path):
+def test_missing_annotations_file_is_named(tmp_path):
     with pytest.raises(GroundTruthError, match=r"folder: expected the file annotations\.json, which does not exist"):
         open_dataset(tmp_path, format="folder")
 
@@ -113,7 +113,7 @@ ITEM = ("images", "1.png", 0)
         ((*ITEM, "box"), {"x1": 1}, r"box: expected 4 numbers .*got {'x1': 1}"),
     ],
 )
-def test_rejected_files(tmp_path, place, value, message):
+def test_rejected_folder_files(tmp_path, place, value, message):
     data = json.loads(json.dumps(folder_data()))
     *way, last = place
     target = data
@@ -125,7 +125,7 @@ def test_rejected_files(tmp_path, place, value, message):
         open_dataset(write_json(tmp_path / "annotations.json", data), split, format="folder")
 
 
-def test_a_list_is_no_folders_file(tmp_path):
+def test_folder_file_must_hold_an_object(tmp_path):
     (tmp_path / "annotations.json").write_text("[]")
     with pytest.raises(GroundTruthError, match="the file: expected an object with images, got"):
         open_dataset(tmp_path, format="folder")

@@ -1,4 +1,4 @@
-"""Hostile datasets: what is wrong in them is an error that names the file, at once and in one printable line."""
+"""Hostile datasets: every fault raises an error that names the file, quickly and in one printable line."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from ssd_fast.evaluation import evaluate_detections, missing_classes
 from ssd_fast.evaluation._inputs import labels_of
 from ssd_fast.ground_truth import GroundTruthError
 
-MANY = 1500  # a square of it is a thousand times as much
+MANY = 1500  # quadratic work would be a thousand times as much
 OUTSIDE = ["../secret.png", "a/../../secret.png", "a/..", "/etc/passwd", "..", r"..\secret.png", r"C:\secret.png"]
 NOT_NAMES = ["", ".", "./", "a\0.png", "\ud800.png"]
 
 
 def refused(error: pytest.ExceptionInfo[Exception], *parts: object) -> None:
-    """The error is one printable line of a sensible length, with these parts."""
+    """Check that the error is one printable line of sensible length that holds these parts."""
     message = str(error.value)
     assert message.isprintable() and len(message) <= 3000, message
     assert all(str(part) in message for part in parts), message
 
 
 @pytest.mark.parametrize("name", OUTSIDE + NOT_NAMES)
-def test_names_of_images_stay_in_their_folder(tmp_path, name):
+def test_image_names_must_stay_in_folder(tmp_path, name):
     save_image(tmp_path / "secret.png")
     root = tmp_path / "data"
     coco, folder = coco_data(), folder_data()
@@ -54,7 +54,7 @@ def test_names_of_images_stay_in_their_folder(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_a_filename_of_an_annotation_stays_in_the_folder(tmp_path, name):
+def test_voc_filename_must_stay_in_folder(tmp_path, name):
     save_image(tmp_path / "secret.png")
     root = write_voc(tmp_path / "voc", {"a": f"<filename>{name}</filename>{object_xml()}"})
     (root / "JPEGImages" / "a.png").unlink()
@@ -63,7 +63,7 @@ def test_a_filename_of_an_annotation_stays_in_the_folder(tmp_path, name):
     refused(error, "a.xml: filename: expected the name of a file in the folder of the images")
 
 
-def test_links_out_of_the_folder_are_followed(tmp_path):
+def test_links_out_of_folder_are_followed(tmp_path):
     save_image(tmp_path / "elsewhere" / "1.png")
     path = write_json(tmp_path / "data" / "annotations.json", folder_data())
     (tmp_path / "data" / "1.png").unlink()
@@ -74,7 +74,7 @@ def test_links_out_of_the_folder_are_followed(tmp_path):
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\t\n", "\u3000"])
-def test_blank_class_names(tmp_path, blank):
+def test_blank_class_names_are_refused(tmp_path, blank):
     coco, folder = coco_data(), folder_data()
     coco["categories"][1]["name"] = folder["images"]["1.png"][0]["label"] = blank
     write_json(tmp_path / "coco.json", coco)
@@ -85,9 +85,9 @@ def test_blank_class_names(tmp_path, blank):
         refused(error, tmp_path / name, item)
 
 
-def test_ids_of_more_than_64_bits(tmp_path):
+def test_ids_beyond_64_bits_are_refused(tmp_path):
     data = coco_data()
-    data["annotations"][1]["id"] = 2**61 - 1  # whose hash is 0, as that of its multiples
+    data["annotations"][1]["id"] = 2**61 - 1  # its hash is 0, as are those of its multiples
     assert len(open_dataset(write_json(tmp_path / "x.json", data))) == 2
     for key in (2**63, -(2**63), 5 * (2**61 - 1)):
         for part in ("images", "annotations", "categories"):
@@ -97,7 +97,7 @@ def test_ids_of_more_than_64_bits(tmp_path):
                 open_dataset(write_json(tmp_path / "x.json", data))
 
 
-def test_a_background_among_the_categories_is_an_error_of_the_file(tmp_path):
+def test_background_category_is_error_of_file(tmp_path):
     data = coco_data()
     data["categories"][1]["name"] = "background"
     with pytest.raises(GroundTruthError, match=r"x\.json: classes: expected names without the background"):
@@ -105,7 +105,7 @@ def test_a_background_among_the_categories_is_an_error_of_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["x" * 1_000_000, "\x1b[31m" * 1000, "\u202e\n\r\x9b" * 1000])
-def test_long_and_unprintable_names_make_short_and_printable_errors(tmp_path, text):
+def test_long_and_unprintable_names_give_short_printable_errors(tmp_path, text):
     changes: list[Callable[[Any], None]] = [
         lambda data: data["images"][0].update(file_name=f"{text}.png"),
         lambda data: data["images"][0].update(id=[text]),
@@ -124,7 +124,7 @@ def test_long_and_unprintable_names_make_short_and_printable_errors(tmp_path, te
 
 
 @pytest.mark.parametrize("depth", [10, 150, 400, 900, 100_000])
-def test_deep_json(tmp_path, depth):
+def test_deeply_nested_json_is_refused(tmp_path, depth):
     path = tmp_path / "annotations.json"
     for text in ('{"images": {"0.png": %s}}', '{"images": %s}', '{"images": [], "categories": [%s]}', "%s"):
         path.write_text(text % ("[" * depth + "]" * depth))
@@ -133,7 +133,7 @@ def test_deep_json(tmp_path, depth):
         refused(error, path)
 
 
-def test_json_in_other_encodings(tmp_path):
+def test_json_may_be_in_other_unicode_encodings(tmp_path):
     path = write_json(tmp_path / "annotations.json", folder_data())
     text = path.read_text()
     for encoding in ("utf-8-sig", "utf-16", "utf-32"):
@@ -145,7 +145,7 @@ def test_json_in_other_encodings(tmp_path):
     refused(error, path)
 
 
-def test_only_some_of_the_missing_classes_are_compared_with_the_known_ones(tmp_path, monkeypatch):
+def test_only_some_missing_classes_are_compared_with_known_ones(tmp_path, monkeypatch):
     compared = []
     monkeypatch.setattr("difflib.get_close_matches", lambda word, *_: compared.append(word) or [])
     data = coco_data()
@@ -158,7 +158,7 @@ def test_only_some_of_the_missing_classes_are_compared_with_the_known_ones(tmp_p
     assert len(compared) == 8 and max(map(len, compared)) == 100
 
 
-def test_classes_without_ground_truths_cost_nothing(tmp_path, monkeypatch):
+def test_classes_without_ground_truths_are_not_evaluated(tmp_path, monkeypatch):
     cocoeval = pytest.importorskip("pycocotools.cocoeval", reason="pycocotools is not installed")
     visits = []
     evaluate_image = cocoeval.COCOeval.evaluateImg
@@ -171,7 +171,7 @@ def test_classes_without_ground_truths_cost_nothing(tmp_path, monkeypatch):
     found = [{"boxes": s.boxes, "scores": np.ones(len(s.boxes)), "labels": s.labels} for s in dataset.samples]
     evaluation = evaluate_detections(found, dataset)
     assert evaluation.ap == evaluation.voc12 == 1 and len(evaluation.per_class) == 302
-    assert len(visits) == 2 * 1 * 4, "images x classes with ground truths x ranges of area"
+    assert len(visits) == 2 * 1 * 4, "not images x classes with ground truths x ranges of area"
 
 
 class Counted(str):
@@ -191,7 +191,7 @@ def names(monkeypatch) -> list[Counted]:
     return [Counted(f"class {number}") for number in range(MANY)]
 
 
-def test_keys_that_occur_twice_are_found_in_linear_time(tmp_path, names, monkeypatch):
+def test_duplicate_keys_are_found_in_linear_time(tmp_path, names, monkeypatch):
     pairs = [(name, 1) for name in [*names, Counted(names[-1])]]
     monkeypatch.setattr("json.loads", lambda _, object_pairs_hook: object_pairs_hook(pairs))
     (tmp_path / "x.json").write_text("{}")
@@ -221,7 +221,7 @@ SWAPS += [[], {}, [[]], [1, 2, 3, 4], {"box": [1, 2, 3, 4], "label": "cat"}, [{"
 
 
 def mutated_value(value: Any, rng: random.Random) -> Any:
-    """The value with something in it replaced, doubled or left out."""
+    """Return the value with one to three parts replaced, duplicated or deleted."""
     value = copy.deepcopy(value)
     for _ in range(rng.randint(1, 3)):
         at = value
@@ -240,7 +240,7 @@ def mutated_value(value: Any, rng: random.Random) -> Any:
 
 
 def mutated_bytes(content: bytes, rng: random.Random) -> bytes:
-    """The bytes with some of them replaced, repeated or cut off."""
+    """Return the bytes with some of them replaced, repeated or cut off."""
     changed = bytearray(content)
     for _ in range(rng.randint(1, 8)):
         at = rng.randrange(len(changed) + 1)
@@ -266,7 +266,7 @@ def encoded(kind: str) -> bytes:
 
 
 def read_all(path: Path) -> None:
-    """Opens a dataset and reads its images; whatever it raises is of a documented kind, and names a file."""
+    """Open a dataset and read its images; any error must be of a documented kind and name a file."""
     for policy in ("drop", "raise", "clip"):
         try:
             for image, _ in open_dataset(path, policy=policy):
@@ -275,12 +275,12 @@ def read_all(path: Path) -> None:
             assert str(error).isprintable() and str(path.parent) in str(error), repr(error)
 
 
-ROUNDS = int(os.environ.get("SSD_FAST_FUZZ_ROUNDS", "1"))  # more of them for a longer search
+ROUNDS = int(os.environ.get("SSD_FAST_FUZZ_ROUNDS", "1"))  # more for a longer search
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("seed", range(40 * ROUNDS))
-def test_mutated_datasets(tmp_path, seed):
+def test_mutated_datasets_are_read_or_refused(tmp_path, seed):
     rng = random.Random(seed)
     for kind, data in (("coco", coco_data()), ("folder", {**folder_data(), "splits": {"train": ["0.png"]}})):
         path = write_json(tmp_path / kind / "x.json", data)
@@ -301,7 +301,7 @@ def test_mutated_datasets(tmp_path, seed):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000"])
-def test_mutated_images(tmp_path, kind):
+def test_mutated_images_are_read_or_refused(tmp_path, kind):
     rng = random.Random(kind)
     content = encoded(kind)
     path = write_json(tmp_path / "x.json", {"classes": ["cat"], "images": {"0.png": []}}, count=0)
@@ -311,7 +311,7 @@ def test_mutated_images(tmp_path, kind):
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_mutated_images_on_the_command_line(tmp_path):
+def test_detect_reads_or_refuses_mutated_images(tmp_path):
     rng = random.Random(0)
     kinds = ("PNG", "JPEG", "GIF", "TIFF", "WEBP")
     for index in range(20 * ROUNDS):
@@ -323,7 +323,7 @@ def test_mutated_images_on_the_command_line(tmp_path):
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_mutated_datasets_on_the_command_line(tmp_path):
+def test_eval_reads_or_refuses_mutated_datasets(tmp_path):
     pytest.importorskip("pycocotools", reason="pycocotools, which computes COCO AP, is not installed")
     rng = random.Random(1)
     path = write_json(tmp_path / "x.json", coco_data())

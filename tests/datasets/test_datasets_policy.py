@@ -1,4 +1,4 @@
-"""What becomes of faulty boxes and of wrong sizes: raised, dropped or clipped, and always named."""
+"""Faulty boxes and wrong sizes are raised, dropped or clipped, and always named."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from helpers.dataset_files import (
 from ssd_fast.datasets import open_dataset
 from ssd_fast.ground_truth import GroundTruthError, GroundTruthWarning
 
-# What is wrong with a box, the reason that is given, and what policy "clip" leaves of it.
+# A faulty box, the reason that the message gives, and the box that policy "clip" leaves.
 FAULTS = [
     ([5, 6, 5, 20], "no width", None),
     ([5, 6, 9, 6], "no height", None),
@@ -42,11 +42,11 @@ FAULTS = [
 
 @pytest.mark.parametrize(("box", "reason", "clipped"), FAULTS)
 @pytest.mark.parametrize("policy", ["drop", "clip"])
-def test_faults_are_left_out_and_named(tmp_path, box, reason, clipped, policy):
+def test_faulty_boxes_are_dropped_or_clipped_and_named(tmp_path, box, reason, clipped, policy):
     sound = [1, 2, 3, 4]
     with pytest.warns(GroundTruthWarning, match=reason) as caught:
         dataset = open_dataset(write_boxes(tmp_path, [sound, box, sound]), policy=policy)
-    assert len(caught) == 1 and caught[0].filename == __file__, "one warning, at the line that opened the dataset"
+    assert len(caught) == 1 and caught[0].filename == __file__, "not one warning, at the line that opened the dataset"
     middle = [clipped] if policy == "clip" and clipped else []
     assert dataset[0][1]["boxes"].tolist() == [sound, *middle, sound]
     assert len(dataset.samples[0].labels) == len(dataset.samples[0].ignored) == 2 + len(middle)
@@ -58,30 +58,30 @@ def test_faults_are_left_out_and_named(tmp_path, box, reason, clipped, policy):
 
 
 @pytest.mark.parametrize(("box", "reason", "clipped"), FAULTS)
-def test_faults_are_raised(tmp_path, box, reason, clipped):
+def test_faulty_boxes_are_raised(tmp_path, box, reason, clipped):
     with pytest.raises(GroundTruthError, match=rf"annotations.json: images\['0.png'\]\[1\] 'cat' .*{reason}") as caught:
         open_dataset(write_boxes(tmp_path, [[1, 2, 3, 4], box]), policy="raise")
     assert "dropped" not in str(caught.value)
 
 
 @pytest.mark.parametrize("policy", ["raise", "drop", "clip"])
-def test_up_to_a_pixel_is_rounding(tmp_path, policy):
+def test_overhang_up_to_a_pixel_is_rounding(tmp_path, policy):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dataset = open_dataset(write_boxes(tmp_path, [[-1, -0.5, 41, 31], [1, 2, 40.25, 20]]), policy=policy)
     assert dataset.samples[0].boxes.tolist() == [[0, 0, 40, 30], [1, 2, 40, 20]] and not dataset.problems
 
 
-def test_many_faults_in_one_warning(tmp_path):
+def test_many_faults_are_one_warning(tmp_path):
     with pytest.warns(GroundTruthWarning, match=r"8 problems in 1 images.*and 3 more") as caught:
         dataset = open_dataset(write_boxes(tmp_path, [[1, 1, 1, 1]] * 8))
     assert len(caught) == 1 and [problem.item for problem in dataset.problems] == list(range(8))
-    assert len(dataset) == 1 and dataset.samples[0].boxes.shape == (0, 4), "the image stays, without boxes"
+    assert len(dataset) == 1 and dataset.samples[0].boxes.shape == (0, 4), "the image is not kept, without boxes"
     with pytest.raises(GroundTruthError, match=r"8 problems in 1 images.*and 3 more"):
         open_dataset(write_boxes(tmp_path, [[1, 1, 1, 1]] * 8), policy="raise")
 
 
-def test_labels_and_flags_stay_with_their_boxes(tmp_path):
+def test_labels_and_flags_stay_with_boxes(tmp_path):
     items = [("cat", 1, False), ("dog", 0, True), ("dog", 5, True), ("cat", 0, False), ("dog", 7, False)]
     data = {"images": {"0.png": [{"box": [3, 3, 3 + w, 9], "label": n, "ignored": f} for n, w, f in items]}}
     with pytest.warns(GroundTruthWarning):
@@ -93,7 +93,7 @@ def test_labels_and_flags_stay_with_their_boxes(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tiff", "webp"])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_sizes_are_those_of_the_upright_image(tmp_path, suffix, orientation):
+def test_sizes_are_those_of_upright_image(tmp_path, suffix, orientation):
     save_image(tmp_path / f"a.{suffix}", orientation=orientation)
     data = {"classes": ["cat"], "images": {f"a.{suffix}": []}}
     dataset = open_dataset(write_json(tmp_path / "annotations.json", data, count=0))
@@ -103,7 +103,7 @@ def test_sizes_are_those_of_the_upright_image(tmp_path, suffix, orientation):
 
 @pytest.mark.parametrize("stated", [(HEIGHT, WIDTH), (HEIGHT + 1, WIDTH), (WIDTH, HEIGHT)])
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_a_size_that_is_not_the_images(tmp_path, stated, orientation):
+def test_wrong_image_size_is_named(tmp_path, stated, orientation):
     data = coco_data()
     data["images"][0] |= {"height": stated[0], "width": stated[1]}
     path = write_json(tmp_path / "a.json", data)
@@ -115,7 +115,7 @@ def test_a_size_that_is_not_the_images(tmp_path, stated, orientation):
     named = rf"size of '0.png' \({stated[1]}, {stated[0]}\): .*are {true[1]} x {true[0]}"
     with pytest.warns(GroundTruthWarning, match=named):
         dataset = open_dataset(path)
-    assert [s.name for s in dataset.samples] == ["1.png"], "its boxes are for another image"
+    assert [s.name for s in dataset.samples] == ["1.png"], "kept boxes that are for another image"
     assert dataset.problems[0].item is None and dataset.problems[0].values == stated[::-1]
     assert ("EXIF" in dataset.problems[0].reason) == (stated == true[::-1])
     with pytest.warns(GroundTruthWarning, match=f"{named}.*: kept"):
@@ -126,20 +126,20 @@ def test_a_size_that_is_not_the_images(tmp_path, stated, orientation):
 
 
 @pytest.mark.parametrize("size", ["", "<size><width>0</width><height>0</height></size>"])
-def test_no_size_is_fine(tmp_path, size):
+def test_image_size_may_be_missing(tmp_path, size):
     dataset = open_dataset(write_voc(tmp_path, {"a": size + object_xml()}), policy="raise")
     assert dataset.samples[0].size == (HEIGHT, WIDTH)
 
 
-def test_all_images_left_out_is_an_error(tmp_path):
+def test_dataset_without_images_left_is_an_error(tmp_path):
     data = coco_data(1)
     data["images"][0]["width"] = 99
     with pytest.raises(GroundTruthError, match=r"no image is left.*99"):
         open_dataset(write_json(tmp_path / "a.json", data, count=1))
 
 
-def test_the_size_in_voc(tmp_path):
-    """The size of VOC's XML is compared as COCO's is."""
+def test_voc_size_is_compared(tmp_path):
+    """The size in VOC's XML is compared as that in COCO's JSON is."""
     root = write_voc(tmp_path, {"a": SIZE_XML + object_xml(), "b": SIZE_XML + object_xml()})
     assert not open_dataset(root, policy="raise").problems
     save_image(root / "JPEGImages" / "b.png", (HEIGHT, WIDTH + 5))

@@ -1,4 +1,4 @@
-"""The layout of PASCAL VOC: what is read from it, and every broken file by its message."""
+"""The layout of PASCAL VOC: reading it, and the message for every broken file."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from ssd_fast.datasets import open_dataset
 from ssd_fast.ground_truth import GroundTruthError
 
 
-def test_coordinates_stand_as_they_are(tmp_path):
+def test_voc_coordinates_are_kept(tmp_path):
     body = SIZE_XML + object_xml("cat", (1, 1, 40, 30)) + object_xml("cat", (" 0.5 ", 2, 20.25, "1e1"))
     dataset = open_dataset(write_voc(tmp_path, {"a": body}), policy="raise")
     assert dataset.samples[0].boxes.tolist() == [[1, 1, 40, 30], [0.5, 2, 20.25, 10]]
 
 
-def test_difficult_is_ignored(tmp_path):
+def test_difficult_objects_are_ignored(tmp_path):
     flags = ("", "<difficult>0</difficult>", "<difficult> 1 </difficult>", "<difficult/>")
     body = "".join(object_xml(extra=flag) for flag in flags)
     dataset = open_dataset(write_voc(tmp_path, {"a": body}))
     assert dataset.samples[0].ignored.tolist() == [False, False, True, False]
 
 
-def test_parts_are_no_objects(tmp_path):
+def test_parts_are_not_objects(tmp_path):
     part = "<part><name>head</name><bndbox><xmin>3</xmin></bndbox></part>"
     dataset = open_dataset(write_voc(tmp_path, {"a": object_xml("person", extra=part)}))
     assert dataset.classes == ("person",) and len(dataset.samples[0].boxes) == 1
 
 
-def test_splits(tmp_path):
+def test_voc_splits_are_image_sets(tmp_path):
     bodies = {name: object_xml(label) for name, label in (("a", "dog"), ("b", "cat"), ("c", "ape"))}
     root = write_voc(tmp_path, bodies, {"train": ["c", "", "a "], "test": ["b"], "cat_test": ["b 1"]})
     assert [sample.name for sample in open_dataset(root).samples] == ["a.png", "b.png", "c.png"]
@@ -38,7 +38,7 @@ def test_splits(tmp_path):
 
 
 def test_labels_of_splits_agree(tmp_path):
-    """Neither split shows all classes."""
+    """Neither split has objects of all classes."""
     bodies = {name: object_xml(label) for name, label in (("a", "dog"), ("b", "cat"), ("c", "ape"))}
     root = write_voc(tmp_path, bodies, {"train": ["a", "c"], "test": ["b"]})
     train, test = open_dataset(root, "train"), open_dataset(root, "test")
@@ -46,7 +46,7 @@ def test_labels_of_splits_agree(tmp_path):
     assert [s.labels.tolist() for s in (*train.samples, *test.samples)] == [[3], [1], [2]]
 
 
-def test_an_annotation_without_objects_is_a_background(tmp_path):
+def test_annotation_without_objects_is_background_image(tmp_path):
     dataset = open_dataset(write_voc(tmp_path, {"a": object_xml(), "b": SIZE_XML}))
     assert [len(sample.boxes) for sample in dataset.samples] == [1, 0]
     root = write_voc(tmp_path / "bare", {"a": SIZE_XML})
@@ -55,22 +55,22 @@ def test_an_annotation_without_objects_is_a_background(tmp_path):
     assert open_dataset(root, classes=["cat"]).classes == ("cat",)
 
 
-def test_the_image_bears_the_name_of_its_annotation(tmp_path):
+def test_image_has_name_of_annotation(tmp_path):
     root = write_voc(tmp_path, {"a": "<filename>stale.jpg</filename>" + object_xml()})
     assert open_dataset(root).samples[0].name == "a.png"
     (root / "JPEGImages" / "a.png").rename(root / "JPEGImages" / "a.JPG")
     assert open_dataset(root).samples[0].name == "a.JPG"
     (root / "JPEGImages" / "a.JPG").rename(root / "JPEGImages" / "stale.jpg")
-    assert open_dataset(root).samples[0].name == "stale.jpg", "<filename> helps where the name does not"
+    assert open_dataset(root).samples[0].name == "stale.jpg", "<filename> does not help where the name fails"
 
 
-def test_a_stale_filename_that_exists(tmp_path):
+def test_stale_filename_of_another_image_is_not_used(tmp_path):
     stale = "<filename>b.png</filename>" + object_xml("cat")
     dataset = open_dataset(write_voc(tmp_path, {"a": stale, "b": object_xml("dog")}))
     assert [(sample.name, sample.labels.tolist()) for sample in dataset.samples] == [("a.png", [1]), ("b.png", [2])]
 
 
-def test_of_two_images_filename_decides(tmp_path):
+def test_filename_decides_between_two_images(tmp_path):
     root = write_voc(tmp_path, {"a": object_xml(), "b": "<filename>b.jpg</filename>" + object_xml()})
     save_image(root / "JPEGImages" / "b.jpg")
     assert [sample.name for sample in open_dataset(root).samples] == ["a.png", "b.jpg"]
@@ -79,14 +79,14 @@ def test_of_two_images_filename_decides(tmp_path):
         open_dataset(root)
 
 
-def test_two_annotations_of_one_image(tmp_path):
+def test_two_annotations_of_one_image_are_refused(tmp_path):
     root = write_voc(tmp_path, {"a": object_xml(), "b": "<filename>a.png</filename>" + object_xml()})
     (root / "JPEGImages" / "b.png").unlink()
     with pytest.raises(GroundTruthError, match=r"b\.xml: filename: its image 'a\.png' already belongs to .*a\.xml"):
         open_dataset(root)
 
 
-def test_images_elsewhere(tmp_path):
+def test_voc_images_may_be_elsewhere(tmp_path):
     root = write_voc(tmp_path / "set", {"a": object_xml()})
     save_image(tmp_path / "elsewhere" / "a.jpg")
     dataset = open_dataset(root, images=tmp_path / "elsewhere")
@@ -94,19 +94,19 @@ def test_images_elsewhere(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["Annotations", "JPEGImages"])
-def test_missing_folders(tmp_path, name):
+def test_missing_folders_are_named(tmp_path, name):
     root = write_voc(tmp_path, {"a": object_xml()})
     (root / name).rename(root / "gone")
     with pytest.raises(GroundTruthError, match=f"VOC: expected the folder .*{name}, which does not exist"):
         open_dataset(root, format="voc")
 
 
-def test_no_annotations(tmp_path):
+def test_voc_without_annotations_is_refused(tmp_path):
     with pytest.raises(GroundTruthError, match=r"Annotations: expected at least 1 annotation, \*\.xml, got 0"):
         open_dataset(write_voc(tmp_path, {}), format="voc")
 
 
-def test_an_annotation_without_its_image(tmp_path):
+def test_annotation_without_its_image_is_named(tmp_path):
     root = write_voc(tmp_path, {"a": object_xml(), "b": "<filename>other.jpg</filename>"})
     (root / "JPEGImages" / "b.png").unlink()
     with pytest.raises(GroundTruthError, match=r"b\.xml: expected an image b\.jpg .*or 'other\.jpg' in .*not exist"):
@@ -123,13 +123,13 @@ def test_an_annotation_without_its_image(tmp_path):
         (["a 1", "b -1"], "line 1: expected one name per line, got 'a 1' .a file for one class"),
     ],
 )
-def test_rejected_splits(tmp_path, lines, message):
+def test_faulty_lines_of_splits_are_named(tmp_path, lines, message):
     root = write_voc(tmp_path, {"a": object_xml(), "b": object_xml()}, {"train": lines})
     with pytest.raises(GroundTruthError, match=rf"train\.txt: .*{message}"):
         open_dataset(root, "train")
 
 
-def test_a_split_that_is_no_text(tmp_path):
+def test_split_that_is_not_text_is_refused(tmp_path):
     root = write_voc(tmp_path, {"a": object_xml()})
     (root / "ImageSets" / "Main" / "train.txt").write_bytes(b"a\xff\n")
     with pytest.raises(GroundTruthError, match=r"train\.txt: byte 1: expected names in UTF-8"):
@@ -153,7 +153,7 @@ def test_a_split_that_is_no_text(tmp_path):
         ("<size><width>4o</width><height>30</height></size>", "size: width: expected a number, got '4o'"),
     ],
 )
-def test_rejected_annotations(tmp_path, body, message):
+def test_faulty_annotations_are_named(tmp_path, body, message):
     with pytest.raises(GroundTruthError, match=rf"b\.xml: .*{message}"):
         open_dataset(write_voc(tmp_path, {"a": object_xml(), "b": body}))
 
@@ -167,7 +167,7 @@ def test_rejected_annotations(tmp_path, body, message):
         ('<?xml version="1.0" encoding="nonsense"?><annotation/>', "line 1, column .*invalid XML"),
     ],
 )
-def test_unreadable_xml(tmp_path, text, message):
+def test_unreadable_xml_is_named(tmp_path, text, message):
     root = write_voc(tmp_path, {"a": object_xml()})
     (root / "Annotations" / "a.xml").write_text(text)
     with pytest.raises(GroundTruthError, match=rf"a\.xml: {message}"):
@@ -184,7 +184,7 @@ def test_unreadable_xml(tmp_path, text, message):
     ],
 )
 def test_document_types_are_refused(tmp_path, doctype, encoding):
-    """Before an entity can be expanded, whatever the encoding hides."""
+    """A document type is refused before an entity can be expanded, in any encoding."""
     root = write_voc(tmp_path, {"a": object_xml()})
     text = f'<?xml version="1.0" encoding="{encoding}"?>\n{doctype}\n<annotation>{object_xml("&l;")}</annotation>'
     (root / "Annotations" / "a.xml").write_bytes(text.encode(encoding))
@@ -192,8 +192,8 @@ def test_document_types_are_refused(tmp_path, doctype, encoding):
         open_dataset(root)
 
 
-def test_a_broken_annotation_of_another_split_is_named(tmp_path):
-    """Its classes count, so it is read."""
+def test_broken_annotation_of_another_split_is_named(tmp_path):
+    """The annotation is read because its classes count."""
     root = write_voc(tmp_path, {"a": object_xml(), "b": object_xml()}, {"train": ["a"]})
     (root / "Annotations" / "b.xml").write_text("<annotation>")
     with pytest.raises(GroundTruthError, match=r"b\.xml: line 1"):

@@ -1,4 +1,4 @@
-"""What a detector's columns are called when nobody names them: COCO's names where the file is known, else numbers."""
+"""A detector's class names when none are given: COCO's names if the file is known, else numbers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ssd_fast.models import load_network, save_weights, ssd300_vgg16, ssdlite300
 from ssd_fast.models.weights.recognition import _COCO_FILES
 
 
-def test_columns_without_names_are_numbered_however_many_there_are(tmp_path):
+def test_columns_without_names_are_numbered(tmp_path):
     detector = load_detector(device="cpu")
     numbers = ("background", *(f"class {column}" for column in range(1, 91)))
-    assert Detector(detector.network).classes == numbers  # COCO's, but nobody said so
+    assert Detector(detector.network).classes == numbers  # the classes are COCO's, but the network does not say so
     save_weights(detector.network, tmp_path / "mine.safetensors")
     assert load_detector(tmp_path / "mine.safetensors", device="cpu").classes == numbers
     spec = detector.preset.postprocess
@@ -27,14 +27,14 @@ def test_columns_without_names_are_numbered_however_many_there_are(tmp_path):
         assert Detector(network, preset=preset).classes == tuple(expected)
 
 
-def test_published_files_are_known_by_their_content(tmp_path, monkeypatch):
+def test_published_files_are_known_by_content(tmp_path, monkeypatch):
     renamed = tmp_path / "mine.safetensors"
     renamed.write_bytes(asset_path("ssdlite300_mobilenet_v2_coco.safetensors").read_bytes())
     assert load_detector(renamed, device="cpu").classes == COCO_CLASSES
     detection = pytest.importorskip("torchvision.models.detection", reason="torchvision publishes the files")
     published = (detection.SSD300_VGG16_Weights.COCO_V1, detection.SSDLite320_MobileNet_V3_Large_Weights.COCO_V1)
     for weights in published:
-        file = weights.url.rsplit("/", 1)[1]  # which ends with the digits that torch.hub compares with the sha256
+        file = weights.url.rsplit("/", 1)[1]  # ends with the digits that torch.hub compares with the sha256
         assert _COCO_FILES[file.removesuffix(".pth").rsplit("-", 1)[1]] == file
         names = [{"__background__": "background", "N/A": "n/a"}.get(name, name) for name in weights.meta["categories"]]
         assert tuple(names) == COCO_CLASSES

@@ -1,4 +1,4 @@
-"""SSDCriterion: match and multibox_loss put together, and what it does about ground truth that is not fit."""
+"""SSDCriterion: match and multibox_loss together, and its policies for faulty ground truth."""
 
 import dataclasses
 import math
@@ -24,7 +24,7 @@ def heads(images, seed=0, rows=8732):
 
 
 def scenes(sizes, seed=0):
-    """Boxes in an image of 300 pixels and labels from 1 up, one pair an image."""
+    """Draw boxes in images of 300 pixels, and labels from 1 up: one pair per image."""
     generator = torch.Generator().manual_seed(seed)
     boxes, labels = [], []
     for size in sizes:
@@ -39,7 +39,7 @@ def values(losses):
     return {name: value.item() for name, value in losses.items()}
 
 
-def test_it_is_match_and_multibox_loss():
+def test_criterion_is_match_and_multibox_loss():
     boxes, labels = scenes((3, 0, 7))
     logits, deltas = heads(3)
     criterion = SSDCriterion.from_preset(PRESET)
@@ -58,7 +58,7 @@ def test_it_is_match_and_multibox_loss():
     assert "8732 default boxes" in repr(criterion)
 
 
-def test_a_batch_without_ground_truth():
+def test_loss_of_batch_without_ground_truth_is_zero():
     criterion = SSDCriterion.from_preset(PRESET)
     boxes, labels = scenes((0, 0))
     assert values(criterion(*heads(2), boxes, labels)) == {"bbox_regression": 0, "classification": 0}
@@ -82,7 +82,7 @@ def with_fault(box=(10, 10, 10, 50), label=1):
         ((10, 10, 40, 50), 0, "the label is the background's"),
     ],
 )
-def test_a_fault_is_named_before_it_becomes_a_nan(box, label, reason):
+def test_criterion_names_fault_before_it_becomes_nan(box, label, reason):
     boxes, labels = with_fault(box, label)
     criterion = SSDCriterion.from_preset(PRESET)
     for ground_truth in ((boxes, labels), ((torch.cat(boxes), torch.tensor([0, 2, 6, 10])), torch.cat(labels))):
@@ -90,7 +90,7 @@ def test_a_fault_is_named_before_it_becomes_a_nan(box, label, reason):
             criterion(*heads(3), *ground_truth)
 
 
-def test_dropping_leaves_the_loss_of_the_rest():
+def test_drop_gives_loss_of_the_rest():
     clean_boxes, clean_labels = scenes((2, 3, 4))
     boxes, labels = with_fault()
     criterion = SSDCriterion.from_preset(PRESET, policy="drop")
@@ -99,7 +99,7 @@ def test_dropping_leaves_the_loss_of_the_rest():
         assert values(criterion(*heads(3), boxes, labels)) == values(expected)
 
 
-def test_clipping_cuts_at_the_image():
+def test_clip_cuts_boxes_at_image():
     boxes, labels = with_fault((100, 100, 400, 250))
     clipped, _ = with_fault((100, 100, 300, 250))
     criterion = SSDCriterion.from_preset(PRESET, policy="clip")
@@ -108,8 +108,8 @@ def test_clipping_cuts_at_the_image():
     assert values(losses) == values(criterion(*heads(3), clipped, labels))
 
 
-def test_normalized_boxes_have_a_slack_of_a_pixel():
-    """A pixel is 1/300 there: a box that reaches out by half of one passes, by two is named."""
+def test_normalized_boxes_have_slack_of_a_pixel():
+    """A pixel is 1/300: a box that reaches out by half a pixel passes, one that reaches out by two is named."""
     preset = ssd_fast.preset("caffe_ssd300_voc")
     criterion = SSDCriterion.from_preset(preset)
     rows = preset.default_boxes.num_boxes
@@ -118,7 +118,7 @@ def test_normalized_boxes_have_a_slack_of_a_pixel():
         criterion(*heads(1, rows=rows), [torch.tensor([[0.5, 0.5, 1 + 2 / 300, 1]])], [torch.tensor([1])])
 
 
-def test_the_background_may_be_last():
+def test_background_may_be_last():
     preset = dataclasses.replace(PRESET, loss=LossSpec(background=-1))
     criterion = SSDCriterion.from_preset(preset)
     boxes = [torch.tensor([[10.0, 10, 90, 90]])]
@@ -127,7 +127,7 @@ def test_the_background_may_be_last():
         criterion(*heads(1), boxes, [torch.tensor([NUM_COLUMNS - 1])])
 
 
-def test_without_checks_nothing_is_looked_at():
+def test_policy_none_checks_nothing():
     boxes, labels = with_fault((10, 10, 40, 50), 99)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -135,7 +135,7 @@ def test_without_checks_nothing_is_looked_at():
     assert math.isfinite(values(losses)["classification"])
 
 
-def test_what_is_selected():
+def test_select_gives_matches_and_hard_negatives():
     boxes, labels = scenes((3, 0, 7))
     logits, deltas = heads(3)
     criterion = SSDCriterion.from_preset(PRESET)
@@ -150,7 +150,7 @@ def test_what_is_selected():
     assert not mined.requires_grad
 
 
-def test_ignored_ground_truths_are_neither_found_nor_background():
+def test_ignored_ground_truths_are_neither_positive_nor_background():
     boxes = [torch.tensor([[40.0, 40, 120, 120], [150, 150, 260, 260]])]
     labels, ignored = [torch.tensor([1, 2])], [torch.tensor([False, True])]
     criterion = SSDCriterion.from_preset(PRESET)
@@ -165,7 +165,7 @@ def test_ignored_ground_truths_are_neither_found_nor_background():
     )
 
 
-def test_the_flags_stay_with_their_boxes_when_some_are_dropped():
+def test_flags_stay_with_boxes_when_some_are_dropped():
     boxes, labels = with_fault()
     ignored = [torch.zeros(len(image), dtype=torch.bool) for image in boxes]
     ignored[1][2] = True  # behind the faulty one
@@ -177,18 +177,18 @@ def test_the_flags_stay_with_their_boxes_when_some_are_dropped():
     assert values(losses) == values(criterion(*heads(3), boxes, labels, ignored))
 
 
-def test_focal_loss():
+def test_criterion_computes_focal_loss():
     boxes, labels = scenes((3, 0, 7))
     loss = LossSpec(classification="focal", background=None)
     criterion = SSDCriterion.from_preset(dataclasses.replace(PRESET, loss=loss))
-    labels[0][0] = 0  # without a background column 0 is a class like any other
+    labels[0][0] = 0  # without background, column 0 is a class like any other
     losses = values(criterion(*heads(3), boxes, labels))
     assert losses["classification"] > 0
     with pytest.raises(GroundTruthError, match="the label is not in"):
         criterion(*heads(3), boxes, [labels[0] - 1, *labels[1:]])
 
 
-def test_default_boxes_stay_exact_in_a_network_of_another_dtype():
+def test_default_boxes_stay_exact_in_network_of_other_dtype():
     criterion = SSDCriterion.from_preset(PRESET)
     exact = criterion.default_boxes.clone()
     network = torch.nn.ModuleList([criterion, torch.nn.Linear(1, 1)]).half()
@@ -197,7 +197,7 @@ def test_default_boxes_stay_exact_in_a_network_of_another_dtype():
     assert "default_boxes" in dict(criterion.named_buffers()) and not criterion.state_dict()
 
 
-def test_wrong_arguments():
+def test_criterion_refuses_wrong_arguments():
     spec, coder, matcher, loss = PRESET.default_boxes, BoxCoderSpec(), MatcherSpec(), LossSpec()
     with pytest.raises(TypeError, match="matcher: expected a MatcherSpec, got LossSpec"):
         SSDCriterion(spec, coder, loss, matcher)
@@ -214,7 +214,7 @@ def test_wrong_arguments():
 
 
 def _process(rank, store, normalizer, results):
-    """One of two processes with two images each; one image has no ground truth."""
+    """Run one of two processes, each with two images; one image has no ground truth."""
     distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     torch.set_num_threads(1)
     boxes, labels = scenes((3, 0, 9, 1))
@@ -232,7 +232,7 @@ def _process(rank, store, normalizer, results):
 
 
 @pytest.mark.parametrize("normalizer", NORMALIZERS)
-def test_two_processes_have_the_gradients_of_one(normalizer, tmp_path):
+def test_two_processes_have_gradients_of_one(normalizer, tmp_path):
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     workers = [
@@ -254,7 +254,7 @@ def test_two_processes_have_the_gradients_of_one(normalizer, tmp_path):
         torch.testing.assert_close(given, expected, rtol=1e-5, atol=1e-9)
 
 
-def test_one_process_reduces_to_itself():
+def test_reduce_positives_changes_nothing_in_one_process():
     boxes, labels = scenes((3, 2))
     losses = [
         SSDCriterion.from_preset(PRESET, reduce_positives=flag)(*heads(2), boxes, labels) for flag in (False, True)
@@ -262,7 +262,7 @@ def test_one_process_reduces_to_itself():
     assert values(losses[0]) == values(losses[1])
 
 
-def test_heads_and_ground_truth_belong_together():
+def test_criterion_refuses_heads_that_do_not_fit_ground_truth():
     criterion = SSDCriterion.from_preset(PRESET)
     (logits, deltas), (boxes, labels) = heads(1), scenes((2,))
     swapped = r"got \[1, 8732, 5\] \(are cls_logits and bbox_regression swapped\?\)"

@@ -1,4 +1,4 @@
-"""The detector end to end, on photos: what it finds, what it accepts, what it refuses."""
+"""The detector end to end, on photos: its detections, the images it accepts and those it refuses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def best(detections, image: int = 0) -> dict:
         ("astronaut.jpg", "person", 0.5, (22, 12, 365, 512)),
     ],
 )
-def test_finds_what_the_photos_show(detector, photo, name, score, box):
+def test_detector_finds_objects_in_photos(detector, photo, name, score, box):
     found = best(detector(asset_path(photo)))
     assert detector.classes[found["labels"]] == name
     assert found["scores"] > score
@@ -53,7 +53,7 @@ def test_finds_what_the_photos_show(detector, photo, name, score, box):
     assert overlap / union > 0.7, found["boxes"]
 
 
-def test_nothing_is_downloaded(monkeypatch):
+def test_load_detector_downloads_nothing(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("the network was asked for something")
 
@@ -62,7 +62,7 @@ def test_nothing_is_downloaded(monkeypatch):
     assert load_detector(device="cpu").classes == COCO_CLASSES
 
 
-def test_a_batch_equals_its_images(detector):
+def test_batch_gives_detections_of_single_images(detector):
     photos = [asset_path(f"{name}.jpg") for name in ("chelsea", "coffee", "astronaut")]
     together = detector(photos, 0.3).to_list()
     for photo, expected in zip(photos, together, strict=True):
@@ -72,7 +72,7 @@ def test_a_batch_equals_its_images(detector):
         torch.testing.assert_close(alone["boxes"], expected["boxes"], rtol=0, atol=1e-2)
 
 
-def test_every_kind_of_image_gives_the_same_detections(detector, chelsea):
+def test_every_kind_of_image_gives_same_detections(detector, chelsea):
     array = np.asarray(chelsea)
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
     alpha = np.dstack([array, np.full(array.shape[:2], 77, np.uint8)])
@@ -88,7 +88,7 @@ def test_every_kind_of_image_gives_the_same_detections(detector, chelsea):
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "LA", "P", "RGBA", "CMYK", "I;16"])
-def test_every_mode_becomes_rgb(detector, chelsea, mode, tmp_path):
+def test_every_image_mode_becomes_rgb(detector, chelsea, mode, tmp_path):
     if mode == "I;16":
         image = PIL.Image.fromarray(np.asarray(chelsea.convert("L")).astype(np.uint16) * 256)
     else:
@@ -101,13 +101,13 @@ def test_every_mode_becomes_rgb(detector, chelsea, mode, tmp_path):
     path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
     image.save(path)
     assert torch.equal(as_image_tensor(path), tensor)
-    if mode != "1":  # not even a cat survives in black and white dots
+    if mode != "1":  # in black and white dots even a cat is lost
         assert detector.classes[best(detector(image))["labels"]] == "cat"
 
 
 def test_exif_orientation_is_applied(detector, chelsea, tmp_path):
     exif = PIL.Image.Exif()
-    exif[EXIF_ORIENTATION] = 6  # to be shown turned by 90 degrees clockwise
+    exif[EXIF_ORIENTATION] = 6  # shown rotated by 90 degrees clockwise
     lying = chelsea.transpose(PIL.Image.Transpose.ROTATE_90)
     lying.save(tmp_path / "lying.png", exif=exif)
     assert PIL.Image.open(tmp_path / "lying.png").size == (300, 451)
@@ -118,10 +118,10 @@ def test_boxes_are_in_original_pixels(detector, chelsea):
     small, large = chelsea, chelsea.resize((1353, 600))
     found = detector([small, large])
     assert torch.allclose(best(found, 0)["boxes"] * torch.tensor([3, 2, 3, 2]), best(found, 1)["boxes"], atol=20)
-    assert best(found, 1)["boxes"][2] > 451  # beyond the small photo, so scaled at all
+    assert best(found, 1)["boxes"][2] > 451  # beyond the small photo, so boxes are scaled
 
 
-def test_score_threshold(detector):
+def test_detector_obeys_score_threshold(detector):
     everything, confident = (detector(asset_path("astronaut.jpg"), t).to_list()[0] for t in (None, 0.3))
     assert 0 < len(confident["scores"]) < len(everything["scores"])
     assert confident["scores"].min() > 0.3
@@ -133,7 +133,7 @@ def test_score_threshold(detector):
         detector(asset_path("astronaut.jpg"), float("nan"))
 
 
-def test_a_network_in_half_precision():
+def test_detector_takes_network_in_half_precision():
     detector = load_detector(device="cpu")
     detector.network.half()
     seen = []
@@ -147,7 +147,7 @@ def test_no_images_give_no_detections(detector):
     assert found.boxes.shape[0] == 0 and found.to_list() == []
 
 
-def test_networks_from_files(tmp_path):
+def test_load_detector_reads_network_from_file(tmp_path):
     torch.manual_seed(0)
     save_weights(ssdlite300_mobilenet_v2(3), tmp_path / "own.safetensors", classes=("background", "cup", "spoon"))
     own = load_detector(tmp_path / "own.safetensors", device="cpu")
@@ -159,20 +159,20 @@ def test_networks_from_files(tmp_path):
     assert found.boxes.shape[:1] == (2,) and found.boxes[..., 0::2].max() <= 90 and found.boxes[..., 1::2].max() <= 60
 
 
-def test_classes_fit_the_columns(detector):
+def test_classes_must_fit_columns(detector):
     assert detector.classes == COCO_CLASSES and detector.network.training is False
     with pytest.raises(ValueError, match="expected 91 names, got 2"):
         Detector(detector.network, ("background", "cat"))
 
 
-def test_another_preset(detector):
+def test_detector_takes_another_preset(detector):
     spec = dataclasses.replace(detector.preset.postprocess, keep_top_k=7)
     other = Detector(detector.network, preset=dataclasses.replace(detector.preset, postprocess=spec))
     assert other(asset_path("coffee.jpg")).boxes.shape == (1, 7, 4)
 
 
-def test_a_preset_of_another_order_is_refused():
-    """Its shapes fit, and boxes and classes would be mixed up."""
+def test_preset_of_another_order_is_refused():
+    """The shapes would fit, but boxes and classes would be mixed up."""
     nvidia = ssd_fast.preset("nvidia_ssd300_coco")
     network = ssd300_resnet50(3)
     message = (
@@ -210,18 +210,18 @@ def test_a_preset_of_another_order_is_refused():
         (np.zeros((0, 8, 3), np.uint8), ValueError, "H, W >= 1"),
     ],
 )
-def test_rejected_images(detector, image, error, message):
+def test_detector_rejects_images(detector, image, error, message):
     with pytest.raises(error, match=message):
         detector(image)
 
 
-def test_truncated_photo(tmp_path):
+def test_truncated_photo_is_named(tmp_path):
     (tmp_path / "half.jpg").write_bytes(asset_path("chelsea.jpg").read_bytes()[:20_000])
     with pytest.raises(ValueError, match=r"image 1: cannot read image .*half\.jpg: .*truncated"):
         as_image_tensors([asset_path("chelsea.jpg"), tmp_path / "half.jpg"])
 
 
-def test_rejected_names(tmp_path):
+def test_load_detector_rejects_unknown_names(tmp_path):
     with pytest.raises(ValueError, match="ssdlite300_mobilenet_v2_coco"):
         load_detector("yolo")
     with pytest.raises(FileNotFoundError, match=r"gone\.safetensors"):
@@ -233,7 +233,7 @@ def test_capture_needs_cuda(detector):
         detector.capture((1, 3, 300, 300))
 
 
-def test_captured_detector_equals_the_detector(cuda):
+def test_captured_detector_equals_detector(cuda):
     detector = load_detector(device=cuda)
     photos = [asset_path("chelsea.jpg"), asset_path("coffee.jpg")]
     batch, sizes = detector.network.preprocessing(as_image_tensors(photos, cuda))

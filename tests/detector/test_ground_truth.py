@@ -1,4 +1,4 @@
-"""The checks of ground truth: what is named, and what each policy leaves."""
+"""The checks of ground truth: the faults they name, and the boxes that each policy leaves."""
 
 import math
 import warnings
@@ -43,7 +43,7 @@ def tensors(*items):
 
 
 @pytest.mark.parametrize("case", FAULTY)
-def test_each_fault_is_named_with_index_and_values(case):
+def test_find_faults_names_index_and_values(case):
     box, label, reason = FAULTY[case]
     boxes, labels = tensors((GOOD, 1), (box, label), (GOOD, 3))
     (fault,) = find_faults(boxes, labels, **RULES)
@@ -56,7 +56,7 @@ def test_each_fault_is_named_with_index_and_values(case):
     assert fault.reason in str(raised.value) and f"label {label}" in str(raised.value)
 
 
-def test_what_is_fine():
+def test_find_faults_accepts_sound_boxes():
     edges = ((0, 0, 200, 100), (-1, -1, 201, 101), (199, 99, 200.9, 100.9))  # within a pixel
     boxes, labels = tensors(*((box, 3) for box in edges))
     assert find_faults(boxes, labels, **RULES) == []
@@ -66,14 +66,14 @@ def test_what_is_fine():
     assert len(find_faults(*tensors((GOOD, -1)))) == 1
 
 
-def test_drop_keeps_the_rest_as_it_is():
+def test_drop_keeps_other_boxes_unchanged():
     boxes, labels = tensors((GOOD, 1), ((5, 5, 5, 9), 1), ((-0.5, 0, 9, 9), 2), ((-9, 0, 9, 9), 2))
     kept, keep, faults = apply_policy(boxes, labels, "drop", "x", **RULES)
     assert keep.tolist() == [0, 2] and torch.equal(kept, boxes[[0, 2]])
     assert [fault.index for fault in faults] == [1, 3]
 
 
-def test_clip_saves_what_lies_partly_in_the_image():
+def test_clip_keeps_boxes_partly_in_image():
     boxes, labels = tensors(
         ((-9, -9, 9, 9), 1),
         ((-9, 0, -3, 9), 1),
@@ -84,18 +84,18 @@ def test_clip_saves_what_lies_partly_in_the_image():
     )
     kept, keep, faults = apply_policy(boxes, labels, "clip", "x", **RULES)
     assert keep.tolist() == [0, 2, 4]
-    assert kept.tolist() == [[0, 0, 9, 9], [150, 50, 200, 100], [-0.5, 0, 9, 9]]  # within the slack: not touched
+    assert kept.tolist() == [[0, 0, 9, 9], [150, 50, 200, 100], [-0.5, 0, 9, 9]]  # the last is within the slack
     assert [fault.index for fault in faults] == [0, 1, 2, 3, 5]
-    kept, keep, _ = apply_policy(*tensors((GOOD, 1), ((3, 3, 3, 3), 1)), "clip", "x")  # no image: nothing to clip at
+    kept, keep, _ = apply_policy(*tensors((GOOD, 1), ((3, 3, 3, 3), 1)), "clip", "x")  # no size to clip at
     assert keep.tolist() == [0]
 
 
-def test_an_unknown_policy():
+def test_unknown_policy_is_refused():
     with pytest.raises(ValueError, match="'raise' or 'drop' or 'clip', got 'ignore'"):
         apply_policy(*tensors((GOOD, 1)), "ignore", "x")
 
 
-def test_messages_show_the_first_few():
+def test_messages_show_first_few_faults():
     faults = [Fault(i, GOOD, 1, "odd") for i in range(8)]
     text = describe(faults, "a.jpg")
     assert text.startswith("a.jpg: ground truth 0 [10, 20, 30, 40] with label 1: odd; ground truth 1")

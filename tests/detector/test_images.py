@@ -1,4 +1,4 @@
-"""Odd images: what has no plain values is refused in the package's words, and every other kind is read as it is."""
+"""Odd images: those without plain values are refused in the package's words, and all others are read unchanged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ssd_fast.images import as_image_tensor, as_image_tensors
 from ssd_fast.models.preprocessing import Preprocessing
 
 GRAY = torch.full((3, 4, 5), 0.5)
-HUGE = (30_000, 30_000)  # of three channels: more than 2**31 elements
+HUGE = (30_000, 30_000)  # with three channels, more than 2**31 elements
 
 
 class BytesPath(os.PathLike):
@@ -58,7 +58,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("image", "error", "message"), REFUSED)
-def test_refused(image, error, message):
+def test_images_without_plain_values_are_refused(image, error, message):
     with pytest.raises(error, match=message):
         as_image_tensor(image)
     with pytest.raises(error, match=f"^image 1: .*{message}"):
@@ -66,7 +66,7 @@ def test_refused(image, error, message):
 
 
 @pytest.mark.parametrize(("image", "message"), VALUELESS)
-def test_refused_batches(image, message):
+def test_batches_without_plain_values_are_refused(image, message):
     batch = image if image.is_quantized else torch.stack([image, image])
     batch = batch[None] if batch.ndim == 3 else batch
     with pytest.raises(TypeError, match=f"^{message}"):
@@ -78,15 +78,15 @@ def test_refused_batches(image, message):
 
 
 @pytest.mark.parametrize("value", [-0.25, 1.5])
-def test_an_overshoot_is_taken(value):
+def test_overshoot_is_kept(value):
     assert torch.equal(as_image_tensor(changed(value)), changed(value))
 
 
-def test_a_gradient_does_not_hinder():
+def test_image_may_require_gradient():
     assert as_image_tensor(GRAY.clone().requires_grad_()).requires_grad
 
 
-def test_an_opened_photo_that_is_truncated(tmp_path):
+def test_opened_truncated_photo_is_named(tmp_path):
     path = tmp_path / "half.jpg"
     path.write_bytes(asset_path("chelsea.jpg").read_bytes()[:20_000])
     with PIL.Image.open(path) as photo:
@@ -95,14 +95,14 @@ def test_an_opened_photo_that_is_truncated(tmp_path):
                 as_image_tensor(image)
 
 
-def test_premultiplied_gray():
+def test_premultiplied_gray_is_read():
     gray = PIL.Image.fromarray(np.arange(20, dtype=np.uint8).reshape(4, 5) * 12)
     opaque = PIL.Image.merge("LA", (gray, PIL.Image.new("L", gray.size, 255)))
     assert torch.equal(as_image_tensor(opaque.convert("La")), as_image_tensor(gray))
 
 
 @pytest.mark.parametrize("kind", ["pgm", "png"])
-def test_16_bit_gray_keeps_its_upper_byte(tmp_path, kind):
+def test_16_bit_gray_keeps_upper_byte(tmp_path, kind):
     values = (np.arange(12, dtype=np.uint16) * 5000).reshape(3, 4)
     path = tmp_path / f"deep.{kind}"
     if kind == "pgm":
@@ -115,8 +115,8 @@ def test_16_bit_gray_keeps_its_upper_byte(tmp_path, kind):
         assert torch.equal(as_image_tensor(image), expected)
 
 
-def test_deep_gray_of_another_depth(tmp_path):
-    """Pillow scales a PGM whose white is 1000 to 16 bits; of a 32-bit TIFF nobody knows the white."""
+def test_deep_gray_is_scaled_or_refused(tmp_path):
+    """Pillow scales a PGM whose white is 1000 to 16 bits; a 32-bit TIFF does not say what white is."""
     values = np.array([[0, 250, 500, 1000]])
     (tmp_path / "x.pgm").write_bytes(b"P5\n4 1\n1000\n" + values.astype(">u2").tobytes())
     assert as_image_tensor(tmp_path / "x.pgm")[0].tolist() == [[0, 64, 128, 255]]
@@ -125,7 +125,7 @@ def test_deep_gray_of_another_depth(tmp_path):
         as_image_tensor(tmp_path / "x.tif")
 
 
-def test_a_path_of_bytes(tmp_path):
+def test_path_may_be_bytes(tmp_path):
     expected = as_image_tensor(asset_path("coffee.jpg"))
     assert torch.equal(as_image_tensor(BytesPath(str(asset_path("coffee.jpg")))), expected)
     gone = str(tmp_path / "gone.jpg")
@@ -133,6 +133,6 @@ def test_a_path_of_bytes(tmp_path):
         as_image_tensor(BytesPath(gone))
 
 
-def test_a_missing_file_among_images(tmp_path):
+def test_missing_file_among_images_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"^image 1: .*gone\.jpg: no such file"):
         as_image_tensors([GRAY, tmp_path / "gone.jpg"])

@@ -1,4 +1,4 @@
-"""What draw_detections paints, pixel by pixel where that means something."""
+"""draw_detections, compared pixel by pixel where that is meaningful."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def dicts(boxes: list, labels: list | None = None, scores: list | None = None) -
 
 
 def painted(picture: PIL.Image.Image) -> np.ndarray:
-    """[H, W] where anything was drawn on gray."""
+    """Return a mask [H, W] of the pixels drawn on gray."""
     return (np.asarray(picture) != GRAY).any(-1)
 
 
@@ -44,7 +44,7 @@ def colored(picture: PIL.Image.Image, label: int) -> np.ndarray:
     return (np.asarray(picture) == class_color(label)).all(-1)
 
 
-def test_a_frame_in_the_class_color_and_nothing_elsewhere():
+def test_frame_has_class_color_and_nothing_else_is_drawn():
     picture = draw_detections(gray(), dicts([[100, 80, 300, 220]]), CLASSES)
     assert picture.mode == "RGB" and picture.size == (400, 300)
     mask = colored(picture, 1)
@@ -53,20 +53,20 @@ def test_a_frame_in_the_class_color_and_nothing_elsewhere():
     for y in (120, 150, 200):
         assert mask[y, 100] and mask[y, 299], y
     changed = painted(picture)
-    assert not changed[90:210, 110:290].any(), "the object itself stays visible"
+    assert not changed[90:210, 110:290].any(), "the object itself is drawn on"
     rows, columns = np.nonzero(changed)
     assert columns.min() >= 94 and columns.max() <= 305 and rows.max() <= 225
-    assert 40 < rows.min() < 75, "the name stands above the frame"
+    assert 40 < rows.min() < 75, "the name is not above the frame"
 
 
-def test_the_name_is_written_in_dark_on_the_color():
+def test_name_is_written_in_dark_on_class_color():
     plate = np.asarray(draw_detections(gray(), dicts([[100, 80, 300, 220]]), CLASSES))[55:78, 100:200].astype(int)
     assert (plate.max(-1) < 60).sum() > 40
     other = np.asarray(draw_detections(gray(), dicts([[100, 80, 300, 220]], [2]), CLASSES))[55:78, 100:200]
     assert (other != plate).any()
 
 
-def test_the_score_is_written():
+def test_score_is_written():
     scores = [draw_detections(gray(), dicts([[100, 80, 300, 220]], scores=[s]), CLASSES) for s in (0.91, 0.19, 0.912)]
     assert painted(scores[0]).any()
     assert not np.array_equal(scores[0], scores[1]) and np.array_equal(scores[0], scores[2])
@@ -81,18 +81,18 @@ def test_the_score_is_written():
         [0, 0, 10, 10],
         [390, 0, 400, 300],
         [50, 60, 50, 60],
-        [300, 200, 100, 100],  # inside out
+        [300, 200, 100, 100],  # corners exchanged
         [1e30, 1e30, 2e30, 2e30],
     ],
 )
-def test_frame_and_name_stay_inside_the_image(box):
-    """A plate cut by the border would be smaller than one in the middle."""
+def test_frame_and_name_stay_inside_image(box):
+    """A name plate that the border cuts would have a smaller area than one in the middle."""
     middle = colored(draw_detections(gray(1000, 1000), dicts([[400, 400, 401, 401]]), CLASSES), 1).sum()
     alone = colored(draw_detections(gray(1000, 1000), dicts([[value * 2.5 for value in box]]), CLASSES), 1).sum()
     assert alone >= 0.9 * middle
 
 
-def test_a_frame_around_the_whole_image_is_visible():
+def test_frame_around_whole_image_is_visible():
     border = colored(draw_detections(gray(), dicts([[0, 0, 400, 300]]), CLASSES), 1)
     assert border[150, 0] and border[150, -1] and border[-1, 200] and border[0, 200]
 
@@ -106,7 +106,7 @@ def test_names_do_not_overlap():
     assert both > 3 * separate
 
 
-def test_the_best_lies_on_top_whatever_the_order():
+def test_best_detection_is_drawn_on_top_in_any_order():
     boxes, labels = [[100, 80, 300, 220], [100, 80, 300, 220]], [1, 2]
     first = draw_detections(gray(), dicts(boxes, labels, [0.9, 0.3]), CLASSES)
     assert colored(first, 1)[219, 200] and not colored(first, 2)[219, 200]
@@ -114,7 +114,7 @@ def test_the_best_lies_on_top_whatever_the_order():
     assert np.array_equal(first, turned)
 
 
-def test_lines_and_letters_grow_with_the_image():
+def test_lines_and_letters_grow_with_image():
     def line(scale: int) -> int:
         picture = draw_detections(
             gray(400 * scale, 300 * scale), dicts([[40 * scale] * 2 + [260 * scale] * 2]), CLASSES
@@ -131,19 +131,19 @@ def test_colors_are_stable_vivid_and_distinct():
     for color in colors:
         assert min(color) >= 0 and max(color) <= 255
         luminance = 0.2126 * color[0] + 0.7152 * color[1] + 0.0722 * color[2]
-        assert luminance > 95, "dark letters are readable on it"
+        assert luminance > 95, "dark letters are not readable on it"
     for one, other in itertools.combinations(range(6), 2):
         assert np.abs(np.subtract(colors[one], colors[other])).max() > 40
 
 
-def test_every_kind_of_image_and_of_detections():
+def test_draw_detections_takes_every_kind_of_image_and_detections():
     image, found = gray(), dicts([[100, 80, 300, 220], [10, 20, 90, 90]], [1, 2])
     expected = np.asarray(draw_detections(image, found, CLASSES))
     array = np.asarray(image)
     tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
     for other in (array, tensor, tensor.float() / 255, (tensor.double() / 255).requires_grad_()):
         assert np.array_equal(draw_detections(other, found, CLASSES), expected)
-    assert (np.asarray(image) == GRAY).all() and (tensor == GRAY).all(), "the image given is not drawn on"
+    assert (np.asarray(image) == GRAY).all() and (tensor == GRAY).all(), "the given image is drawn on"
 
     batch = Detections(
         torch.cat((found["boxes"], torch.zeros(3, 4)))[None],
@@ -157,14 +157,14 @@ def test_every_kind_of_image_and_of_detections():
         assert np.array_equal(draw_detections(image, given, CLASSES), expected)
 
 
-def test_an_image_file_is_drawn_upright(tmp_path):
+def test_image_file_is_drawn_upright(tmp_path):
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
     gray(400, 300).save(tmp_path / "turned.jpg", exif=exif)
     assert draw_detections(tmp_path / "turned.jpg", dicts([]), CLASSES).size == (300, 400)
 
 
-def test_odd_detections():
+def test_draw_detections_takes_odd_detections():
     assert not painted(draw_detections(gray(), dicts([]), CLASSES)).any()
     nan = dicts([[float("nan")] * 4, [0, 0, float("inf"), 5]])
     assert not painted(draw_detections(gray(), nan, CLASSES)).any()
@@ -173,7 +173,7 @@ def test_odd_detections():
     assert painted(draw_detections(gray(1, 1), dicts([[0, 0, 1, 1]]), None)).any()
 
 
-def test_refusals():
+def test_draw_detections_refuses_wrong_arguments():
     with pytest.raises(TypeError, match=r"expected a Detections, or a dict of boxes, scores and labels, got list"):
         draw_detections(gray(), [], CLASSES)
     with pytest.raises(TypeError, match="expected a path, a PIL image"):

@@ -1,4 +1,4 @@
-"""draw_matches: what is where in the picture, and in which color."""
+"""draw_matches: the places and colors in its picture."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def pixels(picture, color):
     return int((np.abs(np.asarray(picture, dtype=int) - color).max(-1) < 70).sum())
 
 
-def test_a_panel_a_map_with_positives_in_the_color_of_their_ground_truth():
+def test_draw_matches_has_one_panel_per_map():
     image = torch.zeros(3, 100, 200, dtype=torch.uint8)
     mined = torch.zeros(SPEC.num_boxes, dtype=torch.bool)
     mined[[3, 5]] = True
@@ -43,7 +43,7 @@ def test_a_panel_a_map_with_positives_in_the_color_of_their_ground_truth():
     assert panel.sum() > 200 and not changed[: int(picture.height * 0.7), picture.width // 2 :].any()
 
 
-def test_the_picture_needs_no_ground_truth_and_takes_arrays_and_normalized_boxes():
+def test_draw_matches_takes_arrays_and_normalized_boxes():
     image = np.zeros((60, 90, 3), np.uint8)
     empty = ssd_fast.draw_matches(image, np.zeros((0, 4)), SPEC, np.full(SPEC.num_boxes, -1))
     assert pixels(empty, (255, 255, 255)) < pixels(ssd_fast.draw_matches(image, TRUTHS, SPEC, match()), (255, 255, 255))
@@ -54,7 +54,7 @@ def test_the_picture_needs_no_ground_truth_and_takes_arrays_and_normalized_boxes
     assert (different.max(-1) > 40).mean() < 0.01
 
 
-def test_wrong_shapes():
+def test_draw_matches_refuses_wrong_shapes():
     image = torch.zeros(3, 100, 200, dtype=torch.uint8)
     with pytest.raises(ValueError, match=r"matched_idxs: expected shape \[10\], got \[9\]"):
         ssd_fast.draw_matches(image, TRUTHS, SPEC, match()[:9])

@@ -1,4 +1,4 @@
-"""evaluate_detections: COCO's figures, what an Evaluation says, and the inputs it refuses."""
+"""evaluate_detections: COCO's figures, the reports of an Evaluation, and the inputs it refuses."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_no_detections_give_zero():
     assert evaluation.absent_classes == ("owl",)
 
 
-def test_the_curve_of_the_voc_tests_at_101_points():
+def test_coco_ap_reads_hand_made_curve_at_101_points():
     boxes = [(20 * i, 0, 20 * i + 10, 10) for i in range(4)]
     data = dataset([(box, 1) for box in boxes])
     guesses = [(boxes[0], 0.9), (OTHER, 0.8), (boxes[1], 0.7), (boxes[0], 0.6), (boxes[2], 0.4)]
@@ -66,15 +66,15 @@ def test_the_curve_of_the_voc_tests_at_101_points():
     assert evaluation.voc12 == pytest.approx((1 + 2 / 3 + 3 / 5) / 4)
 
 
-def test_iou_thresholds_are_told_apart():
-    """An IoU of 0.81 counts at 0.50 ... 0.80, seven of ten thresholds."""
+def test_iou_thresholds_are_distinguished():
+    """An IoU of 0.81 counts at 0.50 ... 0.80: seven of ten thresholds."""
     evaluation = evaluate_detections([found(((0, 0, 100, 81), 1, 0.9))], dataset([((0, 0, 100, 100), 1)]))
     assert (evaluation.ap, evaluation.ap50, evaluation.ap75) == pytest.approx((0.7, 1, 1))
     evaluation = evaluate_detections([found(((0, 0, 100, 60), 1, 0.9))], dataset([((0, 0, 100, 100), 1)]))
     assert (evaluation.ap, evaluation.ap50, evaluation.ap75) == pytest.approx((0.3, 1, 0))
 
 
-def test_sizes_are_told_apart_and_absent_ones_are_none():
+def test_sizes_are_distinguished_and_absent_ones_are_none():
     data = dataset([(SMALL, 1), (LARGE, 1)])
     evaluation = evaluate_detections([found((LARGE, 1, 0.9))], data)
     assert (evaluation.ap_small, evaluation.ap_medium, evaluation.ap_large) == (0, None, pytest.approx(1))
@@ -101,7 +101,7 @@ def test_duplicates_are_false_positives():
     assert twice.ap50 == pytest.approx((51 + 50 * 2 / 3) / 101)
 
 
-def test_classes_without_ground_truths_have_no_part_in_the_means():
+def test_classes_without_ground_truths_are_not_in_means():
     data = dataset([(LARGE, 1)])
     evaluation = evaluate_detections([found((LARGE, 1, 0.9), (SMALL, 3, 0.9))], data)
     assert evaluation.absent_classes == ("dog", "owl")
@@ -119,7 +119,7 @@ def test_classes_left_out_count_nowhere():
     assert "the detector does not know them: dog" in text_of(evaluation.table())
 
 
-def test_labels_are_in_the_order_of_the_classes_and_names_are_kept():
+def test_labels_follow_order_of_classes():
     data = dataset([(LARGE, 3), (SMALL, 1)])
     evaluation = evaluate_detections([found((LARGE, 3, 0.9))], data)
     assert {result.name: result.voc12 for result in evaluation.per_class} == {"cat": 0, "dog": None, "owl": 1}
@@ -131,8 +131,8 @@ def test_labels_are_in_the_order_of_the_classes_and_names_are_kept():
     assert list(evaluation.curves) == ["cat", "owl"]
 
 
-def test_more_than_a_hundred_detections_of_a_class():
-    """The 101st and later ones are no part of COCO's figures, but of VOC's; the evaluation says how many."""
+def test_detections_beyond_a_hundred_per_class_are_counted():
+    """The 101st and later ones are not part of COCO's figures, but of VOC's; the evaluation says how many there are."""
     boxes = [(4 * i, 0, 4 * i + 2, 10) for i in range(103)]
     data = dataset([(box, 1) for box in boxes])
     evaluation = evaluate_detections([found(*((box, 1, 0.5) for box in boxes), *[(OTHER, 2, 0.3)] * 60)], data)
@@ -142,8 +142,8 @@ def test_more_than_a_hundred_detections_of_a_class():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_coco_and_voc_agree_where_their_rules_do(seed):
-    """With ground truths far apart both match alike: our curve read at 101 points is pycocotools' AP50."""
+def test_coco_and_voc_agree_where_rules_agree(seed):
+    """With ground truths far apart both match alike: the VOC curve read at 101 points gives pycocotools' AP50."""
     data, detections = random_case(seed, images=30, separate=True)
     evaluation = evaluate_detections(detections, data)
     for result in evaluation.per_class:
@@ -159,7 +159,7 @@ def test_coco_and_voc_agree_where_their_rules_do(seed):
     assert evaluation.voc12 == pytest.approx(np.mean([result.voc12 for result in evaluation.per_class]))
 
 
-def test_kinds_of_arrays_give_the_same():
+def test_kinds_of_arrays_give_same_evaluation():
     data, detections = random_case(0, images=5)
     expected = evaluate_detections(detections, data)
     tensors = [{name: torch.from_numpy(values) for name, values in image.items()} for image in detections]
@@ -175,7 +175,7 @@ def test_kinds_of_arrays_give_the_same():
     assert evaluate_detections(padded, data) == expected
 
 
-def test_nothing_is_printed_and_nothing_is_changed(capsys):
+def test_evaluate_detections_prints_and_changes_nothing(capsys):
     data, detections = random_case(1, images=3)
     before = [{name: values.copy() for name, values in image.items()} for image in detections]
     evaluate_detections(detections, data)
@@ -184,7 +184,7 @@ def test_nothing_is_printed_and_nothing_is_changed(capsys):
         assert all(np.array_equal(image[name], copied[name]) for name in image)
 
 
-def test_as_json_and_as_tables():
+def test_evaluation_as_json_and_tables():
     data, detections = random_case(2, images=10, ignored=0.3)
     evaluation = evaluate_detections(detections, data, images_per_second=12.345)
     values = json.loads(json.dumps(evaluation.to_dict(curves=True), allow_nan=False))
@@ -208,7 +208,7 @@ def test_as_json_and_as_tables():
     assert all(f"{getattr(evaluation, name):.3f}" in summary for name in METRICS if getattr(evaluation, name))
 
 
-def test_coco_results_read_by_pycocotools_give_the_same():
+def test_coco_results_give_same_figures_in_pycocotools():
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -252,19 +252,19 @@ DATA = dataset([(SMALL, 1)], [(LARGE, 2)])
         ({"boxes": [(0, 0, 1)]}, r"expected boxes \[k, 4\].*got \[1, 3\]"),
     ],
 )
-def test_detections_that_are_refused(change, message):
+def test_faulty_detections_are_refused(change, message):
     good = found((SMALL, 1, 0.5))
     with pytest.raises(ValueError, match=message):
         evaluate_detections([good, good | {name: np.array(values) for name, values in change.items()}], DATA)
 
 
-def test_the_faulty_detection_is_the_one_that_is_named():
+def test_faulty_detection_is_named_by_index():
     boxes = [SMALL, LARGE, (0, 0, 5, float("nan"))]
     with pytest.raises(ValueError, match=r"image 0 \(0.png\): detection 2: expected a finite box"):
         evaluate_detections([found(*((box, 1, 0.5) for box in boxes)), found()], DATA)
 
 
-def test_other_inputs_that_are_refused():
+def test_evaluate_detections_refuses_other_inputs():
     with pytest.raises(ValueError, match="one dict for each of the 2 images, got 1"):
         evaluate_detections([found()], DATA)
     with pytest.raises(TypeError, match=r"expected a list of dicts.*got str"):
@@ -290,7 +290,7 @@ def test_other_inputs_that_are_refused():
         ("matplotlib", "plot(None, 'x.png')"),
     ],
 )
-def test_a_missing_package_is_named(module, call):
+def test_missing_package_is_named(module, call):
     script = (
         f"import sys; sys.modules[{module!r}] = None\n"
         "import numpy as np\n"
@@ -306,6 +306,6 @@ def test_a_missing_package_is_named(module, call):
     assert result.stderr.splitlines()[-1].startswith("ImportError")
 
 
-def test_ssd_fast_alone_imports_no_evaluation():
+def test_import_of_ssd_fast_imports_no_evaluation():
     script = "import sys, ssd_fast; print([m for m in sys.modules if 'coco' in m or 'matplotlib' in m or 'evalu' in m])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "[]"

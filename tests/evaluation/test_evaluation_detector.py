@@ -1,4 +1,4 @@
-"""evaluate: a detector run over a dataset, classes matched by name; and the picture of the curves."""
+"""evaluate: a detector run over a dataset, with classes matched by name; and the plot of the curves."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GRAYS = {"owl": 60, "cat": 120, "dog": 180}
 
 
 class GreyDetector:
-    """Finds the one gray rectangle on black of each image, and takes its gray for its class; adds a poor detection."""
+    """Finds the gray rectangle on black in each image, takes its gray for its class, and adds a poor detection."""
 
     def __init__(self, classes=("background", "fox", "dog", "cat", "owl"), background=0) -> None:
         self.classes = classes
@@ -49,7 +49,7 @@ class GreyDetector:
 
 @pytest.fixture
 def drawn(tmp_path) -> DetectionDataset:
-    """Seven images with one rectangle each, at another place in each."""
+    """Seven images with one rectangle each, each in a different place."""
     samples = []
     for i in range(7):
         name = ("cat", "dog", "owl")[i % 3]
@@ -63,7 +63,7 @@ def drawn(tmp_path) -> DetectionDataset:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 20])
-def test_every_image_is_seen_once_and_in_order(drawn, batch_size):
+def test_evaluate_sees_every_image_once_and_in_order(drawn, batch_size):
     detector, seen = GreyDetector(), []
     evaluation = evaluate(detector, drawn, batch_size=batch_size, progress=lambda *done: seen.append(done))
     assert evaluation.ap == pytest.approx(1) and evaluation.voc07 == evaluation.voc12 == 1
@@ -71,10 +71,10 @@ def test_every_image_is_seen_once_and_in_order(drawn, batch_size):
     assert sum(sizes) == 7 and set(sizes[:-1]) <= {batch_size} and sizes[-1] <= batch_size
     assert seen == [(sum(sizes[: n + 1]), 7) for n in range(len(sizes))]
     assert evaluation.images_per_second > 0 and evaluation.images == 7
-    assert evaluation.detections == 7, "those of the class fox, which the dataset lacks, have no part"
+    assert evaluation.detections == 7, "counts detections of the class fox, which the dataset lacks"
 
 
-def test_classes_are_matched_by_name_and_the_threshold_is_handed_on(drawn):
+def test_evaluate_matches_classes_by_name_and_passes_threshold(drawn):
     detector = GreyDetector(("owl", "background", "dog", "fox", "cat", "background"), background=-1)
     assert evaluate(detector, drawn, score_threshold=0.25).ap == pytest.approx(1)
     assert detector.calls == [(7, 0.25)]
@@ -83,19 +83,19 @@ def test_classes_are_matched_by_name_and_the_threshold_is_handed_on(drawn):
     assert detections[2]["boxes"].tolist() == [[6, 4, 26, 19]] and rate > 0
 
 
-def test_the_background_column_is_no_class(drawn):
-    """A detector whose background column has the name of a class does not know that class by it."""
+def test_background_column_is_not_a_class(drawn):
+    """A background column that has the name of a class does not make that class known."""
     assert missing_classes(GreyDetector(("cat", "dog", "owl"), background=0), drawn, ignore=True) == ("cat",)
     assert missing_classes(GreyDetector(("dog", "owl", "cat"), background=-1), drawn, ignore=True) == ("cat",)
     assert missing_classes(GreyDetector(("cat", "dog", "owl"), background=None), drawn) == ()
 
 
-def test_classes_that_the_detector_does_not_know(drawn):
+def test_evaluate_names_classes_unknown_to_detector(drawn):
     detector = GreyDetector(("background", "cat", "Owls", "fox"))
     message = r"know 2 classes of the dataset: 'dog', 'owl' \(but 'Owls'\); it knows cat, Owls, fox; ignore_missing"
     with pytest.raises(ValueError, match=message):
         evaluate(detector, drawn)
-    assert detector.calls == [], "known before the work"
+    assert detector.calls == [], "the detector ran before the check"
     evaluation = evaluate(detector, drawn, ignore_missing=True)
     assert evaluation.missing_classes == ("dog", "owl") and evaluation.ground_truths == 3
     assert evaluation.ap == pytest.approx(1) and evaluation.per_class[1].ap is None
@@ -103,14 +103,14 @@ def test_classes_that_the_detector_does_not_know(drawn):
         evaluate(GreyDetector(("background", "fox")), drawn, ignore_missing=True)
 
 
-def test_a_class_without_ground_truths_need_not_be_known(drawn):
+def test_class_without_ground_truths_need_not_be_known(drawn):
     more = DetectionDataset(drawn.samples, (*drawn.classes, "unicorn"))
     evaluation = evaluate(GreyDetector(), more)
     assert evaluation.absent_classes == ("unicorn",) and evaluation.missing_classes == ()
     assert evaluation.ap == pytest.approx(1)
 
 
-def test_what_cannot_be_evaluated(drawn, tmp_path):
+def test_evaluate_refuses_impossible_work(drawn, tmp_path):
     with pytest.raises(ValueError, match="batch_size: expected at least 1, got 0"):
         evaluate(GreyDetector(), drawn, batch_size=0)
     empty = {name: getattr(drawn.samples[0], name)[:0] for name in ("boxes", "labels", "ignored")}
@@ -124,7 +124,7 @@ def test_what_cannot_be_evaluated(drawn, tmp_path):
         evaluate(detector, drawn, batch_size=2)
 
 
-def test_no_pycocotools_is_said_before_the_work(drawn, monkeypatch):
+def test_missing_pycocotools_is_named_before_detecting(drawn, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools", None)
     detector = GreyDetector()
     with pytest.raises(ImportError, match=r"pip install ssd_fast\[train\]"):
@@ -132,7 +132,7 @@ def test_no_pycocotools_is_said_before_the_work(drawn, monkeypatch):
     assert detector.calls == []
 
 
-def test_the_shipped_detector_on_shipped_photos():
+def test_evaluate_shipped_detector_on_shipped_photos():
     samples = [
         sample("chelsea", [((1, 2, 407, 298), 2)], str(asset_path("chelsea.jpg")), (300, 451)),
         sample("coffee", [], str(asset_path("coffee.jpg")), (400, 600)),
@@ -145,7 +145,7 @@ def test_the_shipped_detector_on_shipped_photos():
 
 
 def lines_of(monkeypatch, evaluation, path):
-    """The axes and the legend's texts of the picture."""
+    """Return the axes and the legend's texts of the plot."""
     from matplotlib.figure import Figure
 
     figures = []
@@ -157,7 +157,7 @@ def lines_of(monkeypatch, evaluation, path):
     return axes, [text.get_text() for text in figure.legends[0].get_texts()]
 
 
-def test_the_plot_shows_each_class_and_the_area_in_the_legend(tmp_path, monkeypatch):
+def test_plot_shows_each_class_with_its_area_in_legend(tmp_path, monkeypatch):
     boxes = [(20 * i, 0, 20 * i + 10, 10) for i in range(4)]
     data = dataset([*((box, 1) for box in boxes), (boxes[0], 2)], classes=("$cat$", "_dog", "owl"))
     guesses = [((90, 90, 99, 99), 0.9), (boxes[0], 0.8), (boxes[1], 0.7), (boxes[0], 0.6), (boxes[2], 0.4)]
@@ -177,7 +177,7 @@ def test_the_plot_shows_each_class_and_the_area_in_the_legend(tmp_path, monkeypa
         assert min(picture.size) >= 600 and len(picture.convert("RGB").getcolors(1 << 24)) > 20
 
 
-def test_many_classes_stay_readable(tmp_path, monkeypatch):
+def test_plot_of_many_classes_stays_readable(tmp_path, monkeypatch):
     classes = tuple(f"class {i}" for i in range(30))
     truths = [[((0, 0, 10, 10), label)] * (1 + (label > 12)) for label in range(1, 31)]
     data = dataset(*truths, classes=classes)
@@ -189,7 +189,7 @@ def test_many_classes_stay_readable(tmp_path, monkeypatch):
     assert (tmp_path / "curves.svg").read_text().startswith("<?xml")
 
 
-def test_the_plot_leaves_global_state_alone(tmp_path):
+def test_plot_leaves_global_state_alone(tmp_path):
     import matplotlib
 
     data, detections = random_case(0, images=4)

@@ -1,4 +1,4 @@
-"""VOC's average precision, against hand-worked tables and a slow implementation of its own."""
+"""VOC's average precision, against hand-worked tables and a separate, slow implementation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def curve_of(data, *detections) -> Curve:
     return curve
 
 
-def test_a_curve_by_hand():
+def test_curve_by_hand():
     data = dataset([(A, 1), (B, 1), (C, 1)], [(A, 1), (D, 1, True)])
     curve = curve_of(
         data,
@@ -34,7 +34,7 @@ def test_a_curve_by_hand():
         found((D, 1, 0.5), (A, 1, 0.7), (D, 1, 0.45)),
     )
     assert curve.num_ground_truths == 4
-    assert curve.scores == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.4]), "those on a difficult ground truth are not counted"
+    assert curve.scores == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.4]), "counts those of a difficult ground truth"
     assert curve.true_positives.tolist() == [True, False, True, False, True]
     assert curve.precision == pytest.approx([1, 1 / 2, 2 / 3, 2 / 4, 3 / 5])
     assert curve.recall == pytest.approx([1 / 4, 1 / 4, 2 / 4, 2 / 4, 3 / 4])
@@ -46,7 +46,7 @@ def test_a_curve_by_hand():
     assert best.f1 == pytest.approx(2 * 3 / 5 * 3 / 4 / (3 / 5 + 3 / 4))
 
 
-def test_recalls_that_floating_point_misses():
+def test_voc07_reaches_recalls_despite_rounding():
     """3 of 10 reach the point 0.3, although 3 * 0.1 > 3 / 10 in floating point; likewise 6 and 7."""
     boxes = [(20 * i, 0, 20 * i + 10, 10) for i in range(10)]
     data = dataset([(box, 1) for box in boxes])
@@ -57,15 +57,15 @@ def test_recalls_that_floating_point_misses():
         assert voc12_ap(curve) == pytest.approx(precision * hits / 10)
 
 
-def test_the_better_score_gets_the_ground_truth_whatever_their_order_and_overlap():
+def test_better_score_gets_ground_truth():
     data = dataset([(A, 1)])
     worse_box = (0, 0, 10, 8)
     curve = curve_of(data, found((A, 1, 0.3), (worse_box, 1, 0.7)))
     assert curve.scores == pytest.approx([0.7, 0.3]) and curve.true_positives.tolist() == [True, False]
 
 
-def test_a_taken_ground_truth_is_not_exchanged_for_another():
-    """Both detections look at the first box; that the second would do (IoU 0.6) does not count, as it would in COCO."""
+def test_taken_ground_truth_is_not_exchanged_for_another():
+    """Both detections choose the first box; that the second fits too (IoU 0.6) counts in COCO but not here."""
     first, second = (0, 0, 10, 10), (2, 0, 12, 10)
     close_to_both = (0.5, 0, 10.5, 10)
     data = dataset([(first, 1), (second, 1)])
@@ -73,7 +73,7 @@ def test_a_taken_ground_truth_is_not_exchanged_for_another():
     assert curve.true_positives.tolist() == [True, False]
 
 
-def test_a_detection_near_a_difficult_ground_truth_is_not_counted_even_if_another_would_do():
+def test_detection_of_difficult_ground_truth_is_not_counted():
     near_difficult = (1.5, 0, 11.5, 10)
     data = dataset([((0, 0, 10, 10), 1), ((2, 0, 12, 10), 1, True)])
     curve = curve_of(data, found((near_difficult, 1, 0.9)))
@@ -81,35 +81,35 @@ def test_a_detection_near_a_difficult_ground_truth_is_not_counted_even_if_anothe
     assert voc07_ap(curve) == voc12_ap(curve) == 0
 
 
-def test_an_iou_of_exactly_the_threshold_matches():
+def test_iou_equal_to_threshold_matches():
     data = dataset([((0, 0, 10, 10), 1)])
     for height, matches in ((5, True), (4.99, False)):
         curve = curve_of(data, found(((0, 0, 10, height), 1, 0.9)))
         assert curve.true_positives.tolist() == [matches]
 
 
-def test_widths_are_of_floats_not_of_inclusive_pixels():
-    """[0, 9] x [0, 9] against [0, 9] x [0, 4]: 50/100 by the devkit's inclusive pixels, 36/81 here."""
+def test_widths_are_not_of_inclusive_pixels():
+    """The IoU of [0, 9] x [0, 9] and [0, 9] x [0, 4] is 50/100 by the devkit's inclusive pixels, 36/81 here."""
     curve = curve_of(dataset([((0, 0, 9, 9), 1)]), found(((0, 0, 9, 4), 1, 0.9)))
     assert curve.true_positives.tolist() == [False]
 
 
-def test_equal_ious_go_to_the_earlier_ground_truth():
+def test_equal_ious_go_to_earlier_ground_truth():
     between = (5, 0, 15, 10)
     for second_ignored in (False, True):
         data = dataset([((0, 0, 20, 10), 1), ((5, -5, 15, 15), 1, second_ignored)])
         assert curve_of(data, found((between, 1, 0.9))).true_positives.tolist() == [True]
 
 
-def test_equal_scores_keep_the_order_of_images_and_detections():
+def test_equal_scores_keep_order_of_images_and_detections():
     data = dataset([(A, 1)], [(B, 1)])
     curve = curve_of(data, found((FAR, 1, 0.5), (A, 1, 0.5)), found((B, 1, 0.5), (FAR, 1, 0.5)))
     assert curve.true_positives.tolist() == [False, True, True, False]
     best = curve.best_f1()
-    assert (best.precision, best.recall) == (0.5, 1), "no threshold parts equal scores"
+    assert (best.precision, best.recall) == (0.5, 1), "a threshold parts equal scores"
 
 
-def test_equal_f1_takes_the_higher_threshold():
+def test_equal_f1_takes_higher_threshold():
     data = dataset([(A, 1), (B, 1), (C, 1)])
     curve = curve_of(data, found((A, 1, 0.9), (FAR, 1, 0.8), (FAR, 1, 0.7), (FAR, 1, 0.6), (FAR, 1, 0.5), (B, 1, 0.4)))
     assert 2 * 1 / (1 + 3) > 2 * 2 / (6 + 3)
@@ -132,7 +132,7 @@ def test_classes_without_counting_ground_truths_have_no_curve():
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_against_a_slow_implementation(seed):
+def test_curve_equals_slow_implementation(seed):
     data, detections = random_case(seed, images=12, ignored=0.2)
     curves = curves_of(data, detections)
     hits = 0
@@ -152,7 +152,7 @@ def test_against_a_slow_implementation(seed):
 
 
 def slow_curve(data, detections, label):
-    """Scores and outcomes in order, and the number of ground truths, by a loop over everything."""
+    """Return scores and outcomes in order, and the number of ground truths, from a loop over everything."""
     ranked = []
     for image, detection in enumerate(detections):
         for box, score, other in zip(detection["boxes"], detection["scores"], detection["labels"], strict=True):
@@ -194,7 +194,7 @@ def slow_iou(a, b) -> Fraction:
 
 
 def slow_ap(outcomes, count, year) -> Fraction:
-    """Of all pairs of recall and precision, the highest precision at or beyond each of the recalls that count."""
+    """Return the mean, over the recalls that count, of the highest precision at or beyond each recall."""
     pairs = [(Fraction(sum(outcomes[:n]), count), Fraction(sum(outcomes[:n]), n)) for n in range(1, len(outcomes) + 1)]
     points = [Fraction(k, 10) for k in range(11)] if year == 2007 else [Fraction(k, count) for k in range(1, count + 1)]
     return sum((max((p for r, p in pairs if r >= point), default=Fraction(0)) for point in points), Fraction(0)) / len(
@@ -202,14 +202,14 @@ def slow_ap(outcomes, count, year) -> Fraction:
     )
 
 
-def test_the_slow_implementation_by_hand():
-    """The oracle's own table: TP, FP, TP of 4 ground truths."""
+def test_slow_implementation_by_hand():
+    """The table of the oracle: TP, FP, TP of 4 ground truths."""
     assert slow_ap([True, False, True], 4, 2012) == Fraction(1, 4) * (1 + Fraction(2, 3))
     assert slow_ap([True, False, True], 4, 2007) == (3 + 3 * Fraction(2, 3)) / 11
     assert slow_iou((0, 0, 2, 2), (1, 0, 3, 2)) == Fraction(1, 3)
 
 
-def test_dtypes_of_a_curve():
+def test_dtypes_of_empty_curve():
     curve = curve_of(dataset([(A, 1)]), found())
     assert curve.scores.dtype == np.float64 and curve.true_positives.dtype == bool
     assert curve.best_f1() is None and len(curve.precision) == len(curve.recall) == len(curve.envelope) == 0

@@ -1,4 +1,4 @@
-"""Arrays at any address: the same bits as of a copy, never a load that their element type cannot have."""
+"""Arrays at any address give the same bits as a copy, without a load that is misaligned for their elements."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROGRAM = TESTS / "helpers" / "unaligned_calls.py"
 
 
 @pytest.mark.parametrize("name", ["cpu", "emulated", "cuda"])
-def test_every_op_at_every_address(name, request):
+def test_every_op_takes_arrays_at_any_address(name, request):
     if name != "cpu":
         request.getfixturevalue(name)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(TESTS), *sys.path)), "OMP_NUM_THREADS": "1"}
@@ -31,8 +31,8 @@ def test_every_op_at_every_address(name, request):
         assert checked == {case for case in make_cases() if library == "torch" or "bfloat16" not in case}
 
 
-def test_kernels_refuse_what_python_would_copy(backend):
-    """From a caller that goes around ssd_fast.ops."""
+def test_kernels_refuse_unaligned_arrays(backend):
+    """Callers of ssd_fast.ops never see this error, since Python copies such arrays."""
     boxes, out = make_boxes(5), torch.empty(5, 5)
     message = "^box_iou: boxes2: expected memory aligned to 16 bytes, got an unaligned array"
     with pytest.raises(ValueError, match=message):
@@ -47,7 +47,7 @@ def test_kernels_refuse_elements_at_odd_addresses():
 
 
 class DeviceArray:
-    """What CuPy and Numba show of an array; nothing reads its memory before the checks."""
+    """An array as CuPy and Numba describe it; nothing reads its memory before the checks."""
 
     def __init__(self, address: int, strides: tuple[int, int]) -> None:
         fields = {"shape": (5, 4), "typestr": "<f4", "data": (address, False), "strides": strides, "version": 3}
@@ -64,8 +64,8 @@ class DeviceArray:
         (4096, (32, 4), "a contiguous array"),
     ],
 )
-def test_addresses_and_strides_of_cuda_arrays(address, strides, expected):
-    """Byte strides used to be divided by the item size, the remainder forgotten."""
+def test_kernels_refuse_addresses_and_strides_of_cuda_arrays(address, strides, expected):
+    """Strides in bytes were once divided by the item size without a check of the remainder."""
     array = DeviceArray(address, strides)
     with pytest.raises(ValueError, match=f"^box_iou: boxes1: expected {expected}, got "):
         _backend.C.box_iou(array, array, array)
@@ -82,7 +82,7 @@ def test_aligned_arrays_are_not_copied(monkeypatch):
             call(*(tensor.numpy() for tensor in named.values()))
 
 
-def test_arrays_too_large_to_copy_unasked_are_refused():
+def test_arrays_too_large_to_copy_implicitly_are_refused():
     expanded = torch.rand(1, 4).expand(2**33, 4)
     with pytest.raises(
         ValueError, match=r"^nms: boxes: expected a contiguous, aligned array, .*, got shape \[8589934592"

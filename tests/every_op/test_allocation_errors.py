@@ -1,4 +1,4 @@
-"""A failed allocation: the error of the array's library, with the op and the bytes; nothing is returned."""
+"""A failed allocation raises the error of the array's library, with the op and the number of bytes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Failing:
 
 @pytest.mark.parametrize("kind", [OUT_OF_MEMORY, RuntimeError, MemoryError])
 @pytest.mark.parametrize("case", CASES)
-def test_each_allocation_of_each_op(case, kind, backend, monkeypatch):
+def test_each_failed_allocation_raises_error_of_library(case, kind, backend, monkeypatch):
     call, named = CASES[case]
     tensors = [backend.to(tensor) for tensor in named.values()]
     failures = 0
@@ -54,7 +54,7 @@ def test_each_allocation_of_each_op(case, kind, backend, monkeypatch):
     assert failures >= 1
 
 
-def test_bytes_of_numpy(monkeypatch):
+def test_failed_numpy_allocation_names_bytes(monkeypatch):
     boxes = np.zeros((5, 4), np.float32)
     failing = Failing(np.empty, np._core._exceptions._ArrayMemoryError((5, 5), np.dtype("f4")), 1)
     monkeypatch.setattr(np, "empty", failing)
@@ -63,14 +63,14 @@ def test_bytes_of_numpy(monkeypatch):
     assert isinstance(caught.value.__cause__, MemoryError)
 
 
-def test_a_copy(monkeypatch):
+def test_failed_copy_names_bytes(monkeypatch):
     boxes = torch.rand(5, 4)
     monkeypatch.setattr(torch.Tensor, "clone", Failing(None, OUT_OF_MEMORY("no memory"), 1))
     with pytest.raises(OUT_OF_MEMORY, match=r"^nms: expected 80 bytes of memory, got no memory$"):
         ssd_fast.nms(moved_tensor(boxes, 1), torch.rand(5), 0.5)
 
 
-def test_attributes_of_a_librarys_error_stay():
+def test_allocation_error_keeps_attributes_of_library_error():
     class CupyError(MemoryError):
         def __init__(self, size: int, total: int) -> None:
             super().__init__(f"Out of memory allocating {size} bytes (allocated so far: {total} bytes).")
@@ -81,7 +81,7 @@ def test_attributes_of_a_librarys_error_stay():
     assert str(again).startswith("nms: expected 7 bytes of memory, got Out of memory allocating 7 bytes")
 
 
-def test_what_the_kernels_cannot_allocate(monkeypatch):
+def test_failed_allocation_in_kernel_names_op(monkeypatch):
     extension = SimpleNamespace(box_iou=Failing(None, MemoryError("std::bad_alloc"), 1))
     monkeypatch.setattr("ssd_fast._backend.C", extension)
     with pytest.raises(MemoryError, match=r"^box_iou: expected more memory, got std::bad_alloc$"):

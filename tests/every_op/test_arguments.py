@@ -1,4 +1,4 @@
-"""What an op is given and cannot take: an error of one form, whatever it is and whichever argument it is."""
+"""Unsuitable arguments of the ops: every kind of fault in every argument gives an error of the same form."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def call_with(case: str, changes: dict[str, Any]) -> Any:
 
 
 def assert_refused(case: str, argument: str, changes: dict[str, Any], *kinds: type[Exception]) -> str:
-    """By one of the errors that the docstrings promise, which names op, argument, what was expected and what given."""
+    """Check for an error that the docstrings promise: it names op, argument, and what was expected and given."""
     with pytest.raises(kinds or (TypeError, ValueError)) as caught:
         call_with(case, changes)
     text = str(caught.value)
     named = CASES[case][1]
-    blamed = "gt_boxes.*" if argument == "gt_boxes.offsets" else re.escape(argument)  # without offsets: a list of boxes
-    if argument in (next(iter(named)), "default_boxes"):  # what the others are compared with: any may be called wrong
+    blamed = "gt_boxes.*" if argument == "gt_boxes.offsets" else re.escape(argument)  # without offsets, a list of boxes
+    if argument in (next(iter(named)), "default_boxes"):  # the others are compared with it: any may be blamed
         blamed = "|".join(map(re.escape, named))
     form = rf"{case.split()[0]}: ({blamed})(\[0\])?: expected [^\n]+, got [^\n]+"
     assert type(caught.value) in (TypeError, ValueError) and re.fullmatch(form, text), text
@@ -38,7 +38,7 @@ def assert_refused(case: str, argument: str, changes: dict[str, Any], *kinds: ty
 
 
 def nested(tensor: torch.Tensor) -> torch.Tensor:
-    with warnings.catch_warnings(action="ignore"):  # a prototype, torch says
+    with warnings.catch_warnings(action="ignore"):  # torch calls it a prototype
         return torch.nested.nested_tensor([tensor, tensor])
 
 
@@ -56,22 +56,22 @@ NOT_ARRAYS: dict[str, Any] = {
 }
 
 
-OPTIONAL = ("gt_ignored", "image_sizes")  # None is right there
+OPTIONAL = ("gt_ignored", "image_sizes")  # None is allowed here
 
 
 @pytest.mark.parametrize(
     ("case", "argument", "kind"),
     [(*pair, kind) for pair in ARGUMENTS for kind in NOT_ARRAYS if kind != "None" or pair[1] not in OPTIONAL],
 )
-def test_what_is_not_an_array_of_the_same_library(case, argument, kind):
+def test_ops_refuse_arguments_that_are_not_arrays_of_same_library(case, argument, kind):
     _, named = CASES[case]
     wrong = NOT_ARRAYS[kind](named[argument])
     assert_refused(case, argument, {argument: wrong}, TypeError)
 
 
 @pytest.mark.parametrize(("case", "argument"), ARGUMENTS)
-def test_a_tensor_on_another_device(case, argument, backend):
-    """A meta tensor, such as a buffer that was never materialized, among others made torch return what nobody wrote."""
+def test_ops_refuse_tensor_on_another_device(case, argument, backend):
+    """A meta tensor, such as a buffer that was never materialized, once made torch return uninitialized memory."""
     _, named = CASES[case]
     changes = {name: backend.to(tensor) for name, tensor in named.items()} | {argument: named[argument].to("meta")}
     text = assert_refused(case, next(iter(named)), changes, ValueError)
@@ -80,7 +80,7 @@ def test_a_tensor_on_another_device(case, argument, backend):
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.int8, torch.float8_e4m3fn, torch.uint16])
 @pytest.mark.parametrize(("case", "argument"), ARGUMENTS)
-def test_another_dtype(case, argument, dtype, backend):
+def test_ops_refuse_other_dtypes(case, argument, dtype, backend):
     _, named = CASES[case]
     wrong = torch.zeros(named[argument].shape, dtype=dtype)
     text = assert_refused(case, argument, {argument: wrong}, TypeError)
@@ -89,7 +89,7 @@ def test_another_dtype(case, argument, dtype, backend):
 
 @pytest.mark.parametrize("dtype", [">f4", "M8[s]", "O", "U3", "f2,f4", "longdouble"])
 @pytest.mark.parametrize(("case", "argument"), [pair for pair in ARGUMENTS if "bfloat16" not in pair[0]])
-def test_another_dtype_of_numpy(case, argument, dtype):
+def test_ops_refuse_other_numpy_dtypes(case, argument, dtype):
     named = {name: tensor.numpy() for name, tensor in CASES[case][1].items()}
     wrong = np.zeros(named[argument].shape, np.dtype(dtype))
     assert_refused(case, argument, named | {argument: wrong}, TypeError)
@@ -104,7 +104,7 @@ def wrong_ranks(case: str, argument: str) -> list[int]:
 @pytest.mark.parametrize(
     ("case", "argument", "rank"), [(*pair, rank) for pair in ARGUMENTS for rank in wrong_ranks(*pair)]
 )
-def test_another_rank(case, argument, rank):
+def test_ops_refuse_other_ranks(case, argument, rank):
     tensor = CASES[case][1][argument]
     changes = {argument: torch.zeros((1,) * rank, dtype=tensor.dtype)}
     with pytest.raises((TypeError, ValueError), match=rf"^{case.split()[0]}: [^:]+: expected [^\n]+, got [^\n]+$"):
@@ -116,8 +116,8 @@ def fake_pairs() -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("case", "argument", "change"), fake_pairs())
-def test_fakes_refuse_what_the_op_refuses(case, argument, change):
-    """Meta tensors go to the registered fake, which compiled and exported programs are traced with."""
+def test_fakes_refuse_same_arguments_as_ops(case, argument, change):
+    """Meta tensors go to the registered fake, with which compiled and exported programs are traced."""
     call, named = CASES[case]
     tensor = named[argument]
     wrong = {
@@ -145,7 +145,7 @@ def test_fakes_refuse_what_the_op_refuses(case, argument, change):
 
 @pytest.mark.parametrize("value", ["0.5", None, True, [0.5], 1j, object()])
 @pytest.mark.parametrize("op", ["nms", "batched_nms", "nms_padded"])
-def test_thresholds_are_numbers(op, value):
+def test_thresholds_must_be_numbers(op, value):
     boxes, scores = make_boxes(1, 5), torch.rand(1, 5)
     arguments = {
         "nms": (boxes[0], scores[0], value),
@@ -157,12 +157,12 @@ def test_thresholds_are_numbers(op, value):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 10**400])
-def test_thresholds_are_finite(value, backend):
+def test_thresholds_must_be_finite(value, backend):
     with pytest.raises(ValueError, match=r"^nms: iou_threshold: expected a finite number"):
         ssd_fast.nms(backend.to(make_boxes(5)), backend.to(torch.rand(5)), value)
 
 
-def test_numbers_of_any_library_are_numbers(backend):
+def test_thresholds_may_be_numbers_of_any_library(backend):
     boxes, scores = backend.to(make_boxes(9)), backend.to(torch.rand(9))
     expected = ssd_fast.nms(boxes, scores, 0.25)
     for threshold in (np.float32(0.25), np.float64(0.25), torch.tensor(0.25), np.array(0.25)):
@@ -179,15 +179,15 @@ def test_numbers_of_any_library_are_numbers(backend):
         *((value, TypeError) for value in (2.0, "3", True, None)),
     ],
 )
-def test_max_output_is_checked_before_anything_is_allocated(value, kind, backend):
+def test_max_output_is_checked_before_allocation(value, kind, backend):
     boxes, scores = backend.to(make_boxes(1, 5)), backend.to(torch.rand(1, 5))
     with pytest.raises(kind, match=r"^nms_padded: max_output: expected [^\n]+, got "):
         ssd_fast.nms_padded(boxes, scores, 0.5, value)
 
 
 @pytest.mark.parametrize("columns", [2**31, 2**32, 2**32 + 5, 2**40])
-def test_columns_past_32_bits(columns, backend):
-    """Rows are none, so no memory is needed; as an int, 2**32 columns were 0 and divided by."""
+def test_columns_beyond_32_bits_are_refused(columns, backend):
+    """There are no rows, so no memory is needed; as an int, 2**32 columns were once 0, and a divisor."""
     logits, deltas, boxes = (backend.to(torch.empty(shape)) for shape in ((1, 0, columns), (1, 0, 4), (0, 4)))
     match = r"^(postprocess|multibox_loss): cls_logits: expected at most 2147479551 elements, got [0-9]+$"
     with pytest.raises(ValueError, match=match):
@@ -199,26 +199,26 @@ def test_columns_past_32_bits(columns, backend):
 
 
 @pytest.mark.parametrize("height", [2**31, 2**32, 2**40])
-def test_maps_past_32_bits(height, backend):
+def test_maps_beyond_32_bits_are_refused(height, backend):
     maps = (backend.to(torch.empty(1, channels, height, 0)) for channels in (6, 8))
     with pytest.raises(ValueError, match=r"^postprocess: cls_logits: expected at most 2147479551 elements, got"):
         ssd_fast.postprocess(*([x] for x in maps), backend.to(torch.empty(0, 4)), PostprocessSpec(), coder=CODER)
 
 
-def test_more_kept_than_32_bits_count(backend):
+def test_keep_top_k_beyond_32_bits_is_refused(backend):
     tensors = [backend.to(torch.zeros(shape)) for shape in ((2, 1, 3), (2, 1, 4), (1, 4))]
     with pytest.raises(ValueError, match=r"^postprocess: spec.keep_top_k: expected at most 2147479551 elements, got"):
         ssd_fast.postprocess(*tensors, PostprocessSpec(keep_top_k=2**30), coder=CODER)
 
 
 @pytest.mark.parametrize("value", [0, -1, 2**31 - 1, 2**62])
-def test_max_output_of_fakes(value):
+def test_fakes_check_max_output(value):
     boxes, scores = torch.empty(1, 5, 4, device="meta"), torch.empty(1, 5, device="meta")
     with pytest.raises(ValueError, match=rf"^nms_padded: max_output: expected at (least|most) [^\n]+, got {value}"):
         ssd_fast.nms_padded(boxes, scores, 0.5, value)
 
 
-def test_a_threshold_without_a_value():
+def test_threshold_must_have_a_value():
     with pytest.raises(TypeError, match=r"^nms: iou_threshold: expected a number, got Tensor$"):
         ssd_fast.nms(make_boxes(3), torch.rand(3), torch.tensor(0.5, device="meta"))
 
@@ -228,20 +228,20 @@ def test_a_threshold_without_a_value():
     [[], [(300, 300)], [(300, 300), (True, 300)], [(10**400, 5), (3, 3)], [(0, 5), (3, 3)], (300,), "ab", [5, "x"]],
 )
 @pytest.mark.parametrize("argument", ["image_sizes", "original_sizes"])
-def test_sizes(argument, sizes, backend):
+def test_postprocess_refuses_wrong_sizes(argument, sizes, backend):
     tensors = [backend.to(tensor) for tensor in list(CASES["postprocess float32"][1].values())[:3]]
     given = {"image_sizes": (300, 300)} | {argument: sizes}
     with pytest.raises((TypeError, ValueError), match=rf"^postprocess: {argument}: expected [^\n]+, got "):
         ssd_fast.postprocess(*tensors, PostprocessSpec(), coder=CODER, **given)
 
 
-def test_images_need_one_dtype():
+def test_match_refuses_images_of_different_dtypes():
     boxes = make_boxes(2)
     with pytest.raises(TypeError, match=r"^match: gt_boxes\[1\]: expected float32, as gt_boxes\[0\] is, got float64$"):
         ssd_fast.match([boxes, boxes.double()], boxes, MatcherSpec())
 
 
-def test_default_boxes_on_a_device():
+def test_default_boxes_refuse_unknown_devices():
     spec = ssd_fast.preset("torchvision_ssd300_vgg16").default_boxes
     assert ssd_fast.default_boxes(spec, device="meta").shape == (8732, 4)
     for device in ("gpu", 1.5, [], "mps"):

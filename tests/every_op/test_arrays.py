@@ -1,4 +1,4 @@
-"""Arrays of every library reach the kernels as they are: strides, dtypes, views, and the exchange protocols."""
+"""Arrays of every library reach the kernels unchanged: strides, dtypes, views, and the exchange protocols."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCORES = torch.tensor([0.9, 0.8, 0.7, 0.6])
 
 
 class OnlyDlpack:
-    """What torch before 2.11 offers: __dlpack__ without max_version, and no exchange API."""
+    """An array as torch before 2.11 offers it: __dlpack__ without max_version, and no exchange API."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         self.tensor = tensor
@@ -39,7 +39,7 @@ class OnlyDlpack:
     ],
     ids=["plain", "fortran", "strided", "negative strides"],
 )
-def test_numpy_views(backend, view):
+def test_ops_take_numpy_views(backend, view):
     if backend.name == "cuda":
         pytest.skip("NumPy arrays are CPU arrays")
     boxes = view(BOXES.numpy().copy())
@@ -49,7 +49,7 @@ def test_numpy_views(backend, view):
     assert kept.tolist() == [0, 2]
 
 
-def test_numpy_head_outputs(backend):
+def test_postprocess_takes_numpy_head_outputs(backend):
     if backend.name == "cuda":
         pytest.skip("NumPy arrays are CPU arrays")
     generator = torch.Generator().manual_seed(3)
@@ -65,32 +65,32 @@ def test_numpy_head_outputs(backend):
             np.testing.assert_array_equal(ours, theirs.numpy())
 
 
-def test_dlpack_without_exchange_api():
+def test_kernels_take_dlpack_without_exchange_api():
     boxes, out = BOXES.double(), torch.empty(4, 4, dtype=torch.float64)
     _backend.C.box_iou(OnlyDlpack(boxes), OnlyDlpack(boxes), OnlyDlpack(out))
     assert torch.equal(out, reference.box_iou(boxes, boxes))
 
 
-def test_non_contiguous_and_negated_tensors(backend):
+def test_ops_take_non_contiguous_and_negated_tensors(backend):
     boxes = backend.to(BOXES)
-    negated = torch._neg_view(-boxes)  # what a real view of a conjugated complex tensor gives
+    negated = torch._neg_view(-boxes)  # as a real view of a conjugated complex tensor gives it
     assert negated.is_neg()
     assert ssd_fast.nms(negated, backend.to(SCORES), 0.5).tolist() == [0, 2]
     assert ssd_fast.nms(boxes.t().contiguous().t(), backend.to(SCORES), 0.5).tolist() == [0, 2]
 
 
-def test_parameters_and_tensors_with_grad(backend):
+def test_ops_take_parameters_and_tensors_with_grad(backend):
     boxes = torch.nn.Parameter(backend.to(BOXES))
     kept = ssd_fast.nms(boxes, backend.to(SCORES).requires_grad_(), 0.5)
     assert kept.tolist() == [0, 2] and not kept.requires_grad
 
 
-def test_what_is_no_array_is_named():
+def test_argument_that_is_not_an_array_is_named():
     with pytest.raises(TypeError, match=r"^nms: boxes: expected a torch tensor, or .* array, got list"):
         ssd_fast.nms([[0, 0, 1, 1]], [0.5], 0.5)
 
 
-def test_many_threads_at_once():
+def test_ops_may_run_in_many_threads_at_once():
     """The ops release the GIL and share no state."""
     boxes, scores = torch.rand(2000, 2) * 100, torch.rand(2000)
     boxes = torch.cat((boxes, boxes + 10), 1)
@@ -108,7 +108,7 @@ def test_many_threads_at_once():
 
 
 @pytest.mark.parametrize("library", ["cupy", "numba"])
-def test_other_libraries_on_a_gpu(cuda, library):
+def test_ops_take_arrays_of_other_libraries_on_gpu(cuda, library):
     module = pytest.importorskip("cupy" if library == "cupy" else "numba.cuda", reason=f"{library} is not installed")
     to_device = module.asarray if library == "cupy" else module.to_device
     to_host = (lambda array: array.get()) if library == "cupy" else (lambda array: array.copy_to_host())
@@ -119,18 +119,18 @@ def test_other_libraries_on_a_gpu(cuda, library):
     np.testing.assert_array_equal(to_host(ious), reference.box_iou(BOXES, BOXES).numpy())
 
 
-def test_the_current_stream_is_used(cuda):
+def test_ops_use_current_stream(cuda):
     boxes, scores = BOXES.to(cuda), SCORES.to(cuda)
 
     def work() -> tuple[torch.Tensor, torch.Tensor]:
         later = boxes + 0
         return ssd_fast.nms_padded(later[None], scores[None], 0.5, 4)
 
-    work()  # kernels are loaded at their first launch, which may wait for what runs
+    work()  # kernels are loaded at their first launch, which may wait for running work
     torch.cuda.synchronize()
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
-        torch.cuda._sleep(20_000_000)  # work of another stream would overtake this
+        torch.cuda._sleep(20_000_000)  # work on another stream would overtake this
         kept, counts = work()
     stream.synchronize()
     assert counts.tolist() == [2] and kept.tolist() == [[0, 2, -1, -1]]

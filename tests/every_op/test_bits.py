@@ -47,7 +47,7 @@ def test_backend_gives_the_bits(backend, name):
 
 
 @every_case
-def test_threads_do_not_change_the_bits(name):
+def test_threads_do_not_change_bits(name):
     threads = torch.get_num_threads()
     try:
         for count in (1, 3):
@@ -58,8 +58,8 @@ def test_threads_do_not_change_the_bits(name):
 
 
 @every_case
-def test_flush_to_zero_does_not_change_the_bits(name):
-    """The caller may have set it, for a faster network; the kernels put it back as it was."""
+def test_flush_to_zero_does_not_change_bits(name):
+    """The caller may have set it, for a faster network; the kernels restore it."""
     if not torch.set_flush_denormal(True):
         pytest.skip("this CPU cannot flush to zero")
     try:
@@ -73,7 +73,7 @@ def test_flush_to_zero_does_not_change_the_bits(name):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_flush_to_zero_does_not_tie_subnormal_scores(dtype, backend):
-    """Where it is set, two subnormal numbers are equal to all that the op does not compute itself."""
+    """Where it is set, comparisons outside the op take two subnormal numbers for equal."""
     boxes = backend.to(torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]], dtype=dtype))
     scores = backend.to(torch.tensor([1, 2, 3]).to(dtype) * torch.finfo(dtype).tiny / 100)
     assert (scores > 0).all()
@@ -90,7 +90,7 @@ def test_flush_to_zero_does_not_tie_subnormal_scores(dtype, backend):
 
 
 def test_cpu_without_fma_gives_the_bits():
-    """glibc then computes fmaf in software."""
+    """On such a CPU, glibc computes fmaf in software."""
     tunables = "glibc.cpu.hwcaps=-FMA,-FMA4,-AVX2,-AVX2_Usable"
     command = [sys.executable, str(bits.FILE.with_name("make_bits.py")), "--check"]
     result = subprocess.run(command, env=os.environ | {"GLIBC_TUNABLES": tunables}, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""torch.compile traces every op for CUDA tensors as one graph, whose code asks CUDA for nothing. No GPU is needed."""
+"""torch.compile traces every op for CUDA tensors as one graph, whose code does not query CUDA. No GPU is needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from helpers import inputs, op_calls
 
 
 class TracedError(Exception):
-    """Raised with the graph, in place of running it."""
+    """Raised with the code of the graph, instead of running it."""
 
 
 def backend(graph: torch.fx.GraphModule, example_inputs: Any) -> Any:
@@ -22,7 +22,7 @@ def backend(graph: torch.fx.GraphModule, example_inputs: Any) -> Any:
 
 
 def trace(function: Callable[..., Any], *tensors: torch.Tensor) -> str:
-    """The code of the graph in which torch.compile calls the function with such tensors on a GPU."""
+    """Return the code of the graph that torch.compile makes of a call with such tensors on a GPU."""
     torch._dynamo.reset()
     compiled = torch.compile(function, fullgraph=True, backend=backend)
     with FakeTensorMode(), pytest.raises(torch._dynamo.exc.BackendCompilerFailed) as caught:
@@ -37,15 +37,15 @@ def multibox_loss(logits: Any, deltas: Any, boxes: Any, offsets: Any, labels: An
 
 
 @pytest.mark.parametrize("name", op_calls.make_cases())
-def test_ops(name):
+def test_ops_are_traced_as_one_graph(name):
     call, named = op_calls.make_cases()[name]
-    if name.startswith("multibox_loss"):  # whose call there computes gradients too
+    if name.startswith("multibox_loss"):  # its call there computes gradients too
         call = multibox_loss
     assert trace(call, *named.values()).count("torch.ops.ssd_fast.") == 1
 
 
-def test_postprocess_with_a_list_of_sizes():
-    """Eager calls ask CUDA whether a graph is captured, during which a list cannot be copied to the GPU."""
+def test_postprocess_with_list_of_sizes_is_traced():
+    """Eager calls ask CUDA whether a graph is being captured, during which a list cannot be copied to the GPU."""
     _, named = op_calls.make_cases()["postprocess float32"]
 
     def call(*heads: torch.Tensor) -> Any:
@@ -55,6 +55,6 @@ def test_postprocess_with_a_list_of_sizes():
     assert "torch.ops.ssd_fast.postprocess" in trace(call, *list(named.values())[:3])
 
 
-def test_default_boxes():
+def test_default_boxes_are_traced():
     """Eager calls ask CUDA how many GPUs there are."""
     assert "torch.ops.ssd_fast.default_boxes" in trace(lambda: ssd_fast.default_boxes(inputs.SMALL, device="cuda:0"))

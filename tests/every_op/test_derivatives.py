@@ -1,4 +1,4 @@
-"""Derivatives that no op computes: refused by name, never silently left out."""
+"""Derivatives that the ops do not compute are refused by name, never silently left out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("op", CALLS)
-def test_default_boxes_have_no_gradient(op):
+def test_ops_refuse_gradient_of_default_boxes(op):
     boxes = BOXES.clone().requires_grad_()
     with pytest.raises(ValueError, match=rf"^{op}: default_boxes: expected a tensor that requires no gradient"):
         CALLS[op](boxes)
@@ -37,7 +37,7 @@ def test_default_boxes_have_no_gradient(op):
     assert torch.equal(CALLS[op](boxes.detach()), CALLS[op](BOXES))
 
 
-def test_ground_truths_have_no_gradient():
+def test_multibox_loss_refuses_gradient_of_ground_truths():
     boxes = BOXES.clone().requires_grad_()
     with pytest.raises(ValueError, match=r"^multibox_loss: gt_boxes: expected a tensor that requires no gradient"):
         losses(LOGITS, boxes, BOXES)
@@ -60,7 +60,7 @@ def test_ground_truths_have_no_gradient():
         ),
     ],
 )
-def test_forward_mode(name, function, primal):
+def test_ops_refuse_forward_mode(name, function, primal):
     why = "this op has no gradient" if name.startswith(("box_iou", "postprocess")) else r".*\(use reverse mode\)"
     expected = rf"^{name}: expected a tensor without a tangent, since {why}, got one with a tangent$"
     with pytest.raises(RuntimeError, match=expected):
@@ -68,11 +68,11 @@ def test_forward_mode(name, function, primal):
     with torch.autograd.forward_ad.dual_level():
         with pytest.raises(RuntimeError, match=expected):
             function(torch.autograd.forward_ad.make_dual(primal, torch.ones_like(primal)))
-        assert torch.equal(function(primal), function(primal.clone()))  # what has no tangent needs none
+        assert torch.equal(function(primal), function(primal.clone()))  # without a tangent nothing is refused
 
 
 @pytest.mark.parametrize("transform", [torch.func.grad, torch.func.jacrev])
-def test_derivatives_by_torch_func(transform):
+def test_ops_refuse_transforms_of_torch_func(transform):
     for op, function in {
         "decode_boxes": lambda x: ssd_fast.decode_boxes(x, BOXES, CODER).sum(),
         "encode_boxes": lambda x: ssd_fast.encode_boxes(x, BOXES, CODER).sum(),
@@ -85,13 +85,13 @@ def test_derivatives_by_torch_func(transform):
             transform(function)(primal)
 
 
-def test_indices_have_no_derivative_to_miss():
+def test_nms_under_jvp_is_accepted_since_indices_have_no_derivative():
     kept, _ = torch.func.jvp(lambda boxes: boxes[ssd_fast.nms(boxes, torch.rand(5), 0.5)[:1]], (BOXES,), (BOXES,))
     assert kept.shape == (1, 4)
 
 
-def test_second_derivatives_of_the_loss():
-    """Added to a loss that has them, they used to be missing from the sum."""
+def test_multibox_loss_refuses_second_derivatives():
+    """Added to a loss that has second derivatives, they were once missing from the sum."""
     logits = LOGITS.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(losses(logits, BOXES, BOXES) + (logits**3).sum(), logits, create_graph=True)
     with pytest.raises(RuntimeError, match=r"^multibox_loss: the derivative of its gradient is not computed"):
@@ -100,7 +100,7 @@ def test_second_derivatives_of_the_loss():
     assert torch.equal(gradient.detach(), again)
 
 
-def test_second_derivatives_of_decoding():
+def test_decode_boxes_has_second_derivatives():
     deltas = torch.randn(5, 4, dtype=torch.float32).requires_grad_()
     (gradient,) = torch.autograd.grad(ssd_fast.decode_boxes(deltas, BOXES, CODER).sum(), deltas, create_graph=True)
     (second,) = torch.autograd.grad((gradient**2).sum(), deltas)

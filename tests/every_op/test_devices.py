@@ -1,4 +1,4 @@
-"""An op runs on the GPU and the stream of its arrays, whatever is current, and leaves the current ones unchanged."""
+"""An op runs on its arrays' GPU and stream, whichever are current, and leaves the current ones unchanged."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def flat(result: Any) -> list[Any]:
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("gpu", [0, 1])
-def test_arrays_without_a_device_run_where_their_memory_is(emulator, numba, name, gpu):
+def test_ops_run_on_gpu_that_holds_memory(emulator, numba, name, gpu):
     call, named = make_cases()[name]
     expected = flat(call(*(tensor.numpy() for tensor in named.values())))
     with numba.gpus[gpu]:
@@ -58,8 +58,8 @@ def test_arrays_without_a_device_run_where_their_memory_is(emulator, numba, name
         np.testing.assert_array_equal(ours.memory, theirs)
 
 
-def test_memory_decides_not_the_context_in_which_it_was_wrapped(emulator, numba):
-    """As with numba.cuda.as_cuda_array of memory on GPU 1, while GPU 0 is current."""
+def test_memory_decides_gpu_not_wrapping_context(emulator, numba):
+    """numba.cuda.as_cuda_array gives such an array of memory on GPU 1 while GPU 0 is current."""
     with numba.gpus[1]:
         boxes = numba.to_device(BOXES.numpy())
     wrapped = fake_numba.Array(boxes.memory, 0, gpu=1, named=0)
@@ -67,8 +67,8 @@ def test_memory_decides_not_the_context_in_which_it_was_wrapped(emulator, numba)
     assert found.gpu == 1 and emulator.calls().get("launch on device 0", 0) == 0
 
 
-def test_empty_arrays_are_where_their_library_says(numba):
-    """They have no memory whose GPU CUDA could tell."""
+def test_empty_arrays_are_on_gpu_named_by_library(numba):
+    """They have no memory from which CUDA could tell the GPU."""
     with numba.gpus[1]:
         boxes, others = numba.to_device(np.empty((0, 4), np.float32)), numba.to_device(BOXES.numpy())
         scores = numba.to_device(np.empty(0, np.float32))
@@ -77,8 +77,8 @@ def test_empty_arrays_are_where_their_library_says(numba):
     assert kept.shape == (0,) and kept.gpu == 1
 
 
-def test_an_axis_of_one_element_may_have_any_stride(numba):
-    """Numba's own flag says that such arrays are not contiguous; copies, which it has none of, are not needed."""
+def test_axis_of_one_element_may_have_any_stride(numba):
+    """Numba's own flag calls such arrays not contiguous; no copy is needed, and Numba has none."""
     boxes, scores = (numba.to_device(x.numpy()[None]) for x in (BOXES, SCORES))
     assert boxes.strides == (0, 16, 4) and not boxes.is_c_contiguous()
     kept, counts = ssd_fast.nms_padded(boxes, scores, 0.5, 4)
@@ -90,14 +90,14 @@ def test_an_axis_of_one_element_may_have_any_stride(numba):
 
 
 @pytest.mark.parametrize("view", [np.asfortranarray, lambda x: x[::-1], lambda x: x[:, None, :][::2]])
-def test_what_is_not_contiguous_is_refused(numba, view):
-    """Numba has no copy on the device."""
+def test_non_contiguous_numba_arrays_are_refused(numba, view):
+    """Numba has no function that copies an array on the device."""
     array = fake_numba.Array(view(BOXES.numpy()), 0, gpu=0, named=0)
     with pytest.raises(ValueError, match=r"^op: boxes: expected a contiguous, aligned Numba array"):
         arrays.contiguous(array, "op", "boxes")
 
 
-def test_sizes_given_as_a_list_go_to_the_same_gpu_and_stream(numba):
+def test_list_of_sizes_goes_to_same_gpu_and_stream(numba):
     with numba.gpus[1]:
         heads = [numba.to_device(np.zeros((2, 4, columns), np.float32), stream=7) for columns in (3, 4)]
         default_boxes = numba.to_device(BOXES.numpy())
@@ -106,7 +106,7 @@ def test_sizes_given_as_a_list_go_to_the_same_gpu_and_stream(numba):
     assert {(part.gpu, part.stream) for part in found} == {(1, 7)}
 
 
-def test_sizes_of_another_dtype_are_refused(numba):
+def test_numba_sizes_of_other_dtype_are_refused(numba):
     """Numba has no function that converts an array on the device."""
     heads = [numba.to_device(np.zeros((2, 4, columns), np.float32)) for columns in (3, 4)]
     call = {"coder": BoxCoderSpec(), "image_sizes": numba.to_device(np.ones((2, 2), np.int32))}
@@ -122,8 +122,8 @@ def test_arrays_of_two_gpus_are_refused(numba):
         ssd_fast.box_iou(boxes, others)
 
 
-def test_memory_that_no_gpu_reads_is_refused(emulator):
-    """An array claims to be on a GPU, but is not: a kernel that read it would make CUDA unusable in this process."""
+def test_memory_that_gpu_cannot_read_is_refused(emulator):
+    """The array claims to be on a GPU, but is not: a kernel that read it would make CUDA unusable in this process."""
     memory = fake_numba.Array(BOXES.numpy(), 0, gpu=0, named=0)
     out = fake_numba.Array(np.empty((4, 4), np.float32), 0, gpu=0, named=0)
     _backend.C.box_iou(memory, memory, out)
@@ -139,8 +139,8 @@ def second_gpu(cuda) -> torch.device:
     return torch.device("cuda:1")
 
 
-def test_tensors_on_a_second_gpu(cuda, second_gpu):
-    """Forward and backward, while the first GPU is current."""
+def test_ops_run_on_second_gpu(cuda, second_gpu):
+    """Forward and backward run there while the first GPU is current."""
     for name, (call, named) in make_cases().items():
         expected = as_bytes(call(*named.values()))
         assert as_bytes(call(*(tensor.to(second_gpu) for tensor in named.values()))) == expected, name
@@ -148,7 +148,7 @@ def test_tensors_on_a_second_gpu(cuda, second_gpu):
 
 
 @pytest.mark.parametrize("library", ["cupy", "numba"])
-def test_other_libraries_on_a_second_gpu(cuda, second_gpu, library):
+def test_ops_take_arrays_of_other_libraries_on_second_gpu(cuda, second_gpu, library):
     module = pytest.importorskip("cupy" if library == "cupy" else "numba.cuda", reason=f"{library} is not installed")
     with module.cuda.Device(1) if library == "cupy" else module.gpus[1]:
         to_device = module.asarray if library == "cupy" else module.to_device
@@ -171,7 +171,7 @@ class Foreign:
 
 
 @pytest.mark.parametrize("blocking", [False, True])
-def test_the_stream_that_an_array_names(cuda, blocking):
+def test_kernels_use_stream_named_by_array(cuda, blocking):
     """The input is written on that stream after a delay, so work on another stream would read it too early.
 
     Until then the host must not wait for the GPU, as loading a kernel and copying from pageable memory may.
@@ -190,8 +190,8 @@ def test_the_stream_that_an_array_names(cuda, blocking):
 
 
 @pytest.mark.parametrize("library", ["cupy", "numba"])
-def test_other_libraries_on_a_stream(cuda, library):
-    """As above, with CuPy's current, non-blocking stream and the stream of Numba's array."""
+def test_ops_use_stream_of_other_libraries(cuda, library):
+    """As in the test above, with CuPy's current, non-blocking stream and the stream of Numba's array."""
     module = pytest.importorskip("cupy" if library == "cupy" else "numba.cuda", reason=f"{library} is not installed")
     if library == "cupy":
         stream = module.cuda.Stream(non_blocking=True)
@@ -218,7 +218,7 @@ def test_other_libraries_on_a_stream(cuda, library):
     assert kept.tolist() == KEPT and counts.tolist() == [2]
 
 
-def test_two_streams_of_two_threads(cuda):
+def test_two_threads_use_their_own_streams(cuda):
     """Each thread's inputs are written on its own stream after a delay, so work elsewhere would be too early."""
     wrong: dict[int, int] = {}
 

@@ -1,4 +1,4 @@
-"""Calls that nothing observes skip torch's dispatcher; all others run the registered op, which what observes sees."""
+"""Calls without an observer skip torch's dispatcher; all others run the registered op, which the observer sees."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CASES = make_cases()
 
 @pytest.fixture(name="counts")
 def _counts(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """How many calls have gone to the registered op, and how many directly."""
+    """The numbers of calls that went to the registered op and directly."""
     counts = {"registered": 0, "direct": 0}
     for path, method in (("registered", "call_registered"), ("direct", "call_directly")):
         monkeypatch.setattr(_library.Op, method, _counted(counts, path, getattr(_library.Op, method)))
@@ -106,34 +106,34 @@ OBSERVERS: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.parametrize("observer", OBSERVERS)
-def test_what_observes_sees_the_registered_op(observer, counts):
+def test_observers_see_registered_op(observer, counts):
     OBSERVERS[observer]()
     assert counts["registered"] >= 1 and counts["direct"] == 0
 
 
-def test_torch_compile_sees_the_registered_op():
+def test_torch_compile_sees_registered_op():
     graphs = []
     torch._dynamo.reset()
     torch.compile(call, fullgraph=True, backend=lambda graph, _: (graphs.append(graph.code), graph)[1])()
     assert "torch.ops.ssd_fast.box_iou" in graphs[0]
 
 
-def test_a_profile_names_the_op():
+def test_profile_names_op():
     with torch.profiler.profile() as profile:
         call()
     assert "ssd_fast::box_iou" in {event.key for event in profile.key_averages()}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_nothing_observes(case, counts, backend):
+def test_call_without_observer_goes_directly(case, counts, backend):
     function, named = CASES[case]
     with torch.no_grad():
-        if not case.startswith("multibox_loss"):  # whose call there computes gradients
+        if not case.startswith("multibox_loss"):  # its call there computes gradients
             function(*(backend.to(tensor) for tensor in named.values()))
             assert counts == {"registered": 0, "direct": 1}
 
 
-def test_without_gradients_the_loss_goes_directly_too(counts):
+def test_loss_without_gradients_goes_directly(counts):
     named = CASES["multibox_loss float32"][1]
     logits, deltas, boxes, offsets, labels, matched, default_boxes = named.values()
     arguments = logits.clone().requires_grad_(), deltas, (boxes, offsets), labels, matched, default_boxes
@@ -145,17 +145,17 @@ def test_without_gradients_the_loss_goes_directly_too(counts):
     assert all(torch.equal(direct[name], losses[name]) and losses[name].requires_grad for name in losses)
 
 
-def test_parameters_and_tensors_with_grad_go_directly_where_there_is_no_gradient(counts):
+def test_op_without_gradient_goes_directly_with_parameters(counts):
     assert not ssd_fast.box_iou(torch.nn.Parameter(BOXES), BOXES.clone().requires_grad_()).requires_grad
     assert counts == {"registered": 0, "direct": 1}
 
 
-def test_zeros_without_memory():
+def test_op_takes_efficient_zero_tensor():
     assert torch.equal(ssd_fast.box_iou(torch._efficientzerotensor((5, 4)), BOXES), torch.zeros(5, 5))
 
 
 @pytest.mark.parametrize("module", ["torch._C", "torch._C._functorch"])
-def test_a_torch_without_the_probes_takes_the_registered_op(module, monkeypatch):
+def test_torch_without_probes_takes_registered_op(module, monkeypatch):
     name = {"torch._C": "_is_tracing", "torch._C._functorch": "peek_interpreter_stack"}[module]
     with monkeypatch.context() as patch:
         patch.delattr(sys.modules[module], name)
@@ -163,7 +163,7 @@ def test_a_torch_without_the_probes_takes_the_registered_op(module, monkeypatch)
     assert not importlib.reload(_direct).is_observed()
 
 
-def test_default_boxes_are_the_callers_own(backend):
+def test_default_boxes_may_be_changed_by_caller(backend):
     _kept.cache_clear()
     with torch.inference_mode():
         ssd_fast.default_boxes(inputs.SMALL, device=backend.device)
@@ -177,8 +177,8 @@ def test_default_boxes_are_the_callers_own(backend):
     again.requires_grad_()
 
 
-def test_a_call_allocates_its_outputs_and_nothing_else(monkeypatch):
-    """Time is not measured here: what is counted are allocations, and the calls that Python makes."""
+def test_call_allocates_only_outputs(monkeypatch):
+    """Count allocations and the calls that Python makes; time is not measured."""
     heads = list(CASES["postprocess float32"][1].values())[:3]
     spec, calls = PostprocessSpec(), []
     ssd_fast.postprocess(*heads, spec, coder=CODER)

@@ -1,4 +1,4 @@
-"""No op reads memory that it has not written, nor leaves any of its outputs unwritten."""
+"""No op reads memory that it has not written or leaves a part of its outputs unwritten."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from helpers.unaligned_calls import as_bytes
 from ssd_fast import _backend, arrays
 
 DEFAULT_BOXES = ssd_fast.preset("torchvision_ssd300_vgg16").default_boxes
-SWITCH = "SSD_FAST_TEST_FILL"  # conftest.py's
+SWITCH = "SSD_FAST_TEST_FILL"  # read by conftest.py
 
 
 def depends_on_fresh_memory(case: Case, to: Any) -> bool:
@@ -37,7 +37,7 @@ def test_ops_do_not_depend_on_fresh_memory(backend):
 
 
 @pytest.mark.parametrize("library", ["torch", "numpy"])
-def test_an_output_that_is_not_written_is_found(monkeypatch, library):
+def test_unwritten_output_is_found(monkeypatch, library):
     box_iou, nms, nms_workspace = _backend.C.box_iou, _backend.C.nms, _backend.C.nms_workspace
     extension = SimpleNamespace(
         box_iou=lambda boxes1, boxes2, out: box_iou(boxes1[:-1], boxes2, out[:-1]), nms=nms, nms_workspace=nms_workspace
@@ -48,7 +48,7 @@ def test_an_output_that_is_not_written_is_found(monkeypatch, library):
     assert not depends_on_fresh_memory(cases["nms float32"], to)
 
 
-def test_every_byte_of_every_dtype_is_filled():
+def test_filled_sets_every_byte_of_every_dtype():
     before = arrays.empty
     with filled(0xA5):
         for dtype in ("float32", "float16", "bfloat16", "int64", "uint8", "bool"):
@@ -60,10 +60,10 @@ def test_every_byte_of_every_dtype_is_filled():
     assert arrays.empty is before
 
 
-def test_the_switch_of_a_test_run():
+def test_environment_variable_fills_memory_in_test_run():
     if byte := os.environ.get(SWITCH):
         assert arrays.empty((3,), "uint8", like=np.empty(0), op="nms").tolist() == [int(byte, 0)] * 3
         return
-    command = [sys.executable, "-m", "pytest", "-q", f"{__file__}::test_the_switch_of_a_test_run"]
+    command = [sys.executable, "-m", "pytest", "-q", f"{__file__}::test_environment_variable_fills_memory_in_test_run"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {SWITCH: "0x5A"})
     assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout

@@ -1,4 +1,4 @@
-"""The fuzzer (tests/fuzz): a share of its calls, and that it notices what it is there for."""
+"""The fuzzer (tests/fuzz): some of its calls, and the faults that it must notice."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ OPS = [builder.__name__ for builder in problems.OPS]
 
 
 @pytest.mark.parametrize("name, calls", [("cpu", 15_000), ("emulated", 600)])
-def test_no_findings(name, calls, tmp_path):
+def test_fuzzer_has_no_findings(name, calls, tmp_path):
     if name == "emulated":
-        emulated_extension()  # skips where there is none
+        emulated_extension()  # skips the test without an emulated build
     command = [sys.executable, "-W", "ignore", "-m", "fuzz", "--calls", str(calls), "--seed", "1", "--backend", name]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(
@@ -49,7 +49,7 @@ def test_no_findings(name, calls, tmp_path):
 
 
 class Planted:
-    """The extension, with a function that does something else behind the real one, or instead of it."""
+    """The extension with one function that does something else after the real one, or instead of it."""
 
     def __init__(self, name, behind=None, instead=None):
         self._name, self._behind, self._instead = name, behind, instead
@@ -116,7 +116,7 @@ PLANTED = {
 
 @pytest.mark.parametrize("op, extension, kind", PLANTED.values(), ids=PLANTED.keys())
 def test_planted_bugs_are_found(op, extension, kind):
-    """Also where the plain results have the bug too: then it is the reference that tells, or the bytes of the input."""
+    """A bug is found also where the plain results have it too, by the reference or by the bytes of the input."""
 
     def kinds(chosen):
         return {result.verdict.kind for result in run(3, range(600), chosen) if result.op == op}
@@ -125,7 +125,7 @@ def test_planted_bugs_are_found(op, extension, kind):
 
 
 def on_strange_boxes(action):
-    """An extension whose box_iou does the action where the first set has 5 boxes."""
+    """Return an extension whose box_iou does the action if the first set has 5 boxes."""
 
     def instead(real, boxes1, *rest):
         if boxes1.shape[0] == 5:
@@ -136,7 +136,7 @@ def on_strange_boxes(action):
 
 
 def crashing_call(name="box_iou", rows=5):
-    """The number of a call with several oddities that reaches the extension."""
+    """Return the number of a call with two oddities that reaches the extension."""
     for k in range(10_000):
         call, oddities = draw(3, k)
         if call.op == name and len(call.arguments["boxes1"]) == rows and oddities == 2 and not call.must_refuse:
@@ -154,7 +154,7 @@ def crashing_call(name="box_iou", rows=5):
     ids=["segfault", "exit", "hang"],
 )
 def test_crashes_and_hangs_are_found(action, kind, text):
-    """The calls behind it are made all the same, and the example loses the oddities that do not matter."""
+    """The later calls are made in any case, and the example loses the oddities that do not matter."""
     extension = on_strange_boxes(action)
     chosen, k = judge.Backends(extension, extension), crashing_call()
     results = list(run(3, range(k - 1, k + 2), chosen, timeout=2.0))
@@ -164,10 +164,10 @@ def test_crashes_and_hangs_are_found(action, kind, text):
     assert smaller.verdict == results[1].verdict and not smaller.oddities and smaller.arguments
 
 
-def test_what_no_op_may_accept(monkeypatch):
+def test_judge_reports_accepted_faults_and_refused_valid_calls(monkeypatch):
     call = Call("box_iou", {"boxes1": torch.zeros(1, 4), "boxes2": torch.zeros(1, 4)}, must_refuse="boxes1: masked")
     clean = backends("cpu")
-    assert judge.judge(call, 1, clean) == ("finding", "accepted what no op may accept", "masked")
+    assert judge.judge(call, 1, clean) == ("finding", "accepted an invalid call", "masked")
     call.must_refuse = ""
     assert judge.judge(call, 1, clean).outcome == "accepted"
 
@@ -176,7 +176,7 @@ def test_what_no_op_may_accept(monkeypatch):
 
     monkeypatch.setattr("ssd_fast.box_iou", refuse)
     assert judge.judge(call, 1, clean).kind == "refused a valid call"
-    call.oddities = ["boxes1: offset"]  # which every op accepts
+    call.oddities = ["boxes1: offset"]  # every op accepts it
     assert judge.judge(call, 1, clean).kind == "refused a valid call"
     call.oddities = ["boxes1: sparse"]
     assert judge.judge(call, 1, clean) == ("refused", "value", "")
@@ -192,7 +192,7 @@ def test_what_no_op_may_accept(monkeypatch):
     ],
     ids=["right", "memory", "shape", "dtype"],
 )
-def test_what_a_call_without_memory_gives(monkeypatch, result, outcome):
+def test_judge_checks_result_of_call_without_memory(monkeypatch, result, outcome):
     op = ssd_fast.box_iou
     arguments = {"boxes1": torch.zeros(2, 4, device="meta"), "boxes2": torch.zeros(3, 4, device="meta")}
 
@@ -205,7 +205,7 @@ def test_what_a_call_without_memory_gives(monkeypatch, result, outcome):
     assert (verdict.kind or verdict.outcome) == outcome
 
 
-def test_the_library_of_the_result(monkeypatch):
+def test_judge_reports_result_of_wrong_library(monkeypatch):
     op = ssd_fast.box_iou
     monkeypatch.setattr("ssd_fast.box_iou", lambda boxes1, boxes2: op(boxes1, boxes2).numpy())
     call = Call("box_iou", {"boxes1": torch.zeros(1, 4), "boxes2": torch.zeros(1, 4)})
@@ -228,7 +228,7 @@ def test_the_library_of_the_result(monkeypatch):
     ],
     ids=str,
 )
-def test_which_errors_are_refusals(monkeypatch, error, outcome):
+def test_judge_distinguishes_refusals_from_other_errors(monkeypatch, error, outcome):
     def refuse(**arguments):
         raise error
 
@@ -240,7 +240,7 @@ def test_which_errors_are_refusals(monkeypatch, error, outcome):
 # ---- calls and report -----------------------------------------------------------------------------------------------
 
 
-def test_a_call_depends_on_its_seed_and_number_alone():
+def test_call_depends_only_on_seed_and_number():
     def drawn(seed, k, *left_out):
         return [(x.op, x.oddities, repr(sorted(x.arguments))) for x, _ in [draw(seed, k, left_out)]]
 
@@ -251,7 +251,7 @@ def test_a_call_depends_on_its_seed_and_number_alone():
     assert smaller.oddities == call.oddities[1:]
 
 
-def test_report_groups_findings_of_a_kind():
+def test_report_groups_findings_of_same_kind():
     report = Report()
     for number, (op, text, oddities) in enumerate(
         [("nms", "nms() got 12 of 'x'", ["a", "b"]), ("box_iou", "box_iou() got 3 of 'y'", ["c"]), ("nms", "other", [])]

@@ -1,4 +1,4 @@
-"""How kernels are started: prepared once, in any thread and within captures, and waited for with SSD_FAST_SYNC=1."""
+"""Launches of kernels: prepared once, in any thread and within captures, and awaited with SSD_FAST_SYNC=1."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def start(arguments: Sequence[str | Path], **environment: str) -> subprocess.Com
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=settings, timeout=600)
 
 
-def test_first_calls_in_an_emulated_capture(emulated):
-    """The emulator too forbids loading a kernel in a capture, unless the thread's capture mode is relaxed."""
+def test_first_calls_work_in_emulated_capture(emulated):
+    """The emulator, too, forbids loading a kernel in a capture, unless the thread's capture mode is relaxed."""
     done = start([TESTS / "helpers" / "first_calls.py", "emulated", *CASES])
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.splitlines() == list(CASES)
 
 
 class Calls(TorchDispatchMode):
-    """Notes which functions of torch run, and the dtypes of their tensors."""
+    """Records the torch functions that run, and the dtypes of their tensors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,23 +45,23 @@ class Calls(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         dtypes = [str(x.dtype) for x in args if isinstance(x, torch.Tensor)]
-        if str(function).startswith("aten.") and function is not torch.ops.aten.detach.default:  # which runs nothing
+        if str(function).startswith("aten.") and function is not torch.ops.aten.detach.default:  # it runs nothing
             self.seen.add((str(function), *dtypes))
         return function(*args, **(kwargs or {}))
 
 
-def test_torch_meets_no_capture_with_a_first_call_of_its_own():
+def test_ops_call_no_torch_function_first_in_capture():
     with Calls() as before:
         use_torch("cpu")
     for name, (call, named) in cases("cpu").items():
-        if "nms" not in name or "padded" in name:  # these two read and trim, outside of the capture
+        if "nms" not in name or "padded" in name:  # nms and batched_nms read and trim, outside of the capture
             with Calls() as within:
                 call(*named.values())
             assert within.seen <= before.seen, name
 
 
 @pytest.mark.parametrize("loading", ["LAZY", "EAGER"])
-def test_first_calls_in_a_capture(cuda, loading):
+def test_first_calls_work_in_capture(cuda, loading):
     """Each op is called in its own process, several at a time."""
 
     def first_call(name: str) -> str:
@@ -73,10 +73,10 @@ def test_first_calls_in_a_capture(cuda, loading):
     assert failures == []
 
 
-def test_threads_with_different_needs_of_shared_memory(cuda):
-    """Neither call may change the other's limit.
+def test_threads_may_need_different_shared_memory(cuda):
+    """No call may change the limit of another.
 
-    95 classes need 48,640 bytes per block besides the kernel's own 1,024, which is more than a kernel gets without
+    95 classes need 48,640 bytes per block beside the kernel's own 1,024, which is more than a kernel gets without
     asking; 81 classes need 41,472.
     """
     default_boxes = inputs.boxes(1, 300).to(cuda)
@@ -119,15 +119,15 @@ print(calls["launch on device 0"] + calls["cudaMemsetAsync"], calls.get("cudaStr
 emulator.set_capturing(True)
 call(*named.values())
 print(emulator.calls().get("cudaStreamSynchronize", 0) - calls.get("cudaStreamSynchronize", 0))
-emulator.set_capturing(True, stream=1)  # another one than that of the tensors
+emulator.set_capturing(True, stream=1)  # not the stream of the tensors
 call(*named.values())
 print(emulator.calls().get("cudaStreamSynchronize", 0) - calls.get("cudaStreamSynchronize", 0))
 """
 
 
 @pytest.mark.parametrize("setting", [None, "0", "1"])
-def test_launches_are_waited_for_if_asked(emulated, setting):
-    """Without SSD_FAST_SYNC=1 nothing is waited for; with it, launches and memsets are, but not what is captured."""
+def test_launches_are_awaited_on_request(emulated, setting):
+    """Only SSD_FAST_SYNC=1 makes calls wait, for launches and memsets, but not for captured ones."""
     environment = {} if setting is None else {"SSD_FAST_SYNC": setting}
     done = start(["-c", COUNT_WAITS], **environment)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -155,6 +155,6 @@ except RuntimeError as error:
 """
 
 
-def test_an_illegal_access_names_its_kernel_if_launches_are_waited_for(cuda):
+def test_awaited_illegal_access_names_kernel(cuda):
     done = start(["-c", READ_OUT_OF_BOUNDS], SSD_FAST_SYNC="1")
     assert "box_iou_kernel" in done.stdout and "illegal memory access" in done.stdout, done.stdout + done.stderr

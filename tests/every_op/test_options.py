@@ -1,4 +1,4 @@
-"""Options by name: one NamedTuple is torch's schema, the op's keywords and C++'s, packed once for each spec."""
+"""Options by name: one NamedTuple gives the keywords of torch's schema, the op and C++, packed once per spec."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OPTIONS = OBJECTS | {"encode_boxes": EncodeOptions, "decode_boxes": DecodeOption
 
 
 @pytest.mark.parametrize("op", OPTIONS)
-def test_options_are_the_schemas_keywords(op):
+def test_options_are_keywords_of_schema(op):
     schema = getattr(torch.ops.ssd_fast, op).default._schema
     keywords = [argument for argument in schema.arguments if argument.kwarg_only]
     assert [argument.name for argument in keywords] == list(OPTIONS[op]._fields)
@@ -39,8 +39,8 @@ def test_options_are_the_schemas_keywords(op):
 
 
 @pytest.mark.parametrize("op", OBJECTS)
-def test_options_are_the_keywords_of_cpp(op, backend):
-    """Each by its own name: distinct values come back from where they were put."""
+def test_options_are_keywords_of_cpp(op, backend):
+    """Each option has its own name: distinct values come back under the names they were given."""
     kind, values = OBJECTS[op], {}
     for number, (name, hint) in enumerate(typing.get_type_hints(OBJECTS[op]).items(), start=2):
         choices = {bool: number % 2 == 0, int: number, float: number / 4}
@@ -54,7 +54,7 @@ def test_options_are_the_keywords_of_cpp(op, backend):
         getattr(_backend.C, kind.__name__)(*values.values())
 
 
-def test_options_are_packed_once_for_each_spec(monkeypatch, backend):
+def test_options_are_packed_once_per_spec(monkeypatch, backend):
     made = []
     prepare = _library.Op.prepare
     monkeypatch.setattr(_library.Op, "prepare", lambda op, *specs: (made.append(op.name), prepare(op, *specs))[1])
@@ -63,14 +63,14 @@ def test_options_are_packed_once_for_each_spec(monkeypatch, backend):
     spec = PostprocessSpec(score_threshold=0.125)
     for _ in range(3):
         ssd_fast.postprocess(*heads, spec, coder=CODER)
-        ssd_fast.postprocess(*heads, dataclasses.replace(spec), coder=CODER)  # equal, though not the same
+        ssd_fast.postprocess(*heads, dataclasses.replace(spec), coder=CODER)  # equal, but not identical
         ssd_fast.match([heads[2][:2]], heads[2], MatcherSpec())
     assert made == ["postprocess", "match"]
-    ssd_fast.postprocess(heads[0][..., :3].contiguous(), *heads[1:], spec, coder=CODER)  # of other columns
+    ssd_fast.postprocess(heads[0][..., :3].contiguous(), *heads[1:], spec, coder=CODER)  # another number of columns
     assert made == ["postprocess", "match", "postprocess"]
 
 
-def test_another_extension_has_options_of_its_own(emulated, monkeypatch):
+def test_another_extension_has_own_options(emulated, monkeypatch):
     given = []
     run = postprocess._op._run
     monkeypatch.setattr(postprocess._op, "_run", lambda *args: (given.append(type(args[-1])), run(*args))[1])

@@ -1,4 +1,4 @@
-"""CPU threads: torch's number of them, in every Python thread; and no wait for threads that a fork left behind."""
+"""CPU threads: torch's number in every Python thread, and no waiting for threads that a fork left behind."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def run(script: str, timeout: float = 120, **variables: str) -> str:
     return done.stdout
 
 
-def test_a_forked_child_runs_the_first_op_of_all():
-    """torch's pool of threads is the parent's: in the child, waiting for it would never end."""
+def test_forked_child_can_run_first_op():
+    """torch's thread pool belongs to the parent: a child that waited for it would wait forever."""
     script = """
         import os, torch, ssd_fast
         torch.set_num_threads(2)
@@ -42,8 +42,8 @@ def test_a_forked_child_runs_the_first_op_of_all():
     assert run(script, OMP_NUM_THREADS="2") == "0 3000\n"
 
 
-def test_a_new_thread_keeps_torch_set_num_threads():
-    """libgomp gives every new thread its default. How many threads worked is seen by which ones exist afterwards."""
+def test_new_thread_keeps_torch_set_num_threads():
+    """libgomp gives every new thread its default number. The threads that exist afterwards are those that worked."""
     script = """
         import os, threading, torch, ssd_fast
         torch.set_num_threads(1)
@@ -59,10 +59,10 @@ def test_a_new_thread_keeps_torch_set_num_threads():
         thread.join()
         print(counts[0] - before)
     """
-    assert run(script, OMP_NUM_THREADS="4") == "1\n"  # the Python thread alone
+    assert run(script, OMP_NUM_THREADS="4") == "1\n"  # only the Python thread
 
 
-def test_threads_are_used_at_all():
+def test_op_uses_several_threads():
     script = """
         import os, torch, ssd_fast
         torch.set_num_threads(3)
@@ -74,7 +74,7 @@ def test_threads_are_used_at_all():
     assert int(run(script, OMP_NUM_THREADS="4")) >= 2
 
 
-def test_results_do_not_depend_on_the_number_of_threads():
+def test_results_do_not_depend_on_number_of_threads():
     boxes = torch.rand(3000, 2)
     boxes = torch.cat((boxes, boxes + 0.1), 1)
     before = torch.get_num_threads()

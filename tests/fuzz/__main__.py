@@ -1,4 +1,4 @@
-"""`PYTHONPATH=tests python -m fuzz`: exit status 0 without findings, 1 with some, 2 for wrong use."""
+"""`PYTHONPATH=tests python -m fuzz`: exit status 0 without findings, 1 with findings, 2 for wrong use."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def main() -> int:
     parser = argparse.ArgumentParser("fuzz", description="Random calls of the ops, valid and broken ones.")
     parser.add_argument("--calls", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", type=int, metavar="K", help="call number K alone")
+    parser.add_argument("--only", type=int, metavar="K", help="run only call number K")
     parser.add_argument("--first", type=int, default=0, metavar="K", help="number of the first call")
     parser.add_argument("--backend", choices=("cpu", "emulated"), default="cpu")
-    parser.add_argument("--extension", type=Path, metavar="FILE", help="a build of the extension to try in its place")
-    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="that a call may take")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the report goes, besides the table")
+    parser.add_argument("--extension", type=Path, metavar="FILE", help="a build of the extension to try instead")
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="time limit of a call")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here, too")
     options = parser.parse_args()
 
     torch.set_num_threads(1)

@@ -1,5 +1,5 @@
-"""What may be wrong with an array of a call. Each returns what stands in its place, what that is, and if no op may
-accept it."""
+"""Mutations of an array of a call. Each returns the replacement, its description, and whether every op must refuse
+it."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ _DTYPES = {
     "gt_ignored": ("bool", "uint8"),
     "matched_idxs": ("int64",),
 }
-_WIDE_OPS = ("box_iou", "nms", "batched_nms")  # that compute float64 as such
-_OF_INDICES = ("nms", "batched_nms", "nms_padded", "match")  # whose results have no derivatives
-_SIZES = ("image_sizes", "original_sizes")  # integers of any kind, and lists too
+_WIDE_OPS = ("box_iou", "nms", "batched_nms")  # compute float64 in float64
+_OF_INDICES = ("nms", "batched_nms", "nms_padded", "match")  # their results have no derivatives
+_SIZES = ("image_sizes", "original_sizes")  # integers of any kind, and lists
 _OPTIONAL = ("gt_ignored", *_SIZES)
 
 
 def mutate_array(call: Call, rng: random.Random) -> None:
-    """Changes one array, or all of them; nothing where there is none, or the drawn change is not for it."""
+    """Change one array, or all of them; change nothing without arrays, or if the drawn change does not apply."""
     if not (found := _arrays_of(call)):
         return
     place = rng.choice(found)
@@ -51,7 +51,7 @@ def mutate_array(call: Call, rng: random.Random) -> None:
 
 
 def _arrays_of(call: Call) -> list[Place]:
-    """Where arrays belong, and are: a number may have become one, too."""
+    """Return the places where arrays belong and are; a number may have become an array, too."""
     return [place for place in places(call.arguments) if place[0] in _DTYPES or place[0] in _SIZES]
 
 
@@ -62,7 +62,7 @@ def _dtype(call: Call, place: Place, x: Any, rng: random.Random) -> Change:
         return value, text, "int" not in text
     allowed = _DTYPES[name]
     if name == "gt_boxes" and index == 1 and isinstance(call.arguments[name], tuple):
-        allowed = ("int64",)  # the offsets
+        allowed = ("int64",)  # offsets
     if allowed == _FLOATS and call.op not in _WIDE_OPS:
         allowed = ("float32",)
     return value, text, text not in allowed

@@ -1,4 +1,4 @@
-"""A call of an op, as data that layouts and mutations change."""
+"""A call of an op as data, which layouts and mutations change."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-Place = tuple[str, int | None]  # an argument, and where it is a list or tuple the index in it
+Place = tuple[str, int | None]  # an argument, and, if it is a list or tuple, the index in it
 
 
 @dataclass
 class Spec:
-    """A spec to be: the ops' specs are made when the call is, since they check their fields then."""
+    """A spec not yet made: specs check their fields, so they are made only when the call is."""
 
     kind: Callable[..., Any]
     fields: dict[str, Any]
@@ -23,15 +23,15 @@ class Spec:
 
 @dataclass
 class Call:
-    """What is called with what.
+    """An op and its arguments.
 
-    backward: "" or the gradient that comes from above: "ones", "ramp".
+    backward: "" or the upstream gradient: "ones", "ramp".
     tame: no arithmetic of its values overflows, so that gradients can be compared with the reference's.
-    exact: no rounding of exp or log can turn a decision.
-    shapes_only: all its arrays are without memory, as FakeTensors and meta tensors are.
-    huge: an array has more elements than any machine has memory.
+    exact: no rounding of exp or log can change a decision.
+    shapes_only: no array has memory; all are FakeTensors or meta tensors.
+    huge: an array has more elements than fit in any machine's memory.
     dual: the argument that carries a tangent of forward-mode differentiation.
-    must_refuse: the oddity that no op may accept, "" if there is none.
+    must_refuse: the oddity that no op may accept, or "".
     """
 
     op: str
@@ -46,7 +46,7 @@ class Call:
     must_refuse: str = ""
 
     def built(self) -> dict[str, Any]:
-        """The arguments, with specs made. Raises: what the specs raise."""
+        """Return the arguments, with specs made. Raises: the errors of the specs."""
         return {k: v.kind(**v.fields) if isinstance(v, Spec) else v for k, v in self.arguments.items()}
 
 
@@ -55,7 +55,7 @@ def is_array(value: Any) -> bool:
 
 
 def places(arguments: dict[str, Any]) -> list[Place]:
-    """Where arrays are."""
+    """Return the places of arrays."""
     found: list[Place] = []
     for name, value in arguments.items():
         if is_array(value):
@@ -81,19 +81,19 @@ def put(arguments: dict[str, Any], place: Place, value: Any) -> None:
 
 
 def note(call: Call, oddity: str, must_refuse: bool) -> None:
-    """Remembers what was done to the call: for the report, and for the verdict."""
+    """Record a change of the call for the report and the verdict."""
     call.oddities.append(oddity)
     if must_refuse:
         call.must_refuse = oddity
 
 
 def generator(seed: int, number: int, part: int | str) -> random.Random:
-    """Of one part of a call, so that leaving out another part changes nothing in it."""
+    """Return the generator of one part of a call, so that leaving out another part does not change it."""
     return random.Random(f"{seed} {number} {part}")
 
 
 def describe(arguments: dict[str, Any]) -> dict[str, str]:
-    """The arguments in a few words each. Reads no elements: some arrays are huge, or have none."""
+    """Describe each argument in a few words, without reading elements: some arrays are huge, or have none."""
     return {name: _describe(value) for name, value in arguments.items()}
 
 

@@ -1,4 +1,4 @@
-"""Call number k of a seed."""
+"""Draws call number k of a seed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BUILDERS, _WEIGHTS = list(OPS), list(OPS.values())
 
 
 def draw(seed: int, number: int, left_out: Container[int] = ()) -> tuple[Call, int]:
-    """The call, and how many oddities it was drawn with. left_out: numbers of oddities that it is to be without."""
+    """Return the call, and how many oddities it was drawn with. left_out: numbers of oddities to leave out."""
     rng = generator(seed, number, "call")
     call = rng.choices(_BUILDERS, _WEIGHTS)[0](rng)
     arrays = places(call.arguments)

@@ -1,4 +1,4 @@
-"""Whether an op does with a call what it promises: the plain result, or an error that says what is wrong."""
+"""Judges whether an op keeps its promises for a call: the plain result, or an error that says what is wrong."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .odd_arrays import FAKE_MODE
 
 PROMISED = re.compile(r"^(\w+)(?: backward)?: ([^:]+): expected (.+), got (.+)$", re.DOTALL)
 _SPECS = ("BoxCoderSpec", "DefaultBoxSpec", "LossSpec", "MatcherSpec", "PostprocessSpec")
-_DATA_DEPENDENT = ("nms", "batched_nms")  # whose result's shape depends on values, which torch says in its words
-_MOST_BYTES = 2**24  # of an array that is read
+_DATA_DEPENDENT = ("nms", "batched_nms")  # the result's shape depends on values; torch has its own words for that
+_MOST_BYTES = 2**24  # of an array to read
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "Unable to allocate", "std::bad_alloc", "array is too big")
 
 
 class Verdict(NamedTuple):
-    """outcome: "accepted", "refused" or "finding". kind: of the refusal or finding. text: what a finding is."""
+    """outcome: "accepted", "refused" or "finding". kind: of the refusal or finding. text: describes a finding."""
 
     outcome: str
     kind: str = ""
@@ -39,14 +39,14 @@ class Verdict(NamedTuple):
 
 
 class Backends(NamedTuple):
-    """The extension whose ops are tried, and the one that makes the plain results."""
+    """The extension under test, and the one that makes the plain results."""
 
     tried: Any
     plain: Any
 
 
 def judge(call: Call, number: int, backends: Backends) -> Verdict:
-    """Makes the call, and the same one on plain copies of its arrays."""
+    """Make the call, and the same call with plain copies of its arrays."""
     before = [_bytes(leaf) for leaf in _arrays(call.arguments)]
     try:
         with warnings.catch_warnings(), using_extension(backends.tried):
@@ -56,7 +56,7 @@ def judge(call: Call, number: int, backends: Backends) -> Verdict:
     except Exception as error:
         return _refusal(call, error)
     if call.must_refuse:
-        return Verdict("finding", "accepted what no op may accept", _oddity(call.must_refuse))
+        return Verdict("finding", "accepted an invalid call", _oddity(call.must_refuse))
     if call.shapes_only:
         return _judge_shapes(call, arguments, outputs)
     if before != [_bytes(leaf) for leaf in _arrays(call.arguments)]:
@@ -68,12 +68,12 @@ def judge(call: Call, number: int, backends: Backends) -> Verdict:
     except AssertionError as error:
         return Verdict("finding", "wrong result", str(error))
     except Exception as error:
-        return Verdict("finding", "accepted what fails otherwise", f"{type(error).__name__}: {error}")
+        return Verdict("finding", "accepted a call that fails on plain arrays", f"{type(error).__name__}: {error}")
     return Verdict("accepted")
 
 
 def _judge_shapes(call: Call, arguments: dict[str, Any], outputs: Any) -> Verdict:
-    """Of arrays without memory: results without any, of the shapes that zeros give, which are accepted too."""
+    """Judge a call with arrays without memory: results have none either, in the shapes that zeros give."""
     outputs = tree_leaves(outputs)
     if not all(isinstance(x, FakeTensor) or x.is_meta for x in outputs):
         return Verdict("finding", "a result with memory", "of arrays without")
@@ -103,7 +103,7 @@ def _compare(call: Call, number: int, backends: Backends, arguments: dict[str, A
 
 
 def _run(call: Call, arguments: dict[str, Any]) -> tuple[Any, Any]:
-    """The outputs and, of arguments that require grad, the gradients."""
+    """Return the outputs and the gradients of arguments that require grad."""
     op = getattr(ssd_fast, call.op)
     if call.dual:
         with torch.autograd.forward_ad.dual_level():
@@ -132,7 +132,7 @@ def _requiring_grad(call: Call, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refusal(call: Call, error: Exception) -> Verdict:
-    """What an error is: a refusal in the promised form, or one that is torch's or the system's affair, or a finding."""
+    """Classify an error: a refusal in the promised form, an error of torch or the system, or a finding."""
     text, kind = str(error), type(error).__name__
     promised = PROMISED.match(text)
     derivative = bool(call.dual) or call.must_refuse.endswith("requires grad")
@@ -152,7 +152,7 @@ def _refusal(call: Call, error: Exception) -> Verdict:
 
 
 def _harmless(oddity: str) -> bool:
-    """Whether it is a layout, which every op accepts."""
+    """Return whether the oddity is a layout, which every op accepts."""
     return _oddity(oddity) in (*layouts.TORCH, *layouts.NUMPY)
 
 
@@ -167,7 +167,7 @@ def _kind_of(error: Exception, expected: str) -> str:
 
 
 def _oddity(text: str) -> str:
-    """Without the argument: one kind of finding for all of them."""
+    """Return the oddity without its argument, so that all arguments give one kind of finding."""
     return text.partition(": ")[2]
 
 
@@ -180,7 +180,7 @@ def _arrays(arguments: dict[str, Any]) -> Iterator[Any]:
 
 
 def _bytes(x: Any) -> bytes | None:
-    """The bits of the elements; None of what is too large or has none to read."""
+    """Return the bits of the elements, or None if the array is too large or has none to read."""
     if isinstance(x, np.ndarray):
         return None if x.dtype.hasobject or x.nbytes > _MOST_BYTES else x.tobytes()
     if x.layout != torch.strided or x.is_nested or x.is_quantized or x.is_meta or isinstance(x, FakeTensor):
@@ -199,7 +199,7 @@ def _as_tensor(x: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Arrays as torch tensors, contiguous in memory of their own, zeros if they had none; all else as it is."""
+    """Return arrays as torch tensors, contiguous in fresh memory, zeros if they had none; return all else unchanged."""
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(item) for item in value)
     if isinstance(value, np.ndarray):
@@ -213,7 +213,7 @@ def _plain(value: Any) -> Any:
 
 
 def _wrong_library(call: Call, outputs: Any) -> str:
-    """What is wrong with the type of the results, "" if nothing is."""
+    """Return what is wrong with the type of the results, or ""."""
     expected = np.ndarray if isinstance(next(_arrays(call.arguments), None), np.ndarray) else Tensor
     for leaf in tree_leaves(outputs):
         if not isinstance(leaf, expected):

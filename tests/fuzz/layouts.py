@@ -1,4 +1,4 @@
-"""The same array, laid out in memory in another way. Ops must accept all of them, and give the bits of a plain copy."""
+"""Other layouts of an array in memory. Ops must accept all of them, and give the bits of a plain copy."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 
 def lay_out(x: Any, rng: random.Random) -> tuple[Any, str]:
-    """The array in a random layout, and its name. Only "expanded" and "broadcast" change values: they repeat them."""
+    """Return the array in a random layout, and its name. Only "expanded" and "broadcast" change (repeat) values."""
     table = NUMPY if isinstance(x, np.ndarray) else TORCH
     name = rng.choice(list(table))
     return table[name](x, rng), name
 
 
 def _places(shape: Any, rng: random.Random, negative: bool) -> tuple[tuple[int, ...], tuple[slice, ...]]:
-    """The shape of a wider array, and where in it one of the given shape lies with gaps."""
+    """Return the shape of a wider array, and the slices that select one of the given shape from it, with gaps."""
     wide, where = [], []
     for side in shape:
         step, before = rng.choice((1, 1, 2, 3)), rng.choice((0, 0, 1, 2))
@@ -124,7 +124,7 @@ def _np_field(x: np.ndarray, rng: random.Random) -> np.ndarray:
 
 
 def _np_rows_of_records(x: np.ndarray, rng: random.Random) -> np.ndarray:
-    """Rows of the last dimension, each inside a record."""
+    """Return the rows of the last dimension, each inside a record."""
     if x.ndim < 2:
         return _np_field(x, rng)
     record = np.dtype([("before", "u1", rng.randint(1, 7)), ("x", x.dtype, x.shape[-1:])])

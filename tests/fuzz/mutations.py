@@ -1,4 +1,4 @@
-"""What may be wrong with a call. A mutation changes the call in place, and says if no op may accept the result."""
+"""Mutations of a call: each changes the call in place, and says whether every op must refuse the result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NUMBERS = (
 
 
 def mutate(call: Call, rng: random.Random) -> None:
-    """Applies one mutation, if the drawn one applies to the call; none behind one that changes what is promised."""
+    """Apply the drawn mutation if it fits the call; none follows one that changes the op's promise."""
     if not (call.must_refuse or call.shapes_only or call.huge or call.dual):
         rng.choices((mutate_array, _number, _spec, _structure), (6, 2, 1, 1))[0](call, rng)
 
@@ -31,7 +31,7 @@ def mutate(call: Call, rng: random.Random) -> None:
 
 
 def _number(call: Call, rng: random.Random) -> None:
-    """A number of the call, or in a field of a spec, is another."""
+    """Change a number of the call, or in a field of a spec."""
     value = rng.choice(_NUMBERS)
     no_number = isinstance(value, (str, bytes, complex, dict)) or type(value) is object
     names = [name for name, given in call.arguments.items() if isinstance(given, (Spec, int, float))]
@@ -58,7 +58,7 @@ def _number(call: Call, rng: random.Random) -> None:
 
 
 def _replaced(old: Any, value: Any, rng: random.Random) -> Any:
-    """The value; in a row of numbers, or of rows, mostly one of its entries is it."""
+    """Return the value, or for a row of numbers or rows mostly the row with one entry replaced by it."""
     if not (isinstance(old, tuple) and old and rng.random() < 0.9):
         return value
     index = rng.randrange(len(old))
@@ -69,7 +69,7 @@ def _replaced(old: Any, value: Any, rng: random.Random) -> Any:
 
 
 def _spec(call: Call, rng: random.Random) -> None:
-    """Something else where a spec should be."""
+    """Put something else in the place of a spec."""
     names = [name for name, value in call.arguments.items() if isinstance(value, Spec)]
     if not names:
         return
@@ -91,7 +91,7 @@ def _spec(call: Call, rng: random.Random) -> None:
 
 
 def _structure(call: Call, rng: random.Random) -> None:
-    """A list of arrays that has others in it than it should, or that is not a list."""
+    """Give a list of arrays wrong entries, or make it something else than a list."""
     names = [n for n, value in call.arguments.items() if isinstance(value, (list, tuple)) and any(map(is_array, value))]
     if not names:
         return

@@ -1,4 +1,4 @@
-"""What may stand where an array should: arrays of a wrong kind, and things that are no arrays."""
+"""Replacements for an array: arrays of a wrong kind, and things that are not arrays."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _conjugated(x: Tensor) -> Tensor:
     return torch.complex(x.float(), x.float()).conj()
 
 
-# No op can do anything with these.
+# No op can use these.
 TORCH_FOREIGN: dict[str, Callable[[Tensor], Any]] = {
     "sparse": lambda x: x.detach().as_subclass(Tensor).to_sparse(),
     "quantized": lambda x: torch.quantize_per_tensor(x.detach().float(), 1.0, 0, torch.qint8),
@@ -47,7 +47,7 @@ TORCH_FOREIGN: dict[str, Callable[[Tensor], Any]] = {
     "meta": lambda x: x.detach().to("meta"),
     "fake": lambda x: FAKE_MODE.from_tensor(x.detach()),
 }
-SHAPES_ONLY = ("meta", "fake")  # of these: nothing to compute with, but a shape and a dtype
+SHAPES_ONLY = ("meta", "fake")  # these have only a shape and a dtype
 NUMPY_FOREIGN: dict[str, Callable[[np.ndarray], Any]] = {
     "masked": lambda x: np.ma.masked_array(x, mask=False),
     "masked everywhere": lambda x: np.ma.masked_array(x, mask=True),
@@ -58,7 +58,7 @@ NUMPY_FOREIGN: dict[str, Callable[[np.ndarray], Any]] = {
     "records": lambda x: np.zeros(x.shape, [("x", "f4")]),
     "chararray": lambda x: x.astype("U8").view(np.char.chararray),
 }
-# Arrays all the same: whether they are accepted is the op's affair.
+# These are still arrays: the op may accept them or not.
 TORCH_KIN: dict[str, Callable[[Tensor], Any]] = {
     "subclass": lambda x: x.detach().as_subclass(_Subclass),
     "imaginary part": lambda x: _conjugated(x).imag,
@@ -99,7 +99,7 @@ NUMPY_DTYPES = (
 
 
 def other_dtype(x: Any, rng: random.Random) -> tuple[Any, str]:
-    """The array in a random dtype, and the dtype's name."""
+    """Return the array in a random dtype, and the dtype's name."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         numpy = isinstance(x, np.ndarray)
@@ -108,7 +108,7 @@ def other_dtype(x: Any, rng: random.Random) -> tuple[Any, str]:
 
 
 def other_shape(x: Any, rng: random.Random) -> tuple[Any, str]:
-    """The array with a dimension or a size more or less."""
+    """Return the array with one dimension or size more or less."""
     ndim = len(x.shape)
     d = rng.randrange(ndim) if ndim else 0
     whole = [slice(None)] * ndim
@@ -116,7 +116,7 @@ def other_shape(x: Any, rng: random.Random) -> tuple[Any, str]:
         "a dimension more": lambda: x[None],
         "flat": lambda: x.reshape(-1),
         "7 dimensions": lambda: x.reshape(*[1] * (7 - ndim), *x.shape) if ndim < 7 else x,
-        # By way of an array, since a NumPy matrix has two dimensions always.
+        # Through an array, since a NumPy matrix always has two dimensions.
         "no dimension": lambda: _plain(x).reshape(-1)[0:1].reshape(()) if 0 not in x.shape else x,
     }
     if ndim:
@@ -136,7 +136,7 @@ def _cat(parts: list[Any], d: int) -> Any:
 
 
 def huge(x: Any, rng: random.Random) -> tuple[Any, str]:
-    """An array of many rows that take no memory, or of none and another dimension that is large."""
+    """Return an array of many rows that take no memory, or of no rows and another large dimension."""
     shape, far = list(x.shape), rng.choice(_FAR)
     if not shape:
         return x, "huge"

@@ -1,4 +1,4 @@
-"""Values to draw from: slices of a few long arrays, since drawing anew would take longer than the ops do."""
+"""Pools of values: slices of a few long arrays, since drawing anew would take longer than the ops."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ NUMBERS = {
         inputs.bell(5, 8 * _LENGTH) * 30,
     ),
 }
-TAME = ("plain", "grid", "tied", "levels", "same")  # of which no arithmetic overflows
+TAME = ("plain", "grid", "tied", "levels", "same")  # no arithmetic of these overflows
 
 
 def family(rng: random.Random, pools: dict[str, Tensor]) -> str:
-    """Tame ones more often than others."""
+    """Choose a pool, tame ones more often than others."""
     names = list(pools)
     return rng.choices(names, [3 if name in TAME else 1 for name in names])[0]
 
 
 def take(rng: random.Random, pool: Tensor, *shape: int) -> Tensor:
-    """An array [*shape, *of an entry of the pool] in fresh memory."""
+    """Return an array [*shape, *shape of an entry of the pool] in fresh memory."""
     count = 1
     for side in shape:
         count *= side
@@ -57,7 +57,7 @@ def take(rng: random.Random, pool: Tensor, *shape: int) -> Tensor:
 
 
 def integers(rng: random.Random, low: int, high: int, *shape: int) -> Tensor:
-    """Uniform int64 in [low, high), few of them at a time."""
+    """Return uniform int64 in [low, high); meant for few at a time."""
     count = 1
     for side in shape:
         count *= side
@@ -67,7 +67,7 @@ def integers(rng: random.Random, low: int, high: int, *shape: int) -> Tensor:
 
 
 def size(rng: random.Random, most: int = 1025) -> int:
-    """Mostly small; else astride a warp, a mask word or a block."""
+    """Return a size that is mostly small, or else around the size of a warp, a mask word or a block."""
     share = rng.random()
     if share < 0.88:
         return rng.choice((0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7, 8, 9))

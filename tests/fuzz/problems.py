@@ -1,4 +1,4 @@
-"""Valid calls of every op: their arrays are torch's, contiguous and in memory of their own."""
+"""Valid calls of every op, with contiguous torch tensors in separate memory."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def postprocess(rng: random.Random) -> Call:
         arguments["image_sizes"] = _sizes(rng, images)
         if rng.random() < 0.6:
             arguments["original_sizes"] = _sizes(rng, images)
-    # The sum of a softmax over rows of random numbers may round a score over another.
+    # The sum of a softmax over rows of random numbers may round one score above another.
     exact = exact and (numbers == "same" or (numbers == "levels" and spec.fields["activation"] == "sigmoid"))
     return Call("postprocess", arguments, exact=exact)
 
@@ -186,7 +186,7 @@ def _sizes(rng: random.Random, images: int) -> Any:
     return torch.tensor(pairs, dtype=dtype).reshape(images, 2)
 
 
-# How often each is called: the dearer ones less often.
+# How often each op is called: the slower ones less often.
 OPS: dict[Callable[[random.Random], Call], int] = {
     box_iou: 6,
     nms: 6,

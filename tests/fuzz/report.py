@@ -1,4 +1,4 @@
-"""Counts of what calls came to, and findings by kind."""
+"""Counts of the outcomes of calls, and findings by kind."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Group:
 
 
 class Report:
-    """Takes results one by one."""
+    """A report that takes results one by one."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[tuple[str, str]] = Counter()  # of (op, outcome)
-        self.refusals: Counter[str] = Counter()  # of kinds
+        self.refusals: Counter[str] = Counter()  # by kind
         self.groups: dict[tuple[str, str], Group] = {}
 
     def add(self, result: Result) -> None:
@@ -52,11 +52,11 @@ class Report:
         return sum(group.count for group in self.groups.values())
 
     def ranked(self) -> list[Group]:
-        """The groups, the largest first."""
+        """Return the groups, largest first."""
         return sorted(self.groups.values(), key=lambda group: -group.count)
 
     def table(self) -> str:
-        """Calls by op and outcome, refusals by kind, findings by kind with an example each."""
+        """Return calls by op and outcome, refusals by kind, and findings by kind with an example each."""
         outcomes = ("accepted", "refused", "finding")
         lines = [f"{'op':<16}{'calls':>10}{''.join(f'{name:>10}' for name in outcomes)}"]
         for op in (*_NAMES, "all"):
@@ -96,7 +96,7 @@ class Report:
 
 
 def _plain(text: str) -> str:
-    """The beginning of a text without what differs from call to call."""
+    """Return the beginning of a text, without parts that differ from call to call."""
     text = re.sub(r"\b(" + "|".join(sorted(_NAMES, key=len, reverse=True)) + r")(?=\b|_)", "<op>", text.strip())
     text = re.sub(r"'[\w.]*'", "'_'", text)
     text = re.sub(r"0x[0-9a-f]+|\d+(\.\d+)?(e[+-]?\d+)?", "#", text.partition("\n")[0])

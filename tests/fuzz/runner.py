@@ -1,4 +1,4 @@
-"""Runs calls in a forked process that may crash or hang: the next one goes on behind the call that ended it."""
+"""Runs calls in a forked process that may crash or hang: the next process continues after the call that ended it."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from .draw import draw
 from .judge import Backends, Verdict, judge
 
 _CALLS_A_PROCESS = 20_000
-_MEMORY = 3 * 2**29  # that a process may take beside what it starts with
-# What a sanitizer says of where and why it stopped the process, or Python of an error of the fuzzer's own.
+_MEMORY = 3 * 2**29  # the most that a process may take beyond its memory at the start
+# A sanitizer's message on where and why it stopped the process, or Python's on an error of the fuzzer itself.
 _REPORT = r"(?<=/)csrc/\S+ runtime error: .*|SUMMARY: .*|^\w+(?:Error|Exception)\b.*"
 _FORK = multiprocessing.get_context("fork")
 
 
 @dataclasses.dataclass
 class Result:
-    """Of one call; oddities and arguments of findings alone."""
+    """The result of one call; only findings have oddities and arguments."""
 
     number: int
     op: str
@@ -45,7 +45,7 @@ class Result:
 
 
 def backends(name: str, extension: Path | None = None) -> Backends:
-    """Of "cpu" or "emulated"; extension: a file to try instead of the one that is built."""
+    """Return the backends for "cpu" or "emulated"; extension: a file to try instead of the built one."""
     tried = plain = _backend.C
     if name == "emulated":
         tried = load_extension(extension) if extension else emulated_extension()
@@ -55,7 +55,7 @@ def backends(name: str, extension: Path | None = None) -> Backends:
 
 
 def run_here(seed: int, numbers: range, chosen: Backends, left_out: Container[int] = ()) -> Iterator[Result]:
-    """The results of calls made in this process."""
+    """Yield the results of calls made in this process."""
     for number in numbers:
         call, _ = draw(seed, number, left_out)
         verdict = judge(call, number, chosen)
@@ -68,7 +68,7 @@ def run_here(seed: int, numbers: range, chosen: Backends, left_out: Container[in
 def run(
     seed: int, numbers: range, chosen: Backends, timeout: float = 60.0, left_out: Container[int] = ()
 ) -> Iterator[Result]:
-    """The results of calls made in other processes, one at a time. A call may take `timeout` seconds."""
+    """Yield the results of calls made in other processes, one at a time. A call may take `timeout` seconds."""
     first = numbers.start
     while first < numbers.stop:
         share = range(first, min(first + _CALLS_A_PROCESS, numbers.stop))
@@ -97,10 +97,10 @@ def run(
 
 
 def _work(sender: Connection, log: int, seed: int, numbers: range, chosen: Backends, left_out: Container[int]) -> None:
-    faulthandler.disable()  # a crash is told by the parent
+    faulthandler.disable()  # the parent reports a crash
     os.dup2(log, sys.stderr.fileno())
     torch.set_num_threads(1)
-    if "libasan" not in os.environ.get("LD_PRELOAD", ""):  # which maps terabytes
+    if "libasan" not in os.environ.get("LD_PRELOAD", ""):  # ASan maps terabytes
         most = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + _MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
     for result in run_here(seed, numbers, chosen, left_out):
@@ -120,7 +120,7 @@ def _ended(seed: int, number: int, left_out: Container[int], end: str, exit_code
 
 
 def minimized(seed: int, result: Result, chosen: Backends, timeout: float) -> Result:
-    """The same kind of finding in the same call with as few oddities as possible."""
+    """Return the same kind of finding in the same call with as few oddities as possible."""
     left_out: set[int] = set()
     numbers = range(result.number, result.number + 1)
     for part in range(draw(seed, result.number)[1]):

@@ -1,4 +1,4 @@
-"""Is an accepted call's result the reference's? Bit for bit where neither exp nor log enters, else by tolerance."""
+"""Compares an accepted call's result with the reference's: bit for bit without exp and log, else by tolerance."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ssd_fast import reference
 
 from .calls import Call
 
-# The share of the calls, one in so many, that is compared: the reference is slow.
+# One in so many calls is compared, since the reference is slow.
 ONE_IN = {"nms": 2, "batched_nms": 2, "nms_padded": 3, "match": 2, "multibox_loss": 2, "postprocess": 2}
 DIFFERENTIABLE = {
     "encode_boxes": ("boxes",),
     "decode_boxes": ("deltas",),
     "multibox_loss": ("cls_logits", "bbox_regression"),
 }
-_MOST_ROWS = 64  # of any array, for those that are rarely compared
+_MOST_ROWS = 64  # of any array, for ops that are rarely compared
 _ULP = 2.0**-23
 
 
 def can_specify(call: Call, arguments: dict[str, Any], number: int) -> bool:
-    """Whether this call is to be compared, and the reference, which trusts its arguments, can make it."""
+    """Return whether to compare this call, and whether the reference, which trusts its arguments, can make it."""
     if number % ONE_IN.get(call.op, 1) or (call.op == "postprocess" and not call.exact):
         return False
     if call.op in ONE_IN and any(max(x.shape, default=0) > _MOST_ROWS for x in tensors(arguments)) and number % 64:
@@ -51,9 +51,9 @@ def _offsets_hold(arguments: dict[str, Any]) -> bool:
 
 
 def compare(call: Call, arguments: dict[str, Any], outputs: Any, grads: Any) -> None:
-    """Raises: AssertionError where they differ.
+    """Raise AssertionError if they differ.
 
-    arguments: plain tensors, those that are differentiated with requires_grad. outputs, grads: of the op, as tensors.
+    arguments: plain tensors; those to differentiate require grad. outputs, grads: the op's, as tensors.
     """
     arguments = {name: x.item() if isinstance(x, np.generic) else x for name, x in arguments.items()}
     if call.op in ("encode_boxes", "decode_boxes"):
@@ -73,7 +73,7 @@ def compare(call: Call, arguments: dict[str, Any], outputs: Any, grads: Any) -> 
 
 
 def gradients(call: Call, outputs: Any, arguments: dict[str, Any]) -> tuple[Any, ...] | None:
-    """Of what requires grad among the arguments, from the gradient above that the call names; None without such."""
+    """Return the gradients of arguments that require grad, from the call's upstream gradient; None without such."""
     inputs = [x for x in tensors(arguments) if x.requires_grad]
     results = list(outputs.values()) if isinstance(outputs, dict) else [outputs]
     results = [x for x in results if isinstance(x, Tensor) and x.requires_grad]
@@ -101,21 +101,21 @@ def _compare_coder(call: Call, arguments: dict[str, Any], actual: Tensor, grads:
         assert (ours.isneginf() | ~excused).all()
         assert_near(call.op, ours.masked_fill(excused, 0), theirs.masked_fill(excused, 0))
     else:
-        # A corner is the center less half the size: its error is that of the larger one. exp may overflow an ulp early.
+        # A corner is the center minus half the size: its error is the larger one's. exp may overflow an ulp early.
         scale = theirs.abs().amax(-1, keepdim=True) if theirs.numel() else theirs
         near = ((ours - theirs).abs() <= 8 * _ULP * scale + 1e-4) | (ours == theirs) | (ours.isnan() & theirs.isnan())
         near |= ~(scale < 3.4e38)
         assert near.all(), f"decoded {ours[~near].tolist()[:4]}, expected {theirs[~near].tolist()[:4]}"
     for a, b in _gradient_pairs(call, arguments, expected, grads) if call.tame else ():
         if b.numel() and bool(b.isfinite().all()) and float(b.abs().max()) < 1e4:
-            # Each is a sum whose terms may cancel: its error is that of the largest of its row.
+            # Each is a sum whose terms may cancel: its error is that of the largest in its row.
             tolerance, scale = TOLERANCES[f"{call.op} gradient", dtype], b.abs().amax(-1, keepdim=True)
             near = (a.float() - b.float()).abs() <= tolerance.rtol * scale + tolerance.atol
             assert a.dtype == b.dtype and near.all(), f"gradient {a[~near].tolist()[:4]}, not {b[~near].tolist()[:4]}"
 
 
 def _gradient_pairs(call: Call, arguments: dict[str, Any], expected: Any, grads: Any) -> list[tuple[Tensor, Tensor]]:
-    """The op's gradient and the reference's, of each argument that the op differentiates by."""
+    """Return the op's and the reference's gradient for each argument by which the op differentiates."""
     theirs = gradients(call, expected, arguments)
     if not call.backward or theirs is None:
         return []

@@ -1,4 +1,4 @@
-"""Random specs that are valid, over all their options."""
+"""Random valid specs over all their options."""
 
 from __future__ import annotations
 

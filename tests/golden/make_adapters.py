@@ -4,7 +4,7 @@ python tests/golden/make_adapters.py PROJECT CLONE [OUT]
 
 PROJECT: amdegroot, lufficc, qfgaohao or nvidia; CLONE: its checkout, NVIDIA's folder PyTorch/Detection/SSD of it.
 
-Everything is kept as the original returns it: shapes, order and padding. Imports and bridges: make_pytorch_ports.py.
+Everything is kept as the original returns it: shapes, order and padding. make_pytorch_ports.py has imports and bridges.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main(project: str, clone: str, out: str | None = None) -> None:
 
 
 def losses(name: str, heads: list[Tensor], run: Any) -> Arrays:
-    """run(*heads) -> losses; these, and the gradients of their sum."""
+    """Yield the losses of run(*heads), and the gradients of their sum."""
     heads = [head.clone().requires_grad_() for head in heads]
     values = run(*heads)
     sum(values).backward()
@@ -135,10 +135,10 @@ def qfgaohao() -> Arrays:
 
 
 def row_losses(transform: Any, criterion: Any) -> Arrays:
-    """Of lufficc's and qfgaohao's, which are alike: the targets of each image, and the losses given these."""
+    """Yield the targets of each image and their losses, for lufficc and qfgaohao, which are alike."""
     targets = [transform(*truth) for truth in inputs.ground_truth()]
     for n, (boxes, _) in enumerate(inputs.ground_truth()):
-        yield f"matched_{n}", transform(boxes, 1 + torch.arange(len(boxes)))[1] - 1  # each a class of its own
+        yield f"matched_{n}", transform(boxes, 1 + torch.arange(len(boxes)))[1] - 1  # each has its own class
     locations, labels = (torch.stack(x) for x in zip(*targets, strict=True))
     yield "locations", locations
     yield "labels", labels
@@ -169,7 +169,7 @@ def nvidia() -> Arrays:
     yield "labels_strict", few[1]
 
     def heads() -> list[Tensor]:
-        """Fresh ones: the original overwrites its first argument."""
+        """Return fresh heads: the original overwrites its first argument."""
         return [x.transpose(1, 2).contiguous() for x in (inputs.deltas(), inputs.logits())]
 
     boxes, probs = encoder.scale_back_batch(*heads())

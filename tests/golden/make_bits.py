@@ -1,6 +1,6 @@
 """Writes bits.json from the CPU kernels; with --check, exits 1 if they no longer give what it holds.
 
-A changed hash is a changed result for every user: say in the changelog why.
+A changed hash is a changed result for every user: give the reason in the changelog.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 GLOG_minloglevel=1 OPENBLAS_NUM_THREADS=1 python tests/golden/make_caffe.py CLONE [OUT]
 
 CLONE is a checkout of the project (commit: SOURCES.md). Needs g++, protoc, protobuf, boost, glog, gflags, OpenBLAS and
-their headers. Caffe's files are compiled as they are, for the CPU and without OpenCV; caffe_layers.cpp calls them.
+their headers. Caffe's files are compiled unchanged, for the CPU and without OpenCV; caffe_layers.cpp calls them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SOURCES = (
 )
 FLAGS = (
     *("-std=c++14", "-O2", "-w", "-DBOOST_BIND_GLOBAL_PLACEHOLDERS", "-fPIC", "-DCPU_ONLY", "-DNDEBUG"),
-    "-DSetTotalBytesLimit(limit,...)=SetTotalBytesLimit(limit)",  # of the size of a file; protobuf takes one by now
+    "-DSetTotalBytesLimit(limit,...)=SetTotalBytesLimit(limit)",  # protobuf takes one argument now
 )
 LIBRARIES = ("protobuf", "glog", "boost_system", "boost_thread", "boost_filesystem", "boost_regex", "openblas")
 
@@ -39,12 +39,12 @@ MAPS300, MAPS512 = (38, 19, 10, 5, 3, 1), (64, 32, 16, 8, 4, 2, 1)
 VOC300, COCO300 = (30, 60, 111, 162, 213, 264, 315), (21, 45, 99, 153, 207, 261, 315)
 VOC512 = (35.84, 76.8, 153.6, 230.4, 307.2, 384.0, 460.8, 537.6)
 COCO512 = (20.48, 51.2, 133.12, 215.04, 296.96, 378.88, 460.8, 542.72)
-EVERY = 8  # of the rows of the gradient of the logits one is kept
+EVERY = 8  # one in 8 rows of the gradient of the logits is kept
 
 
 @dataclass(frozen=True)
 class Network:
-    """The figures of a prototxt, and the logits at which its threshold leaves enough candidates."""
+    """The figures of a prototxt, and the floor of logits at which its threshold leaves enough candidates."""
 
     side: int
     columns: int
@@ -79,7 +79,7 @@ NETWORKS = {
     ),
     "opencv_res10": Network(300, 2, (38, 19, 10, 5, 5, 5), VOC300[:-1], VOC300[1:], RATIOS300, STEPS300),
 }
-DETECTED = ("caffe_ssd300_voc", "caffe_mobilenet_ssd_voc")  # one code for all
+DETECTED = ("caffe_ssd300_voc", "caffe_mobilenet_ssd_voc")  # the others run the same code
 
 
 def main(clone: str, out: str | None = None) -> None:
@@ -112,7 +112,7 @@ class Caffe:
         library.multibox_loss.restype = ctypes.c_float
 
     def prior_boxes(self, network: Network) -> np.ndarray:
-        """[P, 4] corners."""
+        """Return [P, 4] corners."""
         levels = []
         for i, side in enumerate(network.maps):
             text = f"min_size: {network.smallest[i]} flip: true clip: false offset: 0.5"
@@ -125,14 +125,14 @@ class Caffe:
         return np.concatenate(levels)
 
     def multibox_loss(self, priors, logits, deltas, truths, *, trained=(True, True)) -> dict[str, Any]:
-        """trained: whether offsets and logits are, so that the loss is one's alone."""
+        """trained: whether offsets and logits are trained, so that the loss can be that of one alone."""
         num_images, num_priors, num_columns = logits.shape
         rows = [
             [n, label, 0, *box, 0]
             for n, (boxes, labels) in enumerate(truths)
             for box, label in zip(boxes.tolist(), labels.tolist(), strict=True)
         ]
-        # as examples/ssd/ssd_pascal.py and ssd_coco.py write it
+        # as in examples/ssd/ssd_pascal.py and ssd_coco.py
         text = as_text(
             "multibox_loss",
             f"loc_loss_type: SMOOTH_L1 conf_loss_type: SOFTMAX loc_weight: 1 num_classes: {num_columns} "
@@ -168,7 +168,7 @@ class Caffe:
         return boxes
 
     def detection_output(self, priors, scores, deltas, threshold, top_k, keep_top_k, iou_threshold=0.45) -> np.ndarray:
-        """Rows of image, label, score and corners."""
+        """Return rows of image, label, score and corners."""
         text = as_text(
             "detection_output",
             f"num_classes: {scores.shape[2]} share_location: true background_label_id: 0 code_type: CENTER_SIZE "
@@ -246,14 +246,14 @@ def answers(caffe: Caffe, network: Network, detected: bool) -> dict[str, Any]:
 
 
 def matching(caffe: Caffe, priors: np.ndarray, truths: Any) -> dict[str, Any]:
-    """What multibox_loss says of the ground truths of an image, all of one class."""
+    """Return multibox_loss's results for the ground truths of an image, all of one class."""
     num_priors = priors.shape[1]
     no_outputs = np.zeros((1, num_priors, 2)), np.zeros((1, num_priors, 4))
     return caffe.multibox_loss(priors, *no_outputs, [(truths, np.ones(len(truths)))])
 
 
 def with_variances(boxes: np.ndarray) -> np.ndarray:
-    """[2, P, 4]: the blob of a PriorBox layer."""
+    """Return [2, P, 4], the blob of a PriorBox layer."""
     return np.stack((boxes, np.tile(np.float32([0.1, 0.1, 0.2, 0.2]), (len(boxes), 1))))
 
 

@@ -57,7 +57,7 @@ def detection_output(
     *,
     threshold_nms: float = 0.45,
 ) -> np.ndarray:
-    """Rows of image, label, score, x1, y1, x2, y2."""
+    """Return rows of image, label, score, x1, y1, x2, y2."""
     variances = np.tile(np.float32([0.1, 0.1, 0.2, 0.2]), len(boxes))
     inputs = {
         "loc": deltas.reshape(1, -1),
@@ -75,7 +75,7 @@ def detection_output(
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """By OpenCV's layer."""
+    """Compute a softmax by OpenCV's layer."""
     text = network_input("logits", logits.shape)
     text += 'layer { name: "p" type: "Softmax" bottom: "logits" top: "p" softmax_param { axis: 1 } }\n'
     return run(text, {"logits": logits})

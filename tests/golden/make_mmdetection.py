@@ -1,8 +1,8 @@
-"""Runs mmdetection's SSDHead on `dialect_inputs` and writes what it computes: tests/golden/mmdetection/*.npz.
+"""Runs mmdetection's SSDHead on `dialect_inputs` and writes its results: tests/golden/mmdetection/*.npz.
 
 python tests/golden/make_mmdetection.py [OUT]
 
-Needs mmdet 3.3, mmengine and mmcv-lite 2.1, which lacks mmcv's compiled ops: the one SSD runs is torchvision's here.
+Needs mmdet 3.3, mmengine and mmcv-lite 2.1, which lacks mmcv's compiled ops: torchvision's NMS replaces its NMS.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main(out: str | None = None) -> None:
             return [{"boxes": x.bboxes, "scores": x.scores, "labels": x.labels} for x in found]
 
         def crowded(logits, deltas, head=head, detect=detect):
-            """More candidates than nms_pre on the larger maps, and all that NMS keeps of them."""
+            """Return all that NMS keeps of more candidates than nms_pre on the larger maps."""
             logits[..., : head.num_classes] += dialect_inputs.CROWDED
             return detect(logits, deltas, cfg=ConfigDict(head.test_cfg, max_per_img=dialect_inputs.ALL))
 
@@ -105,19 +105,19 @@ def main(out: str | None = None) -> None:
             match,
             decode,
             loss,
-            detect if name == "mmdet_ssd300_voc" else None,  # one code for all
+            detect if name == "mmdet_ssd300_voc" else None,  # the others run the same code
             more={"crowded": crowded} if name == "mmdet_ssd300_voc" else None,
             exact=exact,
             one_empty=True,
             unit=1,
             background=background,
-            floor=-11.5,  # fewer candidates than nms_pre, 1000 a map
+            floor=-11.5,  # fewer candidates than nms_pre, 1000 per map
         )
         save("mmdetection", out, name, arrays)
 
 
 class CompiledOps(types.ModuleType):
-    """Stands for mmcv's extension: its NMS is torchvision's, and no other op is run."""
+    """Stands for mmcv's extension: its NMS is torchvision's, and no other op runs."""
 
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):

@@ -1,4 +1,4 @@
-"""Runs NVIDIA's SSD300 (DeepLearningExamples) on `dialect_inputs` and writes what it computes: tests/golden/nvidia/.
+"""Runs NVIDIA's SSD300 (DeepLearningExamples) on `dialect_inputs` and writes its results: tests/golden/nvidia/.
 
 python tests/golden/make_nvidia.py CLONE/PyTorch/Detection/SSD [OUT]     (commit: SOURCES.md)
 """
@@ -16,7 +16,7 @@ import torchvision
 from recording import record, save, targets
 
 COLUMNS = 81
-MAPS = ((38, 4), (19, 6), (10, 6), (5, 6), (3, 4), (1, 4))  # cells a side, boxes a cell
+MAPS = ((38, 4), (19, 6), (10, 6), (5, 6), (3, 4), (1, 4))  # cells per side, boxes per cell
 
 
 def main(clone: str, out: str | None = None) -> None:
@@ -44,7 +44,7 @@ def main(clone: str, out: str | None = None) -> None:
         return (Loss(boxes)(deltas.transpose(1, 2), logits.transpose(1, 2), centres.transpose(1, 2), columns).detach(),)
 
     def detect(logits, deltas, max_output=200):
-        # By way of its head maps, so that their layout is the original's: [N, 4 * A, h, w] and [N, 81 * A, h, w].
+        # Through its head maps, so that their layout is the original's: [N, 4 * A, h, w] and [N, 81 * A, h, w].
         owner = types.SimpleNamespace(label_num=COLUMNS)
         pairs = list(zip(to_maps(deltas, 4), to_maps(logits, COLUMNS), strict=True))
         features = [torch.cat(pair, 1) for pair in pairs]
@@ -74,7 +74,7 @@ def main(clone: str, out: str | None = None) -> None:
 
 
 def to_maps(rows: torch.Tensor, values: int) -> list[torch.Tensor]:
-    """Rows [N, P, values] in the order A, H, W as maps [N, values * A, h, w], channel value * A + a."""
+    """Return rows [N, P, values] in the order A, H, W as maps [N, values * A, h, w], channel value * A + a."""
     maps, first = [], 0
     for side, boxes in MAPS:
         count = boxes * side * side

@@ -1,9 +1,9 @@
-"""Runs three PyTorch ports of SSD on `dialect_inputs` and writes what they compute: tests/golden/pytorch_ports/*.npz.
+"""Runs three PyTorch ports of SSD on `dialect_inputs` and writes their results: tests/golden/pytorch_ports/*.npz.
 
 python tests/golden/make_pytorch_ports.py amdegroot CLONE | lufficc CLONE | qfgaohao CLONE [OUT]
 
-CLONE is a checkout of the project (commits: SOURCES.md). The originals are imported, not copied; what current versions
-of torch no longer accept is bridged below, outside their arithmetic. lufficc needs yacs, amdegroot OpenCV.
+CLONE is a checkout of the project (commits: SOURCES.md). The originals are imported, not copied; code that current
+versions of torch refuse is bridged below, outside the arithmetic. lufficc needs yacs, amdegroot OpenCV.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def main(project: str, clone: str, out: str | None = None) -> None:
         save("pytorch_ports", out, name, arrays)
 
 
-def without_data_sets(*packages: str) -> None:
-    """Puts empty packages before the project's, whose __init__ would read data sets or need more packages."""
+def without_datasets(*packages: str) -> None:
+    """Put empty packages before the project's, whose __init__ would read datasets or need more packages."""
     for package in packages:
         module = sys.modules[package] = types.ModuleType(package)
         module.__path__ = [str(Path(sys.path[0], *package.split(".")))]
@@ -38,7 +38,7 @@ def without_data_sets(*packages: str) -> None:
 
 
 class OldTensor(torch.Tensor):
-    """torch 0.3 let a mask of another shape, but as many elements, choose what is assigned."""
+    """A tensor as in torch 0.3, whose assignment takes a mask of another shape with as many elements."""
 
     def __setitem__(self, mask: Any, value: Any) -> None:
         self.as_subclass(torch.Tensor).view(mask.shape)[mask] = value
@@ -49,7 +49,7 @@ def center_size(boxes: torch.Tensor) -> torch.Tensor:
 
 
 def amdegroot():
-    without_data_sets("data")
+    without_datasets("data")
     import data.config
 
     sys.modules["data"].voc, sys.modules["data"].coco = data.config.voc, data.config.coco
@@ -104,7 +104,7 @@ def amdegroot():
                 match,
                 lambda deltas, priors=priors, config=config: box_utils.decode(deltas, priors, config["variance"]),
                 loss,
-                detect if columns == 21 else None,  # the same code, and many more detections
+                detect if columns == 21 else None,  # the others run the same code and give many more detections
                 exact=exact,
                 apart=apart,
             ),
@@ -115,7 +115,7 @@ def amdegroot():
 
 
 def lufficc():
-    without_data_sets("ssd.modeling.box_head", "ssd.data", "ssd.data.transforms")
+    without_datasets("ssd.modeling.box_head", "ssd.data", "ssd.data.transforms")
     torchvision.__version__ = "0.3.0"  # it compares versions as strings, and would find 0.26 too old for its NMS
     from ssd.config import cfg as defaults
     from ssd.data.transforms.target_transform import SSDTargetTransform
@@ -189,7 +189,7 @@ def qfgaohao():
     from vision.utils import box_utils
 
     class Heads(torch.nn.Module):
-        """Stands for a network in its test mode, which hands the predictor scores and corners."""
+        """Stands for a network in its test mode, which gives the predictor scores and corners."""
 
         def __init__(self, scores, boxes):
             super().__init__()

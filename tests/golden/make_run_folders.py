@@ -1,6 +1,6 @@
-"""Writes tests/golden/run_folders: a training killed half-way, the same finished, and what its weights give.
+"""Writes tests/golden/run_folders: a training killed half-way, the same one finished, and the outputs of its weights.
 
-They stand for the folders and weight files that people have, so they are not made anew when the format changes: the
+They stand for folders and weight files that users have, so they are not rewritten when the format changes: the
 tests prove that these very files can still be read and continued.
 
 Usage: PYTHONPATH=tests make_run_folders.py

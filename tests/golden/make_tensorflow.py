@@ -1,9 +1,9 @@
-"""Runs TensorFlow's object detection API on `dialect_inputs` and writes what it computes: tests/golden/tensorflow/.
+"""Runs TensorFlow's object detection API on `dialect_inputs` and writes its results: tests/golden/tensorflow/.
 
 python tests/golden/make_tensorflow.py FOLDER [OUT]
 
 FOLDER holds object_detection, of the package tensorflow-object-detection-api 0.1.1 (research/object_detection of 2018).
-Needs TensorFlow 2, whose compat.v1 the package is given, and PyTorch for the arrays.
+Needs TensorFlow 2, whose compat.v1 stands in for TensorFlow 1, and PyTorch for the arrays.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def main(folder: str, out: str | None = None) -> None:
         return [suppress(decode(deltas[n]), scores[n, :, 1:], 1e-8, 0.6) for n in range(2)]
 
     def combined(logits, deltas):
-        """tf.image's one op for all of it, which the API exports with use_combined_nms; the same limits."""
+        """Return the detections of tf.image's combined op, which the API exports with use_combined_nms; same limits."""
         scores = tensorflow.sigmoid(tensorflow.constant(logits[..., 1:].numpy()))
         boxes = np.stack([flip(decode(deltas[n])).numpy()[:, None] for n in range(2)])
         found = tensorflow.image.combined_non_max_suppression(
@@ -109,7 +109,7 @@ def main(folder: str, out: str | None = None) -> None:
 
 
 def flip(boxes: torch.Tensor) -> torch.Tensor:
-    """yxyx to xyxy and back."""
+    """Convert yxyx to xyxy and back."""
     return boxes[:, [1, 0, 3, 2]].contiguous()
 
 

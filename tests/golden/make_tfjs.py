@@ -1,9 +1,9 @@
-"""Runs TF.js' coco-ssd on `dialect_inputs` in node and writes what it finds: tests/golden/tfjs/coco_ssd.npz.
+"""Runs TF.js' coco-ssd on `dialect_inputs` in node and writes its detections: tests/golden/tfjs/coco_ssd.npz.
 
 python tests/golden/make_tfjs.py FOLDER [OUT]
 
 FOLDER/node_modules holds @tensorflow-models/coco-ssd, @tensorflow/tfjs-core, -converter and -backend-cpu (versions:
-SOURCES.md). The network is replaced by its outputs, everything after it is the package's.
+SOURCES.md). The network is replaced by its outputs; everything after it is the package's code.
 """
 
 from __future__ import annotations

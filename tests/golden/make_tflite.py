@@ -1,9 +1,9 @@
-"""Runs TFLite's Detection_PostProcess op on `dialect_inputs` and writes what it finds: tests/golden/tflite/*.npz.
+"""Runs TFLite's Detection_PostProcess op on `dialect_inputs` and writes its detections: tests/golden/tflite/*.npz.
 
 python tests/golden/make_tflite.py [OUT]
 
 Needs ai-edge-litert (the runtime), tflite (the schema) and flatbuffers. The anchors are TensorFlow's, of the folder
-pedestrian_ssdlite_mnv2_tf. fast: the op's default, one class a box and one NMS over all; regular: an NMS for each
+pedestrian_ssdlite_mnv2_tf. fast: the op's default, one class per box and one NMS over all; regular: an NMS for each
 class. exported: with the defaults of export_tflite_ssd_graph.py; half: more detections, above a threshold of 0.5;
 faint: of scores around the exported threshold; nested: of IoUs around the exported threshold; equal: around 0.5, which
 is the threshold; apart: of many boxes that do not touch.
@@ -39,7 +39,7 @@ def main(out: str | None = None) -> None:
     folder.mkdir(exist_ok=True)
     with np.load(HERE / "pedestrian_ssdlite_mnv2_tf" / "astronaut.npz") as arrays:
         yxyx = arrays["anchors_yxyx"]
-    anchors = np.concatenate(((yxyx[:, :2] + yxyx[:, 2:]) / 2, yxyx[:, 2:] - yxyx[:, :2]), 1)  # centre y, x, h, w
+    anchors = np.concatenate(((yxyx[:, :2] + yxyx[:, 2:]) / 2, yxyx[:, 2:] - yxyx[:, :2]), 1)  # center y, x, h, w
     logits, deltas = dialect_inputs.head_outputs(len(anchors), COLUMNS, background=None)
     logits = dialect_inputs.around_a_threshold(logits)
     scores = (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
@@ -51,7 +51,7 @@ def main(out: str | None = None) -> None:
             k = int(count[0])
             found[f"{prefix}_boxes_{n}"] = boxes[0, :k][:, [1, 0, 3, 2]]
             found[f"{prefix}_scores_{n}"] = values[0, :k]
-            found[f"{prefix}_labels_{n}"] = labels[0, :k].astype(np.int16) + 1  # it counts classes from column 1
+            found[f"{prefix}_labels_{n}"] = labels[0, :k].astype(np.int16) + 1  # TFLite counts classes from column 1
     for name, (make, iou) in dialect_inputs.TFLITE.items():
         logits, boxes = make()
         scores = (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
@@ -75,7 +75,7 @@ def run(model: bytes, deltas: np.ndarray, scores: np.ndarray, anchors: np.ndarra
 def detection_postprocess(
     num_boxes: int, regular: bool, threshold: float, keep: int, columns: int = COLUMNS, iou: float = 0.6
 ) -> bytes:
-    """A model of that one op."""
+    """Return a model with only this op."""
     options = {
         "max_detections": keep,
         "max_classes_per_detection": 1,

@@ -1,9 +1,9 @@
-"""What other projects' SSD networks answer: `python tests/golden/make_weight_layouts.py PROJECT CHECKOUT`.
+"""Records outputs of other projects' SSDs: `python tests/golden/make_weight_layouts.py PROJECT CHECKOUT`.
 
 PROJECT is a key of PROJECTS below, CHECKOUT its folder at the commit that SOURCES.md names. mmdetection's has its
 configs, and the packages mmdet, mmcv-lite and mmengine have to be installed; NVIDIA's is the folder
-PyTorch/Detection/SSD. The network gets the weights of weight_recipes.py, which follow from the names and shapes in its
-state_dict, and the image of that module. Kept are the names and shapes, and a sample of the rows of its heads, in its
+PyTorch/Detection/SSD. The network gets the weights of weight_recipes.py, computed from the names and shapes in its
+state_dict, and that module's image. The file holds names and shapes, and a sample of the rows of its heads, in its
 order.
 """
 
@@ -29,11 +29,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from helpers import weight_recipes  # noqa: E402
 
 Heads = Callable[[Tensor], tuple[Tensor, Tensor]]  # an image -> bbox_regression [1, P, 4], cls_logits [1, P, C]
-Networks = Iterator[tuple[str, int, nn.Module, Heads]]  # our network's name, side of its images, theirs, its heads
+Networks = Iterator[tuple[str, int, nn.Module, Heads]]  # name here, image side, original, its heads
 
 
 def amdegroot(checkout: Path) -> Networks:
-    home = Path(tempfile.mkdtemp())  # where it reads COCO's class names from when it is imported
+    home = Path(tempfile.mkdtemp())  # on import it reads COCO's class names from there
     (home / "data/coco").mkdir(parents=True)
     shutil.copy(checkout / "data/coco_labels.txt", home / "data/coco")
     os.environ["HOME"] = str(home)
@@ -47,7 +47,7 @@ def amdegroot(checkout: Path) -> Networks:
 def lufficc(checkout: Path) -> Networks:
     import torchvision
 
-    torchvision.__version__ = "0.3.0"  # it compares the text: 0.26 is "older"
+    torchvision.__version__ = "0.3.0"  # it compares versions as text: 0.26 is "older"
     sys.path.insert(0, str(checkout))
     from ssd.config import cfg
     from ssd.modeling.detector import SSDDetector
@@ -74,7 +74,7 @@ def qfgaohao(checkout: Path) -> Networks:
 
 
 def mmdetection(checkout: Path) -> Networks:
-    sys.modules["mmcv._ext"] = _NoOps("mmcv._ext")  # compiled ops, of which SSD's layers use none
+    sys.modules["mmcv._ext"] = _NoOps("mmcv._ext")  # compiled ops, which SSD's layers do not use
     import mmdet.models  # noqa: F401
     from mmdet.registry import MODELS
     from mmengine.config import Config

@@ -1,4 +1,4 @@
-"""What a golden file of a dialect holds: the original's answers to `dialect_inputs`. Used by the make_*.py here."""
+"""Records the original's results for `dialect_inputs` in a dialect's golden file. Used by the make_*.py here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Truths = list[tuple[Tensor, Tensor]]
 def record(
     side: int,
     columns: int,
-    default_boxes: Tensor,  # xyxy, as the matching sees them
+    default_boxes: Tensor,  # xyxy, as in the matching
     match: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],  # boxes, labels from 1 -> offsets, labels of the rows
     decode: Callable[[Tensor], Tensor],  # [P, 4] -> xyxy
     loss: Callable[[Tensor, Tensor, Truths], tuple[Tensor, ...]] | None,  # logits, deltas, ground truth -> losses
@@ -34,16 +34,16 @@ def record(
     pairs: Callable[[Tensor, Tensor], Tensor] | None = None,
     one_empty: bool = False,
     more: dict[str, Callable[[Tensor, Tensor], Detections]] | None = None,  # other settings of detect, by prefix
-    unit: int | None = None,  # that the ground truth is divided by; the side of the image if None
+    unit: int | None = None,  # divides the ground truth; None: the side of the image
     background: int = 0,
-    **options: Any,  # of head_outputs
+    **options: Any,  # for head_outputs
 ) -> dict[str, Any]:
-    """The original's answers as arrays. Labels of ground truths count from 1, whatever the column of the background.
+    """Return the original's results as arrays. Labels of ground truths count from 1, whichever column is background.
 
-    exact: what the original makes of an exact scene with thresholds of 0.5: (logits [1, P, 2], boxes xyxy, ground
-    truths) -> the match of each box (-1: background) and the scores kept by NMS, each if that can be asked for.
-    apart: its detections of boxes that do not touch: (logits [1, P, C], boxes xyxy) -> scores and labels. Kept is how
-    many there are of each class, and the lowest score.
+    exact: the original's results for an exact scene with thresholds of 0.5: (logits [1, P, 2], boxes xyxy, ground
+    truths) -> the match of each box (-1: background) and the scores kept by NMS, each if available.
+    apart: its detections of boxes that do not touch: (logits [1, P, C], boxes xyxy) -> scores and labels. The file has
+    the number of each class, and the lowest score.
     pairs: (boxes xyxy, ground truths) -> the match of each box, where exact gives none.
     one_empty: loss takes a batch whose first image has no ground truth.
     """
@@ -58,7 +58,7 @@ def record(
     scaled = [(torch.from_numpy(boxes) / (unit or side), torch.from_numpy(labels)) for boxes, labels in truths]
     matched = []
     for n, (boxes, _) in enumerate(scaled):
-        offsets, labels = match(boxes, 1 + torch.arange(len(boxes)))  # each ground truth a class of its own
+        offsets, labels = match(boxes, 1 + torch.arange(len(boxes)))  # each ground truth has its own class
         matched.append(labels.numpy().astype(np.int16) - 1)
         arrays[f"encoded_{n}"] = offsets[labels > 0].numpy()
     arrays["matched_idxs"] = np.stack(matched)
@@ -95,9 +95,9 @@ def record(
 def targets(
     encode: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], truths: Truths, background: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """encode's boxes [N, P, 4] and labels [N, P] of a batch; background [P, 4]: boxes of an image without objects.
+    """Return encode's boxes [N, P, 4] and labels [N, P] of a batch; background [P, 4]: boxes without objects.
 
-    None of the encoders takes such an image.
+    No encoder takes an image without objects.
     """
     nothing = background, torch.zeros(len(background), dtype=torch.int64)
     rows = [encode(*truth) if len(truth[0]) else nothing for truth in truths]

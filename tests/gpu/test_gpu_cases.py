@@ -1,4 +1,4 @@
-"""Steps of the GPU report, and programs that record their cases: what crashes or hangs costs itself alone."""
+"""Steps of the GPU report, and programs that record their cases: a crash or hang costs only its own case."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run_cases(report: Report, *names: str, case_seconds: float = 30.0) -> list[t
     return [(f["case"], f["status"]) for f in report.findings.mine() if f["status"] != "began"]
 
 
-def test_each_case_ends_as_it_must(report):
+def test_run_cases_records_outcome_of_each_case(report):
     names = ["a", "wrong", "b", "lost", "c", "crash", "d", "hang", "e"]
     statuses = ["passed", "failed", "passed", "failed", "passed", "crashed", "passed", "hung", "passed"]
     assert run_cases(report, *names, case_seconds=4) == [*zip(names, statuses, strict=True), ("step", "failed")]
@@ -59,8 +59,8 @@ def test_each_case_ends_as_it_must(report):
     assert texts["step"] == "9 cases, 4 of them bad: wrong"
 
 
-def test_a_program_that_ends_early_is_a_failure(report):
-    """It has not said which cases are left."""
+def test_program_that_ends_early_is_a_failure(report):
+    """It has not said which cases remain."""
     assert run_cases(report, "a", "leave", "b") == [
         ("a", "passed"),
         ("leave", "crashed"),
@@ -69,7 +69,7 @@ def test_a_program_that_ends_early_is_a_failure(report):
     ]
 
 
-def test_a_program_that_does_not_start_is_a_failure(report):
+def test_program_that_does_not_start_is_a_failure(report):
     command = python("raise SystemExit(2)")
     report.step("cases", 20, lambda step: cases.run_cases(step, command, "run", part="p", case_seconds=5))
     assert [(f["case"], f["status"]) for f in report.findings.mine()][1:] == [
@@ -78,7 +78,7 @@ def test_a_program_that_does_not_start_is_a_failure(report):
     ]
 
 
-def test_a_program_that_always_crashes_is_given_up(report, monkeypatch):
+def test_program_that_always_crashes_is_given_up(report, monkeypatch):
     monkeypatch.setattr("gpu.cases._STARTS", 6)
     names = [f"lost{i}" for i in range(9)]
     code = CASES.replace('name == "lost"', 'name.startswith("lost")')
@@ -91,7 +91,7 @@ def test_a_program_that_always_crashes_is_given_up(report, monkeypatch):
 @pytest.mark.parametrize(
     "code", ["import time; time.sleep(1000)", f"{textwrap.dedent(CASES)}\ntime.sleep(1000)"], ids=["before", "after"]
 )
-def test_a_program_that_hangs_outside_its_cases_is_ended(report, monkeypatch, code):
+def test_program_that_hangs_outside_its_cases_is_ended(report, monkeypatch, code):
     monkeypatch.setattr("gpu.cases._IDLE_SECONDS", 3.0)
     begin = time.monotonic()
     command = [*python(code), "a"]
@@ -102,7 +102,7 @@ def test_a_program_that_hangs_outside_its_cases_is_ended(report, monkeypatch, co
     assert "none of its cases running" in rest["text"]
 
 
-def test_an_error_that_loses_the_context_of_a_program_does_not_end_the_report(report):
+def test_lost_context_of_program_does_not_end_report(report):
     def look(step):
         with step.findings.case("nms_cuda"):
             raise RuntimeError("FAIL: CUDA error: an illegal memory access was encountered")
@@ -116,14 +116,14 @@ def test_an_error_that_loses_the_context_of_a_program_does_not_end_the_report(re
     ]
 
 
-def test_a_step_without_cases_has_not_passed(report):
+def test_step_without_cases_has_not_passed(report):
     report.step("none", 5, lambda step: None)
     report.step("skipped", 5, lambda step: step.findings.add("skipped", "a", "needs two GPUs"))
     ends = [(f["step"], f["status"], f["text"]) for f in report.findings.mine() if "seconds" in f]
     assert ends == [("none", "failed", "no case was run"), ("skipped", "skipped", "1 cases, all of them skipped")]
 
 
-def test_a_step_has_its_own_time(report):
+def test_step_has_own_time_limit(report):
     begin = time.monotonic()
     command = [*python(CASES), "a", "hang", "b"]
     report.step("short", 4, lambda step: cases.run_cases(step, command, "run", part="p", case_seconds=100))
@@ -137,14 +137,14 @@ def test_a_step_has_its_own_time(report):
     assert report.findings.mine()[-1]["status"] == "passed"
 
 
-def test_a_step_that_fails_or_cannot_run_says_so(report):
+def test_step_that_fails_or_cannot_run_says_so(report):
     def fail(error):
         raise error
 
     report.step("one", 5, lambda step: fail(OSError("no space left")))
     report.step("two", 5, lambda step: fail(CannotRunError("ncu is nowhere")))
     late = Report(report.out, report.findings, Deadline.after(0), report.options)
-    late.step("three", 5, lambda step: pytest.fail("it has no time"))
+    late.step("three", 5, lambda step: pytest.fail("it ran, though it had no time"))
     ends = [(f["step"], f["status"], f["text"]) for f in report.findings.mine() if f["status"] != "began"]
     assert ends == [
         ("one", "failed", "OSError: no space left"),
@@ -153,15 +153,15 @@ def test_a_step_that_fails_or_cannot_run_says_so(report):
     ]
 
 
-def test_nothing_starts_once_the_report_ends(report, monkeypatch):
+def test_nothing_starts_after_end_of_report(report, monkeypatch):
     monkeypatch.setattr(processes, "_closed", type(processes._closed)())
     processes.close()
     with pytest.raises(processes.EndingError):
         report.execute([sys.executable, "-c", "print(1)"], "run")
 
 
-def test_what_the_report_ends_has_not_failed(report, monkeypatch):
-    """Neither a case of the report's own nor one of a program's: both were running at the end."""
+def test_cases_ended_by_report_have_not_failed(report, monkeypatch):
+    """A case of the report itself and a case of a program were both running at the end, and neither failed."""
     monkeypatch.setattr(processes, "_closed", type(processes._closed)())
     monkeypatch.setattr(processes, "_running", set())
     threading.Timer(2.0, processes.close).start()

@@ -1,4 +1,4 @@
-"""Findings of the GPU report: each a line that survives whatever happens to its writer."""
+"""Findings of the GPU report: each is a line that survives any end of its writer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def findings(tmp_path: Path) -> Findings:
     return Findings(tmp_path / "findings.jsonl", run="1")
 
 
-def test_a_finding_is_one_write(findings, monkeypatch):
+def test_finding_is_one_write(findings, monkeypatch):
     written = []
     real = os.write
     monkeypatch.setattr(os, "write", lambda file, data: written.append(data) or real(file, data))
@@ -37,7 +37,7 @@ def _append(path: Path, writer: int) -> None:
         Findings(path, writer=str(writer)).add("passed", str(i), "x" * (i * 37 % 9000))
 
 
-def test_several_writers_tear_no_line(findings):
+def test_concurrent_writers_tear_no_line(findings):
     workers = [multiprocessing.Process(target=_append, args=(findings.path, writer)) for writer in range(4)]
     for worker in workers:
         worker.start()
@@ -54,7 +54,7 @@ def test_findings_that_cannot_be_written_are_printed(capfd):
     assert "No space left on device: {" in printed and '"other bits"' in printed
 
 
-def test_lines_that_are_no_findings_are_left_out(findings):
+def test_read_skips_lines_that_are_not_findings(findings):
     findings.add("passed", "first")
     with findings.path.open("ab") as file:
         file.write(b"\xff\x00garbage\n{}\n[1]\n" + b"[" * 100_000 + b"\n" + b'{"case": "no status"}\n')
@@ -62,7 +62,7 @@ def test_lines_that_are_no_findings_are_left_out(findings):
     assert [found["case"] for found in read(findings.path)] == ["first", "second"]
 
 
-def test_a_torn_line_costs_itself_alone(findings):
+def test_torn_line_costs_only_itself(findings):
     findings.add("passed", "first")
     findings.add("passed", "second")
     data = findings.path.read_bytes()
@@ -72,7 +72,7 @@ def test_a_torn_line_costs_itself_alone(findings):
     assert [found["case"] for found in read(findings.path)] == ["first", "third"]
 
 
-def test_cases_that_began_are_known(findings):
+def test_findings_know_running_and_done_cases(findings):
     assert findings.running() is None and findings.done() == set()
     with findings.case("a") as result:
         result["us"] = 3
@@ -85,7 +85,7 @@ def test_cases_that_began_are_known(findings):
         *(("a", "began"), ("a", "passed"), ("b", "began"), ("b", "failed"), ("c", "began")),
     ]
     assert findings.mine()[1]["us"] == 3 and findings.mine()[3]["text"] == "ValueError: wrong bits"
-    assert findings.labeled(part="mine").running() is None, "another part's case"
+    assert findings.labeled(part="mine").running() is None, "a case of another part runs"
 
 
 @pytest.mark.parametrize(
@@ -99,5 +99,5 @@ def test_cases_that_began_are_known(findings):
         ("ValueError: nms: boxes: expected shape [n, 4], got [3]", False),
     ],
 )
-def test_errors_that_lose_the_context(text, lost):
+def test_lost_context_recognizes_errors(text, lost):
     assert lost_context(text) == lost

@@ -1,4 +1,4 @@
-"""The programs that the GPU report starts: under limits, and logged as they run."""
+"""The programs that the GPU report starts run under limits and are logged as they run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gpu.processes import TIMED_OUT, Log, execute
 from helpers.gpu_reports import python
 
 
-def test_output_is_logged_as_it_comes(tmp_path):
+def test_output_is_logged_immediately(tmp_path):
     log = Log(tmp_path / "run.log")
     seen_early = python(
         f"""
@@ -28,7 +28,7 @@ def test_output_is_logged_as_it_comes(tmp_path):
     assert (ended.status, ended.last_line, ended.verdict) == (7, "hello", "ended with status 7")
 
 
-def test_the_time_limit_ends_a_program_and_its_children(tmp_path):
+def test_time_limit_ends_program_and_its_children(tmp_path):
     code = """
         import subprocess, sys
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
@@ -42,7 +42,7 @@ def test_the_time_limit_ends_a_program_and_its_children(tmp_path):
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process ends within 5 seconds."""
+    """Return whether a process ends within 5 seconds."""
     for _ in range(100):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -54,7 +54,7 @@ def is_gone(pid: int) -> bool:
     return False
 
 
-def test_a_tool_is_asked_before_it_is_killed(tmp_path):
+def test_tool_is_interrupted_before_it_is_killed(tmp_path):
     code = """
         import signal, sys, time
         signal.signal(signal.SIGINT, lambda *_: (print("what I have", flush=True), sys.exit(0)))
@@ -66,8 +66,8 @@ def test_a_tool_is_asked_before_it_is_killed(tmp_path):
     assert ended.output == "begun\nwhat I have"
 
 
-def test_children_in_groups_of_their_own_end_too(tmp_path):
-    """As the compilers that ninja starts."""
+def test_children_in_other_process_groups_are_ended(tmp_path):
+    """ninja starts compilers in such groups."""
     code = """
         import subprocess, sys
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], start_new_session=True)
@@ -78,7 +78,7 @@ def test_children_in_groups_of_their_own_end_too(tmp_path):
     assert is_gone(int(ended.output))
 
 
-def test_a_program_whose_watcher_fails_is_ended(tmp_path):
+def test_program_whose_watcher_fails_is_ended(tmp_path):
     pids = tmp_path / "pid"
     code = f"import os, pathlib, time; pathlib.Path({str(pids)!r}).write_text(str(os.getpid())); time.sleep(1000)"
 
@@ -92,13 +92,13 @@ def test_a_program_whose_watcher_fails_is_ended(tmp_path):
     assert is_gone(int(pids.read_text()))
 
 
-def test_output_without_ends_of_lines_is_taken_in_pieces(tmp_path):
+def test_output_without_line_ends_is_read_in_pieces(tmp_path):
     code = "import sys; sys.stdout.buffer.write(bytes(range(128, 256)) * 100_000)"
     ended = execute(python(code), Log(tmp_path / "run.log", limit=1000), seconds=20)
     assert ended.status == 0 and max(len(line) for line in ended.output.split("\n")) <= 1 << 16
 
 
-def test_a_full_disk_does_not_block_a_program(tmp_path):
+def test_full_disk_does_not_block_program(tmp_path):
     (tmp_path / "run.log").symlink_to("/dev/full")
     ended = execute(python("for i in range(30_000): print(i, 'x' * 20)"), Log(tmp_path / "run.log"), seconds=20)
     assert (ended.status, ended.last_line) == (0, f"29999 {'x' * 20}")
@@ -111,9 +111,9 @@ def test_signals_and_missing_programs_are_named(tmp_path):
     assert execute([str(tmp_path / "none")], log, seconds=20).status != 0
 
 
-def test_a_log_has_a_limit(tmp_path):
+def test_log_has_size_limit(tmp_path):
     log = Log(tmp_path / "run.log", limit=1000)
     execute(python("for i in range(500): print(i, 'x' * 20)"), log, seconds=20)
     text = log.path.read_text()
     assert len(text) < 1100 and text.endswith("[the log is full: the rest is left out]\n")
-    assert Log(log.path, limit=1000)._left <= 0, "a second report in the same folder starts anew"
+    assert Log(log.path, limit=1000)._left <= 0, "a second report in the same folder starts with an empty log"

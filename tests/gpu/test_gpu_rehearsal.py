@@ -1,4 +1,4 @@
-"""The GPU report from end to end, without a GPU: what must not fail in the minutes that one is lent."""
+"""The GPU report from end to end without a GPU, so that no time on a GPU is lost to a fault in it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sys
 from helpers.paths import ROOT
 
 
-def test_short_rehearsal(emulated, tmp_path):
-    """Every stage alone, and kills: `make gpu-rehearsal` also has every tool hang, crash and fail."""
+def test_short_rehearsal_ends_as_it_must(emulated, tmp_path):
+    """Run every stage alone, and kill reports; `make gpu-rehearsal` also makes every tool hang, crash and fail."""
     command = [sys.executable, str(ROOT / "scripts" / "gpu_rehearsal.py"), str(tmp_path), "--short"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr

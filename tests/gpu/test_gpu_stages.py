@@ -1,4 +1,4 @@
-"""What the GPU report makes of its tools' output, of variants and of the files with tests."""
+"""How the GPU report reads the output of its tools, builds variants and finds the files with tests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ncu_table(name: str = "ncu_ok.txt") -> list[str]:
     return [line for line in (RECORDED / name).read_text().splitlines() if line.startswith('"')]
 
 
-def test_ncu_table():
+def test_ncu_parse_reads_table():
     kernels = ncu.parse(ncu_table())
     assert [kernel["name"] for kernel in kernels] == ["score_filter_kernel", "segment_nms_kernel", "merge_kernel"]
     first = kernels[0]
@@ -40,7 +40,7 @@ def test_ncu_table():
     assert first["grid"] == "(69, 8, 1)"
 
 
-def test_ncu_table_with_odd_cells():
+def test_ncu_parse_reads_odd_cells():
     whole = ncu.parse(ncu_table())[0]
     table = [line.replace('"24512"', '"24,512"').replace('"71.91"', '"n/a"') for line in ncu_table()]
     assert whole.pop("occupancy_percent") == 71.91
@@ -57,7 +57,7 @@ def test_ncu_table_with_odd_cells():
         ("crash", "failed", "the tool gave no summary; it was ended by SIGSEGV"),
     ],
 )
-def test_sanitizer_verdicts(report, tmp_path, monkeypatch, mode, status, text):
+def test_sanitizer_verdict_of_each_outcome(report, tmp_path, monkeypatch, mode, status, text):
     from gpu.sanitizer import sanitize_runner
 
     (tmp_path / "compute-sanitizer").symlink_to(stand_in.__file__)
@@ -69,8 +69,8 @@ def test_sanitizer_verdicts(report, tmp_path, monkeypatch, mode, status, text):
     assert text in found.get("text", "")
 
 
-def test_only_memcheck_is_told_to_leave_out_failing_calls(report, tmp_path, monkeypatch):
-    """The runner of the demonstration makes one; the other tools do not report them, and need not know the option."""
+def test_only_memcheck_gets_option_about_failing_calls(report, tmp_path, monkeypatch):
+    """The demonstration's runner makes a failing call; the other tools do not report it and may lack the option."""
     from gpu.sanitizer import sanitize_runner
 
     (tmp_path / "compute-sanitizer").symlink_to(stand_in.__file__)
@@ -82,7 +82,7 @@ def test_only_memcheck_is_told_to_leave_out_failing_calls(report, tmp_path, monk
     assert not any("--report-api-errors" in command for command in commands[1:])
 
 
-def test_a_machine_that_cannot_profile_is_asked_once(report, tmp_path, monkeypatch):
+def test_machine_that_cannot_profile_is_asked_once(report, tmp_path, monkeypatch):
     (tmp_path / "ncu").write_text(
         "#!/bin/sh\necho '==ERROR== Failed to initialize the profiler: LibraryNotLoaded'\nexit 9\n"
     )
@@ -98,7 +98,7 @@ PATTERN = {"loads": [4, 16, 0], "stores": [4, 32, 0], "shared_loads": [4, 0, 124
 
 
 def profiled_pattern(sectors: int) -> str:
-    """A shell script that stands for ncu: one pattern with its counts, and what it "measured"."""
+    """Return a shell script that stands for ncu: it prints one pattern with its counts and "measured" values."""
     values = (4, sectors, 4, 32, 4, 124, 0, 0)
     head = ",".join(f'"{name}"' for name in ("Kernel Name", *patterns.METRICS.values()))
     row = ",".join(f'"{value}"' for value in ("load_kernel(const float *)", *values))
@@ -107,7 +107,7 @@ def profiled_pattern(sectors: int) -> str:
 
 
 @pytest.mark.parametrize(("sectors", "status"), [(16, "passed"), (20, "failed")])
-def test_patterns_are_compared_with_the_profiler(report, tmp_path, monkeypatch, sectors, status):
+def test_patterns_are_compared_with_profiler(report, tmp_path, monkeypatch, sectors, status):
     (tmp_path / "ncu").write_text(profiled_pattern(sectors))
     (tmp_path / "ncu").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
@@ -117,7 +117,7 @@ def test_patterns_are_compared_with_the_profiler(report, tmp_path, monkeypatch, 
     assert (status == "passed") or found["text"].endswith("load_sectors: expected 16, got 20.0")
 
 
-def test_patterns_without_their_runner_are_skipped(report, tmp_path, monkeypatch):
+def test_patterns_without_runner_are_skipped(report, tmp_path, monkeypatch):
     (tmp_path / "ncu").write_text("#!/bin/sh\n")
     (tmp_path / "ncu").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
@@ -125,8 +125,8 @@ def test_patterns_without_their_runner_are_skipped(report, tmp_path, monkeypatch
     assert report.findings.mine()[-1]["status"] == "skipped"
 
 
-def test_a_variant_that_does_not_compile_is_left_out(report, tmp_path, monkeypatch):
-    """Not compared by the build that its folder had of other flags; and a file's only if it is there."""
+def test_variant_that_does_not_compile_is_left_out(report, tmp_path, monkeypatch):
+    """A stale build of its folder is not compared in its place, and a variant given as a file needs that file."""
     (tmp_path / "cmake").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "cmake").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
@@ -145,8 +145,8 @@ def test_a_variant_that_does_not_compile_is_left_out(report, tmp_path, monkeypat
     assert failed == ["file gone", "configure", "compile", "step"]
 
 
-def test_gpu_tests_are_found_by_their_text(request):
-    """The report reads files instead of collecting them; here they are collected."""
+def test_gpu_test_files_are_found_by_text(request):
+    """The report reads files instead of collecting them; this test compares it with collected tests."""
     marked = {item.path.name for item in request.session.items if item.get_closest_marker("gpu")}
     report = Report(Path(), Findings(Path()), Deadline.after(1), Options())
     found = {Path(file).name for file in gpu_test_files(report)}
@@ -154,6 +154,6 @@ def test_gpu_tests_are_found_by_their_text(request):
     assert "test_nms.py" in found
 
 
-def test_stages_fit_a_command():
+def test_stages_fit_in_one_command():
     assert list(STAGES) == ["first", "tests", "sanitize", "rivals", "counts", "ab"]
     assert all(seconds <= 540 for _, seconds in STAGES.values())

@@ -1,4 +1,4 @@
-"""report.md: what is wrong first, how to run it again, what was not checked, and the times."""
+"""report.md: failures first, with the command that repeats them, then the unchecked cases and the times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def report(tmp_path: Path) -> Report:
     return make_report(tmp_path)
 
 
-def test_summary_tells_what_is_wrong_and_how_fast(report):
+def test_summary_has_failures_and_times(report):
     def measure(step):
         kernels = [{"name": "resolve", "us": 14.0, "count": 1}, {"name": "scan", "us": 2.0, "count": 1}]
         with step.findings.case("nms n=1000") as result:
@@ -54,7 +54,7 @@ def test_summary_tells_what_is_wrong_and_how_fast(report):
     assert (report.out / "report.md").exists() and not (report.out / "report.md.new").exists()
 
 
-def test_summary_tells_which_gpu_and_what_was_not_checked(report):
+def test_summary_has_gpu_and_unchecked_cases(report):
     gpu = {**stand_in.GPU, "clocks_event_reasons.active": "0x0000000000000024"}
     report.findings.add("passed", "gpu", **gpu)
     report.step("memcheck", 10, lambda step: step.findings.add("skipped", "a", "no tool"))
@@ -65,8 +65,8 @@ def test_summary_tells_which_gpu_and_what_was_not_checked(report):
     assert "## What was not checked\n\n- first / memcheck / a: no tool\n\n## Steps" in text
 
 
-def test_many_failures_leave_room_for_the_rest(report):
-    """What is printed is short, and has the steps all the same."""
+def test_many_failures_leave_room_for_steps(report):
+    """The printed summary is short, but has the steps."""
     for i in range(70):
         report.findings.labeled(step="bits").add("failed", f"case {i}", f"{i} " + "x" * 2000)
     report.step("times", 10, lambda step: step.findings.add("passed", "nms"))
@@ -89,7 +89,7 @@ def test_many_failures_leave_room_for_the_rest(report):
         ("ncu", "nms n=1000", "ncu --profile-from-start off python bench/profile_case.py 'nms n=1000'"),
     ],
 )
-def test_summary_tells_how_to_run_a_case_again(report, step, case, command):
+def test_summary_has_command_to_run_case_again(report, step, case, command):
     report.findings.labeled(step=step).add("failed", case, "wrong")
     report.findings.labeled(step=step).add("failed", "the rest", "the program ended with status 2")
     text = summary.markdown(read(report.findings.path))
@@ -105,7 +105,7 @@ def test_summary_tells_how_to_run_a_case_again(report, step, case, command):
         (["--stages", "frist"], "invalid choice: 'frist'"),
     ],
 )
-def test_wrong_use_is_not_a_report_without_failures(tmp_path, words, fault):
+def test_wrong_use_ends_with_status_2_and_no_report(tmp_path, words, fault):
     words = [word.format(out=tmp_path) for word in words]
     command = [sys.executable, str(ROOT / "scripts" / "gpu_report.py"), str(tmp_path), *words]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -113,7 +113,7 @@ def test_wrong_use_is_not_a_report_without_failures(tmp_path, words, fault):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_place_of_a_crash_is_kept(tmp_path):
+def test_output_tail_keeps_place_of_crash(tmp_path):
     code = """
         import faulthandler, os, signal
         faulthandler.enable()

@@ -1,4 +1,4 @@
-"""What the tests of ssd_fast.compat's adapters share: the originals' answers, and how near ours have to be."""
+"""Checks for ssd_fast.compat's adapters: the originals' results, and the tolerances of the comparison."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from helpers.match_comparator import matching_differences
 
 
 class Original:
-    """The answers of a project's original to `adapter_inputs`: tests/golden/adapters/PROJECT.npz."""
+    """The results of a project's original for `adapter_inputs`: tests/golden/adapters/PROJECT.npz."""
 
     def __init__(self, project: str) -> None:
         self._arrays = goldens.load("adapters", project)
         assert int(self._arrays["inputs"]) == adapter_inputs.digest()
 
     def __getitem__(self, name: str) -> Any:
-        """A tensor; a number or a list of names where it is one."""
+        """Return an array as a tensor, or a number or a list of names as itself."""
         value = self._arrays[name]
         if isinstance(value, np.ndarray):
             return value.item() if value.ndim == 0 else torch.from_numpy(value)
@@ -30,7 +30,7 @@ class Original:
 
 
 def assert_boxes(actual: Tensor, expected: Tensor) -> None:
-    """Decoded from the same offsets: exp and the order of sums differ."""
+    """Compare boxes decoded from the same offsets; only exp and the order of sums differ."""
     assert actual.dtype == torch.float32
     torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-6)
 
@@ -38,7 +38,7 @@ def assert_boxes(actual: Tensor, expected: Tensor) -> None:
 def assert_losses(
     original: Original, heads: Sequence[Tensor], run: Callable[..., Sequence[Tensor]], names: Any
 ) -> None:
-    """run(deltas, logits) gives the original's losses and gradients."""
+    """Check that run(deltas, logits) gives the original's losses and gradients."""
     heads = [head.clone().requires_grad_() for head in heads]
     values = run(*heads)
     assert all(value.shape == () and value.dtype == torch.float32 for value in values)
@@ -55,7 +55,7 @@ def assert_losses(
 def excused_matches(
     actual: Tensor, expected: Tensor, image: int, default_boxes: Tensor, matcher: Any, union_epsilon: float = 0.0
 ) -> int:
-    """How many rows of an image are matched otherwise, each because an IoU sits on a border."""
+    """Return how many rows of an image match differently, each because an IoU is at a threshold or a tie."""
     boxes = adapter_inputs.ground_truth()[image][0]
     found, excused = matching_differences(actual, expected, boxes, default_boxes, matcher, union_epsilon=union_epsilon)
     assert not found, "\n".join(found[:10])

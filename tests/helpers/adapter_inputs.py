@@ -1,7 +1,7 @@
-"""What the originals of ssd_fast.compat's adapters were given once, and the adapters are given in the tests.
+"""The inputs of ssd_fast.compat's adapters in the tests, and of their originals, which ran once.
 
-A small SSD (790 default boxes, 5 columns), numbers by integer arithmetic alone, as in `dialect_inputs`. Scores are all
-different, so that no tie leaves an order open; boxes are multiples of 1 / 4096, so that both sides see the same ones.
+They fit a small SSD (790 default boxes, 5 columns), by integer arithmetic alone, as in `dialect_inputs`. Scores are all
+different, so that no tie leaves an order open; boxes are multiples of 1 / 4096, so that both sides see the same boxes.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ SETTINGS = {"default": (200, 0.01, 0.45), "other": (50, 0.2, 0.3)}  # top_k, sco
 
 
 def scores() -> Tensor:
-    """[N, P, C], all different within an image, from 1 / 8192 to 0.48: most pass a threshold, and fill every top_k."""
+    """Return [N, P, C], all different within an image, from 1 / 8192 to 0.48: most pass thresholds and fill top_k."""
     ranks = dialect_inputs.hashed(21, IMAGES, ROWS * COLUMNS).argsort(1).argsort(1)
     return torch.from_numpy((ranks + 1).astype(np.float32) / np.float32(8192)).view(IMAGES, ROWS, COLUMNS)
 
 
 def logits() -> Tensor:
-    """[N, P, C], all different within an image, and so are their softmax scores, by more than a rounding."""
+    """Return [N, P, C], all different within an image; so are their softmax scores, by more than rounding."""
     return 16 * scores().flip(1)
 
 
@@ -38,20 +38,20 @@ def deltas() -> Tensor:
 
 
 def boxes() -> Tensor:
-    """[N, P, 4] xyxy in shares of the image; some reach out of it."""
+    """Return [N, P, 4] xyxy in shares of the image; some reach out of it."""
     numbers = torch.from_numpy(dialect_inputs.noise(24, IMAGES, ROWS, 4))
     corner, size = numbers[..., :2] * 0.5 + 0.375, numbers[..., 2:] * 0.125 + 0.1875
     return torch.cat((corner, corner + size), -1)
 
 
 def ground_truth() -> list[tuple[Tensor, Tensor]]:
-    """Of an ordinary image and a crowd: boxes [G, 4] xyxy in shares of the image, labels [G] from 1."""
+    """Return boxes [G, 4] xyxy in shares of the image and labels [G] from 1, of an ordinary image and a crowd."""
     truths = dialect_inputs.ground_truth(300, COLUMNS - 1)
     return [(torch.from_numpy(b) / 300, torch.from_numpy(c)) for b, c in (truths[0], truths[2])]
 
 
 def digest() -> int:
-    """Of all inputs."""
+    """Return the digest of all inputs."""
     truths = [x for pair in ground_truth() for x in pair]
     return dialect_inputs.digest(*(x.numpy() for x in (scores(), logits(), deltas(), boxes(), *truths)))
 
@@ -102,7 +102,7 @@ def qfgaohao_specs() -> list[SimpleNamespace]:
 
 
 class Heads(torch.nn.Module):
-    """Stands for a network of qfgaohao's in its test mode, which gives scores and boxes."""
+    """Stands for a network of qfgaohao in its test mode, which gives scores and boxes."""
 
     def __init__(self, scores: Tensor, boxes: Tensor) -> None:
         super().__init__()

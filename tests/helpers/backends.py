@@ -1,4 +1,4 @@
-"""Where an op runs in a test, and the emulated extension, without which a test is skipped or fails."""
+"""The backend of an op in a test, and the emulated extension, without which a test is skipped or fails."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from helpers.extensions import find_emulated, load_extension
 
 @dataclass(frozen=True)
 class Backend:
-    """Where an op runs: the CPU kernels, the CUDA kernels under the emulator (on CPU tensors), or a GPU."""
+    """A place where ops run: the CPU kernels, the CUDA kernels under the emulator (on CPU tensors), or a GPU."""
 
     name: str
     device: torch.device
 
     def to(self, x: Any) -> Any:
-        """x, a tensor or a list or tuple of them, where the backend wants it."""
+        """Return x, a tensor or a list or tuple of tensors, on the backend's device."""
         return type(x)(self.to(item) for item in x) if isinstance(x, (list, tuple)) else x.to(self.device)
 
 
 def emulated_extension() -> ModuleType:
-    """The test-only build of the extension, which runs the source of the CUDA kernels on CPU arrays."""
+    """Load the test-only build of the extension, which runs the source of the CUDA kernels on CPU arrays."""
     found = find_emulated()
     if found is None:
         skip_or_fail("SSD_FAST_REQUIRE_EMULATED", "the emulated extension is not built (make test builds it)")

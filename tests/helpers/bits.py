@@ -1,4 +1,4 @@
-"""Fixed inputs for every op, and the hashes of what it makes of them, which tests/golden/bits.json holds."""
+"""Fixed inputs for every op; tests/golden/bits.json holds the hashes of their results."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ CASES: dict[str, Case] = {}
 
 
 def case(function: Case) -> Case:
-    """Registers a case: a function of `to`, which moves tensors to the backend, that returns an op's outputs."""
+    """Register a case: a function of `to`, which moves tensors to the backend, that returns an op's outputs."""
     CASES[function.__name__] = function
     return function
 
 
 def digest(outputs: Any) -> str:
-    """The same for equal dtypes, shapes and bits (any NaN is every NaN)."""
+    """Return a hash of dtypes, shapes and bits, with all NaNs taken for equal."""
     sha = hashlib.sha256()
     for tensor in tree_leaves(outputs):
         sha.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
@@ -103,7 +103,7 @@ def encode_boxes_strange(to: Any) -> Any:
 
 @case
 def match(to: Any) -> Any:
-    """Full size, the rules of torchvision and of Caffe."""
+    """Match at full size, by the rules of torchvision and of Caffe."""
     default = _default_boxes("torchvision_ssd300_vgg16", to)
     gts = to([inputs.boxes(21, 8), inputs.boxes(22, 0), inputs.boxes(23, 61)])
     return [ssd_fast.match(gts, default, spec) for spec in MATCHERS[:2]]
@@ -111,7 +111,7 @@ def match(to: Any) -> Any:
 
 @case
 def match_rules(to: Any) -> Any:
-    """Ties everywhere, under every rule, in packed ground truth."""
+    """Match packed ground truth full of ties, under every rule."""
     boxes, offsets, default = to((inputs.grid_boxes(24, 40), torch.tensor([0, 0, 29, 40]), inputs.grid_boxes(25, 300)))
     return [ssd_fast.match((boxes, offsets), default, spec) for spec in MATCHERS]
 
@@ -124,7 +124,7 @@ def match_strange(to: Any) -> Any:
 
 @case
 def match_ignored(to: Any) -> Any:
-    """Every rule and kind of box, some ground truths ignored."""
+    """Match under every rule, with every kind of box, some ground truths ignored."""
     default = to(torch.cat((inputs.grid_boxes(25, 300), inputs.strange_boxes(27, 300), inputs.boxes(28, 300))))
     gts = to([inputs.grid_boxes(24, 200), inputs.strange_boxes(26, 60), inputs.boxes(23, 0), inputs.boxes(29, 61)])
     ignored = to([inputs.integers(30, 0, 3, len(boxes)) == 0 for boxes in gts])
@@ -136,7 +136,7 @@ def match_ignored(to: Any) -> Any:
 
 
 def _losses_and_gradients(to: Any, dtype: torch.dtype, strange: bool, loss: LossSpec) -> Any:
-    """Of 3 images of 2100 rows and 21 columns; strange: with infinite logits and NaN."""
+    """Compute losses and gradients of 3 images with 2100 rows and 21 columns; strange: with infinite logits and NaN."""
     logits, deltas = inputs.bell(31, 3, 2100, 21) * 3, inputs.bell(32, 3, 2100, 4)
     if strange:
         logits = torch.where(
@@ -203,7 +203,7 @@ def nms_padded(to: Any) -> Any:
 
 @case
 def postprocess_softmax(to: Any) -> Any:
-    """Full size: SSD300 on 91 columns."""
+    """Postprocess at full size: SSD300 with 91 columns."""
     ssd300 = SPECS["torchvision_ssd300_vgg16"]
     default = _default_boxes(ssd300.name, to)
     logits, deltas = to((inputs.logits(17, 1, 8732, 91, background=7.0), inputs.bell(18, 1, 8732, 4)))
@@ -232,7 +232,7 @@ def postprocess_sigmoid(to: Any) -> Any:
 
 @case
 def postprocess_raw_maps(to: Any) -> Any:
-    """bfloat16 maps, channels-last in memory, channels C before A."""
+    """Postprocess bfloat16 maps, channels-last in memory, with channels C before A."""
     boxes, logits, deltas = inputs.textbook_maps()
     default = ssd_fast.default_boxes(boxes, device=to(logits).device)
     maps = [[to(x).bfloat16().contiguous(memory_format=torch.channels_last)] for x in (logits, deltas)]

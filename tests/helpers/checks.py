@@ -1,4 +1,4 @@
-"""What every op's tests check in the same way."""
+"""Checks that the tests of all ops share."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from ssd_fast import Detections, reference
 
 
 def canonical_bytes(x: Tensor) -> bytes:
-    """The bits of a tensor, all NaNs made one: their payloads are nobody's promise. -0 differs from +0."""
+    """Return the bits of a tensor, with all NaNs made equal, since no payload is promised. -0 differs from +0."""
     x = x.detach().cpu()
     if x.is_floating_point():
         x = torch.where(x.isnan(), torch.tensor(torch.nan, dtype=x.dtype), x)
-    if x.dtype == torch.bfloat16:  # which NumPy does not know
+    if x.dtype == torch.bfloat16:  # NumPy has no bfloat16
         x = x.view(torch.int16)
     return x.contiguous().numpy().tobytes()
 
 
 def assert_same_bits(actual: Any, expected: Any) -> None:
-    """Every tensor of actual has the shape, dtype and bits of its counterpart."""
+    """Check that every tensor of actual has the shape, dtype and bits of its counterpart."""
     ours, theirs = tree_leaves(actual), tree_leaves(expected)
     assert len(ours) == len(theirs)
     for a, b in zip(ours, theirs, strict=True):
         assert a.shape == b.shape and a.dtype == b.dtype, f"{a.dtype} {a.shape}, expected {b.dtype} {b.shape}"
         if canonical_bytes(a) != canonical_bytes(b):
-            # assert_close says where; it takes -0 for +0, which the bits do not.
+            # assert_close says where they differ; unlike the bits, it takes -0 for +0.
             torch.testing.assert_close(a.cpu(), b.cpu(), rtol=0, atol=0, equal_nan=True)
             raise AssertionError("equal values, but zeros of different signs")
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch on one thread: the reference's many small tensors gain nothing from more, and lose much if others work."""
+    """Run torch on one thread: many small tensors gain nothing from more, and lose much on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -52,14 +52,14 @@ def one_thread() -> Iterator[None]:
 
 
 def specified(op_name: str, *args: Any, **kwargs: Any) -> Any:
-    """What the reference makes of the arguments."""
+    """Return the reference's result for the arguments."""
     with one_thread():
         return getattr(reference, op_name)(*args, **kwargs)
 
 
 @contextlib.contextmanager
 def unmodified(*inputs: Any) -> Iterator[None]:
-    """The tensors and arrays inside inputs hold the same bits at the end."""
+    """Check that the tensors and arrays inside inputs hold the same bits at the end."""
     tensors = [torch.as_tensor(leaf) for leaf in tree_leaves(inputs) if isinstance(leaf, (Tensor, np.ndarray))]
     before = [tensor.clone() for tensor in tensors]
     yield
@@ -81,7 +81,7 @@ print(peak() - before)
 
 
 def peak_memory(setup: str, call: str) -> int:
-    """How many KiB the call adds to the peak memory that a new process has after the setup."""
+    """Return by how many KiB the call raises the peak memory of a new process after the setup."""
     script = _PEAK.format(setup=setup, call=call)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -93,7 +93,7 @@ def to_numpy(x: Any) -> Any:
 
 
 def assert_numpy_agrees(op: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-    """NumPy arrays in, NumPy arrays out, with the bits that tensors give."""
+    """Check that NumPy arrays give NumPy arrays with the bits that tensors give."""
     expected = op(*args, **kwargs)
     inputs = to_numpy((args, kwargs))
     with unmodified(inputs):
@@ -103,7 +103,7 @@ def assert_numpy_agrees(op: Callable[..., Any], *args: Any, **kwargs: Any) -> No
 
 
 class _Recorder(TorchDispatchMode):
-    """Remembers the calls of ssd_fast's torch ops."""
+    """Records the calls of ssd_fast's torch ops."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def assert_well_registered(op: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-    """torch.library.opcheck of the op's torch op (schema, fake, autograd, aot dispatch), and a full-graph compile."""
+    """Run torch.library.opcheck (schema, fake, autograd, aot dispatch) on the torch op, and a full-graph compile."""
     with _Recorder() as recorder:
         expected = op(*args, **kwargs)
     assert len(recorder.calls) == 1
@@ -129,7 +129,7 @@ def assert_well_registered(op: Callable[..., Any], *args: Any, **kwargs: Any) ->
 
 
 def run_postprocess(backend: Any, *args: Any, **kwargs: Any) -> Detections:
-    """postprocess on the backend, its result on the CPU; its shapes, dtypes and padding and its inputs are checked."""
+    """Run postprocess on the backend and return its result on the CPU; check its inputs, shapes, dtypes and padding."""
     args, kwargs = tree_map_only(Tensor, backend.to, (args, kwargs))
     with unmodified(args, kwargs):
         result = ssd_fast.postprocess(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""What the tests of the commands share: running one, and what a failure looks like."""
+"""Helpers for the tests of the commands: run one, and check its failure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def run(*arguments: object) -> Any:
 
 
 def one_line(result: Any, *parts: object) -> None:
-    """The command failed, and said why in one line."""
+    """Check that the command failed and said why in one line."""
     assert result.exit_code == FAILED, result.output
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and "Traceback" not in result.output, result.stderr

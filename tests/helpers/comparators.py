@@ -13,7 +13,7 @@ __all__ = ["Candidates", "Comparison", "Limits", "assert_same_detections", "comp
 def assert_same_detections(
     actual: Any, expected: Any, limits: Limits, candidates: Candidates | None = None
 ) -> Comparison:
-    """Asserts that `compare` finds no difference; returns what it excused, to be counted by the test."""
+    """Assert that `compare` finds no difference, and return its result, whose excuses the test can count."""
     comparison = compare(actual, expected, limits, candidates)
     shown = "\n".join(comparison.differences[:10])
     assert not comparison.differences, f"{len(comparison.differences)} differences:\n{shown}"

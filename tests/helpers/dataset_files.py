@@ -1,4 +1,4 @@
-"""Small datasets of each format, written for a test and then broken by it."""
+"""Small datasets of each format, which tests write and then break."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZE_XML = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</dept
 
 
 def save_image(path: Path, size: tuple[int, int] = (HEIGHT, WIDTH), orientation: int | None = None) -> Path:
-    """An image that is red at its stored upper left corner and black elsewhere."""
+    """Write an image that is red in its stored upper left corner and black elsewhere."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.zeros((*size, 3), np.uint8)
     pixels[: size[0] // 2, : size[1] // 2, 0] = 255
@@ -36,7 +36,7 @@ def object_xml(label: str = "cat", box: Sequence[object] = (1, 2, 20, 25), extra
 
 
 def write_voc(root: Path, annotations: Mapping[str, str], splits: Mapping[str, Sequence[str]] | None = None) -> Path:
-    """A VOC root: what stands within <annotation> of each image, and the lines of each split."""
+    """Write a VOC root from the content of each image's <annotation> and the lines of each split."""
     for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (root / name).mkdir(parents=True, exist_ok=True)
     for name, body in annotations.items():
@@ -48,7 +48,7 @@ def write_voc(root: Path, annotations: Mapping[str, str], splits: Mapping[str, S
 
 
 def coco_data(count: int = 2) -> dict[str, Any]:
-    """COCO's JSON of images 10, 20, ... with one box each, and category ids with a gap and not in order."""
+    """Return COCO's JSON with images 10, 20, ..., one box each, and unordered category ids with a gap."""
     return {
         "images": [
             {"id": 10 * (i + 1), "file_name": f"{i}.png", "width": WIDTH, "height": HEIGHT} for i in range(count)
@@ -62,7 +62,7 @@ def coco_data(count: int = 2) -> dict[str, Any]:
 
 
 def folder_data(count: int = 2) -> dict[str, Any]:
-    """The folder format's JSON with one box an image."""
+    """Return the folder format's JSON with one box per image."""
     return {
         "classes": ["zebra", "cat"],
         "images": {f"{i}.png": [{"box": [1 + i, 2, 11 + i, 22], "label": "cat"}] for i in range(count)},
@@ -70,7 +70,7 @@ def folder_data(count: int = 2) -> dict[str, Any]:
 
 
 def write_json(path: Path, data: Any, images: Path | None = None, count: int = 2) -> Path:
-    """The JSON file, with the images 0.png, 1.png, ... beside it or in another folder."""
+    """Write the JSON file, and the images 0.png, 1.png, ... beside it or in another folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data))
     for i in range(count):
@@ -79,6 +79,6 @@ def write_json(path: Path, data: Any, images: Path | None = None, count: int = 2
 
 
 def write_boxes(folder: Path, boxes: list) -> Path:
-    """The folder format's JSON of one image with these boxes, all cats."""
+    """Write the folder format's JSON of one image with these boxes, all of them cats."""
     data = {"images": {"0.png": [{"box": box, "label": "cat"} for box in boxes]}}
     return write_json(folder / "annotations.json", data, count=1)

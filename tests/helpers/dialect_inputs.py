@@ -1,6 +1,6 @@
-"""Head outputs and ground truths that a golden file's maker and its test compute alike, by integer arithmetic alone.
+"""Head outputs and ground truths that the maker of a golden file and its test compute alike, by integer arithmetic.
 
-Random generators may change from version to version; these numbers cannot, so the golden files hold outputs only.
+Random generators may change from version to version, but these numbers cannot, so golden files hold only outputs.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import numpy as np
 
 _GRID = 4096  # every value is a multiple of 1 / _GRID, hence exact in float32
 _LARGE_EVERY = 97  # rows of head_outputs
-CROWDED = 3  # what added to the logits of all classes gives more candidates than any limit
+CROWDED = 3  # added to the logits of all classes, it gives more candidates than any limit
 FAINT = -20.2  # a level of `apart` at which a score of 1e-8 is rare
 ALL = 4000  # for a keep_top_k that limits nothing
 
 
 def noise(seed: int, *shape: int) -> np.ndarray:
-    """float32 in [-1, 1): multiples of 1 / 4096, by the finaliser of SplitMix64."""
+    """Return float32 in [-1, 1): multiples of 1 / 4096, by the finalizer of SplitMix64."""
     bits = hashed(seed, *shape)
     return ((bits % np.uint64(2 * _GRID)).astype(np.float32) - _GRID) / np.float32(_GRID)
 
 
 def hashed(seed: int, *shape: int) -> np.ndarray:
-    """uint64 of a shape, each a hash of seed and position."""
+    """Return uint64 of a shape, each a hash of seed and position."""
     z = np.arange(int(np.prod(shape)), dtype=np.uint64) + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -33,12 +33,12 @@ def hashed(seed: int, *shape: int) -> np.ndarray:
 def head_outputs(
     num_rows: int, num_columns: int, *, background: int | None = 0, floor: float = -10.5, seed: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(cls_logits [2, P, C], bbox_regression [2, P, 4]) of two images, float32.
+    """Return (cls_logits [2, P, C], bbox_regression [2, P, 4]) of two images, float32.
 
-    Objects are runs of neighboring rows that agree on a class, over a floor from which some hundred rows a class pass
+    Objects are runs of neighboring rows that agree on a class, over a floor from which some hundred rows per class pass
     a threshold of 0.01, so that every stage has work: more candidates than top_k, overlaps to suppress, a full
-    keep_top_k. The second image has a lower floor. Some rows ask for sizes that only a clamp of the log scale limits.
-    background: -1 is the last column, None: there is none.
+    keep_top_k. The second image has a lower floor. Some rows give sizes that only a clamp of the log scale limits.
+    background: -1 is the last column, None is no background.
     """
     objects = 40
     logits = 6 * noise(seed, 2, num_rows, num_columns) + np.float32(floor)
@@ -63,16 +63,16 @@ def head_outputs(
 
 
 def around_a_threshold(logits: np.ndarray) -> np.ndarray:
-    """Logits of sigmoids of which some are 0 exactly, their score therefore a threshold of 0.5, which is in or out."""
+    """Return logits of sigmoids, some of them exactly 0, so that their score equals a threshold of 0.5."""
     shifted = logits - 4
     return np.where(np.abs(shifted) < 0.25, np.float32(0), shifted)
 
 
 def halves(num_columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """(logits [1, P, C] of sigmoids, boxes [P, 4] xyxy) of 64 objects, each with a box, half of it and most of it.
+    """Return (logits [1, P, C] of sigmoids, boxes [P, 4] xyxy) of 64 objects: each has a box, half of it, most of it.
 
-    All of it is exact in float32, so the half has an IoU of exactly 0.5 with the box. It has another class. Every
-    fourth object stands alone with a score of exactly 0.5.
+    All values are exact in float32, so the half has an IoU of exactly 0.5 with the box. It has another class. Every
+    fourth object is alone, with a score of exactly 0.5.
     """
     cells = np.arange(64)
     corner = np.stack((cells % 8, cells // 8), 1) * 32 + 2
@@ -93,20 +93,20 @@ def halves(num_columns: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def exact_scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(logits [1, P, 2] of a softmax, boxes [P, 4], ground truths [64, 4]): values that lie on thresholds exactly.
+    """Return (logits [1, P, 2] of a softmax, boxes [P, 4], ground truths [64, 4]) with values exactly at thresholds.
 
     The boxes of `halves`, all of one class: the half of a box has an IoU of 0.5 with the box and its ground truth, and
-    every fourth object a score of 0.5.
+    every fourth object has a score of 0.5.
     """
     logits, boxes = halves(1)
     return np.concatenate((np.zeros_like(logits), logits), 2), boxes, boxes[::3].copy()
 
 
 def apart(num_columns: int, level: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """(logits [1, 1024, C], boxes [1024, 4] xyxy) of boxes that do not touch, each a candidate of most classes.
+    """Return (logits [1, 1024, C], boxes [1024, 4] xyxy) of boxes that do not touch, each a candidate of most classes.
 
-    NMS keeps all of them, so what is kept of a class is what it was given. Column 0 is the background; level: added to
-    the logits of the others. The boxes are exact in float32.
+    NMS keeps all candidates that it is given of a class. Column 0 is the background; level is added to the logits of
+    the others. The boxes are exact in float32.
     """
     side = 32
     cells = np.arange(side * side)
@@ -117,10 +117,11 @@ def apart(num_columns: int, level: float = 0.0) -> tuple[np.ndarray, np.ndarray]
 
 
 def nested(num_columns: int, column: int = 0, first: int = 480) -> tuple[np.ndarray, np.ndarray]:
-    """(logits [1, 128, C] of sigmoids, boxes [128, 4] xyxy): 64 boxes, then one in each, its class the same, less sure.
+    """Return (logits [1, 128, C] of sigmoids, boxes [128, 4] xyxy): 64 boxes, then one in each of the same class.
 
-    Their IoUs are first / 1024 and so on to first + 63, from 480 therefore 0.5 among them. The boxes are exact in
-    float32. Those with the least IoUs, which NMS keeps, have the lowest scores, from 0.504. column: of that class.
+    The inner boxes have lower scores. The IoUs are first / 1024 to (first + 63) / 1024, hence with 480 also 0.5. The
+    boxes are exact in float32. Inner boxes with the lowest IoUs, which NMS keeps, have the lowest scores, from 0.504.
+    column: that of the class.
     """
     cells = np.arange(64)
     corner = np.stack((cells % 8, cells // 8), 1) / 8
@@ -132,7 +133,7 @@ def nested(num_columns: int, column: int = 0, first: int = 480) -> tuple[np.ndar
     return logits, np.concatenate((outer, inner)).astype(np.float32)
 
 
-TFLITE = {  # its scenes of one class, each with a threshold of IoUs
+TFLITE = {  # TFLite's scenes of one class, each with an IoU threshold
     "faint": (lambda: apart(2, FAINT), 0.6),
     "apart": (lambda: apart(2), 0.6),
     "nested": (lambda: nested(2, column=1, first=582), 0.6),
@@ -141,11 +142,11 @@ TFLITE = {  # its scenes of one class, each with a threshold of IoUs
 
 
 def bipartite_scene() -> tuple[np.ndarray, np.ndarray]:
-    """(boxes [8, 4], ground truths [8, 4]) that bipartite matching tells from others; unit boxes, two apart.
+    """Return (boxes [8, 4], ground truths [8, 4]) that show bipartite matching; the unit boxes are two apart.
 
     IoUs just below and above 1e-6 (boxes 0 and 1), two equal boxes of which one is taken (2 and 3), two equal ground
     truths of which one goes elsewhere (4 and 5), a ground truth that loses its box to a better one (6 and 7), and
-    another that overlaps nothing. All of it is exact in float32.
+    another that overlaps nothing. All values are exact in float32.
     """
     left = np.array([0, 2, 4, 4, 6, 6.75, 8, 8.875])
     boxes = np.stack((left, 0 * left, left + 1, 0 * left + 1), 1)
@@ -164,16 +165,16 @@ def bipartite_scene() -> tuple[np.ndarray, np.ndarray]:
 
 
 def sampled_rows(num_rows: int) -> np.ndarray:
-    """Rows whose decoded boxes a golden file holds: all that ask for large sizes, and as many others."""
+    """Return the rows whose decoded boxes a golden file holds: all with large sizes, and as many others."""
     rows = np.arange(num_rows)
     return rows[rows % _LARGE_EVERY < 2]
 
 
 def ground_truth(side: int = 300, num_classes: int = 20) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(boxes float32 [G, 4] xyxy, labels int64 [G] in 1..num_classes) of three images, in whole pixels.
+    """Return (boxes float32 [G, 4] xyxy, labels int64 [G] in 1..num_classes) of three images, in whole pixels.
 
-    An ordinary image, one with a single object, and a crowd of 40: the second 20 are the first, a pixel larger, so that
-    two objects claim each default box.
+    The images are an ordinary one, one with a single object, and a crowd of 40, whose second 20 are the first, a pixel
+    larger, so that two objects claim each default box.
     """
     images = []
     for seed, count, smallest in ((11, 6, 20), (12, 1, 60), (13, 40, 24)):
@@ -188,7 +189,7 @@ def ground_truth(side: int = 300, num_classes: int = 20) -> list[tuple[np.ndarra
 
 
 def digest(*arrays: np.ndarray) -> int:
-    """Of the values, so that a golden file can say which inputs it belongs to."""
+    """Return a digest of the values, by which a golden file names its inputs."""
     sha = hashlib.sha256()
     for array in arrays:
         sha.update(np.ascontiguousarray(array).tobytes())

@@ -1,4 +1,4 @@
-"""The dialects whose originals were run once, and their answers in tests/golden (made by the scripts there)."""
+"""The dialects whose originals were run once, and their results in tests/golden (made by the scripts there)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from helpers import dialect_inputs, goldens
 
 @dataclass(frozen=True)
 class Dialect:
-    """A preset, its golden file (of the same name) and what the file was made with.
+    """A preset, its golden file (of the same name) and the parameters of that file.
 
     boxes_ulp, decoded_ulp: the largest differences measured, of a default box and of a decoded box (which may be 300
     times as large), in ulp of the box's largest coordinate. iou_epsilon: what the original adds to a union.
@@ -44,13 +44,13 @@ class Dialect:
         return goldens.load(self.folder, self.name)
 
     def head_outputs(self) -> tuple[Tensor, Tensor]:
-        """cls_logits and bbox_regression of two images."""
+        """Return cls_logits and bbox_regression of two images."""
         rows = self.preset.default_boxes.num_boxes
         outputs = dialect_inputs.head_outputs(rows, self.columns, background=self.background, **self.options)
         return torch.from_numpy(outputs[0]), torch.from_numpy(outputs[1])
 
     def ground_truth(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Boxes in the unit of the default boxes and labels as columns of cls_logits, of three images."""
+        """Return boxes in the unit of the default boxes and labels as columns of cls_logits, of three images."""
         truths = dialect_inputs.ground_truth(self.side, self.columns - 1)
         unit = 1 if self.pixels else self.side
         first = 1 if self.background == 0 else 0
@@ -66,12 +66,12 @@ class Dialect:
 
 
 def detected(golden: dict[str, Any], prefix: str = "detected") -> list[dict[str, np.ndarray]]:
-    """The original's detections of the two images, best first."""
+    """Return the original's detections of the two images, best first."""
     return [{key: golden[f"{prefix}_{key}_{n}"] for key in ("boxes", "scores", "labels")} for n in range(2)]
 
 
 def ulp_difference(actual: Tensor, expected: Tensor) -> Tensor:
-    """[..., 4] boxes -> [...]: the largest difference of a corner, in ulp of the expected box's largest coordinate."""
+    """Return [...] for boxes [..., 4]: the largest corner difference, in ulp of the expected largest coordinate."""
     largest = expected.abs().amax(-1).numpy()
     ulp = torch.from_numpy(np.spacing(largest)).double()
     return (actual.double() - expected.double()).abs().amax(-1) / ulp

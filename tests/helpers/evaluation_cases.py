@@ -15,7 +15,7 @@ Found = tuple[Box, int, float]  # box, label, score
 
 
 def dataset(*images: Sequence[Truth], classes: Sequence[str] = ("cat", "dog", "owl")) -> DetectionDataset:
-    """A dataset of images that are nowhere: for detections made elsewhere."""
+    """Make a dataset of images without files, for detections made elsewhere."""
     return DetectionDataset([sample(f"{i}.png", truths) for i, truths in enumerate(images)], classes)
 
 
@@ -31,7 +31,7 @@ def sample(name: str, truths: Sequence[Truth], path: str = "nowhere", size: tupl
 
 
 def found(*detections: Found) -> dict[str, Any]:
-    """What a detector says of one image."""
+    """Return a detector's result for one image."""
     return {
         "boxes": np.array([box for box, _, _ in detections], np.float32).reshape(-1, 4),
         "scores": np.array([score for _, _, score in detections], np.float32),
@@ -42,9 +42,9 @@ def found(*detections: Found) -> dict[str, Any]:
 def random_case(
     seed: int, images: int, *, separate: bool = False, ignored: float = 0.0
 ) -> tuple[DetectionDataset, list[dict[str, Any]]]:
-    """Ground truths of three classes, and detections around most of them and elsewhere. Many scores are equal.
+    """Draw ground truths of three classes, and detections around most of them and elsewhere; many scores are equal.
 
-    separate: ground truths so far apart that no detection overlaps two of them, and no two equal scores.
+    separate: ground truths are so far apart that no detection overlaps two of them, and no two scores are equal.
     """
     rng = np.random.default_rng(seed)
     truths: list[list[Truth]] = []

@@ -18,7 +18,7 @@ EMULATED_BUILD = ROOT / "build" / "tests"
 
 @functools.cache
 def load_extension(path: Path) -> ModuleType:
-    """A build of the extension, beside the installed one."""
+    """Load a build of the extension, beside the installed one."""
     spec = importlib.util.spec_from_file_location(path.name.partition(".")[0], path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -27,7 +27,7 @@ def load_extension(path: Path) -> ModuleType:
 
 
 def find_emulated() -> Path | None:
-    """The test-only build of the extension, which runs the source of the CUDA kernels on CPU arrays."""
+    """Find the test-only build of the extension, which runs the source of the CUDA kernels on CPU arrays."""
     return min(EMULATED_BUILD.glob("_C_emulated*.so"), default=None)
 
 

@@ -1,7 +1,7 @@
 """As much of Numba as the ops use, on host memory, with any number of GPUs that the emulator knows of.
 
-`install` puts it in Numba's place. What Numba does not tell of an array, or tells as an accident of how it was made,
-is left out or wrong here too.
+`install` puts it in Numba's place. Facts about an array that Numba does not tell, or tells by accident of its making,
+are left out or wrong here, too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 
 
 class Array:
-    """A device array. GPU: that of its memory; Numba itself names only the context that was current, `named`."""
+    """A device array. `gpu` holds its memory; Numba itself names only the context that was current, `named`."""
 
     __module__ = "numba.cuda"
 
@@ -35,7 +35,7 @@ class Array:
         return fields | {"stream": self.stream or None, "version": 3}
 
     def is_c_contiguous(self) -> bool:
-        """By the strides of all axes, even of those with one element, unlike NumPy's flag."""
+        """Compare the strides of all axes, even those with one element, unlike NumPy's flag."""
         ends = [size * stride for size, stride in zip(self.shape, self.strides, strict=True)]
         return 0 in self.shape or [*self.strides] == [*ends[1:], self.dtype.itemsize][: self.ndim]
 
@@ -48,7 +48,7 @@ class Array:
 
 
 class Numba:
-    """Its module `cuda`, with a current GPU."""
+    """Numba's module `cuda`, with a current GPU."""
 
     def __init__(self, emulator: Any) -> None:
         self.emulator, self.current = emulator, 0
@@ -61,7 +61,7 @@ class Numba:
         self.current = former
 
     def to_device(self, host: np.ndarray, stream: int = 0) -> Array:
-        """A copy with the strides of the original, which may be any along an axis of one element."""
+        """Return a copy with the strides of the original, which may be any along an axis of one element."""
         memory = np.lib.stride_tricks.as_strided(host.copy("K"), host.shape, host.strides)
         array = Array(memory, stream, self.current, self.current)
         if array.memory.size:

@@ -1,4 +1,4 @@
-"""Fills new memory with one repeated byte, so that reading what was never written changes the result."""
+"""Fills new memory with one repeated byte, so that reading uninitialized memory changes the result."""
 
 from __future__ import annotations
 

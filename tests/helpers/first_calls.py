@@ -2,8 +2,8 @@
 
     python first_calls.py emulated|cuda CASE...
 
-A CASE is one of CASES, named as in op_calls.py. The replayed capture must give the result of a later eager call. Prints
-the name of each case that does.
+A CASE is one of CASES, named as in op_calls.py. The replayed capture must give the result of a later eager call. Print
+the name of each case that does so.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ def captured_by_cuda() -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def captured_by_the_emulator() -> Iterator[Callable[[], None]]:
-    """Forbid what a capture forbids; kernels still run at once."""
+    """Forbid the calls that a capture forbids; kernels still run at once."""
     _backend.C.emulator.set_capturing(True)
     yield lambda: None
     _backend.C.emulator.set_capturing(False)
 
 
 def use_torch(device: str) -> None:
-    """Run the torch kernels that the cases need, so that only ours are called for the first time within a capture."""
+    """Run the torch kernels that the cases need, so that only ssd_fast's run for the first time in a capture."""
     for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.int64):
         torch.ones(2, 2, dtype=dtype, device=device).t().contiguous()
     losses = torch.ones(2, device=device, requires_grad=True)
-    torch.autograd.grad(sum([losses[0], losses[1]]), losses)  # as in op_calls.py: two kernels add, by the alignment
+    torch.autograd.grad(sum([losses[0], losses[1]]), losses)  # as in op_calls.py: alignment selects the adding kernel
 
 
 def cases(device: str) -> dict[str, Case]:
-    """The cases of make_cases, and `default_boxes`, which has no array arguments."""
+    """Return the cases of make_cases, and `default_boxes`, which has no array arguments."""
     torch.manual_seed(0)
     return make_cases() | {"default_boxes": (lambda: ssd_fast.default_boxes(DEFAULT_BOXES, device=device), {})}
 
@@ -66,7 +66,7 @@ def run(name: str, call: Callable[..., Any], tensors: list[torch.Tensor], captur
     if counts:
         result = trim(result, counts[0])
     if as_bytes(result) != as_bytes(call(*tensors)):
-        sys.exit(f"{name}: the captured call gives another result than an eager one")
+        sys.exit(f"{name}: the captured call gives another result than an eager call")
     print(name)
 
 

@@ -9,7 +9,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 
 def by_hand(of_rows, alpha=0.25, gamma=2.0):
-    """Over 2 positives."""
+    """Return the loss by hand, divided by 2 positives."""
     targets = {"positive": 1, "negative": of_rows.background, "other_positive": 2}
     total = 0.0
     for row, target in targets.items():
@@ -18,8 +18,8 @@ def by_hand(of_rows, alpha=0.25, gamma=2.0):
     return total / 2
 
 
-def torchvisions_loss(case, loss):
-    """The classification loss of a batch, by torchvision.ops.sigmoid_focal_loss."""
+def torchvision_loss(case, loss):
+    """Return the classification loss of a batch by torchvision.ops.sigmoid_focal_loss."""
     total, columns = 0.0, case.cls_logits.shape[-1]
     background = loss.background if loss.background is None else loss.background % columns
     counts = [int((matched >= 0).sum()) for matched in case.matched_idxs]

@@ -1,4 +1,4 @@
-"""A disk that is full and a folder that another process writes into, for the tests of what is written."""
+"""A full disk, and a folder that another process writes into, for the tests of written files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORK = multiprocessing.get_context("fork")
 
 @contextlib.contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """Writing a file beyond `size` bytes fails meanwhile: with EFBIG, where a full disk gives ENOSPC."""
+    """Make writing beyond `size` bytes of a file fail, with EFBIG where a full disk gives ENOSPC."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -28,7 +28,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def another_writer(folder: Path) -> Iterator[None]:
-    """Another process holds the folder's lock, and is killed at the end."""
+    """Let another process hold the folder's lock; it is killed at the end."""
     ready = FORK.Event()
     process = FORK.Process(target=_hold, args=(folder, ready))
     process.start()

@@ -30,7 +30,7 @@ NMS = tuple(
 
 
 def load(folder: str, name: str) -> dict[str, Any]:
-    """The arrays of a file; params and config, which are JSON, parsed."""
+    """Load the arrays of a file, with params and config parsed from JSON."""
     with np.load(FOLDER / folder / f"{name}.npz") as arrays:
         return {
             key: json.loads(str(value)) if value.dtype.kind == "U" else value
@@ -39,7 +39,7 @@ def load(folder: str, name: str) -> dict[str, Any]:
 
 
 def priorbox(name: str) -> tuple[DefaultBoxSpec, Tensor]:
-    """A published configuration and OpenCV's default boxes for it."""
+    """Load a published configuration and OpenCV's default boxes for it."""
     arrays = load("priorbox_opencv", name)
     config = arrays["config"]
     width, height = config["wh"]
@@ -58,7 +58,7 @@ def priorbox(name: str) -> tuple[DefaultBoxSpec, Tensor]:
 
 
 class Case(NamedTuple):
-    """Arguments of postprocess, and the detections that another runtime makes of them."""
+    """Arguments of postprocess, and another runtime's detections for them."""
 
     cls_logits: Tensor
     bbox_regression: Tensor
@@ -70,7 +70,7 @@ class Case(NamedTuple):
 
 
 def opencv(photo: str, setting: str) -> Case:
-    """OpenCV's face detector: normalized boxes, the rows of its detection_out."""
+    """Load OpenCV's face detector: normalized boxes, the rows of its detection_out."""
     arrays = load("res10_face_ssd", photo)
     params, rows = arrays[f"params__{setting}"], torch.from_numpy(arrays[f"detection_out__{setting}"])
     spec = PostprocessSpec(
@@ -88,7 +88,7 @@ def opencv(photo: str, setting: str) -> Case:
 
 
 def tensorflow(photo: str) -> Case:
-    """TensorFlow's pedestrian SSDLite: normalized boxes, offsets and anchors with y first."""
+    """Load TensorFlow's pedestrian SSDLite: normalized boxes, offsets and anchors with y first."""
     arrays = load("pedestrian_ssdlite_mnv2_tf", photo)
     ssdlite = preset("tf_ssdlite_mobilenet_v2")
     xyxy = [1, 0, 3, 2]
@@ -110,7 +110,7 @@ def tensorflow(photo: str) -> Case:
 
 
 def nms(workload: str, key: str) -> tuple[Tensor, Tensor, Tensor | None, float, Tensor]:
-    """boxes, scores, classes (None: agnostic), threshold, and the indices kept: classes ascending, then best first."""
+    """Load boxes, scores, classes (None: agnostic), threshold, and kept indices: classes ascending, then best first."""
     arrays = load("nms_workloads", workload)
     classes = None if "agnostic" in key else torch.from_numpy(arrays["classes"]).long()
     kept = torch.from_numpy(arrays[key]).long()
@@ -119,12 +119,12 @@ def nms(workload: str, key: str) -> tuple[Tensor, Tensor, Tensor | None, float, 
 
 
 def by_class(kept: Tensor, classes: Tensor | None) -> Tensor:
-    """Kept indices, best first, in the order of `nms`."""
+    """Return kept indices, given best first, in the order of `nms`."""
     return kept if classes is None else kept[torch.sort(classes[kept], stable=True).indices]
 
 
 def detections(boxes: Tensor, scores: Tensor, labels: Tensor, indices: np.ndarray, keep_top_k: int) -> Detections:
-    """One image's detections, padded."""
+    """Return one image's detections, padded."""
     k = len(scores)
     padded = Detections(
         torch.zeros(1, keep_top_k, 4),
@@ -149,7 +149,7 @@ MATCHES = tuple(
 
 
 def match(network: str, photo: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Ground truths, default boxes, and torchvision's match and largest IoU of each default box."""
+    """Load ground truths, default boxes, and torchvision's match and largest IoU of each default box."""
     arrays = load("matching_torchvision", f"tv_{network}__{photo}")
     default_boxes = load("matching_torchvision", f"tv_{network}__priors")["default_boxes_xyxy_px"]
     return (

@@ -1,4 +1,4 @@
-"""What the tests of the GPU report share: a report in a folder of its own, and small programs."""
+"""Helpers for the tests of the GPU report: a report in its own folder, and small programs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gpu.report import Deadline, Options, Report
 
 
 def make_report(folder: Path) -> Report:
-    """Of a rehearsal of stage `first`, with a minute left."""
+    """Make the report of a rehearsal of stage `first`, with a minute left."""
     findings = Findings(folder / "findings.jsonl", run="1", stage="first")
     return Report(folder, findings, Deadline.after(60), Options(rehearsal=True, jobs=2))
 
 
 def python(code: str) -> list[str]:
-    """The command that runs it."""
+    """Return the command that runs the code."""
     return [sys.executable, "-c", textwrap.dedent(code)]

@@ -1,4 +1,4 @@
-"""Inputs for the tests, made of integers only, so that every machine and every library version sees the same bits."""
+"""Inputs for the tests, made from integers, so that every machine and library version sees the same bits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ssd_fast.specs import BoxCoderSpec, DefaultBoxSpec, PostprocessSpec
 
-BORDER_SIZES = (0, 1, 2, 31, 32, 33, 63, 64, 65, 255, 256, 257)  # astride a warp, a mask word and a block
+BORDER_SIZES = (0, 1, 2, 31, 32, 33, 63, 64, 65, 255, 256, 257)  # around the size of a warp, a mask word and a block
 
 NAN, INF, HUGE = float("nan"), float("inf"), 3e38
 
@@ -32,12 +32,12 @@ STRANGE_BOXES = (
     (1e7, 1e7, 1e7 + 1, 1e7 + 1),
 )
 
-# Made here, not where they are used, so that flush-to-zero finds the subnormal one made.
+# Made here and not where they are used, so that flush-to-zero cannot flush the subnormal one first.
 STRANGE_SCORES = torch.tensor([NAN, INF, -INF, 0.0, -0.0, HUGE, 1e-40, 0.5, 0.5, 0.25])
 
 
 def bits(seed: int, *shape: int) -> np.ndarray:
-    """Uniform uint64 (splitmix64)."""
+    """Return uniform uint64 (splitmix64)."""
     z = np.arange(1, int(np.prod(shape)) + 1, dtype=np.uint64) + np.uint64(seed % 2**32) * np.uint64(2**31)
     with np.errstate(over="ignore"):
         z = z * np.uint64(0x9E3779B97F4A7C15)
@@ -47,18 +47,18 @@ def bits(seed: int, *shape: int) -> np.ndarray:
 
 
 def integers(seed: int, low: int, high: int, *shape: int) -> Tensor:
-    """Uniform int64 in [low, high)."""
+    """Return uniform int64 in [low, high)."""
     return torch.from_numpy((bits(seed, *shape) % np.uint64(high - low)).astype(np.int64) + low)
 
 
 def uniform(seed: int, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-    """Uniform float32 in [low, high), of 24 bits."""
+    """Return uniform float32 in [low, high), of 24 bits."""
     share = (bits(seed, *shape) >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
     return torch.from_numpy(np.asarray(share * np.float32(high - low) + np.float32(low)))
 
 
 def bell(seed: int, *shape: int) -> Tensor:
-    """Float32 of mean 0 and variance 1, nearly normal: the sum of 12 uniforms."""
+    """Return float32 of mean 0 and variance 1, nearly normal: the sum of 12 uniforms."""
     total = torch.zeros(shape)
     for i in range(12):
         total = total + uniform(seed * 12 + i, *shape)
@@ -66,21 +66,21 @@ def bell(seed: int, *shape: int) -> Tensor:
 
 
 def boxes(seed: int, *shape: int, extent: float = 300.0) -> Tensor:
-    """Boxes [*shape, 4] crowded enough to overlap; about a tenth reach out of the extent."""
+    """Return boxes [*shape, 4] crowded enough to overlap; about a tenth reach out of the extent."""
     corner = uniform(seed, *shape, 2, low=-0.1 * extent, high=0.9 * extent)
     size = uniform(seed + 1, *shape, 2, low=0.02 * extent, high=0.4 * extent)
     return torch.cat((corner, corner + size), -1)
 
 
 def grid_boxes(seed: int, n: int, cells: int = 8) -> Tensor:
-    """Boxes [n, 4] with small integer corners: equal boxes, and IoUs of exactly 1/2 and 1/3, abound."""
+    """Return boxes [n, 4] with small integer corners: many are equal, or have IoUs of exactly 1/2 and 1/3."""
     corner = integers(seed, 0, cells, n, 2)
     size = integers(seed + 1, 1, cells // 2 + 1, n, 2)
     return torch.cat((corner, corner + size), -1).float()
 
 
 def strange_boxes(seed: int, n: int) -> Tensor:
-    """Boxes [n, 4], half of them from STRANGE_BOXES, the others ordinary ones of about their size."""
+    """Return boxes [n, 4], half of them from STRANGE_BOXES, the others ordinary ones of about their size."""
     strange = torch.tensor(STRANGE_BOXES)[integers(seed, 0, len(STRANGE_BOXES), n)]
     return torch.where(integers(seed + 1, 0, 2, n, 1) == 1, strange, boxes(seed + 2, n, extent=12.0))
 
@@ -90,7 +90,7 @@ def scores(seed: int, *shape: int) -> Tensor:
 
 
 def tied_scores(seed: int, *shape: int, levels: int = 4) -> Tensor:
-    """Scores of a few values, zeros of both signs among them."""
+    """Return scores of a few values, among them zeros of both signs."""
     values = torch.tensor([0.0, -0.0, 0.5, 0.75, 0.25, 1.0])[:levels]
     return values[integers(seed, 0, levels, *shape)]
 
@@ -100,14 +100,14 @@ def strange_scores(seed: int, *shape: int) -> Tensor:
 
 
 def logits(seed: int, n: int, p: int, c: int, *, background: float = 2.0) -> Tensor:
-    """Logits [n, p, c], the first column raised: a softmax keeps few rows, as a trained head does."""
+    """Return logits [n, p, c] with the first column raised, so that few rows pass a softmax, as in a trained head."""
     values = bell(seed, n, p, c) * 2
     values[..., 0] += background
     return values
 
 
 def noncontiguous(x: Tensor) -> Tensor:
-    """The same values, with gaps between the rows and between the elements."""
+    """Return the same values with gaps between the rows and between the elements."""
     wide = torch.full((*x.shape[:-1], 2 * x.shape[-1] + 1), 7, dtype=x.dtype, device=x.device)
     wide[..., 1::2] = x
     return wide[..., 1::2]
@@ -125,7 +125,7 @@ LOOSE = PostprocessSpec(score_threshold=0.05, top_k=50, keep_top_k=40)
 
 
 def textbook_maps(num_images: int = 2) -> tuple[DefaultBoxSpec, Tensor, Tensor]:
-    """The textbook's example: a 5x5 map, 3 boxes a cell, 21 classes: heads [N, 63, 5, 5] and [N, 12, 5, 5]."""
+    """Return the textbook case: a 5x5 map, 3 boxes per cell, 21 classes, so heads [N, 63, 5, 5] and [N, 12, 5, 5]."""
     spec = DefaultBoxSpec(
         image_size=(100, 100), feature_maps=((5, 5),), box_sizes=(((30.0, 30.0), (42.0, 21.0), (21.0, 42.0)),)
     )
@@ -135,7 +135,7 @@ def textbook_maps(num_images: int = 2) -> tuple[DefaultBoxSpec, Tensor, Tensor]:
 
 
 def head_maps(rows: Tensor, spec: DefaultBoxSpec, channel_order: str, row_order: str) -> list[Tensor]:
-    """Rows [N, P, C] as the raw maps [N, A * C, h, w] that a network with this channel order would give."""
+    """Return rows [N, P, C] as the raw maps [N, A * C, h, w] of a network with this channel order."""
     maps, first = [], 0
     for (h, w), a in zip(spec.feature_maps, spec.boxes_per_cell, strict=True):
         level = rows[:, first : first + h * w * a]
@@ -151,6 +151,6 @@ def head_maps(rows: Tensor, spec: DefaultBoxSpec, channel_order: str, row_order:
 
 
 def nvidia_heads(rows: Tensor, spec: DefaultBoxSpec) -> Tensor:
-    """Rows [N, P, C] in the order H, W, A as NVIDIA's SSD300 returns them: [N, C, P] in the order A, H, W."""
+    """Return rows [N, P, C] in the order H, W, A as NVIDIA's SSD300 does: [N, C, P] in the order A, H, W."""
     columns = rows.shape[2]
     return torch.cat([m.unflatten(1, (columns, -1)).flatten(2) for m in head_maps(rows, spec, "CA", "HWA")], dim=2)

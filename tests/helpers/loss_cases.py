@@ -1,4 +1,4 @@
-"""What the tests of the MultiBox loss share: cases worked by hand, random ones, and a comparison with the reference."""
+"""Cases for the tests of the MultiBox loss, hand-worked and random, and their comparison with the reference."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FOCAL_SPECS = {
 
 
 class Case(NamedTuple):
-    """The arguments of multibox_loss by position."""
+    """The positional arguments of multibox_loss."""
 
     cls_logits: Tensor
     bbox_regression: Tensor
@@ -58,7 +58,7 @@ class Case(NamedTuple):
         return self._replace(gt_boxes=(boxes, sizes.cumsum(0)), gt_labels=labels)
 
     def to(self, dtype: torch.dtype) -> Case:
-        """The head outputs in the dtype."""
+        """Return the case with head outputs in the dtype."""
         return self._replace(cls_logits=self.cls_logits.to(dtype), bbox_regression=self.bbox_regression.to(dtype))
 
 
@@ -72,7 +72,7 @@ def random_case(
     one_in: int = 12,
     scale: float = 2.0,
 ) -> Case:
-    """Random heads; one default box in `one_in` is positive, as many are ignored; the first image has no objects."""
+    """Draw heads; one default box in `one_in` is positive, as many are ignored; the first image has no objects."""
     sizes = [n * (seed % 3 + 1) for n in range(images)]
     gt_boxes = [inputs.boxes(seed + n, size) for n, size in enumerate(sizes)]
     first = 0 if background is None else 1
@@ -92,15 +92,15 @@ def random_case(
 
 
 def cross_entropy(case: Case, background: int) -> Tensor:
-    """[N, P] in float64: of each row for the background column, in a formula of its own."""
+    """Return [N, P] in float64, of each row for the background column, by a separate formula."""
     return -case.cls_logits.double().log_softmax(-1)[..., background]
 
 
 def near_the_border(case: Case, loss: LossSpec) -> Tensor:
-    """bool [N, P]: background rows so close to the last mined one that rounding decides which of them are mined."""
+    """Return bool [N, P]: background rows so close to the last mined one that rounding decides which are mined."""
     near = torch.zeros(case.matched_idxs.shape, dtype=torch.bool)
     if loss.classification == "focal":
-        return near  # it mines nothing
+        return near  # the focal loss mines nothing
     losses = cross_entropy(case, loss.background)
     for n, matched in enumerate(case.matched_idxs):
         wanted = max(int(loss.negatives_per_positive * int((matched >= 0).sum())), loss.min_negatives)
@@ -121,7 +121,7 @@ class Hand(NamedTuple):
 
 
 def hand_case(coder: BoxCoderSpec, background: int = 0) -> Case:
-    """Three images, 6 default boxes, 3 columns; cross-entropies are multiples of ln 2.
+    """Make three images with 6 default boxes and 3 columns; cross-entropies are multiples of ln 2.
 
     Image 0: row 0 positive, 3 ignored. Its offsets are 1/2 and 2 away from the target. Image 1: all background. Image
     2: rows 0 and 1 positive, 5 background, the others ignored; its offsets are 0 and 2 away.
@@ -149,7 +149,7 @@ def hand_case(coder: BoxCoderSpec, background: int = 0) -> Case:
 
 
 HANDS = {
-    "plain": Hand(LossSpec(), 3.125 / 3, 12 / 3, [[1, 2, 5], [], [5]]),  # of rows 2 and 4, equal ones, the lower
+    "plain": Hand(LossSpec(), 3.125 / 3, 12 / 3, [[1, 2, 5], [], [5]]),  # rows 2 and 4 are equal: the lower one
     "ratio-1": Hand(LossSpec(negatives_per_positive=1.0), 3.125 / 3, 9 / 3, [[1], [], [5]]),
     "ratio-1.9": Hand(LossSpec(negatives_per_positive=1.9), 3.125 / 3, 9 / 3, [[1], [], [5]]),
     "ratio-0": Hand(LossSpec(negatives_per_positive=0.0), 3.125 / 3, 3 / 3, [[], [], []]),
@@ -161,7 +161,7 @@ HANDS = {
     "beta-half": Hand(LossSpec(beta=0.5), 3.75 / 3, 12 / 3, [[1, 2, 5], [], [5]]),
     "beta-4": Hand(LossSpec(beta=4.0), (0.53125 + 0.5) / 3, 12 / 3, [[1, 2, 5], [], [5]]),
     "images": Hand(LossSpec(normalizer="positives_per_image"), 2.375 / 3, 9.5 / 3, [[1, 2, 5], [], [5]]),
-    # Without positives an image contributes nothing: neither does what min_negatives asks for.
+    # Without positives an image contributes nothing, not even the rows that min_negatives requires.
     "images-two-at-least": Hand(
         LossSpec(normalizer="positives_per_image", min_negatives=2), 2.375 / 3, 9.5 / 3, [[1, 2, 5], [], [5]]
     ),
@@ -173,12 +173,12 @@ HANDS = {
 
 
 class FocalHand(NamedTuple):
-    """Probabilities that the logits of focal_hand_case give to what is true of their column, by column."""
+    """The probabilities that the logits of focal_hand_case give to the truth about their column, by column."""
 
     background: int | None
-    positive: list[float]  # row 0, of the target column 1
+    positive: list[float]  # row 0, with target column 1
     negative: list[float]  # row 1
-    other_positive: list[float]  # row 3, of the target column 2
+    other_positive: list[float]  # row 3, with target column 2
 
 
 FOCAL_HANDS = {
@@ -188,7 +188,7 @@ FOCAL_HANDS = {
 
 
 def focal_hand_case() -> Case:
-    """An image of 4 default boxes and 3 columns: row 0 is of label 1, 1 background, 2 ignored, 3 of label 2."""
+    """Make an image with 4 default boxes and 3 columns: rows with label 1, background, ignored, and label 2."""
     shares = torch.tensor([[1 / 2, 3 / 4, 1 / 4], [3 / 4, 1 / 2, 1 / 8], [0.9, 0.9, 0.9], [1 / 2, 7 / 8, 1 / 2]])
     default_boxes = torch.tensor([[10.0, 20, 30, 60]]).repeat(4, 1)
     deltas = torch.zeros(1, 4, 4)
@@ -202,12 +202,12 @@ HAND_NORMALIZERS = {"positives": [3.0] * 3, "positives_per_image": [3.0, 3.0, 6.
 # ---- against the reference ------------------------------------------------------------------------------------------
 
 NAMES = ("bbox_regression", "classification")
-# Of the inputs' dtype: one rounding, after float32's.
+# By the inputs' dtype: one rounding, after float32's.
 GRADIENT_RTOL = {torch.float32: 1e-4, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
 
 
 class _Saved(TorchDispatchMode):
-    """Remembers what the forward op saves for the backward."""
+    """Records the tensors that the forward op saves for the backward."""
 
     def __init__(self):
         super().__init__()
@@ -228,7 +228,7 @@ def leaf(case):
 
 
 def run(backend, case, loss=None, coder=PLAIN, weights=(1.0, 1.0)):
-    """The losses, the gradients of their weighted sum, and what the forward op saved, all on the CPU."""
+    """Return the losses, the gradients of their weighted sum, and the tensors saved by the forward op, on the CPU."""
     case = leaf(tree_map_only(torch.Tensor, backend.to, case))
     with unmodified(case), _Saved() as saved:
         losses = ssd_fast.multibox_loss(*case, coder=coder, loss=loss or LossSpec())
@@ -249,7 +249,7 @@ def expected(case, loss=None, coder=PLAIN, weights=(1.0, 1.0)):
 
 
 def check(backend, case, loss=None, coder=PLAIN, weights=(1.0, 1.0)):
-    """Within tolerance of the reference; rows so close to the last mined one that rounding decides are left out."""
+    """Compare with the reference, without rows so close to the last mined one that rounding decides."""
     losses, gradients, saved = run(backend, case, loss, coder, weights)
     their_losses, their_gradients = expected(case, loss, coder, weights)
     for name in NAMES:

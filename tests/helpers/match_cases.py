@@ -1,4 +1,4 @@
-"""Matches worked by hand, the rules that match is tried under, and a comparator that knows ties."""
+"""Hand-worked matches, the rules under which match is tested, and a comparator that knows ties."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SPECS = {
 
 
 def bars(*ends: tuple[float, float]) -> Tensor:
-    """Boxes of height 10 side by side, by where they begin and end: IoUs are those of the intervals."""
+    """Return boxes of height 10 side by side, from their left and right ends: IoUs are those of the intervals."""
     return torch.tensor([[begin, 0.0, end, 10.0] for begin, end in ends]).reshape(-1, 4)
 
 
 def packed(gts: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """All boxes in one tensor, and the offsets of the images in it."""
+    """Return all boxes in one tensor, and the offsets of the images in it."""
     sizes = [0, *(len(boxes) for boxes in gts)]
     return torch.cat([torch.empty(0, 4), *gts]), torch.tensor(sizes).cumsum(0)
 
@@ -58,7 +58,7 @@ def _spec(rule: str = "forced", **fields: object) -> MatcherSpec:
 
 
 HANDS = {
-    # A ground truth that overlaps nothing has box 0 for its best.
+    # The best box of a ground truth that overlaps nothing is box 0.
     "forced-last": Hand(_GTS, _BOXES, _spec(), [2, 0, 1, -1, 0]),
     "forced-first": Hand(_GTS, _BOXES, _spec(claimed_twice="first"), [0, 0, 1, -1, 0]),
     "forced-overlapping": Hand(_GTS, _BOXES, _spec(minimum_forced_iou=0.0), [0, 0, 1, -1, 0]),
@@ -73,7 +73,7 @@ HANDS = {
     "threshold-strict-ignored": Hand(
         _GTS, _BOXES, _spec("threshold", positive_inclusive=False, negative_threshold=0.5), [0, -2, -1, -1, 0]
     ),
-    # The one that overlaps nothing gets the lowest free box, though that box has an IoU of 1/2 with another.
+    # The ground truth that overlaps nothing gets the lowest free box, though that box has an IoU of 1/2 with another.
     "bipartite": Hand(_GTS, _BOXES, _spec("bipartite"), [0, 2, 1, -1, 0]),
     "bipartite-overlapping": Hand(_GTS, _BOXES, _spec("bipartite", minimum_forced_iou=1e-6), [0, 0, 1, -1, 0]),
     "bipartite-above-its-iou": Hand(_GTS, _BOXES, _spec("bipartite", minimum_forced_iou=0.4), [0, 0, -1, -1, 0]),
@@ -120,16 +120,16 @@ IGNORED_HANDS = {
     "1": IgnoredHand(_GTS, [1], _BOXES, _spec(), [2, 0, -1, -1, 0]),
     "1-at-its-share": IgnoredHand(_GTS, [1], _BOXES, _spec(ignored_coverage=0.4), [2, 0, -2, -1, 0]),
     "1-below-the-share": IgnoredHand(_GTS, [1], _BOXES, _spec(ignored_coverage=0.41), [2, 0, -1, -1, 0]),
-    # It overlaps nothing, so unlike before it takes box 0 from no other.
+    # Ground truth 2 overlaps nothing; ignored, it takes box 0 from no other.
     "2": IgnoredHand(_GTS, [2], _BOXES, _spec(), [0, 0, 1, -1, 0]),
     "2-bipartite": IgnoredHand(_GTS, [2], _BOXES, _spec("bipartite"), [0, 0, 1, -1, 0]),
     "all": IgnoredHand(_GTS, [0, 1, 2], _BOXES, _spec(), [-2, -2, -1, -1, -2]),
     "all-first": IgnoredHand(_GTS, [0, 1, 2], _BOXES, _spec(claimed_twice="first"), [-2, -2, -1, -1, -2]),
     "all-bipartite": IgnoredHand(_GTS, [0, 1, 2], _BOXES, _spec("bipartite"), [-2, -2, -1, -1, -2]),
-    # With no ground truth left there is no best IoU of 0 that the band could ignore.
+    # Without any other ground truth there is no best IoU of 0 that the band could ignore.
     "all-with-a-band": IgnoredHand(_GTS, [0, 1, 2], _BOXES, _spec(negative_threshold=0.0), [-2, -2, -1, -1, -2]),
     "0-with-a-band": IgnoredHand(_GTS, [0], _BOXES, _spec("threshold", negative_threshold=0.4), [-2, -2, -2, -1, -2]),
-    "twin-1": IgnoredHand(_TWINS, [1], _BOXES, _spec(), [0, 0, -1, -1, 0]),  # what is matched stays matched
+    "twin-1": IgnoredHand(_TWINS, [1], _BOXES, _spec(), [0, 0, -1, -1, 0]),  # matched boxes stay matched
     "twin-0": IgnoredHand(_TWINS, [0], _BOXES, _spec(), [1, 1, -1, -1, 1]),
     "claiming-1": IgnoredHand(_CLAIMING, [1], _CLAIMED, _spec(positive_threshold=0.95), [0, -2, -1]),
     "claiming-0-first": IgnoredHand(
@@ -137,17 +137,17 @@ IGNORED_HANDS = {
     ),
     "crowd-1": IgnoredHand(_CROWD, [1], _CROWDED, _spec("bipartite"), [2, 0, -1]),
     "crowd-0-2": IgnoredHand(_CROWD, [0, 2], _CROWDED, _spec("bipartite", positive_threshold=0.6), [1, -2, -1]),
-    "two-halves": IgnoredHand(_PARTS, [0, 1], bars((0, 10)), _spec("threshold"), [-1]),  # each on its own covers 0.4
+    "two-halves": IgnoredHand(_PARTS, [0, 1], bars((0, 10)), _spec("threshold"), [-1]),  # each alone covers 0.4
     "one-half-more": IgnoredHand(_PARTS, [0, 1], bars((0, 8), (7, 10)), _spec("threshold"), [-2, -2]),
-    "of-its-own-area": IgnoredHand(_PARTS[3:], [0], _BOXES, _spec("threshold"), [-2] * 5),  # whose IoUs are 0.01
+    "of-its-own-area": IgnoredHand(_PARTS[3:], [0], _BOXES, _spec("threshold"), [-2] * 5),  # the IoUs are 0.01
     "beside-a-match": IgnoredHand(_PARTS, [3], bars((20, 30), (21, 31), (25, 45)), _spec(), [2, 2, -2]),
 }
 
 
 def assert_same_matches(ours: Tensor, theirs: Tensor, iou: Tensor) -> int:
-    """Of one image with IoUs [G, P]: equal, but where the IoUs are. Returns how many default boxes that excuses.
+    """Check that matches of one image with IoUs [G, P] differ only at equal IoUs; return how many default boxes differ.
 
-    A box may differ if both ground truths overlap it as much, or if it is one of several best boxes of a ground truth.
+    A box may differ if both ground truths overlap it equally, or if it is one of several best boxes of a ground truth.
     """
     differ = ours != theirs
     if not differ.any():

@@ -1,4 +1,4 @@
-"""Do two matchings agree wherever rounding leaves no choice?"""
+"""Compares two matchings wherever rounding leaves no choice."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def matching_differences(
     tolerance: float = 2e-6,
     union_epsilon: float = 0.0,
 ) -> tuple[list[str], int]:
-    """(differences of one image that nothing excuses, the number of excused ones); actual and expected: int [P].
+    """Return (unexcused differences in one image, number of excused ones); actual and expected: int [P].
 
-    An IoU may move by tolerance, and, where one side adds union_epsilon to a union, by as much as that lowers it. What
-    such a move can change is excused: the best of two ground truths for a default box, the best of two default boxes
-    for a ground truth, and a best IoU at the threshold.
+    An IoU may move by tolerance, and, where one side adds union_epsilon to a union, by as much as that lowers it. A
+    difference is excused if such a move can cause it: in the best of two ground truths for a default box, in the best
+    of two default boxes for a ground truth, or in a best IoU at the threshold.
     """
     different = (actual != expected).nonzero()[:, 0].tolist()
     if not different:
@@ -51,7 +51,7 @@ def matching_differences(
 
 
 def _unions(boxes1: Tensor, boxes2: Tensor, iou: Tensor) -> Tensor:
-    """Areas of the unions, [G, P]: of disjoint boxes the sum of the areas."""
+    """Return the areas of the unions, [G, P]; for disjoint boxes that is the sum of the areas."""
 
     def area(boxes: Tensor) -> Tensor:
         return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

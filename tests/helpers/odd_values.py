@@ -1,4 +1,4 @@
-"""Values that no field asks for: what each field of a spec and each argument must accept or refuse in its own words."""
+"""Odd values, which each field of a spec and each argument must accept, or refuse by its own name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 
 def deep_list() -> list[Any]:
-    """A list in a list and so on, past what Python's recursion reaches."""
+    """Return a list nested deeper than Python's recursion reaches."""
     value: list[Any] = []
     for _ in range(100_000):
         value = [value]
@@ -68,7 +68,7 @@ _PROMISED = re.compile(r"[\w.]+: [\w., \[\]]+: expected .+, got .+", re.DOTALL)
 
 
 def is_promised(error: BaseException, field: str) -> bool:
-    """Whether the error has the promised form and names the field, on one line of a readable length."""
+    """Return whether the error has the promised form and names the field, on one line of readable length."""
     text = str(error)
     return (
         bool(_PROMISED.match(text)) and field in text.split(": expected")[0] and "\n" not in text and len(text) < 1200

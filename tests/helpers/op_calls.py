@@ -1,4 +1,4 @@
-"""One small valid call of every op and dtype, whose arrays tests move, replace and damage."""
+"""One small valid call per op and dtype, whose arrays tests move, replace and damage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_boxes(*leading: int, dtype: torch.dtype = torch.float32) -> torch.Tenso
 
 
 def make_cases() -> dict[str, Case]:
-    """Op and dtype -> the call, and its arrays in order, by the names that errors give them."""
+    """Return, for each op and dtype, the call, and its arrays in order, by the names that errors give them."""
     cases: dict[str, Case] = {}
     for dtype in (torch.float32, torch.float64):
         boxes, scores, name = make_boxes(P, dtype=dtype), torch.rand(P).to(dtype), str(dtype)[6:]
@@ -89,7 +89,7 @@ def postprocess_maps(logits: Any, deltas: Any, default_boxes: Any, sizes: Any) -
 
 
 def loss(logits: Any, deltas: Any, boxes: Any, offsets: Any, labels: Any, matched: Any, default_boxes: Any) -> Any:
-    """The two losses, and of torch tensors their gradients."""
+    """Return the two losses, and for torch tensors their gradients."""
     is_torch = all(isinstance(x, torch.Tensor) and x.is_floating_point() for x in (logits, deltas))
     if is_torch:
         logits, deltas = logits.detach().requires_grad_(), deltas.detach().requires_grad_()

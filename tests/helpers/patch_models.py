@@ -1,4 +1,4 @@
-"""torchvision's SSDs, small ones of the same class, and what tests of the patched ones compare."""
+"""torchvision's SSDs, small ones of the same class, and comparisons for the tests of patched ones."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ MODELS = {
 }
 
 
-def make_known(name: str) -> tuple[SSD, tuple[int, ...], int]:
-    """One of MODELS, untrained, of 91 columns: the model, the sides of its feature maps and of its input."""
+def make_torchvision_model(name: str) -> tuple[SSD, tuple[int, ...], int]:
+    """Make one of MODELS, untrained, with 91 columns; return the model, and the sides of its maps and its input."""
     make, maps, side = MODELS[name]
     return make(weights=None, weights_backbone=None).eval(), maps, side
 
@@ -54,8 +54,8 @@ def tiny_ssd(cls: type[SSD] = SSD) -> SSD:
     return model
 
 
-def seem_trained(model: SSD, batch: list[Tensor], candidates: int = 160) -> None:
-    """Gives untrained heads logits that differ from cell to cell, and on each image so many candidates or more."""
+def imitate_training(model: SSD, batch: list[Tensor], candidates: int = 160) -> None:
+    """Give untrained heads logits that differ from cell to cell, and at least so many candidates in each image."""
     transformed, _ = model.transform(batch)
     with torch.no_grad():
         for module in model.modules():
@@ -121,7 +121,7 @@ def assert_same_dicts(actual: list[dict[str, Tensor]], expected: list[dict[str, 
 
 
 def step(model: SSD, batch, targets) -> tuple[dict[str, float], list[Tensor]]:
-    """The losses and the gradients of all parameters."""
+    """Return the losses and the gradients of all parameters."""
     model.train().zero_grad()
     losses = model(batch, targets)
     assert list(losses) == ["bbox_regression", "classification"]

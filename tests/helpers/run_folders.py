@@ -1,4 +1,4 @@
-"""The trainings behind tests/golden/run_folders: a narrow ssd_tiny on four photos, whose folders are kept."""
+"""The trainings of a narrow ssd_tiny on four photos whose folders are in tests/golden/run_folders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BOXES = ((4.0, 10.0, 30.0, 36.0), (70.0, 20.0, 110.0, 60.0))
 
 @contextlib.contextmanager
 def narrow() -> Iterator[None]:
-    """ssd_tiny has few channels meanwhile, so that what is kept of it is small."""
+    """Give ssd_tiny few channels for a while, so that its kept files are small."""
     module: Any = sys.modules["ssd_fast.models.ssd_tiny"]
     before = module._STEM_CHANNELS, module._CHANNELS
     module._STEM_CHANNELS, module._CHANNELS = 4, (6, 8, 8)
@@ -49,11 +49,11 @@ def make_dataset(folder: Path) -> DetectionDataset:
 
 
 def config() -> TrainingConfig:
-    """Six iterations without augmentation, so that no random number but the order of the photos matters."""
+    """Return a config of six iterations without augmentation, so that only the order of the photos is random."""
     plain = {"flip": "none", "photometric": 0.0, "zoom_out_share": 0.0, "crop_share": 0.0}
     return TrainingConfig(epochs=3, batch_size=2, warmup_iterations=2, ema_decay=0.5, **plain)  # type: ignore[arg-type]
 
 
 def images() -> Tensor:
-    """float32 [2, 3, 32, 48], the same on every machine."""
+    """Return float32 [2, 3, 32, 48], the same on every machine."""
     return (torch.arange(2 * 3 * SIZE[0] * SIZE[1]) * 37 % 251).reshape(2, 3, *SIZE) / 251

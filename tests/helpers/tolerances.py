@@ -1,4 +1,4 @@
-"""How far the results of the box coder may be from the reference's."""
+"""Tolerances between the results of the box coder and the reference's."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a result may be from the reference's: |actual - expected| <= atol + rtol * |expected|."""
+    """The largest accepted difference from the reference: |actual - expected| <= atol + rtol * |expected|."""
 
     rtol: float
     atol: float
 
 
 # The kernels' exp and log differ from torch's by an ulp or two; float16 and bfloat16 inputs are widened before anything
-# is computed, so a value's tolerance is float32's whatever came in. Gradients are rounded to the dtype of their input.
+# is computed, so a value's tolerance is float32's for any input. Gradients are rounded to the dtype of their input.
 _ULP = 2.0**-23
 TOLERANCES = {
     ("encode_boxes", torch.float32): Tolerance(rtol=4 * _ULP, atol=1e-5),
@@ -33,6 +33,6 @@ TOLERANCES = {
 def assert_near(
     op: str, actual: torch.Tensor, expected: torch.Tensor, input_dtype: torch.dtype = torch.float32
 ) -> None:
-    """Same shape, dtype and device, and within the tolerance of the op; NaN and infinities in the same places."""
+    """Check for equal shape, dtype and device, the tolerance of the op, and NaN and infinities in the same places."""
     tolerance = TOLERANCES[op, input_dtype]
     torch.testing.assert_close(actual, expected, rtol=tolerance.rtol, atol=tolerance.atol, equal_nan=True)

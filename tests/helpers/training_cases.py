@@ -23,7 +23,7 @@ _COLORS = ((220, 30, 30), (30, 30, 220))
 def make_sample(
     folder: Path, name: str, boxes: Sequence[Sequence[float]], labels: Sequence[int], size: tuple[int, int] = (96, 128)
 ) -> Sample:
-    """A gray photo in which every box is a rectangle in its class's color."""
+    """Make a gray photo in which every box is a rectangle in its class's color."""
     pixels = np.full((*size, 3), 120, dtype=np.uint8)
     for (x1, y1, x2, y2), label in zip(boxes, labels, strict=True):
         pixels[int(y1) : int(y2), int(x1) : int(x2)] = _COLORS[label - 1]
@@ -40,7 +40,7 @@ def make_sample(
 
 
 def make_dataset(folder: Path, count: int = 7) -> DetectionDataset:
-    """Photos with a small red rectangle on the left and a large blue one on the right; the last photo is empty."""
+    """Make photos with a small red rectangle on the left and a large blue one on the right; the last photo is empty."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     samples = []
@@ -53,7 +53,7 @@ def make_dataset(folder: Path, count: int = 7) -> DetectionDataset:
 
 
 def small_config(**changes: Any) -> TrainingConfig:
-    """Three epochs of three iterations on the seven photos."""
+    """Return a config of three epochs of three iterations on the seven photos."""
     return TrainingConfig(**{"epochs": 3, "batch_size": 2, "warmup_iterations": 2, "ema_decay": 0.5, **changes})
 
 
@@ -67,7 +67,7 @@ def train_small(dataset: DetectionDataset, folder: Path, config: TrainingConfig 
 
 
 def digest(weights: Path) -> str:
-    """Of the bits of every tensor of a weight file."""
+    """Return a digest of the bits of every tensor in a weight file."""
     network, _ = load_network(weights)
     value = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):

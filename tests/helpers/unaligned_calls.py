@@ -3,7 +3,7 @@
     python unaligned_calls.py cpu|emulated|cuda
 
 It prints one line per op and library, and ends with a non-zero status at the first result that differs. A crash must
-end this process, not pytest's.
+end this process and not pytest's.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ OFFSETS = range(1, 32)  # elements of torch's storage, bytes of NumPy's memory
 
 
 def moved_tensor(tensor: torch.Tensor, offset: int) -> torch.Tensor:
-    """A contiguous view `offset` elements into its storage."""
+    """Return a contiguous view `offset` elements into its storage."""
     return torch.cat((tensor.new_zeros(offset), tensor.reshape(-1)))[offset:].view(tensor.shape)
 
 
 def moved_array(array: np.ndarray, offset: int) -> np.ndarray:
-    """The same values `offset` bytes into a buffer."""
+    """Return the same values `offset` bytes into a buffer."""
     memory = np.zeros(array.nbytes + 64, np.uint8)
     start = -memory.ctypes.data % 32 + offset
     view = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
@@ -35,7 +35,7 @@ def moved_array(array: np.ndarray, offset: int) -> np.ndarray:
 
 
 def packed_field(array: np.ndarray) -> np.ndarray:
-    """A field of packed records, whose strides are no multiple of its item size."""
+    """Return a field of packed records, whose strides are not multiples of its item size."""
     records = np.zeros(array.shape, np.dtype([("flag", np.uint8), ("value", array.dtype)]))
     records["value"] = array
     return records["value"]
@@ -67,7 +67,7 @@ def main() -> None:
         check(name, call, moved + alone, expected)
         print(name, "torch")
         if on_gpu or "bfloat16" in name:
-            continue  # NumPy has neither
+            continue  # NumPy has no GPU arrays and no bfloat16
         arrays = [tensor.numpy() for tensor in tensors]
         expected = as_bytes(call(*arrays))
         calls = [[moved_array(array, offset) for array in arrays] for offset in OFFSETS]

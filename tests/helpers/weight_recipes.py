@@ -1,4 +1,4 @@
-"""Weights that follow from a tensor's name and shape alone, so that no file of 100 MB is kept to test a network."""
+"""Weights computed from a tensor's name and shape, so that no file of 100 MB is kept to test a network."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _L2_NORM_SCALES = ("scale_weight", "L2Norm.weight", "l2_norm.weight")
 
 
 def weights(tensors: Iterable[tuple[str, Sequence[int]]]) -> dict[str, Tensor]:
-    """A state_dict of these names and shapes."""
+    """Return a state_dict with these names and shapes."""
     return {name: weight(name, tuple(shape)) for name, shape in tensors}
 
 
 def weight(name: str, shape: tuple[int, ...]) -> Tensor:
-    """The tensor of this name: convolutions that keep the size of what ReLU passes on, everything else near 0 or 1."""
+    """Return the tensor of this name: convolutions keep the scale of ReLU's output, all others are near 0 or 1."""
     if name.endswith("num_batches_tracked"):
         return torch.zeros(shape, dtype=torch.int64)
     if len(shape) == 4:
@@ -29,7 +29,7 @@ def weight(name: str, shape: tuple[int, ...]) -> Tensor:
         low, high = -limit, limit
     elif name.endswith(_L2_NORM_SCALES):
         low, high = 10.0, 30.0
-    elif name.endswith(".bn3.weight"):  # the end of a ResNet's branch: the sum over 13 blocks is to keep its size too
+    elif name.endswith(".bn3.weight"):  # the end of a ResNet's branch: the sum over 13 blocks keeps its scale, too
         low, high = 0.1, 0.3
     elif name.endswith((".weight", ".running_var")):
         low, high = 0.5, 1.5
@@ -39,9 +39,9 @@ def weight(name: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def fine_tuned(tensors: Iterable[tuple[str, Sequence[int]]], columns: Sequence[float]) -> dict[str, Tensor]:
-    """Weights of these names for as many class columns, whose logits are the same everywhere.
+    """Return weights of these names for as many class columns, whose logits are the same everywhere.
 
-    Args: tensors: of a network with 21 columns. columns: the logit of each, in the order of the project.
+    Args: tensors: those of a network with 21 columns. columns: the logit of each, in the order of the project.
     """
     filled = {}
     for name, shape in tensors:
@@ -55,7 +55,7 @@ def fine_tuned(tensors: Iterable[tuple[str, Sequence[int]]], columns: Sequence[f
 
 
 def save_as_nvidia(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """A checkpoint as the main.py of NVIDIA's SSD300 saves it."""
+    """Save a checkpoint as the main.py of NVIDIA's SSD300 does."""
     parameter = torch.nn.Parameter(torch.zeros(1))
     parameter.grad = torch.ones(1)
     optimizer = torch.optim.SGD([parameter], lr=2.6e-3, momentum=0.9, weight_decay=0.0005)
@@ -72,12 +72,12 @@ def save_as_nvidia(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def image(side: int) -> Tensor:
-    """[1, 3, side, side] of a network's input, without its preprocessing, in -1.5..1.5."""
+    """Return a network's input [1, 3, side, side] in -1.5..1.5, without preprocessing."""
     return torch.from_numpy(3 * _uniform(f"image {side}", 3 * side * side) - np.float32(1.5)).view(1, 3, side, side)
 
 
 def _uniform(name: str, count: int) -> np.ndarray:
-    """float32 in 0..1, of the raw bits of a generator whose stream NumPy promises not to change."""
+    """Return float32 in 0..1 from the raw bits of a generator whose stream NumPy promises not to change."""
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
     raw = np.random.PCG64(seed).random_raw(-(-count // 4)).astype("<u8")
     return raw.view("<u2")[:count].astype(np.float32) / np.float32(65536)

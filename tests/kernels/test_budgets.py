@@ -1,4 +1,4 @@
-"""The parts of the kernels' budgets: reading a listing, comparing tables, and saying that a tool is missing."""
+"""Parts of the kernels' budgets: reading a listing, comparing tables, and reporting a missing tool."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ $__internal_0_$__cuda_sm3x_div_rn_noftz_f32_slowpath:
 """
 
 
-def test_a_listing_is_read() -> None:
+def test_sass_listing_is_parsed() -> None:
     code = sass.parse(LISTING)["kernel"]
     assert len(code.instructions) == 16 and not any(x.barrier for x in code.instructions)  # not the routine's
     flow = Flow(code)
-    assert flow.whole().body()[-1].opcode == "BRA" and len(flow.whole().body()) == 14  # not the parted warp's way
+    assert flow.whole().body()[-1].opcode == "BRA" and len(flow.whole().body()) == 14  # not the divergent warp's
     (loop,) = flow.moving()
     assert loop.place == ("/somewhere/kernel.cu", 5)
     assert [f"{x.address:x}" for x in loop.longest()] == ["10", "20", "30", "90", "a0", "b0", "c0", "d0", "60", "70"]
@@ -59,18 +59,18 @@ def test_a_listing_is_read() -> None:
     counts = loop_counts(loop)
     assert (counts["instructions"], counts["shortest"], counts["bytes"], counts["width"]) == (10, 7, 24, 16)
     assert (counts["integer_divisions"], counts["divisions"], counts["calls"], counts["barriers"]) == (1, 1, 1, 0)
-    # R3, then R7: the second wait is for a load that was on its way during the first.
+    # R3, then R7: the second wait is for a load that was in flight during the first.
     assert flight(loop.shortest(), "global") == (2, 1)
 
 
 @pytest.mark.parametrize(
     ("opcode", "width"), [("LDG.E.U8", 1), ("LDG.E.S16", 2), ("LDG.E", 4), ("STG.E.64", 8), ("LDGSTS.E.BYPASS.128", 16)]
 )
-def test_widths(opcode: str, width: int) -> None:
+def test_instruction_width(opcode: str, width: int) -> None:
     assert sass.Instruction(0, "", opcode, "R0, desc[UR4][R2.64]", (), "", 0).width == width
 
 
-def test_the_table_notices() -> None:
+def test_problems_reports_each_worse_number() -> None:
     lean = {"registers": 32, "shared": 1024, "spills": 0}
     loop: kernels.Row = {"instructions": 40, "bytes": 16, "in_flight": 4, "width": 16, "calls": 1, "main": 1}
 
@@ -111,11 +111,11 @@ def test_the_table_notices() -> None:
 
 
 @needs_nvcc
-def test_sections_are_written_apart_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sections_are_written_separately_and_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "table.json"
     row = {"k": {"resources": {"sm_90": {"registers": 1}}}}
     table.write({"kernels": row}, path)
-    with monkeypatch.context() as context:  # of another compiler: what it has not made stays that of the first
+    with monkeypatch.context() as context:  # another compiler: the first one's section stays
         context.setattr(cuda, "nvcc_version", lambda: "99.0.0")
         table.write({"calls": {"nms": {"launches": 3}}}, path)
     assert table.read(path) == {"nvcc": cuda.nvcc_version(), "kernels": row, "calls": {"nms": {"launches": 3}}}
@@ -125,7 +125,7 @@ def test_sections_are_written_apart_and_read_back(tmp_path: Path, monkeypatch: p
 
 
 @needs_nvcc
-def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tool_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tools, "NAME", "no_such_tool")
     assert re.fullmatch(r"nvcc has no no_such_tool beside it; searched the PATH, /.*triton.*", tools.missing() or "")
     monkeypatch.setattr(cuda, "nvcc", lambda: None)
@@ -140,7 +140,7 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--arch", "sm_75"], "invalid choice: 'sm_75'"),
     ],
 )
-def test_wrong_use_is_said_in_a_line(options: list[str], said: str) -> None:
+def test_wrong_use_is_one_line(options: list[str], said: str) -> None:
     command = [sys.executable, "scripts/kernel_budgets.py", *options]
     ended = subprocess.run(command, cwd=cuda.ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 2 and said in ended.stderr and "Traceback" not in ended.stderr

@@ -1,4 +1,4 @@
-"""The C++ runners: every kernel family's, and the demonstration kernels', which test the emulator and its checker."""
+"""The C++ runners of every kernel family, and of the demonstrations that test the emulator and its checker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUILD = ROOT / "build" / "tests"
 FLAVORS = ("plain", "asan", "check")
 FAMILIES = re.findall(r"^ *ssd_add_runner\((\w+)", (ROOT / "CMakeLists.txt").read_text(), re.MULTILINE)
 
-GOOD_CASES = {"plain": 34, "asan": 34, "check": 33}  # the checker knows one host thread
+GOOD_CASES = {"plain": 34, "asan": 34, "check": 33}  # the checker supports one host thread
 FAULTS = (
     "fault-sort-barrier",
     "fault-sum-barrier",
@@ -86,7 +86,7 @@ def cmake(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="session")
 def runners() -> Path:
-    """The folder of the runners, built if they are out of date."""
+    """The folder of the runners, which are rebuilt if they are out of date."""
     if not (BUILD / "CMakeCache.txt").exists():
         pybind11 = subprocess.check_output([sys.executable, "-m", "pybind11", "--cmakedir"], text=True).strip()
         options = ["-DSSD_FAST_TESTS=ON", "-DSSD_FAST_CUDA=OFF", f"-DPython_EXECUTABLE={sys.executable}"]
@@ -125,7 +125,7 @@ def test_no_demonstration_is_left_out(runners: Path, flavor: str) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_checker_reports_fault(runners: Path, fault: str) -> None:
-    """Under every schedule, the orderly ones included, and as the kind of error that it is."""
+    """The checker reports it under every schedule, orderly ones included, and with its kind of error."""
     result = run(runners / "demo_check", fault)
     line, closing_line = result.stdout.splitlines()
     assert re.match(rf"caught +{fault} +5 schedules, .* reported in 5 ", line), result.stdout
@@ -133,7 +133,7 @@ def test_checker_reports_fault(runners: Path, fault: str) -> None:
 
 
 def test_runner_fails_when_a_case_does(runners: Path) -> None:
-    """A missing fence shows in no result: without the checker, the fault is missed."""
+    """A missing fence does not change results: without the checker, the fault is missed."""
     result = run(runners / "demo_plain", "--faults", "fault-last-block-unreleased")
     assert result.returncode == 1
     assert re.match(r"MISSED +fault-last-block-unreleased ", result.stdout)
@@ -148,13 +148,13 @@ def test_runner_fails_when_it_runs_nothing(runners: Path) -> None:
 
 @pytest.mark.parametrize("flavor", ["plain", "check"])
 def test_launch_reports_kernel_failure(runners: Path, flavor: str) -> None:
-    """Deadlocks and divergence need no checker: ssd::launch throws, and names the kernel."""
+    """Deadlocks and divergence need no checker: ssd::launch throws an error that names the kernel."""
     result = run(runners / f"demo_{flavor}", "--faults", "fault-divergent-barrier", "fault-missing-lane")
     assert "demo: 2 passed, 0 failed" in result.stdout, result.stdout
 
 
 @pytest.mark.parametrize("setting", ["0", "1"])
-def test_error_names_its_kernel_if_launches_are_waited_for(runners: Path, setting: str) -> None:
+def test_error_names_kernel_if_launches_are_awaited(runners: Path, setting: str) -> None:
     environment = os.environ | {"SSD_FAST_SYNC": setting}
     command = [runners / "demo_plain", "launch-waits"]
     result = subprocess.run(command, capture_output=True, text=True, env=environment)

@@ -1,4 +1,4 @@
-"""The CPU loops give the bits on any x86-64 CPU: which of their clones run is chosen by the CPU at hand (simd.h)."""
+"""The CPU loops give the same bits on any x86-64 CPU, whichever of their clones it chooses (simd.h)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from helpers.paths import ROOT
 from ssd_fast import _backend
 
 EXPECTED = bits.read()
-LEVELS = {"x86-64": 0, "x86-64-v3": 2, "x86-64-v4": 4}  # and the bit that says that a CPU has it
-RESOLVER = bytes.fromhex("8b4008 a804")  # mov 8(%rax), %eax; test $4, %al: what GCC's code asks first to choose a clone
+LEVELS = {"x86-64": 0, "x86-64-v3": 2, "x86-64-v4": 4}  # and the bit that tells whether a CPU has it
+RESOLVER = bytes.fromhex("8b4008 a804")  # mov 8(%rax), %eax; test $4, %al: how GCC's code begins to choose a clone
 
 
 def build_of_level(level: str, folder: Path) -> Path:
-    """A copy of the installed build in which the clones of one level are chosen on every CPU.
+    """Make a copy of the installed build in which every CPU chooses the clones of one level.
 
-    GLIBC_TUNABLES cannot do that: the code that chooses asks the CPU itself.
+    GLIBC_TUNABLES cannot do that: the code that chooses queries the CPU itself.
     """
     sources = (ROOT / "csrc").rglob("*.cpp")
     clones = sum(len(re.findall(r"\bSSD_(?:LANES_)?CLONES\b", file.read_text())) for file in sources)
@@ -41,7 +41,7 @@ def build_of_level(level: str, folder: Path) -> Path:
 
 
 def load(path: Path) -> ModuleType:
-    name = f"{path.stem}._C"  # pybind11 makes one module of a name in a process
+    name = f"{path.stem}._C"  # pybind11 makes one module per name and process
     loader = importlib.machinery.ExtensionFileLoader(name, str(path))
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None
@@ -65,8 +65,8 @@ def test_clones_of_each_level_give_the_bits(clones, name):
         assert bits.digest(bits.CASES[name](lambda x: x)) == EXPECTED[name]
 
 
-def test_a_cpu_without_fma_gives_the_bits(tmp_path):
-    """There the default clones run, and glibc computes their fmaf in software."""
+def test_cpu_without_fma_gives_the_bits(tmp_path):
+    """On such a CPU the default clones run, and glibc computes their fmaf in software."""
     script = """
 import sys
 from pathlib import Path

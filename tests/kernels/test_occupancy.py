@@ -1,4 +1,4 @@
-"""How many blocks fit on a multiprocessor: by hand, and as NVIDIA's own header reckons it."""
+"""The number of blocks that fit on a multiprocessor: by hand, and as NVIDIA's header computes it."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ int main(int count, char** arguments) {
 @pytest.mark.parametrize(
     ("architecture", "registers", "threads", "shared", "blocks", "limit"),
     [
-        # 32 * 32 registers a warp: 64 warps; 64 / 8 warps a block.
+        # 32 * 32 registers per warp: 64 warps; 64 / 8 warps per block.
         ("sm_90", 32, 256, 0, 8, "warps"),
-        # 40 * 32 = 5 * 256 a warp: 12 warps in a quarter of 16384, 48 in all; 48 / 8.
+        # 40 * 32 = 5 * 256 per warp: 12 warps in a quarter of 16384, 48 in all; 48 / 8.
         ("sm_90", 40, 256, 0, 6, "registers"),
         # 41 * 32 = 1312, rounded up to 1536: 10 in a quarter, 40 in all; 40 / 8.
         ("sm_90", 41, 256, 0, 5, "registers"),
@@ -67,13 +67,15 @@ int main(int count, char** arguments) {
         ("sm_90", 32, 32, 7296 - 1024 + 1, 31, "shared memory"),  # one byte more takes 128: 233472 / 7424 = 31.4
         ("sm_120", 32, 32, 0, 24, "blocks"),
         ("sm_120", 32, 256, 0, 6, "warps"),  # 48 / 8
-        ("sm_90", 64, 1024, 0, 1, "registers"),  # 2048 a warp: 8 in a quarter, 32 in all
-        ("sm_90", 65, 1024, 0, 0, "registers"),  # 2304 a warp: 7 in a quarter, 28 in all
+        ("sm_90", 64, 1024, 0, 1, "registers"),  # 2048 per warp: 8 in a quarter, 32 in all
+        ("sm_90", 65, 1024, 0, 0, "registers"),  # 2304 per warp: 7 in a quarter, 28 in all
         ("sm_90", 32, 256, 227 * 1024, 1, "shared memory"),
         ("sm_90", 32, 256, 227 * 1024 + 1, 0, "shared memory"),
     ],
 )
-def test_by_hand(architecture: str, registers: int, threads: int, shared: int, blocks: int, limit: str) -> None:
+def test_resident_blocks_by_hand(
+    architecture: str, registers: int, threads: int, shared: int, blocks: int, limit: str
+) -> None:
     found = resident(architecture, registers, threads, shared)
     assert (found.blocks, found.limit) == (blocks, limit)
     assert found.warps == blocks * -(-threads // 32)
@@ -81,7 +83,7 @@ def test_by_hand(architecture: str, registers: int, threads: int, shared: int, b
 
 
 @pytest.mark.parametrize("architecture", MULTIPROCESSORS)
-def test_like_nvidias_header(tmp_path: Path, architecture: str) -> None:
+def test_resident_blocks_equal_nvidia_header(tmp_path: Path, architecture: str) -> None:
     if cuda.nvcc() is None:
         pytest.skip("no CUDA toolkit (nvcc)")
     include, compiler = cuda.nvcc_folder().parent / "include", shutil.which("c++")

@@ -1,5 +1,5 @@
-"""What nvcc makes of the kernels: no approximate or flushing instruction, no fused multiply-add that the source does
-not spell. What they cost, tests/kernels/test_sass.py compares."""
+"""nvcc's PTX of the kernels has no approximate or flushing instruction and no fused multiply-add that the source does
+not spell. tests/kernels/test_sass.py compares the kernels' costs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from budgets import compile as cuda
 from helpers.paths import ROOT
 
 SOURCES = cuda.sources()
-# sm_90 alone is quick; SSD_FAST_ALL_ARCHS=1 takes all that the table has.
+# sm_90 alone is quick; SSD_FAST_ALL_ARCHS=1 takes every architecture of the table.
 ARCHITECTURES = cuda.ARCHITECTURES if os.environ.get("SSD_FAST_ALL_ARCHS") == "1" else ("sm_90",)
 
 needs_nvcc = pytest.mark.skipif(cuda.nvcc() is None, reason="no CUDA toolkit (nvcc)")
 
-SPELLS_FMA = {"box_math.h": {"fma", "exp", "log_of_normal"}, "overlap.h": {"regular_overlap"}}  # the functions that may
+SPELLS_FMA = {"box_math.h": {"fma", "exp", "log_of_normal"}, "overlap.h": {"regular_overlap"}}  # functions that may
 
-# The only way to spell a fused multiply-add on the device, made a product and a sum. The headers come first, since they
+# Replaces the only spelling of a fused multiply-add on the device by a product and a sum. The headers come first: they
 # declare the intrinsic that the macro replaces.
 WITHOUT_FMA = """
 #include <cuda_bf16.h>
@@ -33,7 +33,7 @@ WITHOUT_FMA = """
 
 
 def instructions(ptx: str) -> Iterator[str]:
-    """The opcodes of a PTX file, such as fma.rn.f32, without operands."""
+    """Yield the opcodes of a PTX file, such as fma.rn.f32, without operands."""
     for statement in re.split(r"[;{}\n]", re.sub(r"//[^\n]*|/\*.*?\*/|\"[^\"\n]*\"", "", ptx, flags=re.DOTALL)):
         found = re.match(r"\s*(?:@!?%\w+\s+)?([a-z]\w*(?:\.\w+)+)\s", statement + " ")
         if found:
@@ -41,12 +41,12 @@ def instructions(ptx: str) -> Iterator[str]:
 
 
 def inexact(ptx: str) -> list[str]:
-    """Instructions that round otherwise than IEEE says, or flush subnormals."""
+    """Return the instructions that round otherwise than IEEE says, or flush subnormals."""
     return [opcode for opcode in instructions(ptx) if set(opcode.split(".")) & {"approx", "ftz", "full"}]
 
 
 def fused(ptx: str) -> list[str]:
-    """Fused multiply-adds of floating point numbers (mad.lo.s32 is one of integers)."""
+    """Return the fused multiply-adds of floating point numbers (mad.lo.s32 is one of integers)."""
     return [
         opcode
         for opcode in instructions(ptx)
@@ -63,7 +63,7 @@ def without_fma(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ptx(tmp_path_factory: pytest.TempPathFactory, without_fma: Path) -> dict[tuple[str, str], tuple[str, str]]:
-    """The PTX of every source and architecture: as shipped, and with the spelled fma made a product and a sum."""
+    """The PTX of every source and architecture: as shipped, and with each spelled fma as a product and a sum."""
     folder = tmp_path_factory.mktemp("ptx")
 
     def compile_twice(job: tuple[str, str]) -> tuple[str, str]:
@@ -88,7 +88,7 @@ def test_flags_forbid_contraction_and_fast_math() -> None:
     assert not [flag for flag in device + host if "fast" in flag or "ftz" in flag or "prec-" in flag]
 
 
-def test_fma_is_spelled_where_it_may_be() -> None:
+def test_fma_is_spelled_only_where_allowed() -> None:
     for path in sorted((ROOT / "csrc").rglob("*")):
         if path.suffix not in (".h", ".cuh", ".cu", ".cpp"):
             continue
@@ -107,14 +107,14 @@ def test_fma_is_spelled_where_it_may_be() -> None:
 def test_kernels_are_exact(ptx: dict[tuple[str, str], tuple[str, str]], source: str, architecture: str) -> None:
     shipped, plain = ptx[source, architecture]
     assert not inexact(shipped)
-    # Without the spelled ones no fused multiply-add is left: the compiler made none of its own.
+    # Without the spelled ones no fused multiply-add is left: the compiler added none.
     assert not fused(plain)
     assert set(fused(shipped)) <= {"fma.rn.f32"}
 
 
 @needs_nvcc
 def test_some_kernels_spell_fma(ptx: dict[tuple[str, str], tuple[str, str]]) -> None:
-    """Else the test above would hold of PTX that it cannot read."""
+    """Otherwise the test above would also pass on PTX that it cannot read."""
     with_fma = {source for (source, _), (shipped, _) in ptx.items() if fused(shipped)}
     assert "csrc/box_coder/box_coder.cu" in with_fma
     assert "csrc/box_iou/box_iou.cu" not in with_fma
@@ -143,8 +143,8 @@ def test_planted_faults_are_found(tmp_path: Path, body: str, options: list[str],
 
 
 @needs_nvcc
-def test_box_math_is_never_contracted_by_a_compiler_left_to_itself(tmp_path: Path, without_fma: Path) -> None:
-    """Users of Numba and NVRTC compile box_math.h without our flags."""
+def test_box_math_is_never_contracted_without_our_flags(tmp_path: Path, without_fma: Path) -> None:
+    """Users of Numba and NVRTC compile box_math.h without the flags of CMakeLists.txt."""
     source = tmp_path / "box_math.cu"
     source.write_text(
         '#include "common/box_math.h"\n'

@@ -1,4 +1,4 @@
-"""No kernel is left out of the C++ runners, which test_checker.py builds and runs in every flavor."""
+"""The C++ runners, which test_checker.py builds and runs in every flavor, leave out no kernel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NO_KERNELS = {"csrc/common/cuda_info.cu", "csrc/common/launch.cu", "csrc/common/
 
 
 def runner_sources() -> dict[str, list[str]]:
-    """The files that each runner is compiled from."""
+    """Return the source files of each runner."""
     calls = re.findall(r"^ *ssd_add_runner\((\w+)\s([^)]*)\)", CMAKE, re.MULTILINE)
     return {family: files.split() for family, files in calls}
 
@@ -24,7 +24,7 @@ def test_every_cuda_source_is_in_a_runner() -> None:
     assert kernels - {file for files in runner_sources().values() for file in files} == set()
 
 
-def test_every_family_has_a_runner_of_its_name() -> None:
+def test_every_family_has_runner_of_same_name() -> None:
     families = {path.parent.name for path in ROOT.glob("csrc/*/*_task.h")}
     assert len(families) >= 5
     assert families - runner_sources().keys() == set()

@@ -1,4 +1,4 @@
-"""What the kernels cost, as their machine code shows it: no more registers, spills, instructions or divisions, and no
+"""The kernels' costs, read from their machine code: no more registers, spills, instructions or divisions, and no
 fewer loads in flight, than tests/golden/kernel_budgets.json says (scripts/kernel_budgets.py)."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from budgets import compile as cuda
 from budgets import kernels, table, tools
 
 SOURCES = cuda.sources()
-# sm_90 alone is quick; SSD_FAST_ALL_ARCHS=1 takes all that the table has.
+# sm_90 alone is quick; SSD_FAST_ALL_ARCHS=1 takes every architecture of the table.
 ARCHITECTURES = cuda.ARCHITECTURES if os.environ.get("SSD_FAST_ALL_ARCHS") == "1" else (kernels.COUNTED,)
 
 needs_nvcc = pytest.mark.skipif(cuda.nvcc() is None, reason="no CUDA toolkit (nvcc)")
@@ -22,7 +22,7 @@ needs_nvcc = pytest.mark.skipif(cuda.nvcc() is None, reason="no CUDA toolkit (nv
 
 @pytest.fixture(scope="module")
 def disassembler() -> None:
-    """For tests that count instructions. Without nvdisasm they are skipped, or fail where it is required."""
+    """For tests that count instructions: without nvdisasm they are skipped, or fail where it is required."""
     if missing := tools.missing():
         if cuda.nvcc() is not None and os.environ.get("SSD_FAST_REQUIRE_SASS") == "1":
             pytest.fail(f"{missing}; SSD_FAST_REQUIRE_SASS=1 requires it")
@@ -46,8 +46,8 @@ def planted(disassembler: None, tmp_path_factory: pytest.TempPathFactory) -> ker
 
 
 @needs_nvcc
-def test_kernels_spill_nothing_and_need_no_more_than_the_table(measured: kernels.Kernels) -> None:
-    """Of every architecture; the counts are the next test's."""
+def test_kernels_spill_nothing_and_need_no_more_than_table(measured: kernels.Kernels) -> None:
+    """This test covers resources on every architecture; the next one covers counts."""
     uncounted: kernels.Kernels = {name: {"resources": kernel["resources"]} for name, kernel in measured.items()}
     found, unchecked = table.check(table.SECTIONS[0], uncounted)
     assert not found, _worse(found)
@@ -64,8 +64,8 @@ def test_kernels_keep_their_budgets(disassembler: None, request: pytest.FixtureR
     assert not found, _worse(found)
 
 
-def test_a_kernel_made_worse_is_found(disassembler: None, tmp_path: Path) -> None:
-    """An integer division in a loop of a real kernel."""
+def test_worse_kernel_is_found(disassembler: None, tmp_path: Path) -> None:
+    """Plant an integer division in a loop of a real kernel."""
     golden = table.read()
     if unchecked := table.unchecked(golden):
         pytest.skip(unchecked)
@@ -83,7 +83,7 @@ def test_a_kernel_made_worse_is_found(disassembler: None, tmp_path: Path) -> Non
     assert any("instructions per iteration grew from" in problem for problem in found), found
 
 
-def test_the_main_loops_that_are_named_exist() -> None:
+def test_named_main_loops_exist() -> None:
     golden: kernels.Kernels = table.read()["kernels"]
     for name, start in kernels.MAIN_LOOPS.items():
         of_name = [kernel for full, kernel in golden.items() if kernels.base_name(full) == name]
@@ -92,7 +92,7 @@ def test_the_main_loops_that_are_named_exist() -> None:
             assert kernels.main_loop(kernel)[0].startswith(start), f"MAIN_LOOPS: {name} has no such loop"
 
 
-def test_every_kernel_of_the_table_has_one_main_loop() -> None:
+def test_every_kernel_of_table_has_one_main_loop() -> None:
     golden: kernels.Kernels = table.read()["kernels"]
     assert len(golden) > 50
     for kernel in golden.values():
@@ -115,7 +115,7 @@ def _worse(found: list[str]) -> str:
     [
         ("integer_division", {"integer_divisions": 1, "divisions": 0, "calls": 0}),
         ("constant_division", {"integer_divisions": 0, "divisions": 0, "calls": 0}),
-        ("long_division", {"integer_divisions": 2, "calls": 1}),  # a short way, and a call for large numbers
+        ("long_division", {"integer_divisions": 2, "calls": 1}),  # a short path, and a call for large numbers
         ("division", {"integer_divisions": 0, "divisions": 1, "calls": 1}),  # a call for the odd values
         ("double_division", {"integer_divisions": 0, "divisions": 1, "calls": 1}),
         ("no_division", {"integer_divisions": 0, "divisions": 0, "calls": 0, "width": 4}),
@@ -127,16 +127,16 @@ def _worse(found: list[str]) -> str:
         ("copies_waited_for_later", {"moves": 1, "bytes": 16, "in_flight": 1, "round_trips": 0}),
         ("bulk_copies", {"moves": 1, "bytes": 0, "in_flight": 1, "round_trips": 1, "barriers": 1}),  # size unknown
         ("shared_loads", {"shared": 1, "moves": 1, "bytes": 4, "in_flight": 1}),
-        ("shared_maximum", {"shared": 0, "moves": 1, "bytes": 4, "atomics": 1}),  # the loop that retries is no loop
+        ("shared_maximum", {"shared": 0, "moves": 1, "bytes": 4, "atomics": 1}),  # the loop that retries does not count
     ],
 )
-def test_planted_loops(planted: kernels.Kernels, kernel: str, expected: dict[str, float]) -> None:
+def test_planted_loop_has_expected_counts(planted: kernels.Kernels, kernel: str, expected: dict[str, float]) -> None:
     label, row = kernels.main_loop(planted[kernel])
     assert label.startswith("for (int")
     assert {what: row.get(what, 0) for what in expected} == expected
 
 
-def test_planted_kernels(planted: kernels.Kernels) -> None:
+def test_planted_kernels_have_expected_counts(planted: kernels.Kernels) -> None:
     label, row = kernels.main_loop(planted["no_loop"])
     assert label.startswith("no loop") and row["instructions"] == planted["no_loop"]["counts"]["instructions"]
     assert planted["ticket"]["counts"]["fences"] >= 2 and planted["ticket"]["counts"]["atomics"] == 1
@@ -148,7 +148,7 @@ def test_planted_kernels(planted: kernels.Kernels) -> None:
     ]
 
 
-def test_a_worse_loop_is_worse_and_a_better_one_is_not(planted: kernels.Kernels) -> None:
+def test_loop_problems_reports_worse_loops_only(planted: kernels.Kernels) -> None:
     def problems(worse: str, better: str) -> str:
         loops = kernels.main_loop(planted[worse])[1], kernels.main_loop(planted[better])[1]
         return " ".join(kernels.loop_problems("loop", *loops))

@@ -1,5 +1,5 @@
-"""What the kernels do to memory, as the counted build of the extension sees it: no more launches, requests, sectors or
-bank conflicts than tests/golden/kernel_budgets.json says, and exact counts of kernels that can be counted by hand."""
+"""The kernels' memory traffic, as the counted build of the extension sees it: no more launches, requests, sectors or
+bank conflicts than tests/golden/kernel_budgets.json says, and exact counts for kernels countable by hand."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def golden() -> dict:
 
 @pytest.fixture(scope="module")
 def patterns(counted: ModuleType) -> dict[str, str]:
-    """What the runner says of each pattern, by its name."""
+    """The runner's verdict on each pattern, by name."""
     if not PATTERNS.exists():
         reason = "the runner of the patterns is not built (make test builds it)"
         pytest.fail(reason) if os.environ.get("SSD_FAST_REQUIRE_EMULATED") == "1" else pytest.skip(reason)
@@ -80,17 +80,17 @@ def test_calls_keep_their_budgets(counted: ModuleType, name: str) -> None:
     assert not found, f"({table.ACCEPT}) " + "; ".join(found)
 
 
-def test_every_case_is_in_the_table() -> None:
+def test_every_case_is_in_table() -> None:
     assert golden().keys() == BY_NAME.keys()
 
 
-def test_counts_repeat(counted: ModuleType) -> None:
+def test_counts_are_reproducible(counted: ModuleType) -> None:
     case = BY_NAME["postprocess sparse N=1 C=21"]
     assert traffic.count(case, counted) == traffic.count(case, counted)
 
 
-def test_results_are_those_of_the_cpu(counted: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is counted is the real thing."""
+def test_counted_build_gives_results_of_cpu(counted: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The counted kernels compute the real results."""
     prepared = BY_NAME["postprocess sparse N=1 C=21"].prepare()
     expected = prepared.call(*prepared.inputs)
     monkeypatch.setattr("ssd_fast._backend.C", counted)
@@ -98,7 +98,7 @@ def test_results_are_those_of_the_cpu(counted: ModuleType, monkeypatch: pytest.M
 
 
 def test_worse_access_is_found(counted: ModuleType) -> None:
-    """The same call on inputs that start 4 bytes past a sector, so that the ends of each tile are loaded one by one."""
+    """Inputs that start 4 bytes past a sector make the same call load the ends of each tile one by one."""
     case = BY_NAME["postprocess sparse N=1 C=21"]
 
     def misaligned() -> object:
@@ -112,7 +112,7 @@ def test_worse_access_is_found(counted: ModuleType) -> None:
     assert any("score_filter_kernel<float>: least_sectors grew from" in text for text in found), found
 
 
-def test_table_notices() -> None:
+def test_problems_reports_each_worse_count() -> None:
     row = {"launches": 1, "blocks": 8, "threads": 64, "loads": 1000, "load_sectors": 4000, "load_width": 16}
     rows = {"default_boxes": {"kernel": row}}
     assert not calls.problems(rows, rows)
@@ -134,32 +134,32 @@ KERNEL = {"resources": {"sm_90": {"registers": 32}}, "loops": {"for": LOOP}}
 
 
 def copy_row(blocks: int, warps: int, loads: int) -> dict[str, int]:
-    """Of a kernel in which each warp copies so many times 512 bytes that nobody else reads."""
+    """Return the row of a kernel in which each warp makes `loads` copies of 512 bytes that no other warp reads."""
     requests = blocks * warps * loads
     row = {"launches": 1, "blocks": blocks, "threads": 32 * warps, "shared_bytes": 0, "barriers": 0, "shared": 0}
     row |= {"loads": requests, "load_sectors": 16 * requests, "stores": requests, "bytes_read": 512 * requests}
     return row | {"bytes_written": 512 * requests, "longest_loads": loads, "longest_shared": 0}
 
 
-def test_a_large_copy_is_predicted_at_the_speed_of_memory() -> None:
+def test_large_copy_is_predicted_at_memory_speed() -> None:
     row = copy_row(blocks=30_000, warps=8, loads=4)
     expected = 1.5 + 2 * 512 * row["loads"] / 3e6  # microseconds, at 3 TB/s
     assert math.isclose(predict.kernel_us(row, KERNEL), expected, rel_tol=1e-6)
     assert predict.kernel_us(row, KERNEL, predict.H200) < 0.75 * expected
 
 
-def test_loads_under_way_together_are_predicted_to_save_time() -> None:
+def test_loads_in_flight_are_predicted_to_save_time() -> None:
     row = copy_row(blocks=8, warps=4, loads=64)
     one = {**KERNEL, "loops": {"for": {**LOOP, "in_flight": 1}}}
     saved = (64 - 64 / 8) * 270 / 1.83e3  # microseconds
     assert math.isclose(predict.kernel_us(row, one) - predict.kernel_us(row, KERNEL), saved, rel_tol=1e-6)
 
 
-def test_what_an_h100_took_was_predicted_within_a_factor_of_two() -> None:
+def test_h100_times_were_predicted_within_factor_of_two() -> None:
     measured = page.measured_times(page.MEASURED)
     kernels = table.read()["kernels"]
     both = [case for case in golden() if case in measured]
-    assert both == ["nms n=1000", "nms n=10000", "default_boxes"]  # those whose kernels are still the measured ones
+    assert both == ["nms n=1000", "nms n=10000", "default_boxes"]  # the calls whose kernels are still the measured ones
     for case in both:
         assert 0.5 < predict.call_us(golden()[case], kernels) / measured[case] < 2, case
 
@@ -167,19 +167,19 @@ def test_what_an_h100_took_was_predicted_within_a_factor_of_two() -> None:
 # ---- the page --------------------------------------------------------------------------------------------------------
 
 
-def test_page_has_the_table() -> None:
+def test_page_has_table() -> None:
     text = (ROOT / "docs" / "benchmarks.md").read_text()
     lines = page.tables(golden(), table.read()["kernels"])
     assert text == page.put(text, lines), "python scripts/kernel_budgets.py --page docs/benchmarks.md"
 
 
-def test_width_that_the_machine_code_lacks_is_shown() -> None:
+def test_load_width_that_machine_code_lacks_is_shown() -> None:
     kernel = {"counts": {"loads_16": 2, "stores_4": 1}}
     assert page.load_width({"load_width": 16}, kernel) == "16"
     assert page.load_width({"load_width": 4}, kernel) == "4 (SASS: 16)"
 
 
-def test_a_profile_is_compared_by_kernel() -> None:
+def test_profile_is_compared_by_kernel() -> None:
     row = {"loads": 10, "load_sectors": 40, "stores": 2, "store_sectors": 8, "conflicts": 0}
     profile = {"load_requests": 10, "load_sectors": 44.0, "store_requests": 2, "store_sectors": 8, "bank_conflicts": 0}
     rows = {"call": {"launches": 1}, "k<float>": row, "other<float>": row}
@@ -193,7 +193,7 @@ def test_page_without_marks_is_refused() -> None:
         page.put("# Benchmarks", [])
 
 
-def test_occupancy_is_that_of_the_profiler() -> None:
-    """As Nsight Compute gave it for score_filter_kernel on an H100: shared memory allows 4 blocks."""
+def test_occupancy_equals_profiler() -> None:
+    """Nsight Compute's number for score_filter_kernel on an H100: shared memory allows 4 blocks."""
     fit = occupancy.resident("sm_90", 36, 128, 1024 + 4 * 128 * 91)
     assert (fit.blocks, fit.limit) == (4, "shared memory")

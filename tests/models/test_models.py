@@ -1,4 +1,4 @@
-"""The networks against torchvision's and TensorFlow's numbers, and the loading of weights."""
+"""The networks, compared with torchvision's and TensorFlow's numbers, and the loading of weights."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def torchvision_ssd300():
     return detection.ssd300_vgg16(weights=None, weights_backbone=None).eval()
 
 
-def test_ssd300_has_torchvisions_parameters(torchvision_ssd300):
+def test_ssd300_has_parameters_of_torchvision(torchvision_ssd300):
     expected = {name: tensor.shape for name, tensor in torchvision_ssd300.state_dict().items()}
     assert len(expected) == 71
     assert {name: tensor.shape for name, tensor in ssd300_vgg16().state_dict().items()} == expected
 
 
 @torch.no_grad()
-def test_ssd300_heads_equal_torchvisions(torchvision_ssd300, tmp_path):
+def test_ssd300_heads_equal_torchvision(torchvision_ssd300, tmp_path):
     path = tmp_path / "ssd300.pth"
     torch.save(torchvision_ssd300.state_dict(), path)
     network = ssd300_vgg16().eval()
@@ -53,7 +53,7 @@ def test_ssd300_heads_equal_torchvisions(torchvision_ssd300, tmp_path):
 
 
 @torch.no_grad()
-def test_ssdlite300_heads_equal_the_unfolded_networks():
+def test_ssdlite300_heads_equal_unfolded_network():
     # Computed with the original float32 weights, batch norms unfolded, on this synthetic image.
     y, x = torch.arange(300.0).view(-1, 1), torch.arange(300.0)
     waves = torch.stack([torch.sin(x / 17) * torch.cos(y / 23), (x - y) / 300, torch.sin((x + y) / 41)])
@@ -96,7 +96,7 @@ def test_ssdlite300_heads_equal_the_unfolded_networks():
 )
 @pytest.mark.parametrize("num_classes", [91, 4])
 @torch.no_grad()
-def test_shapes_and_row_order(make, num_boxes, maps, boxes_per_cell, num_classes):
+def test_heads_have_shapes_and_row_order(make, num_boxes, maps, boxes_per_cell, num_classes):
     network = make(num_classes).eval()
     assert network.num_classes == num_classes
     images = torch.randn((2, 3, *network.preprocessing.size), generator=torch.Generator().manual_seed(2))
@@ -115,7 +115,7 @@ def test_shapes_and_row_order(make, num_boxes, maps, boxes_per_cell, num_classes
 
 
 @pytest.mark.parametrize("name", list_networks())
-def test_the_maps_are_those_of_the_networks_preset(name):
+def test_head_maps_are_those_of_preset(name):
     with torch.device("meta"):
         network = make_network(name, 3)
         bbox_maps, cls_maps = network.head_maps(torch.zeros((2, 3, *network.preprocessing.size)))
@@ -127,7 +127,7 @@ def test_the_maps_are_those_of_the_networks_preset(name):
 
 
 @pytest.mark.parametrize(("name", "num_boxes"), [("ssd512_vgg16", 24564), ("ssdlite320_mobilenet_v3_large", 3234)])
-def test_published_numbers_of_default_boxes(name, num_boxes):
+def test_networks_have_published_numbers_of_default_boxes(name, num_boxes):
     with torch.device("meta"):
         network = make_network(name, 21).eval()
         bbox_regression, cls_logits = network(torch.zeros((1, 3, *network.preprocessing.size)))
@@ -143,12 +143,12 @@ def test_every_parameter_gets_a_gradient(name):
     assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
 
 
-def test_num_classes_counts_the_background():
+def test_num_classes_counts_background():
     with pytest.raises(ValueError, match="num_classes"):
         ssdlite300_mobilenet_v2(1)
 
 
-def test_assets_are_those_of_the_provenance_table():
+def test_assets_are_those_of_provenance_table():
     table = asset_path("PROVENANCE.md").read_text()
     rows = re.findall(r"^\| `([\w.]+)` \|.*\| `([0-9a-f]{64})` \|$", table, re.MULTILINE)
     assert len(rows) == 4
@@ -175,7 +175,7 @@ def test_half_precision_files_fill_float32_parameters(tmp_path):
 
 
 @pytest.mark.parametrize("make", [ssd300_vgg16, ssd300_resnet50, ssdlite300_mobilenet_v2])
-def test_networks_are_found_and_restored_from_their_files(make, tmp_path):
+def test_load_network_restores_network_from_file(make, tmp_path):
     network = make(3)
     save_weights(network, tmp_path / "mine.safetensors", classes=("background", "cup", "spoon"))
     restored, classes = load_network(tmp_path / "mine.safetensors")
@@ -199,7 +199,7 @@ def test_networks_are_found_and_restored_from_their_files(make, tmp_path):
     ],
 )
 @torch.no_grad()
-def test_networks_say_how_many_images_training_needs(name, arguments):
+def test_min_training_batch_is_enough_for_training(name, arguments):
     network = make_network(name, 2, **arguments).train()
     images = torch.zeros(2, 3, *network.preprocessing.size)
     if network.min_training_batch == 2:
@@ -221,7 +221,7 @@ def test_excluded_parameters_keep_their_values():
     assert torch.equal(network.stem.weight, load_file(asset_path(SSDLITE_WEIGHTS))["stem.weight"])
 
 
-def test_weights_of_another_network(tmp_path):
+def test_load_weights_lists_tensors_that_do_not_fit(tmp_path):
     network = ssdlite300_mobilenet_v2()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     tensors = load_file(asset_path(SSDLITE_WEIGHTS))

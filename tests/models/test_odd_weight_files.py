@@ -1,4 +1,4 @@
-"""Weight files that someone has tampered with: one error of one line that names the file, before memory is taken."""
+"""Tampered weight files raise an error of one line that names the file, before they take memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HUGE = 10**9
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The tensors and the metadata of a file that is as it should be."""
+    """The tensors and the metadata of a sound file."""
     path = tmp_path_factory.mktemp("weights") / "sound.safetensors"
     save_weights(ssd_tiny(3, (32, 32)), path, classes=CLASSES)
     with safe_open(path, framework="pt") as file:
@@ -35,7 +35,7 @@ def sound(tmp_path_factory) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 
 def tampered(sound: Any, folder: Path, key: str, text: str) -> Path:
-    """The file with other text for one key of its metadata."""
+    """Write the file with other text for one key of its metadata."""
     tensors, metadata = sound
     path = folder / "tampered.safetensors"
     save_file(tensors, path, metadata={name: json.dumps(value) for name, value in metadata.items()} | {key: text})
@@ -43,7 +43,7 @@ def tampered(sound: Any, folder: Path, key: str, text: str) -> Path:
 
 
 def changed(metadata: dict[str, Any], key: str, *path: str, to: Any) -> str:
-    """The JSON of metadata[key] with another value at the path."""
+    """Return the JSON of metadata[key] with another value at the path."""
     value = json.loads(json.dumps(metadata[key]))
     place = value
     for step in path[:-1]:
@@ -52,7 +52,7 @@ def changed(metadata: dict[str, Any], key: str, *path: str, to: Any) -> str:
     return json.dumps(value)
 
 
-def test_the_file_is_sound_before_that(sound, tmp_path):
+def test_untampered_file_loads(sound, tmp_path):
     network, classes = load_network(tampered(sound, tmp_path, "other", "no JSON"))
     assert classes == CLASSES and network.num_classes == 3 and network.preprocessing.size == (32, 32)
 
@@ -93,7 +93,7 @@ CASES: list[tuple[str, tuple[str, ...], Any, str]] = [
 
 
 @pytest.mark.parametrize("key, path, value, message", CASES, ids=range(len(CASES)))
-def test_tampered_metadata(sound, tmp_path, key, path, value, message):
+def test_tampered_metadata_is_refused(sound, tmp_path, key, path, value, message):
     text = changed(sound[1], key, *path, to=value) if path else json.dumps(value)
     file = tampered(sound, tmp_path, key, text)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -119,7 +119,7 @@ def test_tampered_metadata(sound, tmp_path, key, path, value, message):
     ],
     ids=range(9),
 )
-def test_metadata_that_is_hardly_json(sound, tmp_path, text, message):
+def test_metadata_that_is_not_plain_json_is_refused(sound, tmp_path, text, message):
     file = tampered(sound, tmp_path, "network", text)
     with pytest.raises(ValueError, match=rf"^load_network: .*tampered.safetensors.*{message}"):
         load_detector(file)
@@ -135,8 +135,8 @@ def is_json(value: object) -> bool:
 
 
 @pytest.mark.parametrize("kind", [kind for kind, value in ODD.items() if is_json(value)])
-def test_each_part_of_the_metadata(sound, tmp_path, kind):
-    """Whatever stands there, loading works or says what is wrong."""
+def test_odd_value_in_each_part_of_metadata_loads_or_is_refused(sound, tmp_path, kind):
+    """With any value there, loading works or says what is wrong."""
     value = ODD[kind]
     for key, part in sound[1].items():
         paths = [(), *((name,) for name in part if isinstance(part, dict))]
@@ -152,7 +152,7 @@ def test_each_part_of_the_metadata(sound, tmp_path, kind):
             assert network.num_classes == 3
 
 
-def test_a_command_says_it_in_one_line(sound, tmp_path):
+def test_detect_refuses_tampered_file_in_one_line(sound, tmp_path):
     file = tampered(sound, tmp_path, "preset", "null")
     one_line(run("detect", asset_path("chelsea.jpg"), "--weights", file), file, "Preset: fields")
 
@@ -190,7 +190,7 @@ def test_a_command_says_it_in_one_line(sound, tmp_path):
     ],
     ids=range(15),
 )
-def test_pth_files_of_odd_content(tmp_path, content, message):
+def test_pth_files_of_odd_content_are_refused(tmp_path, content, message):
     file = tmp_path / "odd.pth"
     torch.save(content, file)
     with pytest.raises(ValueError) as raised:
@@ -199,7 +199,7 @@ def test_pth_files_of_odd_content(tmp_path, content, message):
     one_line(run("detect", asset_path("chelsea.jpg"), "--weights", file), file)
 
 
-def test_a_tensor_that_cannot_be_copied_leaves_the_network_as_it_was(tmp_path):
+def test_tensor_that_cannot_be_copied_is_refused(tmp_path):
     network = ssd300_vgg16(3)
     state = {**network.state_dict(), "backbone.scale_weight": torch.ones(512).to_sparse()}
     torch.save(state, tmp_path / "sparse.pth")

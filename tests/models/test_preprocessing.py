@@ -1,4 +1,4 @@
-"""Preprocessing against torchvision's transform and Pillow, and against the TensorFlow rule worked by hand."""
+"""Preprocessing, compared with torchvision's transform, with Pillow, and with the TensorFlow rule by hand."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def test_corner_rule_by_hand():
     torch.testing.assert_close(resize_bilinear_corner(image, (4, 3))[0, 0], torch.tensor(expected).float())
 
 
-def test_corner_rule_repeats_the_last_row_and_column():
+def test_corner_rule_repeats_last_row_and_column():
     image = torch.tensor([[[[0, 200]]]], dtype=torch.uint8)
     torch.testing.assert_close(
         resize_bilinear_corner(image, (2, 4))[0, 0], torch.tensor([[0.0, 100.0, 200.0, 200.0]]).repeat(2, 1)
     )
 
 
-def test_corner_rule_leaves_images_of_the_right_size_alone():
+def test_corner_rule_keeps_images_of_right_size():
     image = random_image((300, 300))[None]
     assert torch.equal(resize_bilinear_corner(image, (300, 300)), image.float())
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_corner_rule_equals_the_pixelwise_definition(size):
+def test_corner_rule_equals_pixelwise_definition(size):
     image = random_image(size).double()
     target = (12, 7)
     resized = resize_bilinear_corner(image[None].float(), target)[0]
@@ -53,7 +53,7 @@ def test_corner_rule_equals_the_pixelwise_definition(size):
             torch.testing.assert_close(resized[:, i, j].double(), exact, rtol=0, atol=1e-2)
 
 
-def test_ssdlite300_normalises_as_tensorflow_does():
+def test_ssdlite300_normalizes_as_tensorflow_does():
     image = random_image((300, 300))[None]
     batch, _ = SSDLite300MobileNetV2.preprocessing(image)
     torch.testing.assert_close(batch, image.float() * (2 / 255) - 1, rtol=0, atol=2e-7)
@@ -61,7 +61,7 @@ def test_ssdlite300_normalises_as_tensorflow_does():
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_ssd300_equals_torchvision(size):
+def test_ssd300_preprocessing_equals_torchvision(size):
     transform = pytest.importorskip(
         "torchvision.models.detection.transform", reason="torchvision is the oracle of this test"
     )
@@ -78,22 +78,22 @@ def test_ssd300_equals_torchvision(size):
 
 
 @pytest.mark.parametrize("size", [*SIZES, (1200, 1800)])
-def test_ssd300_resnet50_equals_pillow(size):
-    """Pillow's resize, of which NVIDIA makes the network's input, but for its rounding of each axis to gray levels."""
+def test_ssd300_resnet50_preprocessing_equals_pillow(size):
+    """Equal to Pillow's resize, which NVIDIA's network uses, but for its rounding to gray levels after each axis."""
     image = random_image(size)
     photo = PIL.Image.fromarray(image.permute(1, 2, 0).numpy())
     resized = torch.from_numpy(np.array(photo.resize((300, 300), PIL.Image.Resampling.BILINEAR))).permute(2, 0, 1)
     mean, std = (torch.tensor(x).view(3, 1, 1) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     for given in (image, image.float() / 255):
-        grey_levels = (SSD300ResNet50.preprocessing([given])[0][0] * std + mean) * 255
-        torch.testing.assert_close(grey_levels, resized.float(), rtol=0, atol=1.0)
+        gray_levels = (SSD300ResNet50.preprocessing([given])[0][0] * std + mean) * 255
+        torch.testing.assert_close(gray_levels, resized.float(), rtol=0, atol=1.0)
 
 
 RULES = [SSD300VGG16.preprocessing, SSD300ResNet50.preprocessing, SSDLite300MobileNetV2.preprocessing]
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_batch_equals_its_images(rule):
+def test_batch_equals_single_images(rule):
     images = [random_image(size, seed) for seed, size in enumerate([*SIZES, *SIZES[1:3]])]
     batch, sizes = rule(images)
     assert batch.shape == (len(images), 3, 300, 300) and batch.dtype == torch.float32
@@ -119,7 +119,7 @@ def test_no_images_give_an_empty_batch(rule):
         assert batch.shape == (0, 3, 300, 300) and sizes.shape == (0, 2)
 
 
-def test_non_contiguous_images():
+def test_images_may_be_non_contiguous():
     image = random_image((64, 48))
     flipped = image.permute(0, 2, 1)
     rule = SSDLite300MobileNetV2.preprocessing
@@ -141,7 +141,7 @@ def test_non_contiguous_images():
         ),
     ],
 )
-def test_rejected_images(images, error, message):
+def test_preprocessing_rejects_images(images, error, message):
     with pytest.raises(error, match=message):
         SSD300VGG16.preprocessing(images)
 
@@ -155,7 +155,7 @@ def test_rejected_images(images, error, message):
         ({"rule": "bicubic"}, "rule"),
     ],
 )
-def test_rejected_rules(change, message):
+def test_preprocessing_rejects_fields(change, message):
     sound = {"size": (8, 8), "mean": (0.0,) * 3, "std": (1.0,) * 3, "pixel_range": 1.0, "rule": "corner"}
     with pytest.raises(ValueError, match=message):
         Preprocessing(**{**sound, **change})

@@ -1,6 +1,6 @@
-"""SSD300 ResNet-50, NVIDIA's: its default boxes, its backbone against torchvision's, training, detections, refusals.
+"""NVIDIA's SSD300 ResNet-50: its default boxes, its backbone against torchvision's, training, detections, refusals.
 
-That its heads are the original's is the matter of test_weight_layouts.py.
+test_weight_layouts.py compares its heads with the original's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """Of NVIDIA's network inside DistributedDataParallel, with heads small enough for scores of all sizes."""
+    """A checkpoint of NVIDIA's network in DistributedDataParallel, with heads small enough for scores of all sizes."""
     tensors = weight_recipes.weights(goldens.load("weight_layouts", "nvidia_ssd300_resnet50")["tensors"])
     for name, tensor in tensors.items():
         tensor *= 0.02 if name.startswith("loc") else 0.2 if name.startswith("conf") else 1
@@ -37,7 +37,7 @@ def checkpoint(tmp_path_factory):
     return path
 
 
-def test_default_boxes_are_nvidias_in_another_order():
+def test_default_boxes_are_those_of_nvidia_reordered():
     spec = ssd300_resnet50(2).preset.default_boxes
     ours = ssd_fast.default_boxes(spec)
     reordered = nvidia_heads(ours[None], spec)[0].T
@@ -46,7 +46,7 @@ def test_default_boxes_are_nvidias_in_another_order():
     torch.testing.assert_close(reordered, dboxes300_coco()(order="ltrb"), rtol=0, atol=1.2e-7)  # 1 ulp
 
 
-def test_only_the_orders_of_its_preset_are_not_nvidias():
+def test_preset_differs_from_nvidia_only_in_orders():
     ours, theirs = ssd300_resnet50(2).preset.to_dict(), NVIDIA.to_dict()
     different = {
         (spec, field): (ours[spec][field], theirs[spec][field])
@@ -63,12 +63,12 @@ def test_only_the_orders_of_its_preset_are_not_nvidias():
 
 
 @torch.no_grad()
-def test_detections_equal_those_by_nvidias_preset(checkpoint, tmp_path):
+def test_detections_equal_those_by_nvidia_preset(checkpoint, tmp_path):
     detector = load_detector(checkpoint, device="cpu")
     assert detector.network.num_classes == 81 and len(detector.classes) == 81
     found = detector(CHELSEA)
 
-    photo = PIL.Image.open(CHELSEA)  # as the original prepares it, which rounds to gray levels
+    photo = PIL.Image.open(CHELSEA)  # the original's preparation, which rounds to gray levels
     pixels = torch.from_numpy(np.array(photo.resize((300, 300), PIL.Image.Resampling.BILINEAR))).permute(2, 0, 1) / 255
     mean, std = (torch.tensor(x).view(3, 1, 1) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     batch, _ = detector.network.preprocessing(as_image_tensor(CHELSEA)[None])
@@ -97,7 +97,7 @@ def test_detections_equal_those_by_nvidias_preset(checkpoint, tmp_path):
 
 
 @torch.no_grad()
-def test_the_backbone_takes_torchvisions_weights():
+def test_backbone_takes_torchvision_weights():
     resnet50 = pytest.importorskip("torchvision.models", reason="torchvision is the oracle of this test").resnet50
     original = resnet50()
     tensors = weight_recipes.weights((name, tensor.shape) for name, tensor in original.state_dict().items())
@@ -118,8 +118,8 @@ def test_the_backbone_takes_torchvisions_weights():
     assert len(norms) == 53 + 43 and {(norm.eps, norm.momentum) for norm in norms} == {(1e-5, 0.1)}
 
 
-def test_weights_begin_as_the_originals():
-    """He's for ResNet's convolutions, by the channels they give; Xavier's for the rest; biases as torch's."""
+def test_initial_weights_are_those_of_original():
+    """He's initialization, by fan-out, for ResNet's convolutions, Xavier's for the others, torch's for biases."""
     network = ssd300_resnet50()
     weights = dict(network.named_parameters())
     for name, expected in {
@@ -137,8 +137,8 @@ def test_weights_begin_as_the_originals():
         assert (weights[f"{name}.weight"] == 1).all() and (weights[f"{name}.bias"] == 0).all()
 
 
-def test_it_learns():
-    """Two steps on two images: the losses fall, and every batch norm counts."""
+def test_ssd300_resnet50_learns():
+    """In two steps on two images the loss falls, and every batch norm counts."""
     torch.manual_seed(0)
     network = ssd300_resnet50(4).train()
     criterion = SSDCriterion.from_preset(network.preset)
@@ -160,7 +160,7 @@ def test_it_learns():
     assert counters == [2] * 53
 
 
-def test_other_classes_keep_the_class_head_out(checkpoint):
+def test_load_weights_advises_to_exclude_class_head(checkpoint):
     network = ssd300_resnet50(4)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with pytest.raises(ValueError) as raised:

@@ -1,4 +1,4 @@
-"""SSDLite320 MobileNetV3-Large against torchvision's: names, heads, detections, and the files that it saves."""
+"""SSDLite320 MobileNetV3-Large against torchvision's: names, heads, detections and saved files."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ssd_fast.models import load_network, load_weights, ssdlite320_mobilenet_v3_
 
 @pytest.fixture(scope="module")
 def theirs():
-    """make(num_classes, reduced_tail) -> torchvision's network with weights of weight_recipes.py."""
+    """A function make(num_classes, reduced_tail) -> torchvision's network with weights from weight_recipes.py."""
     detection = pytest.importorskip("torchvision.models.detection", reason="torchvision is the oracle of these tests")
     from torchvision.models import mobilenet_v3_large
 
     def make(num_classes: int, reduced_tail: bool):
         network = detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=num_classes)
-        if not reduced_tail:  # what it builds when it starts from ImageNet's weights
+        if not reduced_tail:  # as torchvision builds it from ImageNet's weights
             network = with_full_tail(detection.ssdlite, mobilenet_v3_large, network, num_classes)
         shapes = [(name, tensor.shape) for name, tensor in network.state_dict().items()]
         network.load_state_dict(weight_recipes.weights(shapes))
@@ -29,7 +29,7 @@ def theirs():
 
 
 def with_full_tail(ssdlite, mobilenet_v3_large, network, num_classes):
-    """torchvision's own parts, put together as its function does after downloading the backbone's weights."""
+    """Assemble torchvision's parts as its function does after it has downloaded the backbone's weights."""
     norm = ssdlite.partial(torch.nn.BatchNorm2d, eps=0.001, momentum=0.03)
     backbone = mobilenet_v3_large(weights=None, norm_layer=norm, reduced_tail=False)
     network.backbone = ssdlite._mobilenet_extractor(backbone, 6, norm)
@@ -39,7 +39,7 @@ def with_full_tail(ssdlite, mobilenet_v3_large, network, num_classes):
 
 @pytest.mark.parametrize(("num_classes", "reduced_tail"), [(91, True), (5, True), (5, False)])
 @torch.no_grad()
-def test_heads_equal_torchvisions(theirs, num_classes, reduced_tail, tmp_path):
+def test_heads_equal_torchvision(theirs, num_classes, reduced_tail, tmp_path):
     original = theirs(num_classes, reduced_tail)
     network = ssdlite320_mobilenet_v3_large(num_classes, reduced_tail).eval()
     expected = {name: tensor.shape for name, tensor in original.state_dict().items()}
@@ -60,8 +60,8 @@ def test_heads_equal_torchvisions(theirs, num_classes, reduced_tail, tmp_path):
     assert all(torch.equal(tensor, found.state_dict()[name]) for name, tensor in network.state_dict().items())
 
 
-def test_batch_norms_learn_as_torchvisions(theirs):
-    """eps and momentum, which no state_dict holds."""
+def test_batch_norms_have_torchvision_settings(theirs):
+    """Compare eps and momentum, which a state_dict does not hold."""
 
     def settings(network: torch.nn.Module) -> dict[str, tuple[float, float | None]]:
         norms = {name: module for name, module in network.named_modules() if isinstance(module, torch.nn.BatchNorm2d)}
@@ -73,7 +73,7 @@ def test_batch_norms_learn_as_torchvisions(theirs):
 
 
 @torch.no_grad()
-def test_detections_equal_torchvisions(theirs):
+def test_detections_equal_torchvision(theirs):
     original = theirs(5, True)
     network = ssdlite320_mobilenet_v3_large(5)
     network.load_state_dict(original.state_dict())
@@ -86,7 +86,7 @@ def test_detections_equal_torchvisions(theirs):
     )
 
 
-def test_other_classes_keep_the_class_head_out(theirs, tmp_path):
+def test_load_weights_advises_to_exclude_class_head(theirs, tmp_path):
     torch.save(theirs(91, True).state_dict(), tmp_path / "coco.pth")
     network = ssdlite320_mobilenet_v3_large(4)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -102,13 +102,13 @@ def test_other_classes_keep_the_class_head_out(theirs, tmp_path):
         assert same == name.startswith("head.classification_head") or "num_batches" in name, name
 
 
-def test_a_full_tail_is_named(theirs, tmp_path):
+def test_load_weights_names_full_tail(theirs, tmp_path):
     torch.save(theirs(5, False).state_dict(), tmp_path / "fine_tuned.pth")
     with pytest.raises(ValueError, match="make the network with reduced_tail=False"):
         load_weights(ssdlite320_mobilenet_v3_large(5), tmp_path / "fine_tuned.pth")
 
 
-def test_a_file_from_before_batches_were_counted(tmp_path):
+def test_load_weights_takes_file_without_batch_counters(tmp_path):
     network = ssdlite320_mobilenet_v3_large(2)
     tensors = {name: tensor for name, tensor in network.state_dict().items() if "num_batches" not in name}
     torch.save(tensors, tmp_path / "old.pth")

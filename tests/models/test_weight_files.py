@@ -1,4 +1,4 @@
-"""Weight files that are damaged, of another kind or dangerous, and arguments that fit none."""
+"""Weight files that are damaged, of another kind or dangerous, and unknown layouts and suffixes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SSDLITE_WEIGHTS = "ssdlite300_mobilenet_v2_coco.safetensors"
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
-def test_damaged_and_missing_files(suffix, tmp_path):
+def test_damaged_and_missing_files_are_named(suffix, tmp_path):
     network = ssdlite300_mobilenet_v2(2)
     path = tmp_path / f"weights{suffix}"
     with pytest.raises(FileNotFoundError, match=path.name):
@@ -34,7 +34,7 @@ def test_damaged_and_missing_files(suffix, tmp_path):
 
 
 class Payload:
-    """A pickle that runs code when it is loaded: it makes a folder."""
+    """Its pickle runs code when it is loaded: it makes a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,7 +61,7 @@ def test_pickled_code_is_not_run(tmp_path):
         ({"model": {0: torch.zeros(1)}}, "nothing but tensors by name, got the name 0"),
     ],
 )
-def test_files_of_something_else_than_tensors_by_name(content, message, tmp_path):
+def test_files_without_tensors_by_name_are_refused(content, message, tmp_path):
     torch.save(content, tmp_path / "other.pth")
     for load in (load_network, lambda path: load_weights(ssdlite300_mobilenet_v2(2), path)):
         with pytest.raises(ValueError, match=rf"other\.pth must hold {message}$"):
@@ -69,8 +69,8 @@ def test_files_of_something_else_than_tensors_by_name(content, message, tmp_path
 
 
 @pytest.mark.parametrize("version", ["2.4.0", "2.5.1+cu124", "2.6.0a0+df5bbc0"])
-def test_pickles_are_refused_where_torch_could_run_their_code(version, tmp_path, monkeypatch):
-    """torch.load(weights_only=True) was no barrier until 2.6; .safetensors have no code."""
+def test_pickles_are_refused_if_torch_could_run_their_code(version, tmp_path, monkeypatch):
+    """torch.load(weights_only=True) was not a barrier until 2.6; .safetensors files hold no code."""
     network = ssdlite300_mobilenet_v2(2)
     save_weights(network, tmp_path / "mine.safetensors")
     torch.save(network.state_dict(), tmp_path / "mine.pth")
@@ -86,7 +86,7 @@ def test_pickles_are_refused_where_torch_could_run_their_code(version, tmp_path,
         path.rename(tmp_path / "mine.pth")
 
 
-def test_unknown_layout_and_suffix(tmp_path):
+def test_unknown_layout_and_suffix_are_refused(tmp_path):
     network = ssdlite300_mobilenet_v2(2)
     with pytest.raises(ValueError, match="layout: expected one of auto, own"):
         load_weights(network, asset_path(SSDLITE_WEIGHTS), "darknet")

@@ -1,6 +1,6 @@
-"""Weights of other projects' SSDs: our networks, filled from their tensors, answer what the originals answered.
+"""Weights of other projects' SSDs: networks here, filled from their tensors, give the original networks' outputs.
 
-The originals ran once (golden/make_weight_layouts.py), on weights that follow from their tensors' names and shapes.
+The originals ran once (golden/make_weight_layouts.py), with weights computed from their tensors' names and shapes.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ MEANS = {"mmdetection": (123.675, 116.28, 103.53), "nvidia": (0.485, 0.456, 0.40
 
 @pytest.mark.parametrize("case", NETWORKS)
 @torch.no_grad()
-def test_heads_equal_the_originals(case, tmp_path):
+def test_heads_equal_original(case, tmp_path):
     golden = goldens.load("weight_layouts", case)
     layout, _, name = case.partition("_")
     path = tmp_path / "theirs.pth"
     tensors = weight_recipes.weights(golden["tensors"])
-    if case == "mmdetection_ssd300_vgg16":  # as mmengine, lufficc and DataParallel save
+    if case == "mmdetection_ssd300_vgg16":  # saved as mmengine, lufficc and DataParallel do
         torch.save({"meta": {"epoch": 24}, "state_dict": tensors}, path)
     elif layout == "lufficc":
         torch.save({"model": {f"module.{key}": tensor for key, tensor in tensors.items()}}, path)
@@ -65,7 +65,7 @@ def test_heads_equal_the_originals(case, tmp_path):
     bbox_regression, cls_logits = network.eval()(weight_recipes.image(network.preprocessing.size[0]))
 
     expected = torch.from_numpy(golden["cls_logits"])
-    if layout == "mmdetection":  # whose background is the last column
+    if layout == "mmdetection":  # its background is the last column
         expected = torch.cat([expected[:, -1:], expected[:, :-1]], dim=1)
     if layout == "nvidia":
         spec = network.preset.default_boxes
@@ -83,12 +83,12 @@ def test_heads_equal_the_originals(case, tmp_path):
 
 
 @pytest.mark.parametrize("case", NETWORKS)
-def test_layouts_are_told_apart(case):
+def test_detect_layout_distinguishes_layouts(case):
     names = [name for name, _ in goldens.load("weight_layouts", case)["tensors"]]
     assert detect_layout(names) == detect_layout([f"module.{name}" for name in names]) == case.partition("_")[0]
 
 
-def test_own_names_are_no_other_layout():
+def test_detect_layout_takes_own_names_for_own():
     with torch.device("meta"):
         for name in (name for name in list_networks() if name != "ssd_tiny"):
             tensors = make_network(name, 3).state_dict()
@@ -104,7 +104,7 @@ def test_own_names_are_no_other_layout():
         ("box_head.predictor.cls_headers.0.conv.0.weight", "lufficc.*SSDLite"),
     ],
 )
-def test_known_files_of_networks_that_are_not_here(name, message, tmp_path):
+def test_known_files_of_unsupported_networks_are_named(name, message, tmp_path):
     save_file({name: torch.zeros(1)}, tmp_path / "theirs.safetensors")
     with pytest.raises(ValueError, match=rf"theirs\.safetensors: the file is {message}"):
         load_network(tmp_path / "theirs.safetensors")
@@ -112,8 +112,8 @@ def test_known_files_of_networks_that_are_not_here(name, message, tmp_path):
         load_weights(ssdlite320_mobilenet_v3_large(2), tmp_path / "theirs.safetensors")
 
 
-def test_mmdetections_background_comes_first():
-    """Two default boxes a cell and three columns, the last of them the background."""
+def test_convert_moves_background_of_mmdetection_first():
+    """The heads have two default boxes per cell and three columns, of which the last is the background."""
     ours = convert(
         {
             "bbox_head.reg_convs.0.0.bias": torch.zeros(8),
@@ -130,8 +130,8 @@ def test_mmdetections_background_comes_first():
         convert({"bbox_head.cls_convs.0.0.bias": torch.zeros(6)}, "mmdetection")
 
 
-def test_nvidias_channels_run_over_the_boxes_of_a_cell_last():
-    """Two default boxes a cell and three columns: c * 2 + a becomes a * 3 + c; the four offsets likewise."""
+def test_convert_reorders_channels_of_nvidia():
+    """With two default boxes per cell and three columns, c * 2 + a becomes a * 3 + c; likewise for the four offsets."""
     ours = convert(
         {
             "loc.0.bias": torch.tensor([1.0, 11.0, 2.0, 12.0, 3.0, 13.0, 4.0, 14.0]),
@@ -150,7 +150,7 @@ def test_nvidias_channels_run_over_the_boxes_of_a_cell_last():
 
 
 @pytest.mark.parametrize(("layout", "background"), [("mmdetection", 0), ("lufficc", 0)])
-def test_the_preset_reads_the_background_where_the_weights_have_it(layout, background):
+def test_adopted_preset_has_background_of_converted_weights(layout, background):
     with torch.device("meta"):
         network = make_network("ssd300_vgg16", 81)
     adopt_dialect(network, layout)
@@ -169,8 +169,8 @@ def test_the_preset_reads_the_background_where_the_weights_have_it(layout, backg
         ("lufficc_ssd512_vgg16", "lufficc_ssd512_coco"),
     ],
 )
-def test_default_boxes_that_a_file_does_not_tell_are_named_not_guessed(case, preset, tmp_path):
-    """Files of five columns: all logits say background, and class 2 after it."""
+def test_load_network_refuses_ambiguous_preset(case, preset, tmp_path):
+    """Use files of five columns whose logits all rank the background first and class 2 second."""
     layout, _, name = case.partition("_")
     columns = [-5.0, 2.0, -5.0, -5.0, 3.0] if layout == "mmdetection" else [3.0, -5.0, 2.0, -5.0, -5.0]
     path = tmp_path / "theirs.pth"
@@ -203,7 +203,7 @@ def test_default_boxes_that_a_file_does_not_tell_are_named_not_guessed(case, pre
         load_network(tmp_path / "ours.safetensors", preset=preset)
 
 
-def test_presets_that_a_project_does_not_have():
+def test_adopt_dialect_refuses_presets_that_project_lacks():
     with torch.device("meta"):
         network = make_network("ssd512_vgg16", 21)
     for layout in ("qfgaohao", "nvidia"):
@@ -219,7 +219,7 @@ def test_presets_that_a_project_does_not_have():
 
 
 @torch.no_grad()
-def test_the_preprocessing_is_saved_with_the_weights(tmp_path):
+def test_preprocessing_is_saved_with_weights(tmp_path):
     network = ssdlite320_mobilenet_v3_large(2)
     own = network.preprocessing
     network.preprocessing = type(own)((320, 320), (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), 255.0, "corner")
@@ -228,8 +228,8 @@ def test_the_preprocessing_is_saved_with_the_weights(tmp_path):
 
 
 @pytest.mark.parametrize("given", ["own", *(layout for layout in LAYOUTS if layout not in ("own", "torchvision"))])
-def test_a_file_of_another_layout_than_named(given, tmp_path):
-    """Whatever is named wrongly is refused, also where the heads would fit: moving their channels would spoil them."""
+def test_file_of_another_layout_than_named_is_refused(given, tmp_path):
+    """A wrong layout is refused even where the heads would fit, since moving their channels would spoil them."""
     if given == "own":
         with torch.device("meta"):
             names = list(ssd300_vgg16(3).state_dict())
@@ -251,8 +251,8 @@ def test_a_file_of_another_layout_than_named(given, tmp_path):
                 load_weights(network, tmp_path / "theirs.safetensors", layout)
 
 
-def test_a_file_of_no_known_layout_lists_what_does_not_fit(tmp_path):
-    """No tensor is renamed: all are missing and all unknown."""
+def test_file_of_unknown_layout_lists_tensors_that_do_not_fit(tmp_path):
+    """No tensor is renamed, so all are missing and all are unknown."""
     names = goldens.load("weight_layouts", "amdegroot_ssd300_vgg16")["tensors"]
     torch.save({f"net.{name}": torch.zeros(1) for name, _ in names}, tmp_path / "theirs.pth")
     with torch.device("meta"):
@@ -268,7 +268,7 @@ def test_a_file_of_no_known_layout_lists_what_does_not_fit(tmp_path):
     assert len(lines) == 2 + 7 + 7
 
 
-def test_an_l2_norm_does_not_take_a_batch_norms_place(tmp_path):
+def test_l2_norm_does_not_take_place_of_batch_norm(tmp_path):
     names = goldens.load("weight_layouts", "qfgaohao_ssd300_vgg16")["tensors"]
     tensors = {name: torch.zeros(shape) if len(shape) == 1 else torch.zeros(1) for name, shape in names}
     save_file(tensors, tmp_path / "theirs.safetensors")

@@ -1,4 +1,4 @@
-"""What a weight file says besides its tensors: classes, network and preset."""
+"""The metadata of weight files: classes, network and preset."""
 
 import dataclasses
 import json
@@ -15,17 +15,17 @@ from ssd_fast.presets import Preset
 
 
 @pytest.mark.parametrize("name", ssd_fast.list_presets())
-def test_a_preset_survives_json(name):
+def test_preset_survives_json(name):
     preset = ssd_fast.preset(name)
     assert Preset.from_dict(json.loads(json.dumps(preset.to_dict(), allow_nan=False))) == preset
 
 
-def test_a_preset_without_a_loss_survives_json():
+def test_preset_without_loss_survives_json():
     preset = dataclasses.replace(ssd_fast.preset("torchvision_ssd300_vgg16"), loss=None)
     assert Preset.from_dict(preset.to_dict()) == preset
 
 
-def test_a_damaged_preset_is_refused():
+def test_damaged_preset_is_refused():
     fields = ssd_fast.preset("torchvision_ssd300_vgg16").to_dict()
     with pytest.raises(
         ValueError, match=r"Preset: fields: expected name, default_boxes, .*, got a dict without 'matcher'"
@@ -39,7 +39,7 @@ def test_a_damaged_preset_is_refused():
         Preset.from_dict({**fields, "loss": [1]})
 
 
-def test_a_file_brings_its_own_preset(tmp_path):
+def test_load_network_restores_preset_of_file(tmp_path):
     network = ssdlite300_mobilenet_v2(3)
     spec = dataclasses.replace(network.preset.postprocess, activation="softmax", score_threshold=0.01)
     network.preset = dataclasses.replace(network.preset, name="mine", postprocess=spec)
@@ -49,8 +49,8 @@ def test_a_file_brings_its_own_preset(tmp_path):
     assert Detector(restored).preset.postprocess.activation == "softmax"
 
 
-def test_the_file_names_its_network_and_nothing_else_decides(tmp_path):
-    """A file whose tensors look like one network's and that names another is refused, not guessed at."""
+def test_metadata_alone_names_network_of_file(tmp_path):
+    """A file whose tensors look like one network but that names another is refused, not guessed at."""
     save_weights(ssdlite300_mobilenet_v2(3), tmp_path / "mine.safetensors")
     with safe_open(tmp_path / "mine.safetensors", framework="pt") as file:
         metadata = file.metadata()
@@ -72,7 +72,7 @@ def test_the_file_names_its_network_and_nothing_else_decides(tmp_path):
         load_network(tmp_path / "other.safetensors")
 
 
-def test_networks_by_name():
+def test_make_network_takes_known_names_only():
     for name in list_networks():
         assert make_network(name, 3).name == name
     with pytest.raises(ValueError, match=r"expected one of .*ssd300_vgg16.*got 'ssd9000'"):
@@ -81,7 +81,7 @@ def test_networks_by_name():
         make_network("ssd300_vgg16", 3, depth=19)
 
 
-def test_a_wrapped_network_is_written_as_itself(tmp_path):
+def test_wrapped_network_is_saved_unwrapped(tmp_path):
     network = ssdlite300_mobilenet_v2(3)
     save_weights(torch.nn.DataParallel(network), tmp_path / "wrapped.safetensors")
     restored, _ = load_network(tmp_path / "wrapped.safetensors")

@@ -1,4 +1,4 @@
-"""encode_boxes and decode_boxes: the reference's values, torch's gradients, and exp and log within 1 ulp."""
+"""encode_boxes and decode_boxes give the reference's values and torch's gradients, with exp and log within 1 ulp."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def test_by_hand(backend):
 
 @every_coder
 @pytest.mark.parametrize("leading", [(), (0,), (1,), (3,), (2, 3)], ids=str)
-def test_leading_dimensions(backend, coder, leading):
+def test_leading_dimensions_equal_reference(backend, coder, leading):
     check(backend, "decode_boxes", inputs.bell(1, *leading, P, 4), DEFAULT, coder)
     check(backend, "encode_boxes", inputs.boxes(2, *leading, P, extent=96), DEFAULT, coder)
 
 
 @pytest.mark.parametrize("p", inputs.BORDER_SIZES)
-def test_sizes(backend, p):
+def test_border_sizes_equal_reference(backend, p):
     default = inputs.boxes(p, p)
     check(backend, "decode_boxes", inputs.bell(3, 2, p, 4), default, CODERS["plain"])
     check(backend, "encode_boxes", inputs.boxes(4, 2, p), default, CODERS["plain"])
@@ -68,8 +68,8 @@ def test_narrow_deltas_are_widened(backend, dtype):
     assert_same_bits(actual, ssd_fast.decode_boxes(wide, default, CODERS["plain"]))
 
 
-def test_centers_equal_the_reference_bit_for_bit(backend):
-    """Where no exp enters: offsets without a change of size."""
+def test_centers_equal_reference_bit_for_bit(backend):
+    """Offsets without a change of size do not involve exp."""
     deltas = inputs.bell(6, 3, P, 4) * 5
     deltas[..., 2:] = 0
     actual = ssd_fast.decode_boxes(*backend.to((deltas, DEFAULT)), CODERS["plain"])
@@ -77,7 +77,7 @@ def test_centers_equal_the_reference_bit_for_bit(backend):
 
 
 @given(seed=st.integers(0, 2**31), coder=st.sampled_from(list(CODERS.values())), scale=st.sampled_from([0.1, 1.0, 8.0]))
-def test_random(backend, seed, coder, scale):
+def test_random_boxes_equal_reference(backend, seed, coder, scale):
     default = inputs.boxes(seed, 70)
     check(backend, "decode_boxes", inputs.bell(seed + 5, 2, 70, 4) * scale, default, coder)
     check(backend, "encode_boxes", inputs.boxes(seed + 9, 2, 70, extent=300 * scale), default, coder)
@@ -91,8 +91,8 @@ def test_encode_undoes_decode(backend, seed):
         torch.testing.assert_close(again, deltas, rtol=1e-4, atol=2e-4)
 
 
-def test_strange_values(backend):
-    """NaN and infinities go where the formula takes them; nothing is caught on the way."""
+def test_strange_values_equal_reference(backend):
+    """NaN and infinities take part in the formula as they are, without special cases."""
     values = torch.tensor([inputs.NAN, inputs.INF, -inputs.INF, 0.0, -0.0, 1e4, -1e4, 1e-40, 3.0])
     deltas = torch.cartesian_prod(values, values[:1], values, values[3:6])
     for coder in (CODERS["plain"], CODERS["clamped"]):
@@ -103,7 +103,7 @@ def test_strange_values(backend):
         check(backend, "encode_boxes", strange, rows.contiguous(), CODERS["plain"])
 
 
-def test_equals_torchvision(backend):
+def test_encode_and_decode_equal_torchvision(backend):
     default = torch.from_numpy(goldens.load("matching_torchvision", "tv_ssd300_vgg16__priors")["default_boxes_xyxy_px"])
     arrays = goldens.load("matching_torchvision", "tv_ssd300_vgg16__OSBS_029")
     coder = ssd_fast.preset("torchvision_ssd300_vgg16").coder
@@ -121,7 +121,7 @@ def test_equals_torchvision(backend):
 
 
 def ulps(actual, exact):
-    """Distance from the true value, in units of the last place of the float32 result."""
+    """Return the distance from the true value, in units in the last place of the float32 result."""
     nearest = np.float32(exact)
     return np.abs(actual - exact) / np.spacing(np.abs(nearest)).astype(np.float64)
 
@@ -142,7 +142,7 @@ def test_log_is_within_one_ulp(backend):
     x = torch.cat((inputs.uniform(3, 4000, low=0.5, high=2.0), torch.exp(inputs.uniform(4, 4000, low=-80, high=80))))
     x = torch.cat((x, torch.tensor([1.0, 2.0**-126, 0.0, inputs.INF])))
     boxes = torch.zeros(len(x), 4)
-    boxes[:, 2], boxes[:, 3] = x, 1  # its width is x, and that of its default box 1
+    boxes[:, 2], boxes[:, 3] = x, 1  # the box is x wide, its default box 1
     default = torch.tensor([[0.0, 0, 1, 1]]).repeat(len(x), 1)
     result = ssd_fast.encode_boxes(*backend.to((boxes, default)), BoxCoderSpec((1.0,) * 4)).cpu()[:, 2].double().numpy()
     assert result[-4] == 0 and result[-2:].tolist() == [-np.inf, np.inf]
@@ -160,7 +160,7 @@ def gradients(op, rows, default, coder, weights):
 
 @every_coder
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_gradient_of_decode(backend, coder, dtype):
+def test_gradient_of_decode_equals_reference(backend, coder, dtype):
     deltas, weights = inputs.bell(1, 2, P, 4).to(dtype), inputs.bell(2, 2, P, 4)
     expected = gradients(reference.decode_boxes, deltas, DEFAULT, coder, weights)
     actual = gradients(ssd_fast.decode_boxes, *backend.to((deltas, DEFAULT)), coder, backend.to(weights))
@@ -169,7 +169,7 @@ def test_gradient_of_decode(backend, coder, dtype):
 
 
 @every_coder
-def test_gradient_of_encode(backend, coder):
+def test_gradient_of_encode_equals_reference(backend, coder):
     boxes, weights = inputs.boxes(1, 2, P, extent=96), inputs.bell(2, 2, P, 4)
     expected = gradients(reference.encode_boxes, boxes, DEFAULT, coder, weights)
     actual = gradients(ssd_fast.encode_boxes, *backend.to((boxes, DEFAULT)), coder, backend.to(weights))
@@ -177,7 +177,7 @@ def test_gradient_of_encode(backend, coder):
 
 
 def test_gradient_is_the_slope(backend):
-    """By central differences, which trust no formula."""
+    """Compare with central differences, which do not depend on a formula."""
     deltas, default = backend.to((inputs.bell(3, 5, 4), DEFAULT[40:45]))
     slope = gradients(ssd_fast.decode_boxes, deltas, default, CODERS["yx"], 1.0)
     for row, column in ((0, 0), (1, 1), (2, 2), (3, 3)):
@@ -191,7 +191,7 @@ def test_gradient_is_the_slope(backend):
 # ---- arrays, registration, rejections -------------------------------------------------------------------------------
 
 
-def test_noncontiguous(backend):
+def test_noncontiguous_arrays_give_same_boxes(backend):
     deltas, boxes, default = backend.to((inputs.bell(1, 2, P, 4), inputs.boxes(2, 2, P), DEFAULT))
     for op, rows in ((ssd_fast.decode_boxes, deltas), (ssd_fast.encode_boxes, boxes)):
         expected = op(rows, default, CODERS["plain"])
@@ -200,21 +200,21 @@ def test_noncontiguous(backend):
             assert_same_bits(op(strided, inputs.noncontiguous(default), CODERS["plain"]), expected)
 
 
-def test_numpy(backend):
+def test_numpy_arrays_give_same_boxes(backend):
     if backend.name != "cuda":
         assert_numpy_agrees(ssd_fast.decode_boxes, inputs.bell(1, 2, P, 4), DEFAULT, CODERS["yx"])
         assert_numpy_agrees(ssd_fast.decode_boxes, inputs.bell(1, 2, P, 4).half(), DEFAULT, CODERS["yx"])
         assert_numpy_agrees(ssd_fast.encode_boxes, inputs.boxes(1, 2, P), DEFAULT, CODERS["yx"])
 
 
-def test_registered(backend):
+def test_ops_are_well_registered(backend):
     coder = CODERS["clamped"]
     deltas, boxes, default = backend.to((inputs.bell(1, 2, P, 4), inputs.boxes(2, 2, P), DEFAULT))
     assert_well_registered(lambda a, b: ssd_fast.decode_boxes(a, b, coder), deltas.requires_grad_(), default)
     assert_well_registered(lambda a, b: ssd_fast.encode_boxes(a, b, coder), boxes.requires_grad_(), default)
 
 
-def test_compiled_by_inductor():
+def test_decode_compiled_by_inductor_gives_same_bits():
     torch._dynamo.reset()
     compiled = torch.compile(lambda deltas: ssd_fast.decode_boxes(deltas, DEFAULT, CODERS["plain"]), fullgraph=True)
     deltas = inputs.bell(1, 2, P, 4)
@@ -236,7 +236,7 @@ ROWS = torch.zeros(2, P, 4)
         (ROWS, DEFAULT, (0.1, 0.2), TypeError, "coder: expected a BoxCoderSpec, got tuple"),
     ],
 )
-def test_rejected(backend, rows, default, coder, error, message):
+def test_rejected_arguments(backend, rows, default, coder, error, message):
     rows = backend.to(rows) if isinstance(rows, torch.Tensor) else rows
     for op, argument in ((ssd_fast.decode_boxes, "deltas"), (ssd_fast.encode_boxes, "boxes")):
         with pytest.raises(error, match=f"{op.__name__}: " + message.replace("{rows}", argument)):

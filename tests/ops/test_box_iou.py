@@ -1,4 +1,4 @@
-"""box_iou: bit-equal to the reference on every backend."""
+"""box_iou equals the reference bit for bit on every backend."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ def test_by_hand(backend):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n", inputs.BORDER_SIZES)
-def test_sizes(backend, n, dtype):
+def test_border_sizes_equal_reference(backend, n, dtype):
     for m in (0, 1, 33, n):
         check(backend, inputs.boxes(n, n).to(dtype), inputs.boxes(m + 7, m).to(dtype))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_strange_boxes_touch_nothing(backend, dtype):
+def test_strange_boxes_equal_reference(backend, dtype):
     strange = torch.tensor(inputs.STRANGE_BOXES, dtype=dtype)
     check(backend, strange, strange)
 
 
 @given(seed=st.integers(0, 2**31), n=st.integers(0, 70), m=st.integers(0, 70), double=st.booleans())
-def test_random(backend, seed, n, m, double):
+def test_random_boxes_equal_reference(backend, seed, n, m, double):
     make = (inputs.boxes, inputs.grid_boxes, inputs.strange_boxes)[seed % 3]
     dtype = torch.float64 if double else torch.float32
     check(backend, make(seed, n).to(dtype), make(seed + 9, m).to(dtype))
@@ -53,17 +53,17 @@ coordinate = st.floats(width=32) | st.sampled_from([0.0, -0.0, 1.0, 10.0, 1e-40,
 
 
 @given(st.lists(st.tuples(coordinate, coordinate, coordinate, coordinate), max_size=8))
-def test_any_floats(backend, rows):
+def test_any_floats_equal_reference(backend, rows):
     boxes = torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)
     check(backend, boxes, boxes)
 
 
-def test_full_size(backend):
+def test_full_size_equals_reference(backend):
     default = reference.default_boxes(ssd_fast.preset("torchvision_ssd300_vgg16").default_boxes)
     check(backend, inputs.boxes(3, 20), default)
 
 
-def test_noncontiguous(backend):
+def test_noncontiguous_arrays_give_same_ious(backend):
     boxes = backend.to(inputs.boxes(1, 33))
     strided = inputs.noncontiguous(boxes)
     assert not strided.is_contiguous()
@@ -71,17 +71,17 @@ def test_noncontiguous(backend):
         assert_same_bits(ssd_fast.box_iou(strided, boxes.T.contiguous().T), ssd_fast.box_iou(boxes, boxes))
 
 
-def test_numpy(backend):
+def test_numpy_arrays_give_same_ious(backend):
     if backend.name != "cuda":
         assert_numpy_agrees(ssd_fast.box_iou, inputs.boxes(1, 33), inputs.boxes(2, 5))
         assert_numpy_agrees(ssd_fast.box_iou, inputs.boxes(1, 33).double(), inputs.boxes(2, 5).double())
 
 
-def test_registered(backend):
+def test_op_is_well_registered(backend):
     assert_well_registered(ssd_fast.box_iou, backend.to(inputs.boxes(1, 9)), backend.to(inputs.boxes(2, 5)))
 
 
-def test_has_no_gradient(backend):
+def test_ious_have_no_gradient(backend):
     boxes = backend.to(inputs.boxes(1, 9)).requires_grad_()
     assert not ssd_fast.box_iou(boxes, boxes).requires_grad
 
@@ -101,6 +101,6 @@ GOOD = torch.zeros(3, 4)
         ([[0.0] * 4], GOOD, TypeError, "box_iou: boxes1: expected a torch tensor, or a NumPy.* array, got list"),
     ],
 )
-def test_rejected(backend, boxes1, boxes2, error, message):
+def test_rejected_arguments(backend, boxes1, boxes2, error, message):
     with pytest.raises(error, match=message):
         ssd_fast.box_iou(boxes1 if isinstance(boxes1, list) else backend.to(boxes1), backend.to(boxes2))

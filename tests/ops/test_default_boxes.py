@@ -1,4 +1,4 @@
-"""default_boxes: bit-equal to the reference and to OpenCV's PriorBox on every backend."""
+"""default_boxes equals the reference and OpenCV's PriorBox bit for bit on every backend."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def test_by_hand(backend):
 
 def test_clip_centers_by_hand(backend):
     spec = DefaultBoxSpec((40, 60), ((2, 1),), (((20.0, 10.0),),), ((30.0, 130.0),), clip_centers=True)
-    expected = torch.tensor([[50.0, 10, 70, 20], [50, 35, 70, 45]])  # centers (65, 15) and (65, 45), before
+    expected = torch.tensor([[50.0, 10, 70, 20], [50, 35, 70, 45]])  # centers were (65, 15) and (65, 45)
     assert_same_bits(ssd_fast.default_boxes(spec, device=backend.device), expected)
     normalized = dataclasses.replace(spec, normalized=True)
     expected = expected / torch.tensor([60.0, 40, 60, 40])
     assert_same_bits(ssd_fast.default_boxes(normalized, device=backend.device), expected)
 
 
-def test_textbook_and_ssd300_counts(backend):
+def test_textbook_and_ssd300_have_known_numbers_of_boxes(backend):
     textbook, _, _ = inputs.textbook_maps()
     assert ssd_fast.default_boxes(textbook, device=backend.device).shape == (75, 4)
     ssd300 = ssd_fast.preset("torchvision_ssd300_vgg16").default_boxes
@@ -47,17 +47,17 @@ def test_textbook_and_ssd300_counts(backend):
 
 
 @pytest.mark.parametrize("name", goldens.PRIORBOX)
-def test_equals_opencv(backend, name):
+def test_default_boxes_equal_opencv(backend, name):
     spec, expected = goldens.priorbox(name)
     assert_same_bits(ssd_fast.default_boxes(spec, device=backend.device), expected)
 
 
 @pytest.mark.parametrize("name", ssd_fast.list_presets())
-def test_presets(backend, name):
+def test_presets_equal_reference(backend, name):
     check(backend, ssd_fast.preset(name).default_boxes)
 
 
-def test_equals_torchvision(backend):
+def test_default_boxes_equal_torchvision(backend):
     arrays = goldens.load("matching_torchvision", "tv_ssd300_vgg16__priors")
     spec = ssd_fast.preset("torchvision_ssd300_vgg16").default_boxes
     expected = torch.from_numpy(arrays["default_boxes_xyxy_px"])
@@ -90,20 +90,20 @@ def specs(draw):
 
 
 @given(specs())
-def test_random(backend, spec):
+def test_random_specs_equal_reference(backend, spec):
     check(backend, spec)
 
 
 @pytest.mark.parametrize("width", [31, 32, 33, 63, 64, 65, 255, 256, 257])
-def test_sizes(backend, width):
+def test_border_sizes_equal_reference(backend, width):
     check(backend, DefaultBoxSpec((100, 300), ((1, width),), (((30.0, 10.0),),)))
 
 
-def test_registered(backend):
+def test_op_is_well_registered(backend):
     assert_well_registered(lambda: ssd_fast.default_boxes(inputs.SMALL, device=backend.device))
 
 
-def test_default_device_is_the_cpu():
+def test_default_device_is_cpu():
     assert ssd_fast.default_boxes(inputs.SMALL).device.type == "cpu"
 
 
@@ -181,7 +181,7 @@ SCALES = {"scales": [0.1, 0.2, 0.3], "aspect_ratios": [[2], [2, 3]]}
         ),
     ],
 )
-def test_rejected_lists(make, options, change, message):
+def test_rejected_lists_of_sizes(make, options, change, message):
     given = {"image_size": (300, 300), "feature_maps": [38, 19], **options}
     assert getattr(DefaultBoxSpec, make)(**given).feature_maps == ((38, 38), (19, 19))
     with pytest.raises(ValueError, match=f"DefaultBoxSpec: {message}"):

@@ -1,4 +1,4 @@
-"""match: the reference's indices, exactly, on every backend."""
+"""match gives exactly the reference's indices on every backend."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from helpers.match_cases import HANDS, SPECS, assert_same_matches, packed
 from ssd_fast import MatcherSpec, preset, reference
 
 BOXES = {"random": inputs.boxes, "grid": inputs.grid_boxes, "strange": inputs.strange_boxes}
-SIZES = sorted({*inputs.BORDER_SIZES, 127, 128, 129})  # and astride the ground truths staged at a time
+SIZES = sorted({*inputs.BORDER_SIZES, 127, 128, 129})  # 128 ground truths are staged at a time
 
 every_spec = pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
 
@@ -26,7 +26,7 @@ def default_boxes_300():
 
 
 def check(backend, gts, default_boxes, spec):
-    """The op's result, which is the reference's."""
+    """Return the op's result, checked against the reference's."""
     expected = specified("match", gts, default_boxes, spec)
     gts, default_boxes = backend.to(gts), backend.to(default_boxes)
     with unmodified(gts, default_boxes):
@@ -53,14 +53,14 @@ def test_by_hand(backend, name):
 
 
 @every_spec
-def test_sizes_of_default_boxes(backend, spec):
+def test_border_numbers_of_default_boxes_equal_reference(backend, spec):
     for n in SIZES:
         for make in (inputs.boxes, inputs.grid_boxes):
             check(backend, [make(1, 3), make(2, 0), make(3, 9)], make(n, n), spec)
 
 
 @every_spec
-def test_sizes_of_ground_truth(backend, spec):
+def test_border_numbers_of_ground_truths_equal_reference(backend, spec):
     for n in SIZES:
         for make in (inputs.boxes, inputs.grid_boxes):
             check(backend, [make(n, n), make(1, 2)], make(2, 70), spec)
@@ -69,7 +69,7 @@ def test_sizes_of_ground_truth(backend, spec):
 @every_spec
 @pytest.mark.parametrize("make_boxes", BOXES.values(), ids=BOXES.keys())
 @pytest.mark.parametrize("make_gts", BOXES.values(), ids=BOXES.keys())
-def test_kinds(backend, make_gts, make_boxes, spec):
+def test_kinds_of_boxes_equal_reference(backend, make_gts, make_boxes, spec):
     check(backend, [make_gts(1, 40), make_gts(2, 0), make_gts(3, 7)], make_boxes(4, 200), spec)
 
 
@@ -85,7 +85,9 @@ def test_kinds(backend, make_gts, make_boxes, spec):
     make_gts=st.sampled_from(list(BOXES.values())),
     make_boxes=st.sampled_from(list(BOXES.values())),
 )
-def test_random(backend, seed, counts, n, rule, claimed_twice, thresholds, inclusive, minimum, make_gts, make_boxes):
+def test_random_boxes_equal_reference(
+    backend, seed, counts, n, rule, claimed_twice, thresholds, inclusive, minimum, make_gts, make_boxes
+):
     positive, share = thresholds
     negative = None if share is None or rule == "bipartite" else share * positive
     spec = MatcherSpec(rule, positive, inclusive, negative, claimed_twice, minimum)
@@ -97,13 +99,13 @@ some_boxes = st.lists(st.tuples(coordinate, coordinate, coordinate, coordinate),
 
 
 @given(some_boxes, some_boxes, st.sampled_from(list(SPECS.values())))
-def test_any_floats(backend, gts, default_boxes, spec):
+def test_any_floats_equal_reference(backend, gts, default_boxes, spec):
     gts, default_boxes = (torch.tensor(x, dtype=torch.float32).reshape(-1, 4) for x in (gts, default_boxes))
     check(backend, [gts], default_boxes, spec)
 
 
 @every_spec
-def test_far_away_and_all_tied(backend, spec):
+def test_distant_and_tied_boxes_equal_reference(backend, spec):
     boxes = inputs.boxes(1, 130)
     same, far = boxes[:1].repeat(130, 1), boxes + 1e6
     gts = [far[:5], same[:5], torch.cat((far[:3], boxes[:40], far[:3])), boxes[:130].flip(0)]
@@ -112,8 +114,8 @@ def test_far_away_and_all_tied(backend, spec):
 
 
 @pytest.mark.parametrize("threshold", [0.1, 1 / 3, 0.35, 0.5, 0.7])
-def test_iou_at_the_threshold(backend, threshold):
-    """Compared in float32, whatever double the spec holds."""
+def test_iou_at_threshold_obeys_rule(backend, threshold):
+    """IoUs are compared in float32, whatever double the spec holds."""
     boxes = torch.tensor([[0.0, 0, 60, 10], [0, 0, 60 * threshold, 10]])
     iou = float(reference.box_iou(boxes[:1], boxes[1:]))
     above, below = (float(torch.nextafter(torch.tensor(iou), torch.tensor(end))) for end in (1.0, 0.0))
@@ -126,15 +128,15 @@ def test_iou_at_the_threshold(backend, threshold):
 
 
 @pytest.mark.parametrize("name", ["last", "ignored", "caffe"])
-def test_crowded(backend, name):
-    """574 ground truths in one image, more than are staged at a time or than a block has threads."""
+def test_crowded_image_equals_reference(backend, name):
+    """574 ground truths in one image are more than are staged at a time, and more than a block has threads."""
     gts = inputs.boxes(3, 574) * torch.tensor([0.9, 0.9, 0.85, 0.85])
-    stride = 41 if name == "caffe" else 9 if backend.name == "emulated" else 1  # the reference is slow on pairs
+    stride = 41 if name == "caffe" else 9 if backend.name == "emulated" else 1  # the reference is slow for pairs
     default_boxes = default_boxes_300()[::stride]
     check(backend, [gts, gts[:61], gts[:0]], default_boxes, SPECS[name])
 
 
-def test_full_size(backend):
+def test_full_size_equals_reference(backend):
     gts = [inputs.boxes(seed, 1 + 3 * seed).clamp(0, 300) for seed in range(3)]
     default_boxes = default_boxes_300()
     assert len(default_boxes) == 8732
@@ -146,14 +148,14 @@ def test_full_size(backend):
 
 
 @pytest.mark.parametrize("network, photo", goldens.MATCHES)
-def test_equals_torchvisions_outputs(backend, network, photo):
+def test_matches_equal_torchvision_outputs(backend, network, photo):
     gts, default_boxes, expected, _ = goldens.match(network, photo)
     matched = check(backend, [gts], default_boxes, MatcherSpec())[0]
     assert_same_matches(matched, expected, reference.box_iou(gts, default_boxes))
 
 
-def test_equals_torchvisions_matcher(backend):
-    """1000 random scenes (25 where kernels are emulated), each on a thirteenth of the default boxes of SSD300."""
+def test_matches_equal_torchvision_matcher(backend):
+    """Match 1000 random scenes (25 if kernels are emulated), each with a thirteenth of SSD300's default boxes."""
     default_boxes, stride = default_boxes_300(), 13
     matcher, differ = SSDMatcher(0.5), 0
     for batch in range(1 if backend.name == "emulated" else 40):
@@ -173,7 +175,7 @@ def test_equals_torchvisions_matcher(backend):
 
 
 @every_spec
-def test_packed_equals_list(backend, spec):
+def test_packed_ground_truth_equals_list(backend, spec):
     for counts in ((3, 0, 5), (0, 0), (1,), ()):
         gts = [inputs.grid_boxes(seed, count) for seed, count in enumerate(counts)]
         default_boxes = inputs.grid_boxes(9, 70)
@@ -200,7 +202,7 @@ def test_offsets_out_of_range_are_clamped(backend, spec):
 
 @every_spec
 def test_overlapping_images_are_harmless(backend, spec):
-    """The bipartite rule may then give its pairs to either image; the others do not notice."""
+    """The bipartite rule may then give its pairs to either image; other rules are not affected."""
     boxes, default_boxes = inputs.boxes(1, 300), inputs.boxes(2, 70)
     offsets = torch.tensor([0, 280, 20, 300, 0, 300])
     ranges = [(0, 280), (280, 280), (20, 300), (300, 300), (0, 300)]

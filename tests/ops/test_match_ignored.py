@@ -1,4 +1,4 @@
-"""match with ignored ground truths: the reference's indices, exactly, on every backend."""
+"""match with ignored ground truths gives exactly the reference's indices on every backend."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ssd_fast import MatcherSpec
 
 
 def flags(seed, *counts, one_in=3):
-    """Of each image's ground truths about one in so many is ignored."""
+    """Draw flags for each image: about one in `one_in` of its ground truths is ignored."""
     return [inputs.integers(seed + n, 0, one_in, count) == 0 for n, count in enumerate(counts)]
 
 
 def check(backend, gts, default_boxes, spec, ignored):
-    """The op's result, which is the reference's."""
+    """Return the op's result, checked against the reference's."""
     expected = specified("match", gts, default_boxes, spec, gt_ignored=ignored)
     gts, default_boxes, ignored = backend.to(gts), backend.to(default_boxes), backend.to(ignored)
     with unmodified(gts, default_boxes, ignored):
@@ -50,7 +50,7 @@ def test_by_hand(backend, name):
 
 
 @every_spec
-def test_sizes(backend, spec):
+def test_border_sizes_equal_reference(backend, spec):
     for n in SIZES:
         boxes = [inputs.boxes(1, 3), inputs.boxes(2, 0), inputs.grid_boxes(3, 9)]
         check(backend, boxes, inputs.boxes(n, n), spec, flags(n, 3, 0, 9))
@@ -60,7 +60,7 @@ def test_sizes(backend, spec):
 @every_spec
 @pytest.mark.parametrize("make_boxes", BOXES.values(), ids=BOXES.keys())
 @pytest.mark.parametrize("make_gts", BOXES.values(), ids=BOXES.keys())
-def test_kinds(backend, make_gts, make_boxes, spec):
+def test_kinds_of_boxes_equal_reference(backend, make_gts, make_boxes, spec):
     gts = [make_gts(1, 40), make_gts(2, 0), make_gts(3, 7)]
     check(backend, gts, make_boxes(4, 200), spec, flags(5, 40, 0, 7))
 
@@ -75,21 +75,21 @@ def test_kinds(backend, make_gts, make_boxes, spec):
     make_gts=st.sampled_from(list(BOXES.values())),
     make_boxes=st.sampled_from(list(BOXES.values())),
 )
-def test_random(backend, seed, counts, n, spec, share, one_in, make_gts, make_boxes):
+def test_random_boxes_equal_reference(backend, seed, counts, n, spec, share, one_in, make_gts, make_boxes):
     gts = [make_gts(seed + i, count) for i, count in enumerate(counts)]
     spec = MatcherSpec(**{**vars(spec), "ignored_coverage": share})
     check(backend, gts, make_boxes(seed + 9, n), spec, flags(seed, *counts, one_in=one_in))
 
 
 @every_spec
-def test_background_is_ignored_by_its_covered_share(backend, spec):
-    """On small whole numbers, where every share is a fraction that needs no formula of ours."""
+def test_background_is_ignored_by_covered_share(backend, spec):
+    """On small whole numbers, every share is a fraction that plain integers can compute."""
     gts, default_boxes = inputs.grid_boxes(1, 30), inputs.grid_boxes(2, 200)
     ignored = flags(3, 30)[0]
     for share in (0.25, 0.5, 1.0):
         spec = MatcherSpec(**{**vars(spec), "ignored_coverage": share})
         matched = check(backend, [gts], default_boxes, spec, [ignored])[0].tolist()
-        kept = ssd_fast.match([gts[~ignored]], default_boxes, spec)[0].tolist()  # as if there were no others
+        kept = ssd_fast.match([gts[~ignored]], default_boxes, spec)[0].tolist()  # without the ignored ones
         indices = (~ignored).nonzero()[:, 0].tolist()
         for box, (x1, y1, x2, y2) in enumerate(default_boxes.int().tolist()):
             shared = [
@@ -122,8 +122,8 @@ def test_share_is_compared_in_float32(backend, share):
 
 
 @pytest.mark.parametrize("name", ["last", "ignored", "caffe"])
-def test_crowded(backend, name):
-    """574 ground truths in one image, more than are staged at a time or than a block has threads."""
+def test_crowded_image_equals_reference(backend, name):
+    """574 ground truths in one image are more than are staged at a time, and more than a block has threads."""
     gts = inputs.boxes(3, 574) * torch.tensor([0.9, 0.9, 0.85, 0.85])
     stride = 41 if name == "caffe" else 9 if backend.name == "emulated" else 1
     matched = check(
@@ -136,7 +136,7 @@ def test_crowded(backend, name):
 
 
 @every_spec
-def test_list_packed_and_bytes_agree(backend, spec):
+def test_forms_of_flags_agree(backend, spec):
     for counts in ((3, 0, 5), (0, 0), (1,), ()):
         gts = [inputs.grid_boxes(seed, count) for seed, count in enumerate(counts)]
         ignored, default_boxes = flags(1, *counts, one_in=2), inputs.grid_boxes(9, 70)
@@ -160,7 +160,7 @@ def test_offsets_out_of_range_are_clamped(backend, spec):
         assert_same_bits(actual, expected)
 
 
-def test_noncontiguous(backend):
+def test_noncontiguous_flags_give_same_matches(backend):
     gts, default_boxes, ignored = inputs.boxes(1, 9), inputs.boxes(2, 70), flags(3, 9)[0]
     expected = check(backend, [gts], default_boxes, MatcherSpec(), [ignored])
     ignored = inputs.noncontiguous(backend.to(ignored))
@@ -170,7 +170,7 @@ def test_noncontiguous(backend):
         assert_same_bits(actual.cpu(), expected)
 
 
-def test_numpy(backend):
+def test_numpy_arrays_give_same_matches(backend):
     if backend.name != "cuda":
         gts, default_boxes = [inputs.boxes(1, 9), inputs.boxes(2, 0)], inputs.boxes(3, 70)
         ignored = flags(4, 9, 0)
@@ -179,7 +179,7 @@ def test_numpy(backend):
             assert_numpy_agrees(ssd_fast.match, packed(gts), default_boxes, spec, gt_ignored=torch.cat(ignored).byte())
 
 
-def test_registered(backend):
+def test_op_is_well_registered(backend):
     gts, default_boxes = [inputs.boxes(1, 9), inputs.boxes(2, 0)], backend.to(inputs.boxes(3, 70))
     ignored = flags(4, 9, 0)
     for spec in (MatcherSpec(), SPECS["caffe"], SPECS["ignored"]):
@@ -196,7 +196,7 @@ def test_registered(backend):
         )
 
 
-def test_cuda_graph(cuda):
+def test_cuda_graph_replays_with_new_flags(cuda):
     boxes, default_boxes = torch.zeros(300, 4, device=cuda), default_boxes_300().to(cuda)
     offsets, ignored = torch.tensor([0, 100, 300], device=cuda), torch.zeros(300, dtype=torch.bool, device=cuda)
     for spec in (MatcherSpec(), SPECS["caffe"]):
@@ -237,7 +237,7 @@ TRUE3 = torch.ones(3, dtype=torch.bool)
         (PACKED, TRUE3.float(), TypeError, "gt_ignored: expected bool or uint8, got float32 .*convert"),
     ],
 )
-def test_rejected(backend, gts, ignored, error, message):
+def test_rejected_flags(backend, gts, ignored, error, message):
     def to(x):
         return type(x)(map(to, x)) if isinstance(x, (list, tuple)) else backend.to(x) if torch.is_tensor(x) else x
 

@@ -12,7 +12,7 @@ from helpers.match_cases import SPECS, packed
 from ssd_fast import MatcherSpec, preset
 
 
-def test_noncontiguous(backend):
+def test_noncontiguous_arrays_give_same_matches(backend):
     gts, default_boxes = inputs.boxes(1, 9), inputs.boxes(2, 70)
     expected = ssd_fast.match([backend.to(gts)], backend.to(default_boxes), MatcherSpec())
     gts, default_boxes = (inputs.noncontiguous(backend.to(x)) for x in (gts, default_boxes))
@@ -22,7 +22,7 @@ def test_noncontiguous(backend):
         assert_same_bits(ssd_fast.match((gts, offsets), default_boxes, MatcherSpec()), expected)
 
 
-def test_numpy(backend):
+def test_numpy_arrays_give_same_matches(backend):
     if backend.name != "cuda":
         gts, default_boxes = [inputs.boxes(1, 9), inputs.boxes(2, 0)], inputs.boxes(3, 70)
         for spec in SPECS.values():
@@ -40,11 +40,11 @@ MATCH = "assert len(ssd_fast.match([gts], boxes, ssd_fast.MatcherSpec({rule!r}))
 
 @pytest.mark.parametrize("rule", ["forced", "threshold"])
 def test_memory_is_linear(rule):
-    """The matrix of these IoUs would take 698 MB."""
+    """A matrix of these IoUs would take 698 MB."""
     assert peak_memory(SCENE.format(rule=rule), MATCH.format(rule=rule)) < 16 * 1024  # KiB
 
 
-def test_registered(backend):
+def test_op_is_well_registered(backend):
     gts, default_boxes = [inputs.boxes(1, 9), inputs.boxes(2, 0)], backend.to(inputs.boxes(3, 70))
     for spec in (MatcherSpec(), SPECS["caffe"], SPECS["ignored"]):
         boxes, offsets = backend.to(packed(gts))
@@ -52,12 +52,12 @@ def test_registered(backend):
         assert_well_registered(lambda a, b, c, s=spec: ssd_fast.match([a, b], c, s), *backend.to(gts), default_boxes)
 
 
-def test_no_gradient(backend):
+def test_matches_have_no_gradient(backend):
     gts, default_boxes = (backend.to(inputs.boxes(seed, 9)).requires_grad_() for seed in (1, 2))
     assert not ssd_fast.match([gts], default_boxes, MatcherSpec()).requires_grad
 
 
-def test_cuda_graph(cuda):
+def test_cuda_graph_replays_with_new_inputs(cuda):
     boxes, default_boxes = (
         torch.zeros(300, 4, device=cuda),
         ssd_fast.default_boxes(preset("torchvision_ssd300_vgg16").default_boxes, device=cuda),
@@ -115,7 +115,7 @@ BOX3, OFFSETS = torch.zeros(3, 4), torch.tensor([0, 3])
         ),
     ],
 )
-def test_rejected(backend, gts, default_boxes, error, message):
+def test_rejected_boxes(backend, gts, default_boxes, error, message):
     def to(x):
         return type(x)(map(to, x)) if isinstance(x, (list, tuple)) else backend.to(x) if torch.is_tensor(x) else x
 

@@ -1,4 +1,4 @@
-"""multibox_loss: the reference's losses and gradients, the same bits on every backend."""
+"""multibox_loss gives the reference's losses and gradients, with the same bits on every backend."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_by_hand(backend, name, background):
 
 @every_spec
 @pytest.mark.parametrize("coder", CODERS.values(), ids=CODERS.keys())
-def test_specs(backend, loss, coder):
+def test_specs_equal_reference(backend, loss, coder):
     for seed, columns in ((1, 3), (2, 5), (3, 21)):
         case = random_case(seed, columns=columns, background=loss.background)
         losses, _, (_, _, selected, _) = check(backend, case, loss, coder, weights=(0.7, -3.0))
@@ -73,19 +73,19 @@ def test_specs(backend, loss, coder):
 
 
 @pytest.mark.parametrize("rows", [*inputs.BORDER_SIZES, 1023, 1024, 1025, 2500])
-def test_sizes(backend, rows):
+def test_border_sizes_equal_reference(backend, rows):
     for columns in (2, 3):
         check(backend, random_case(rows + columns, rows=rows, columns=columns, one_in=6))
 
 
 @pytest.mark.parametrize("columns", [15, 16, 17, 31, 32, 33, 91, 200, 1000])
-def test_columns(backend, columns):
+def test_border_numbers_of_columns_equal_reference(backend, columns):
     check(backend, random_case(columns, images=2, rows=70, columns=columns, one_in=6))
 
 
 @pytest.mark.parametrize("images", [0, 1, 2, 33])
 @every_spec
-def test_images(backend, loss, images):
+def test_numbers_of_images_equal_reference(backend, loss, images):
     case = random_case(images, images=images, rows=20, columns=4, background=loss.background, one_in=6)
     losses, _, _ = check(backend, case, loss)
     assert images > 0 or not any(losses.values())
@@ -99,7 +99,7 @@ def test_images(backend, loss, images):
     scale=st.sampled_from([0.5, 2.0, 30.0]),
     coder=st.sampled_from(list(CODERS.values())),
 )
-def test_random(backend, seed, shape, name, one_in, scale, coder):
+def test_random_cases_equal_reference(backend, seed, shape, name, one_in, scale, coder):
     images, rows, columns = shape
     loss = SPECS[name] if columns > 2 else LossSpec(**{**vars(SPECS[name]), "background": -1})
     case = random_case(
@@ -109,7 +109,7 @@ def test_random(backend, seed, shape, name, one_in, scale, coder):
 
 
 @pytest.mark.parametrize("columns", [21, 91])
-def test_full_size(backend, columns):
+def test_full_size_equals_reference(backend, columns):
     check(backend, random_case(columns, images=2, rows=8732, columns=columns, one_in=400))
 
 
@@ -126,8 +126,8 @@ def test_narrow_inputs_are_widened(backend, logits_dtype, deltas_dtype):
     assert_same_bits(gradients, (wide_gradients[0].to(logits_dtype), wide_gradients[1].to(deltas_dtype)))
 
 
-def test_match_and_loss(backend):
-    """The two ops of a training step, on an SSD300's default boxes."""
+def test_match_and_loss_equal_reference(backend):
+    """Run the two ops of a training step on the default boxes of an SSD300."""
     preset = ssd_fast.preset("torchvision_ssd300_vgg16")
     default_boxes = ssd_fast.default_boxes(preset.default_boxes)
     case = random_case(6, images=3, rows=len(default_boxes), columns=21)
@@ -141,12 +141,12 @@ def test_match_and_loss(backend):
 # ---- edges ----------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_selected(backend):
+def test_loss_of_nothing_selected_is_zero(backend):
     case = random_case(1)
     nothing = [
         case._replace(matched_idxs=torch.full_like(case.matched_idxs, -1)),
         case._replace(matched_idxs=torch.full_like(case.matched_idxs, -2)),
-        random_case(1, images=1),  # which has no ground truth
+        random_case(1, images=1),  # has no ground truth
         random_case(1, images=0),
         random_case(1, rows=0),
         random_case(1, images=0, rows=0),
@@ -160,7 +160,7 @@ def test_nothing_selected(backend):
             assert (normalizer >= 1).all()
 
 
-def test_min_negatives_without_positives(backend):
+def test_min_negatives_are_mined_without_positives(backend):
     case = random_case(1)
     case = case._replace(matched_idxs=case.matched_idxs.clamp(max=-1))
     _, _, (_, _, selected, _) = check(backend, case, LossSpec(min_negatives=4))
@@ -172,8 +172,8 @@ def test_min_negatives_without_positives(backend):
 
 
 @pytest.mark.parametrize("rows", [40, 300, 5000])
-def test_ties_go_to_the_lower_row(backend, rows):
-    """Three kinds of background rows, equal within a kind; some rows are ignored or positive."""
+def test_ties_go_to_lower_row(backend, rows):
+    """There are three kinds of background rows, equal within a kind; some rows are ignored or positive."""
     kind = inputs.integers(1, 0, 3, rows)
     logits = torch.tensor([[0.5, 2.0, -1.0], [4.0, 0.0, 0.0], [-3.0, 1.0, 2.0]])[kind]
     matched = torch.tensor([-1, -1, -1, -1, -1, -2])[inputs.integers(2, 0, 6, rows)]
@@ -196,7 +196,7 @@ def test_ties_go_to_the_lower_row(backend, rows):
     assert (selected[0] == 1).nonzero()[:, 0].tolist() == sorted(by_hardness[: 3 * positives])
 
 
-def test_all_tied(backend):
+def test_mining_takes_first_rows_if_all_are_tied(backend):
     case = random_case(1, images=2, rows=3000, columns=4)
     case = case._replace(cls_logits=torch.zeros_like(case.cls_logits))
     losses, _, (_, _, selected, _) = run(backend, case)
@@ -220,12 +220,12 @@ def test_nan_is_mined_first_and_seen(backend):
     assert gradients[1].isfinite().all()
     check(backend, case, LossSpec(negatives_per_positive=0, min_negatives=2))
 
-    case.matched_idxs[1, places] = -2  # ignored, it harms nothing
+    case.matched_idxs[1, places] = -2  # ignored, it does no harm
     losses, gradients, _ = check(backend, case)
     assert all(x.isfinite().all() for x in (*losses.values(), *gradients))
 
 
-def test_nan_offsets_of_positives_alone_are_seen(backend):
+def test_nan_offsets_are_seen_only_in_positives(backend):
     case = random_case(2)
     positive = case.matched_idxs >= 0
     case.bbox_regression[~positive] = inputs.NAN
@@ -238,8 +238,8 @@ def test_nan_offsets_of_positives_alone_are_seen(backend):
     assert gradients[1].isnan().nonzero().tolist() == [[image, row, 2]]
 
 
-def test_extreme_logits(backend):
-    """Logits whose exponentials overflow or vanish, and infinities, which a float16 network may emit."""
+def test_extreme_logits_equal_reference(backend):
+    """Some logits have exponentials that overflow or vanish; others are infinite, as from a float16 network."""
     case = random_case(3, images=2, rows=64, columns=4, scale=0.5)
     values = torch.tensor([1e4, -1e4, 88.0, -104.0, 0.0, 3e38, -3e38, 1e-40])
     case.cls_logits[:, ::3] = values[inputs.integers(1, 0, 8, 2, 22, 4)]
@@ -249,7 +249,7 @@ def test_extreme_logits(backend):
     assert all(grad.isfinite().all() for grad in gradients)
 
     case = hand_case(PLAIN)
-    case.cls_logits[0, 1] = torch.tensor([-inputs.INF, 0.0, 0.0])  # an infinite loss, of a finite slope
+    case.cls_logits[0, 1] = torch.tensor([-inputs.INF, 0.0, 0.0])  # an infinite loss with a finite slope
     case.cls_logits[0, 5] = torch.tensor([0.0, -inputs.INF, 1.0])
     losses, gradients, _ = check(backend, case)
     assert losses["classification"] == inputs.INF and gradients[0].isfinite().all()
@@ -259,17 +259,17 @@ def test_extreme_logits(backend):
     assert losses["classification"].isnan()
 
 
-def test_saved_statistics(backend):
+def test_saved_statistics_are_maximum_and_sum_of_rows(backend):
     case = random_case(4)
     _, _, (row_max, row_sum, _, _) = run(backend, case)
     assert_same_bits(row_max, case.cls_logits.amax(-1))
     torch.testing.assert_close(row_sum, (case.cls_logits - row_max[..., None]).exp().sum(-1), rtol=1e-6, atol=0)
 
 
-def test_what_is_out_of_range_is_ignored(backend):
+def test_labels_and_matches_out_of_range_are_ignored(backend):
     case = random_case(5, rows=400)
     labels = [label.clone() for label in case.gt_labels]
-    labels[1][1], labels[2][1:4] = 0, torch.tensor([5, -1, 2**40])  # the background, and no columns
+    labels[1][1], labels[2][1:4] = 0, torch.tensor([5, -1, 2**40])  # the background, and columns that do not exist
     matched = case.matched_idxs.clone()
     matched[:, :4] = torch.tensor([2**40, -3, -(2**62), 99])
     matched[:, 4] = torch.tensor([len(label) for label in labels])  # the first object of the next image
@@ -293,7 +293,7 @@ def test_what_is_out_of_range_is_ignored(backend):
 
 
 def test_degenerate_ground_truth_is_seen(backend):
-    """A positive without width has an infinite target: the loss says so, the classification is unharmed."""
+    """A positive without width has an infinite target, which the box loss shows; classification is not affected."""
     case = hand_case(PLAIN)
     case.gt_boxes[0][1, 2] = case.gt_boxes[0][1, 0]
     losses, gradients, _ = check(backend, case)
@@ -302,8 +302,8 @@ def test_degenerate_ground_truth_is_seen(backend):
 
 
 @every_spec
-def test_equals_the_cpu_bit_for_bit(backend, monkeypatch, loss):
-    """The CPU's kernels on one thread."""
+def test_losses_equal_cpu_bit_for_bit(backend, monkeypatch, loss):
+    """Compare with the CPU kernels on one thread."""
     for case in (
         random_case(7, images=4, rows=1100, columns=21, background=loss.background),
         random_case(8, images=3, rows=65, columns=91, background=loss.background).to(torch.float16).packed(),

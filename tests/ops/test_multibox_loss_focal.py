@@ -1,4 +1,4 @@
-"""multibox_loss with the focal loss: the reference's values and gradients, the same bits on every backend."""
+"""multibox_loss with the focal loss gives the reference's values and gradients, with the same bits on every backend."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_map_only
 import ssd_fast
 from helpers import inputs
 from helpers.checks import assert_numpy_agrees, assert_same_bits, assert_well_registered, one_thread, specified
-from helpers.focal_losses import by_hand, torchvisions_loss
+from helpers.focal_losses import by_hand, torchvision_loss
 from helpers.loss_cases import (
     CODERS,
     CPU,
@@ -53,8 +53,8 @@ def test_by_hand(backend, name):
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 1e9])
-def test_infinite_and_nan_logits(backend, gamma):
-    """Row 0's column 1 is a target, its column 2 is not: where they are right, their losses and slopes vanish."""
+def test_infinite_and_nan_logits_by_hand(backend, gamma):
+    """In row 0, column 1 is a target and column 2 is not: where they are right, their losses and slopes vanish."""
     loss = LossSpec(classification="focal", background=None, focal_gamma=gamma)
     for column, logit, value, slope in (
         (1, INF, 0, 0),
@@ -85,7 +85,7 @@ def test_infinite_and_nan_logits(backend, gamma):
 
 @every_spec
 @pytest.mark.parametrize("coder", CODERS.values(), ids=CODERS.keys())
-def test_specs(backend, loss, coder):
+def test_specs_equal_reference(backend, loss, coder):
     for seed, columns in ((1, 3), (2, 5), (3, 21)):
         case = random_case(seed, columns=columns, background=loss.background)
         losses, _, (_, _, selected, _) = check(backend, case, loss, coder, weights=(0.7, -3.0))
@@ -97,20 +97,20 @@ def test_specs(backend, loss, coder):
 
 
 @pytest.mark.parametrize("rows", [*inputs.BORDER_SIZES, 1023, 1024, 1025, 2500])
-def test_sizes(backend, rows):
+def test_border_sizes_equal_reference(backend, rows):
     for columns, loss in ((1, RETINANET), (2, FOCAL_SPECS["tensorflow"])):
         case = random_case(rows + columns, rows=rows, columns=columns, background=loss.background, one_in=6)
         check(backend, case, loss)
 
 
 @pytest.mark.parametrize("columns", [15, 16, 17, 31, 32, 33, 91, 200, 1000])
-def test_columns(backend, columns):
+def test_border_numbers_of_columns_equal_reference(backend, columns):
     check(backend, random_case(columns, images=2, rows=70, columns=columns, background=None, one_in=6), RETINANET)
 
 
 @pytest.mark.parametrize("images", [0, 1, 2, 33])
 @every_spec
-def test_images(backend, loss, images):
+def test_numbers_of_images_equal_reference(backend, loss, images):
     case = random_case(images, images=images, rows=20, columns=4, background=loss.background, one_in=6)
     losses, _, _ = check(backend, case, loss)
     assert images > 0 or not any(losses.values())
@@ -126,7 +126,7 @@ def test_images(backend, loss, images):
     scale=st.sampled_from([0.5, 2.0, 30.0]),
     normalizer=st.sampled_from(["positives", "positives_per_image", "sum_max_one"]),
 )
-def test_random(backend, seed, shape, background, alpha, gamma, one_in, scale, normalizer):
+def test_random_cases_equal_reference(backend, seed, shape, background, alpha, gamma, one_in, scale, normalizer):
     images, rows, columns = shape
     if background is not None:
         columns += 1
@@ -143,28 +143,28 @@ def test_random(backend, seed, shape, background, alpha, gamma, one_in, scale, n
     check(backend, case, loss)
 
 
-def test_full_size(backend):
+def test_full_size_equals_reference(backend):
     check(backend, random_case(1, images=2, rows=8732, columns=21, background=None, one_in=400), RETINANET)
 
 
 @every_spec
-def test_equals_torchvision(backend, loss):
+def test_focal_loss_equals_torchvision(backend, loss):
     case = random_case(8, images=4, rows=300, columns=21, background=loss.background)
     losses, (grad_logits, _), _ = run(backend, case, loss, weights=(0.0, 1.0))
     case = leaf(case.to(torch.float64))
     with one_thread():
-        theirs = torchvisions_loss(case, loss)
+        theirs = torchvision_loss(case, loss)
         theirs.backward()
     torch.testing.assert_close(losses["classification"].double(), theirs.detach(), rtol=1e-5, atol=0)
     torch.testing.assert_close(grad_logits.double(), case.cls_logits.grad, rtol=1e-4, atol=1e-9)
 
 
 def test_small_losses_keep_their_digits(backend):
-    """Where p is near 1, -log p is lost to 1 - p in float32, and 1 - p itself to 1 / (1 + exp(-z))."""
+    """Near p = 1, float32 loses the digits of -log p in 1 - p, and those of 1 - p in 1 / (1 + exp(-z))."""
     z = torch.linspace(-80, 80, 641)
     rows = len(z)
     case = focal_hand_case()
-    case = case._replace(  # one column, which is every row's target
+    case = case._replace(  # the one column is the target of every row
         cls_logits=z.reshape(1, rows, 1),
         bbox_regression=torch.zeros(1, rows, 4),
         gt_labels=[torch.tensor([0, 0])],
@@ -187,8 +187,8 @@ def test_small_losses_keep_their_digits(backend):
                 assert losses["classification"].item() == pytest.approx(exact.item(), rel=3e-5)
 
 
-def test_log1p_keeps_the_digits_of_small_arguments(backend):
-    """On which the losses of easy logits rest. (make sweep takes every float from 0 to 1.)"""
+def test_log1p_keeps_digits_of_small_arguments(backend):
+    """The losses of easy logits depend on them. (make sweep takes every float from 0 to 1.)"""
     x = torch.cat((inputs.uniform(1, 3000), torch.exp2(inputs.uniform(2, 3000, low=-126, high=0)), torch.ones(1)))
     ours = torch.tensor([_backend.C.log1p(value) for value in x.tolist()])
     ulps = (ours.double() - x.double().log1p()).abs() / torch.from_numpy(np.spacing(ours.numpy())).double()
@@ -211,8 +211,8 @@ def test_narrow_inputs_are_widened(backend, logits_dtype, deltas_dtype):
 
 
 @every_spec
-def test_equals_the_cpu_bit_for_bit(backend, monkeypatch, loss):
-    """The CPU's kernels on one thread."""
+def test_losses_equal_cpu_bit_for_bit(backend, monkeypatch, loss):
+    """Compare with the CPU kernels on one thread."""
     strange = random_case(6, images=2, rows=300, columns=5, background=loss.background)
     strange.cls_logits[inputs.integers(1, 0, 9, 2, 300, 5) == 0] = INF
     strange.cls_logits[inputs.integers(2, 0, 9, 2, 300, 5) == 0] = -INF
@@ -230,10 +230,10 @@ def test_equals_the_cpu_bit_for_bit(backend, monkeypatch, loss):
         assert_same_bits(actual, wanted)
 
 
-# ---- what is ignored ------------------------------------------------------------------------------------------------
+# ---- ignored rows ---------------------------------------------------------------------------------------------------
 
 
-def test_nothing_selected(backend):
+def test_loss_of_nothing_selected_is_zero(backend):
     case = random_case(1, background=None)
     for arguments in (
         case._replace(matched_idxs=torch.full_like(case.matched_idxs, -2)),
@@ -245,8 +245,8 @@ def test_nothing_selected(backend):
         assert not any(grad.any() for grad in gradients) and not selected.any() and (normalizer >= 1).all()
 
 
-def test_what_is_out_of_range_is_ignored(backend):
-    """With no background column 0 is a label as any; a row that is ignored may hold NaN."""
+def test_labels_and_matches_out_of_range_are_ignored(backend):
+    """Without a background, column 0 is a label like any other; an ignored row may hold NaN."""
     case = random_case(5, rows=400, background=None)
     labels = [label.clone() for label in case.gt_labels]
     labels[1][1], labels[2][1:4] = 0, torch.tensor([5, -1, 2**40])
@@ -264,7 +264,7 @@ def test_what_is_out_of_range_is_ignored(backend):
     assert all(x.isfinite().all() for x in (*harmless[0].values(), *harmless[1]))
 
 
-def test_a_nan_is_seen_and_stays_alone(backend):
+def test_nan_spoils_only_its_own_gradient(backend):
     case = random_case(2, background=None)
     image, row = (case.matched_idxs == -1).nonzero()[77].tolist()
     case.cls_logits[image, row, 3] = NAN
@@ -285,10 +285,10 @@ def test_scaled_float16_gradients_do_not_underflow(backend):
     for ours, exact in zip(scaled, wide, strict=True):
         assert_same_bits(ours, exact.half())
         assert (ours[exact.abs() >= 2.0**-24] != 0).all() and ours.isfinite().all()
-    assert (unscaled[0][scaled[0] != 0] == 0).float().mean() > 0.01  # what the scale is for
+    assert (unscaled[0][scaled[0] != 0] == 0).float().mean() > 0.01  # the reason for the scale
 
 
-def test_autocast_and_grad_scaler(backend):
+def test_autocast_and_grad_scaler_give_same_gradients(backend):
     case = tree_map_only(torch.Tensor, backend.to, random_case(9, columns=4, background=None))
     features = backend.to(inputs.bell(1, 3, 101, 8))
     heads = [backend.to(inputs.bell(seed, 4, 8)).requires_grad_() for seed in (2, 3)]
@@ -306,7 +306,7 @@ def test_autocast_and_grad_scaler(backend):
         torch.testing.assert_close(plain, scaled, rtol=2.0**-7, atol=1e-4)
 
 
-def test_upstream_gradients(backend):
+def test_any_upstream_gradients_equal_reference(backend):
     case = random_case(6, background=None)
     for weights in ((1.0, 0.0), (0.0, 1.0), (2.0, -0.125), (0.0, 0.0)):
         check(backend, case, RETINANET, weights=weights)
@@ -318,7 +318,7 @@ def test_upstream_gradients(backend):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("name", ["retinanet", "last"])
-def test_registered(backend, dtype, name):
+def test_op_is_well_registered(backend, dtype, name):
     case = random_case(1, rows=40, background=FOCAL_SPECS[name].background).to(dtype).packed()
     case = leaf(tree_map_only(torch.Tensor, backend.to, case))
     boxes, offsets = case.gt_boxes
@@ -330,13 +330,13 @@ def test_registered(backend, dtype, name):
     assert_well_registered(op, *case[:2], boxes, offsets, *case[3:])
 
 
-def test_numpy(backend):
+def test_numpy_arrays_give_same_loss(backend):
     if backend.name != "cuda":
         case = random_case(1, background=None)
         assert_numpy_agrees(ssd_fast.multibox_loss, *case, coder=CODERS["yx"], loss=RETINANET)
 
 
-def test_rejected(backend):
+def test_rejected_columns(backend):
     case = tree_map_only(torch.Tensor, backend.to, random_case(1, rows=6, columns=4))
     for loss, columns, message in (
         (LossSpec(classification="focal", background=4), 4, "loss.background: expected a column below 4, got 4"),

@@ -1,4 +1,4 @@
-"""The gradients of multibox_loss: any upstream gradients, float16 scaling, autocast, repeated backward passes."""
+"""Gradients of multibox_loss: any upstream gradients, float16 scaling, autocast, repeated backward passes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def test_gradients_by_hand(backend):
 
 
 @pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (2.0, -0.125), (65536.0, 65536.0), (0.0, 0.0)], ids=str)
-def test_upstream_gradients(backend, weights):
+def test_any_upstream_gradients_equal_reference(backend, weights):
     check(backend, random_case(6), weights=weights)
 
 
-def test_one_loss_alone(backend):
+def test_one_loss_alone_has_gradient_of_its_head_only(backend):
     case = random_case(6)
     for name, zero in (("bbox_regression", 0), ("classification", 1)):
         leaves = leaf(tree_map_only(torch.Tensor, backend.to, case))
@@ -40,7 +40,7 @@ def test_one_loss_alone(backend):
         assert not leaves[zero].grad.any() and leaves[1 - zero].grad.any()
 
 
-def test_two_backward_passes(backend):
+def test_two_backward_passes_give_same_gradients(backend):
     case = leaf(tree_map_only(torch.Tensor, backend.to, random_case(6)))
     losses = ssd_fast.multibox_loss(*case, coder=PLAIN, loss=LossSpec())
     total = sum(losses.values())
@@ -54,7 +54,7 @@ def test_two_backward_passes(backend):
         total.backward()
 
 
-def test_only_what_needs_it_gets_a_gradient(backend):
+def test_only_heads_that_require_grad_get_gradient(backend):
     case = tree_map_only(torch.Tensor, backend.to, random_case(6))
     losses = ssd_fast.multibox_loss(*case, coder=PLAIN, loss=LossSpec())
     assert not any(value.requires_grad for value in losses.values())
@@ -79,7 +79,7 @@ def test_losses_may_be_changed_in_place(backend):
 
 
 def test_gradient_is_the_slope(backend):
-    """By central differences, which trust no formula. The logits are spread so that no step changes what is mined."""
+    """Central differences do not depend on a formula. The logits are spread so that no step changes the mined rows."""
     case = tree_map_only(torch.Tensor, backend.to, random_case(7, images=2, rows=40, columns=4, one_in=5))
     _, gradients, _ = run(backend, case)
     for index, grad in enumerate(gradients):
@@ -96,7 +96,7 @@ def test_gradient_is_the_slope(backend):
 
 
 def test_scaled_float16_gradients_do_not_underflow(backend):
-    """A GradScaler's scale reaches the kernels before they round: no gradient that float16 can hold becomes 0."""
+    """A GradScaler's scale reaches the kernels before they round, so no gradient that float16 can hold becomes 0."""
     scale = 65536.0
     case = random_case(8, images=4, rows=2000, columns=21, one_in=10, scale=3.0).to(torch.float16)
     assert (case.matched_idxs >= 0).sum() > 500
@@ -108,12 +108,12 @@ def test_scaled_float16_gradients_do_not_underflow(backend):
         held = exact.abs() >= 2.0**-24
         assert (ours[held] != 0).all() and ours.isfinite().all()
         assert (without.float() * scale - exact).abs().mean() > (ours.float() - exact).abs().mean()
-    assert (unscaled[0][scaled[0] != 0] == 0).float().mean() > 0.01  # what the scale is for
+    assert (unscaled[0][scaled[0] != 0] == 0).float().mean() > 0.01  # the reason for the scale
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_gradients_are_rounded_to_nearest_even(backend, dtype):
-    """Powers of two times numbers that lie between two of the dtype, in its subnormal range and past its end too."""
+    """Multiply powers of two by midpoints between numbers of the dtype, also among subnormals and past its maximum."""
     rows, beta = 128, 2.0**16
     powers = 2.0 ** torch.arange(-24, 16).repeat(12)[: 2 * rows].float()
     case = random_case(1, images=1, rows=rows)
@@ -121,7 +121,7 @@ def test_gradients_are_rounded_to_nearest_even(backend, dtype):
         gt_boxes=[inputs.boxes(1, 1)],
         gt_labels=[torch.tensor([1])],
         matched_idxs=torch.zeros(1, rows, dtype=torch.int64),
-        default_boxes=inputs.boxes(1, 1).repeat(rows, 1),  # wanted offsets of 0
+        default_boxes=inputs.boxes(1, 1).repeat(rows, 1),  # target offsets are 0
         bbox_regression=torch.cat((powers, -powers)).reshape(1, rows, 4).to(dtype),
     )
     ties = [1 + 2.0**-11, 1 + 3 * 2.0**-11, 1 + 2.0**-8, 1 + 3 * 2.0**-8, 0.5, 1.5, 65520 / 2**15]
@@ -131,7 +131,7 @@ def test_gradients_are_rounded_to_nearest_even(backend, dtype):
         assert_same_bits(grad, (case.bbox_regression.float() * torch.tensor(factor)).to(dtype))
 
 
-def test_autocast_and_grad_scaler(backend):
+def test_autocast_and_grad_scaler_give_same_gradients(backend):
     torch.manual_seed(0)
     case = tree_map_only(torch.Tensor, backend.to, random_case(9, columns=4))
     features = backend.to(inputs.bell(1, 3, 101, 8))

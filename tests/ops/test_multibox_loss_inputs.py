@@ -14,14 +14,14 @@ from helpers.loss_cases import CODERS, CPU, PLAIN, SPECS, Case, leaf, random_cas
 from ssd_fast import LossSpec, MatcherSpec
 
 
-def test_noncontiguous(backend):
+def test_noncontiguous_arrays_give_same_loss(backend):
     case = tree_map_only(torch.Tensor, backend.to, random_case(1))
     wanted = run(backend, case)
     strided = Case(*tree_map_only(torch.Tensor, lambda x: inputs.noncontiguous(x), tuple(case)))
     with unmodified(strided):
         losses = ssd_fast.multibox_loss(*strided, coder=PLAIN, loss=LossSpec())
     assert_same_bits(tree_map_only(torch.Tensor, lambda x: x.cpu(), losses), wanted[0])
-    wide = [x.transpose(1, 2).contiguous().requires_grad_() for x in case[:2]]  # as a head's maps
+    wide = [x.transpose(1, 2).contiguous().requires_grad_() for x in case[:2]]  # like a head's maps
     heads = [x.transpose(1, 2) for x in wide]
     sum(ssd_fast.multibox_loss(*heads, *strided[2:], coder=PLAIN, loss=LossSpec()).values()).backward()
     assert_same_bits([x.grad.transpose(1, 2).cpu() for x in wide], list(wanted[1]))
@@ -36,7 +36,7 @@ def test_list_and_packed_ground_truth_agree(backend):
             assert_same_bits(run(backend, case._replace(gt_boxes=boxes, gt_labels=labels)), wanted)
 
 
-def test_numpy(backend):
+def test_numpy_arrays_give_same_loss(backend):
     if backend.name != "cuda":
         case = random_case(1).packed()
         assert_numpy_agrees(ssd_fast.multibox_loss, *case, coder=CODERS["yx"], loss=SPECS["images"])
@@ -45,7 +45,7 @@ def test_numpy(backend):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_registered(backend, dtype):
+def test_ops_are_well_registered(backend, dtype):
     case = leaf(tree_map_only(torch.Tensor, backend.to, random_case(1, rows=40).to(dtype).packed()))
     boxes, offsets = case.gt_boxes
 
@@ -66,8 +66,8 @@ def test_registered(backend, dtype):
     assert losses.requires_grad and not any(x.requires_grad for x in saved)
 
 
-def test_memory_between_forward_and_backward():
-    """Besides the inputs, a few numbers per row are kept: nothing of the size of the logits."""
+def test_forward_keeps_only_a_few_numbers_per_row():
+    """Beside the inputs only a few numbers per row are kept, and nothing of the logits' size."""
     case = leaf(random_case(1, images=2, rows=1000, columns=91).packed())
     given, kept = {x.data_ptr() for x in tree_leaves(tuple(case))}, []
 
@@ -85,7 +85,7 @@ def test_memory_between_forward_and_backward():
 
 
 class _Arguments(TorchDispatchMode):
-    """Remembers what the forward op is called with, and the backward op."""
+    """Records the arguments of the forward and the backward op."""
 
     def __init__(self):
         super().__init__()
@@ -98,16 +98,16 @@ class _Arguments(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("as_lists", [True, False], ids=["lists", "packed"])
-def test_compiled_training_step(backend, as_lists):
+def test_compiled_training_step_gives_same_bits(backend, as_lists):
     check_compiled(backend, "aot_eager", as_lists)
 
 
-def test_training_step_compiled_by_inductor():
+def test_inductor_training_step_gives_same_bits():
     check_compiled(CPU, "inductor", as_lists=False)
 
 
 def check_compiled(backend, compiler, as_lists):
-    """Match, loss and gradients in one graph, for images of other numbers of objects too."""
+    """Check match, loss and gradients in one graph, also for another number of objects per image."""
     torch._dynamo.reset()
 
     def step(logits, deltas, gt_boxes, gt_labels, default_boxes):
@@ -129,7 +129,7 @@ def check_compiled(backend, compiler, as_lists):
         assert all(grad.any() for grad in gradients)
 
 
-def test_cuda_graph(cuda):
+def test_cuda_graph_replays_training_step(cuda):
     case = leaf(tree_map_only(torch.Tensor, lambda x: x.to(cuda), random_case(1, rows=600).packed()))
 
     def step():
@@ -144,7 +144,7 @@ def test_cuda_graph(cuda):
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         captured = step()
-    for seed in (4, 7):  # as many objects, elsewhere
+    for seed in (4, 7):  # the same number of objects, in other places
         other = random_case(seed, rows=600).packed()
         with torch.no_grad():
             for mine, new in zip(
@@ -225,7 +225,7 @@ G = [len(boxes) for boxes in CASE.gt_boxes]
         ({"loss": LossSpec(background=4)}, ValueError, "loss.background: expected a column below 4, got 4"),
     ],
 )
-def test_rejected(backend, changes, error, message):
+def test_rejected_arguments(backend, changes, error, message):
     arguments = {**CASE._asdict(), "coder": PLAIN, "loss": LossSpec(), **changes}
     arguments = tree_map_only(torch.Tensor, backend.to, arguments)
     with pytest.raises(error, match=f"^multibox_loss: {message}"):

@@ -1,4 +1,4 @@
-"""nms, batched_nms, nms_padded: the reference's indices, exactly, on every backend."""
+"""nms, batched_nms and nms_padded give exactly the reference's indices on every backend."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCORES = {"random": inputs.scores, "tied": inputs.tied_scores, "strange": inputs
 
 
 def check(backend, op_name, *args):
-    """The op's result, which is the reference's bit for bit."""
+    """Return the op's result, checked bit for bit against the reference's."""
     expected = specified(op_name, *args)
     args = [backend.to(arg) if isinstance(arg, torch.Tensor) else arg for arg in args]
     with unmodified(args):
@@ -34,7 +34,7 @@ def check(backend, op_name, *args):
 
 
 def padded(boxes, classes=None):
-    """The boxes as two images, or two images of the given number of classes, each with scores of its own."""
+    """Return the boxes as two images, with scores for each image or for each of the given number of classes."""
     batch = torch.stack((boxes, boxes.flip(0)))
     n = len(boxes)
     return batch, inputs.scores(n, 2, n) if classes is None else inputs.scores(n, 2, classes, n)
@@ -47,7 +47,11 @@ def test_by_hand(backend):
     boxes = torch.tensor([[0.0, 0, 10, 5], [0, 0, 10, 10], [20, 0, 30, 10], [0, 0, 10, 10], [0, 0, 10, 5.1]])
     scores = torch.tensor([0.6, 0.9, 0.7, 0.9, 0.5])
     boxes, scores, idxs = backend.to((boxes, scores, torch.tensor([0, 0, 0, 7, 7])))
-    assert ssd_fast.nms(boxes, scores, 0.5).tolist() == [1, 2, 0]  # IoU of 1 and 0 is 1/2: not above; the tie is 1's
+    assert ssd_fast.nms(boxes, scores, 0.5).tolist() == [
+        1,
+        2,
+        0,
+    ]  # the IoU of 1 and 0 is 1/2, not above; 1 wins a tie
     assert ssd_fast.nms(boxes, scores, 0.49).tolist() == [1, 2]
     assert ssd_fast.nms(boxes, scores, 0.0).tolist() == [1, 2]
     assert ssd_fast.nms(boxes, scores, 1.0).tolist() == [1, 3, 2, 0, 4]  # equal boxes: IoU 1 is not above 1
@@ -72,7 +76,7 @@ def test_strange_scores_by_hand(backend):
 
 
 @pytest.mark.parametrize("n", inputs.BORDER_SIZES)
-def test_sizes(backend, n):
+def test_border_sizes_equal_reference(backend, n):
     for boxes in (inputs.boxes(n, n), inputs.grid_boxes(n, n)):
         scores, idxs = inputs.tied_scores(n, n), inputs.integers(n, 0, 3, n)
         check(backend, "nms", boxes, scores, 0.5)
@@ -84,7 +88,7 @@ def test_sizes(backend, n):
 
 @pytest.mark.parametrize("make_scores", SCORES.values(), ids=SCORES.keys())
 @pytest.mark.parametrize("make_boxes", BOXES.values(), ids=BOXES.keys())
-def test_kinds(backend, make_boxes, make_scores):
+def test_kinds_of_boxes_and_scores_equal_reference(backend, make_boxes, make_scores):
     boxes, scores = make_boxes(1, 300), make_scores(2, 300)
     for threshold in (0.0, 0.3, 0.5, 0.55, 1.0):
         check(backend, "nms", boxes, scores, threshold)
@@ -92,7 +96,7 @@ def test_kinds(backend, make_boxes, make_scores):
         check(backend, "nms_padded", boxes.reshape(3, 100, 4), make_scores(4, 3, 2, 100), threshold, 30)
 
 
-def test_all_tied_keeps_the_lower_index(backend):
+def test_lower_index_is_kept_if_all_are_tied(backend):
     boxes = torch.tensor([[0.0, 0, 10, 10], [50, 50, 60, 60]]).repeat(150, 1)
     kept = check(backend, "nms", boxes, torch.zeros(300), 0.5)
     assert kept.tolist() == [0, 1]
@@ -108,7 +112,7 @@ def test_all_tied_keeps_the_lower_index(backend):
     boxes=st.sampled_from(list(BOXES.values())),
     scores=st.sampled_from(list(SCORES.values())),
 )
-def test_random(backend, seed, n, threshold, double, boxes, scores):
+def test_random_boxes_equal_reference(backend, seed, n, threshold, double, boxes, scores):
     dtype = torch.float64 if double else torch.float32
     args = boxes(seed, n).to(dtype), scores(seed + 7, n).to(dtype)
     check(backend, "nms", *args, threshold)
@@ -121,7 +125,7 @@ def test_random(backend, seed, n, threshold, double, boxes, scores):
     max_output=st.integers(1, 100),
     has_classes=st.booleans(),
 )
-def test_random_padded(backend, seed, shape, max_output, has_classes):
+def test_random_padded_boxes_equal_reference(backend, seed, shape, max_output, has_classes):
     images, classes, n = shape
     scores = list(SCORES.values())[seed % 3](seed, *((images, classes, n) if has_classes else (images, n)))
     boxes = list(BOXES.values())[seed // 3 % 3](seed + 1, images * n).reshape(images, n, 4)
@@ -133,14 +137,14 @@ score = st.floats(width=32) | st.sampled_from([0.0, -0.0, 0.5])
 
 
 @given(st.lists(st.tuples(coordinate, coordinate, coordinate, coordinate, score), max_size=8), st.floats(0, 1))
-def test_any_floats(backend, rows, threshold):
+def test_any_floats_equal_reference(backend, rows, threshold):
     rows = torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
     check(backend, "nms", rows[:, :4], rows[:, 4], threshold)
 
 
 @pytest.mark.parametrize("threshold", [1 / 3, 0.5, 0.55, 0.6])
-def test_iou_at_the_threshold_is_kept(backend, threshold):
-    """Compared in the dtype of the boxes: an IoU that rounds to the threshold does not exceed it."""
+def test_iou_at_threshold_is_kept(backend, threshold):
+    """IoUs are compared in the dtype of the boxes: one that rounds to the threshold does not exceed it."""
     boxes = torch.tensor([[0.0, 0, 60, 10], [0, 0, 60 * threshold, 10]])
     for dtype in (torch.float32, torch.float64):
         pair = boxes.to(dtype)
@@ -153,22 +157,22 @@ def test_iou_at_the_threshold_is_kept(backend, threshold):
 
 
 @pytest.mark.parametrize("n", [2000, 5000])
-def test_many(backend, n):
-    """More candidates than a block has threads, or than its shared memory holds."""
+def test_many_candidates_equal_reference(backend, n):
+    """There are more candidates than a block has threads, or than its shared memory holds."""
     boxes, scores = inputs.boxes(n, n, extent=800.0), inputs.scores(n, n)
     check(backend, "nms", boxes, scores, 0.5)
     check(backend, "batched_nms", boxes, scores, inputs.integers(n, 0, 20, n), 0.5)
     check(backend, "nms_padded", boxes[None], scores[None], 0.5, 200)
 
 
-def test_full_size(backend):
+def test_full_size_equals_reference(backend):
     boxes, scores = inputs.boxes(5, 8732), inputs.tied_scores(6, 91, 8732) * inputs.scores(7, 91, 8732)
-    scores = torch.where(scores > 0.7, scores, inputs.NAN)  # most are no candidates, as behind a score threshold
+    scores = torch.where(scores > 0.7, scores, inputs.NAN)  # most are not candidates, as after a score threshold
     check(backend, "nms_padded", boxes[None], scores[None], 0.45, 20)
 
 
 @pytest.mark.parametrize("workload, key", goldens.NMS)
-def test_equals_tensorflow(backend, workload, key):
+def test_nms_equals_tensorflow(backend, workload, key):
     boxes, scores, classes, threshold, expected = goldens.nms(workload, key)
     boxes, scores = backend.to((boxes, scores))
     if classes is None:
@@ -188,13 +192,13 @@ ssd_fast.nms(boxes[:9], scores[:9], 0.5)
 
 @pytest.mark.parametrize("call", ["nms(boxes, scores, 0.5)", "batched_nms(boxes, scores, idxs, 0.5)"])
 def test_memory_is_linear(call):
-    """One bit for each pair of these boxes would take 50 MB, their IoUs 1.6 GB."""
+    """One bit per pair of these boxes would take 50 MB, their IoUs 1.6 GB."""
     assert peak_memory(SCENE, f"assert len(ssd_fast.{call}) > 15000") < 16 * 1024  # KiB
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_workspace_is_linear(backend, dtype):
-    """What the CUDA kernels are given; those of the CPU need none."""
+    """Only the CUDA kernels need workspace."""
     sizes = [_backend.C.nms_workspace(backend.to(torch.zeros(n, 4, dtype=dtype))) for n in (10_000, 20_000, 40_000)]
     assert sizes[2] <= 2.1 * sizes[1] <= 4.41 * sizes[0]
     assert (sizes[0] > 0) == (backend.name != "cpu")
@@ -203,7 +207,7 @@ def test_workspace_is_linear(backend, dtype):
 # ---- arrays, registration, rejections -------------------------------------------------------------------------------
 
 
-def test_noncontiguous(backend):
+def test_noncontiguous_arrays_give_same_indices(backend):
     boxes, scores, idxs = backend.to((inputs.boxes(1, 65), inputs.scores(2, 65), inputs.integers(3, 0, 3, 65)))
     strided = tuple(map(inputs.noncontiguous, (boxes, scores, idxs)))
     with unmodified(strided):
@@ -214,7 +218,7 @@ def test_noncontiguous(backend):
         assert_same_bits(result, ssd_fast.nms_padded(boxes.reshape(5, 13, 4), scores.reshape(5, 13), 0.5, 9))
 
 
-def test_numpy(backend):
+def test_numpy_arrays_give_same_indices(backend):
     if backend.name != "cuda":
         boxes, scores = inputs.boxes(1, 65), inputs.scores(2, 65)
         assert_numpy_agrees(ssd_fast.nms, boxes, scores, 0.5)
@@ -223,14 +227,14 @@ def test_numpy(backend):
         assert_numpy_agrees(ssd_fast.nms_padded, boxes[None], scores[None, None], 0.5, 9)
 
 
-def test_registered(backend):
+def test_ops_are_well_registered(backend):
     boxes, scores, idxs = backend.to((inputs.boxes(1, 65), inputs.scores(2, 65), inputs.integers(3, 0, 3, 65)))
     assert_well_registered(lambda a, b: ssd_fast.nms(a, b, 0.5), boxes, scores)
     assert_well_registered(lambda a, b, c: ssd_fast.batched_nms(a, b, c, 0.5), boxes, scores, idxs)
     assert_well_registered(lambda a, b: ssd_fast.nms_padded(a, b, 0.5, 9), boxes[None], scores[None])
 
 
-def test_cuda_graph(cuda):
+def test_cuda_graph_replays_nms_padded(cuda):
     boxes, scores = torch.zeros(2, 300, 4, device=cuda), torch.zeros(2, 5, 300, device=cuda)
     ssd_fast.nms_padded(boxes, scores, 0.5, 40)  # kernels are loaded outside the capture
     graph = torch.cuda.CUDAGraph()
@@ -275,7 +279,7 @@ thresholds = [(-0.1, "-0.1"), (inputs.NAN, "nan"), (inputs.INF, "inf")]
         ("nms_padded", (BOX3[None].double(), SCORE3[None].double(), 0.5, 9), TypeError, "boxes: expected float32"),
     ],
 )
-def test_rejected(backend, op, args, error, message):
+def test_rejected_arguments(backend, op, args, error, message):
     args = [backend.to(arg) if isinstance(arg, torch.Tensor) else arg for arg in args]
     with pytest.raises(error, match=f"^{op}: {message}"):
         getattr(ssd_fast, op)(*args)

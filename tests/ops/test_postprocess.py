@@ -1,4 +1,4 @@
-"""postprocess: the reference's detections on every backend, exactly where no rounding of exp can decide."""
+"""postprocess gives the reference's detections on every backend, exactly so where the rounding of exp cannot matter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ P = len(DEFAULT)
 
 
 def check_exact(backend, *args, **kwargs):
-    """Where rounding can change neither score order nor boxes: the reference's detections, all bits but the scores'."""
+    """Check for the reference's detections, bit for bit but for scores, where rounding can change no order or box."""
     result, expected = run_postprocess(backend, *args, **kwargs), specified("postprocess", *args, **kwargs)
     for field in ("counts", "labels", "box_idxs", "boxes"):
         assert_same_bits(getattr(result, field), getattr(expected, field))
@@ -31,7 +31,7 @@ def check_exact(backend, *args, **kwargs):
 
 
 def check(backend, cls_logits, deltas, default, spec, coder, expected=None, **sizes):
-    """For any inputs: the reference's detections, but for what the comparator excuses, which must be little."""
+    """Check for the reference's detections for any inputs, but for at most two that the comparator excuses."""
     result = run_postprocess(backend, cls_logits, deltas, default, spec, coder=coder, **sizes)
     if expected is None:
         expected = specified("postprocess", cls_logits, deltas, default, spec, coder=coder, **sizes)
@@ -86,23 +86,23 @@ def test_borders_by_hand(backend):
     assert kept(activation="sigmoid", background=None, iou_threshold=0.0) == [[0, 0, -1]]
 
 
-# ---- exact: few levels of scores, boxes without a change of size ----------------------------------------------------
+# ---- exact: few distinct scores, boxes without a change of size ----------------------------------------------------
 
 LEVELS = torch.tensor([-9.0, -2.0, 0.0, 1.0, 2.0])
 
 
 def level_logits(seed, *shape):
-    """Sigmoid scores that are equal or far apart."""
+    """Draw logits whose sigmoid scores are equal or far apart."""
     return LEVELS[inputs.integers(seed, 0, len(LEVELS), *shape)]
 
 
 def row_logits(seed, n, p, c, rows=6):
-    """Softmax scores that are equal or far apart: few different rows."""
+    """Draw few different rows, so that softmax scores are equal or far apart."""
     return (inputs.bell(seed, rows, c) * 2)[inputs.integers(seed + 1, 0, rows, n, p)]
 
 
 @pytest.mark.parametrize("p", inputs.BORDER_SIZES)
-def test_sizes(backend, p):
+def test_border_sizes_equal_reference(backend, p):
     default, deltas = inputs.grid_boxes(p, p), torch.zeros(2, p, 4)
     for columns in (2, 5):
         softmax = PostprocessSpec(score_threshold=0.05, top_k=40, keep_top_k=30, iou_threshold=0.5)
@@ -112,7 +112,7 @@ def test_sizes(backend, p):
 
 
 @pytest.mark.parametrize("columns", [2, 3, 21, 31, 32, 33, 64, 65, 91])
-def test_columns(backend, columns):
+def test_border_numbers_of_columns_equal_reference(backend, columns):
     default, deltas = inputs.grid_boxes(1, 40), torch.zeros(1, 40, 4)
     spec = PostprocessSpec(score_threshold=1e-3, top_k=20, keep_top_k=64, background=-1)
     check_exact(backend, row_logits(2, 1, 40, columns), deltas, default, spec, coder=CODER)
@@ -121,8 +121,8 @@ def test_columns(backend, columns):
 
 
 @pytest.mark.parametrize("keep_top_k", [1, 31, 32, 33, 64, 65, 255, 256, 257, 700])
-def test_all_tied(backend, keep_top_k):
-    """Equal scores everywhere: class, then index, decide alone who enters, who suppresses and who stays."""
+def test_class_then_index_decide_if_all_are_tied(backend, keep_top_k):
+    """All scores are equal: class, then index, decides which candidates enter, suppress and stay."""
     default, deltas = inputs.grid_boxes(1, 130), torch.zeros(2, 130, 4)
     for top_k in (None, 1, 33, 100):
         spec = PostprocessSpec(score_threshold=0.1, top_k=top_k, keep_top_k=keep_top_k, iou_threshold=0.8)
@@ -133,8 +133,8 @@ def test_all_tied(backend, keep_top_k):
 
 @pytest.mark.parametrize("threshold", [0.0, 0.25, 0.5])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-def test_strange_logits(backend, activation, threshold):
-    """A NaN spoils its row's softmax, or its own sigmoid; infinities have a value where the formula gives one."""
+def test_strange_logits_equal_reference(backend, activation, threshold):
+    """A NaN spoils its row's softmax or its own sigmoid; infinities have a value where the formula gives one."""
     values = torch.tensor([inputs.NAN, inputs.INF, -inputs.INF, 0.0, -0.0, 3e38, -3e38, 1.0])
     cls_logits = torch.cartesian_prod(values, values, values)[None]
     default, deltas = inputs.grid_boxes(5, 512), torch.zeros(1, 512, 4)
@@ -145,8 +145,8 @@ def test_strange_logits(backend, activation, threshold):
         assert check_exact(backend, cls_logits, deltas, default, spec, coder=CODER).counts[0] > 10
 
 
-def test_strange_boxes(backend):
-    """Boxes of NaN, of infinite size or without size are detections like others, but suppress nothing."""
+def test_strange_boxes_equal_reference(backend):
+    """Boxes with NaN, of infinite size or without size are detections like others, but suppress nothing."""
     default = torch.tensor(inputs.STRANGE_BOXES).repeat(3, 1)
     n = len(default)
     deltas = torch.zeros(1, 3 * n, 4)
@@ -159,8 +159,8 @@ def test_strange_boxes(backend):
 
 
 @pytest.mark.parametrize("top_k, keep_top_k", [(None, 5000), (1500, 40), (400, 200)])
-def test_many_candidates(backend, top_k, keep_top_k):
-    """More candidates in a class than a block has threads, or than its shared memory holds."""
+def test_many_candidates_equal_reference(backend, top_k, keep_top_k):
+    """A class has more candidates than a block has threads, or than its shared memory holds."""
     default, deltas = inputs.boxes(1, 3000, extent=2000.0), torch.zeros(1, 3000, 4)
     spec = PostprocessSpec("sigmoid", 0, 0.1, top_k=top_k, keep_top_k=keep_top_k)
     check_exact(backend, level_logits(4, 1, 3000, 2), deltas, default, spec, coder=CODER)
@@ -177,7 +177,7 @@ def test_images_are_independent(backend):
         assert_same_bits([field[n : n + 1] for field in together], list(alone))
 
 
-def test_no_images_and_no_rows(backend):
+def test_no_images_and_no_rows_give_no_detections(backend):
     result = run_postprocess(backend, torch.zeros(0, P, 3), torch.zeros(0, P, 4), DEFAULT, inputs.LOOSE, coder=CODER)
     assert result.counts.shape == (0,)
     result = run_postprocess(
@@ -213,7 +213,7 @@ STAGES += [(clip, "before_nms") for clip in ("none", "before_nms")]
     coder=st.sampled_from([CODER, inputs.CLAMPED, BoxCoderSpec((0.05, 0.1, 0.2, 0.25), order="yx")]),
     rescaled=st.booleans(),
 )
-def test_random(backend, seed, shape, dtype, spec, coder, rescaled):
+def test_random_heads_equal_reference(backend, seed, shape, dtype, spec, coder, rescaled):
     images, columns = shape[0], shape[1] + 1
     logits = inputs.logits(seed, images, P, columns).to(dtype)
     deltas = inputs.bell(seed + 3, images, P, 4).to(dtype)
@@ -225,14 +225,14 @@ def test_random(backend, seed, shape, dtype, spec, coder, rescaled):
 
 @functools.cache
 def full_size():
-    """SSD300 on COCO's 91 columns, as torchvision sets it, and what the reference, which takes seconds, makes of it."""
+    """Make SSD300 heads with COCO's 91 columns, torchvision's settings, and the reference's (slow) result."""
     preset = ssd_fast.preset("torchvision_ssd300_vgg16")
     default = reference.default_boxes(preset.default_boxes)
     args = inputs.logits(1, 1, 8732, 91, background=7.0), inputs.bell(2, 1, 8732, 4), default, preset.postprocess
     return args, preset.coder, specified("postprocess", *args, coder=preset.coder, image_sizes=(300, 300))
 
 
-def test_full_size(backend):
+def test_full_size_equals_reference(backend):
     args, coder, expected = full_size()
     result = check(backend, *args, coder, expected, image_sizes=(300, 300))
     assert result.counts.tolist() == [200]
@@ -242,7 +242,7 @@ def test_full_size(backend):
 
 
 @pytest.mark.parametrize("photo, setting", goldens.OPENCV)
-def test_equals_opencv(backend, photo, setting):
+def test_detections_equal_opencv(backend, photo, setting):
     case = goldens.opencv(photo, setting)
     result = run_postprocess(backend, *case[:4], coder=case.coder)
     limits = Limits(case.spec.score_threshold, case.spec.iou_threshold, case.spec.keep_top_k, box=1e-5)
@@ -250,7 +250,7 @@ def test_equals_opencv(backend, photo, setting):
 
 
 @pytest.mark.parametrize("photo", goldens.TENSORFLOW)
-def test_equals_tensorflow(backend, photo):
+def test_detections_equal_tensorflow(backend, photo):
     case = goldens.tensorflow(photo)
     result = run_postprocess(backend, *case[:4], coder=case.coder, image_sizes=case.image_sizes)
     limits = Limits(case.spec.score_threshold, case.spec.iou_threshold, case.spec.keep_top_k, box=1e-5)

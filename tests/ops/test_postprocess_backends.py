@@ -1,6 +1,6 @@
-"""postprocess: what the CUDA kernels find is what the CPU finds, to the bit, where inputs and layouts are hostile.
+"""postprocess: the CUDA kernels find the CPU's detections, bit for bit, for hostile inputs and layouts.
 
-The reference says what is right where no rounding of exp decides; the CPU says it everywhere, since scores have one
+The reference is the oracle where rounding of exp cannot matter; the CPU is the oracle everywhere, since scores have one
 order of operations on every backend.
 """
 
@@ -22,7 +22,7 @@ CODER = inputs.CODER
 
 
 def found(backend, logits, deltas, default, spec, exact=True):
-    """The detections, which must be the CPU's to the bit; the CPU's must be the reference's if that is exact."""
+    """Return the detections after checking them: the CPU's, bit for bit, and on the CPU the reference's if exact."""
     result = run_postprocess(backend, logits, deltas, default, spec, coder=CODER)
     if backend.name != "cpu":
         with using_extension(_C):
@@ -44,7 +44,7 @@ ROWS = sum(h * w * a for h, w, a in LEVELS)
 
 
 def placed(x, offset, channels_last):
-    """A level's map [N, channels, h, w] in memory that begins `offset` elements into its storage."""
+    """Copy a level's map [N, channels, h, w] to memory that begins `offset` elements into its storage."""
     order, back = ((0, 2, 3, 1), (0, 3, 1, 2)) if channels_last else ((0, 1, 2, 3),) * 2
     laid_out = x.permute(order)
     memory = torch.cat((x.new_full((offset,), 7), laid_out.reshape(-1)))
@@ -52,7 +52,7 @@ def placed(x, offset, channels_last):
 
 
 def head(rows, first_offset, channel_order, row_order):
-    """Rows [N, ROWS, C] as eight maps: every other one channels-last, all at odd offsets of their storages."""
+    """Return rows [N, ROWS, C] as eight maps, every other one channels-last, all at odd offsets of their storages."""
     maps = inputs.head_maps(rows, LAYOUT, channel_order, row_order)
     places = ((first_offset + 2 * i, (i + first_offset // 2) % 2 == 0) for i in range(len(maps)))
     return [placed(level, *place) for level, place in zip(maps, places, strict=True)]
@@ -60,7 +60,7 @@ def head(rows, first_offset, channel_order, row_order):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("columns", [2, 6, 21, 91])
-def test_eight_odd_levels_at_odd_addresses(backend, columns, dtype):
+def test_odd_levels_at_odd_addresses_equal_rows(backend, columns, dtype):
     images = 2 if columns < 91 else 1
     logits = inputs.logits(columns, images, ROWS, columns).to(dtype)
     deltas = inputs.bell(columns + 1, images, ROWS, 4).to(dtype)
@@ -70,15 +70,15 @@ def test_eight_odd_levels_at_odd_addresses(backend, columns, dtype):
         with using_extension(_C):
             rows = ssd_fast.postprocess(logits.float(), deltas.float(), default, spec, coder=CODER)
         assert rows.counts.min() > 40
-        for offset in (1, 3):  # what is channels-last in one is not in the other
+        for offset in (1, 3):  # maps that are channels-last in one are not in the other
             orders = channel_order, row_order
             maps = head(backend.to(logits), offset, *orders), head(backend.to(deltas), 4 - offset, *orders)
             assert all(level.data_ptr() % 16 for level in maps[0] + maps[1])
             assert_same_bits(list(run_postprocess(backend, *maps, default, spec, coder=CODER)), list(rows))
 
 
-def test_the_layout_of_eight_levels_is_the_references():
-    """`head`, which is written here, against the reference's reading of raw maps."""
+def test_head_has_layout_of_reference():
+    """Compare `head` of this file with the reference's reading of raw maps."""
     logits, deltas, default = inputs.bell(1, 1, ROWS, 3), torch.zeros(1, ROWS, 4), inputs.boxes(2, ROWS)
     for channel_order, row_order in (("AC", "HWA"), ("CA", "AHW")):
         spec = PostprocessSpec("sigmoid", None, 0.3, channel_order=channel_order, row_order=row_order)
@@ -95,8 +95,8 @@ MODES = ("per_class", "argmax", "agnostic")
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("mode", MODES)
-def test_an_untrained_head(backend, mode, activation):
-    """Scores differ in their last bits only, and there are more candidates than the lists and the pool hold."""
+def test_untrained_head_equals_cpu(backend, mode, activation):
+    """Scores differ only in their last bits, and there are more candidates than the lists and the pool hold."""
     rows, columns = 1500, 9
     logits, default = inputs.bell(1, 2, rows, columns) * 0.01, inputs.boxes(2, rows, extent=900.0)
     deltas = inputs.bell(3, 2, rows, 4) * 0.1
@@ -106,8 +106,8 @@ def test_an_untrained_head(backend, mode, activation):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_one_row_for_each_class(backend, mode):
-    """As many segments as there are candidates: each has one."""
+def test_one_row_per_class_equals_reference(backend, mode):
+    """There are as many segments as candidates: each segment has one."""
     classes = 90
     logits = torch.full((2, classes, classes + 1), -9.0)
     logits[0, torch.arange(classes), 1 + torch.arange(classes)] = 1.0
@@ -121,13 +121,13 @@ def test_one_row_for_each_class(backend, mode):
 @pytest.mark.parametrize("value", [inputs.NAN, inputs.INF, -inputs.INF])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("mode", MODES)
-def test_rows_columns_and_images_without_numbers(backend, mode, activation, value):
+def test_rows_columns_and_images_of_nan_or_infinity_equal_reference(backend, mode, activation, value):
     rows, columns = 70, 5
     logits = torch.tensor([-9.0, -2.0, 0.0, 1.0])[inputs.integers(1, 0, 4, 4, rows, columns)]
     logits[0] = value
     logits[1, 3::7] = value
     logits[2, :, 2] = value
-    logits[3, ::2, 0] = value  # of the background
+    logits[3, ::2, 0] = value  # the background
     default, deltas = inputs.grid_boxes(2, rows), torch.zeros(4, rows, 4)
     for threshold, inclusive in ((0.05, False), (0.0, True)):
         spec = PostprocessSpec(
@@ -140,8 +140,8 @@ def test_rows_columns_and_images_without_numbers(backend, mode, activation, valu
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_number_is_a_candidate(backend, mode):
-    """An inclusive threshold of 0, scores of 0, more places than candidates, and of each scope all or one."""
+def test_every_number_may_be_a_candidate(backend, mode):
+    """The threshold is an inclusive 0, scores may be 0, and top_k takes all candidates of a scope or one."""
     logits = torch.tensor([-300.0, 0.0, 2.0])[inputs.integers(1, 0, 3, 2, 40, 4)]
     default = torch.tensor([[20.0 * i, 0, 20.0 * i + 10, 10] for i in range(40)])
     maps = list(logits.split([33, 6, 1], 1)), list(torch.zeros(2, 40, 4).split([33, 6, 1], 1))
@@ -154,13 +154,13 @@ def test_every_number_is_a_candidate(backend, mode):
             assert counts == [160 if mode == "per_class" else 40] * 2
         elif scope != "class":
             assert counts == [3 if scope == "level" else 1] * 2
-        elif mode != "argmax":  # which may leave a class without a candidate
+        elif mode != "argmax":  # argmax may leave a class without a candidate
             assert counts == [4 if mode == "per_class" else 1] * 2
 
 
 @pytest.mark.parametrize("columns", [2, 3])
 @pytest.mark.parametrize("images", [0, 1, 3])
-def test_a_single_row(backend, images, columns):
+def test_single_row_equals_reference(backend, images, columns):
     logits, default = inputs.bell(1, images, 1, columns) * 2, inputs.boxes(2, 1)
     for mode in MODES:
         for spec in (PostprocessSpec(class_mode=mode), PostprocessSpec("sigmoid", None, class_mode=mode)):
@@ -174,14 +174,14 @@ def test_a_single_row(backend, images, columns):
 
 
 def descending(rows):
-    """Logits of one class whose order is that of the rows, few of them alike."""
+    """Return logits of one class that fall from row to row."""
     return torch.linspace(4, -4, rows)[None, :, None].contiguous()
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0**-25, 2.0**-70, 2.0**49, 2.0**60])
 @pytest.mark.parametrize("iou_threshold", [0.0, 1e-7, 1 / 3, 0.5, 1.0])
-def test_thresholds_that_ious_equal(backend, iou_threshold, scale):
-    """Of boxes of all sizes, up to areas that overflow; an inclusive threshold suppresses what equals it."""
+def test_ious_equal_to_threshold_equal_reference(backend, iou_threshold, scale):
+    """Boxes have all sizes, up to areas that overflow; an inclusive threshold suppresses an equal IoU."""
     rows = 300
     default, logits, deltas = inputs.grid_boxes(4, rows) * scale, descending(rows), torch.zeros(1, rows, 4)
     counts = []
@@ -196,8 +196,8 @@ def test_thresholds_that_ious_equal(backend, iou_threshold, scale):
 
 @pytest.mark.parametrize("class_mode", ["per_class", "agnostic"])
 @pytest.mark.parametrize("candidates", [32, 33, 512, 1024, 2048])
-def test_points_that_fill_whole_batches(backend, candidates, class_mode):
-    """Nothing suppresses a point, not even the point itself: a candidate that is taken twice is found twice."""
+def test_points_that_fill_batches_are_all_found(backend, candidates, class_mode):
+    """Nothing suppresses a point, not even itself, so a candidate taken twice would be found twice."""
     rows = 2 * candidates + 100
     logits = torch.full((1, rows, 1), -9.0)
     logits[0, 1 : 2 * candidates : 2, 0] = torch.linspace(0, 4, candidates)
@@ -210,11 +210,11 @@ def test_points_that_fill_whole_batches(backend, candidates, class_mode):
 
 
 @pytest.mark.parametrize("class_mode", ["per_class", "agnostic"])
-def test_a_few_strange_boxes_among_many(backend, class_mode):
-    """In some of the warps and tiles of a long segment, and among the boxes kept before them; most have none."""
+def test_few_strange_boxes_among_many_equal_reference(backend, class_mode):
+    """Some warps and tiles of a long segment, and the boxes kept before them, hold strange boxes; most hold none."""
     rows = 1300
     default, deltas = inputs.boxes(1, rows, extent=1200.0), torch.zeros(1, rows, 4)
-    strange = torch.tensor(inputs.STRANGE_BOXES) * 30  # some have areas below 0, of the size of the others'
+    strange = torch.tensor(inputs.STRANGE_BOXES) * 30  # some have negative areas as large as those of others
     places = torch.tensor([0, 3, 31, 32, 40, 255, 256, 300, 511, 512, 520, 640, 767, 768, 1023, 1024, 1100])
     default[places] = strange
     spec = PostprocessSpec("sigmoid", None, 0.01, top_k=None, keep_top_k=rows, class_mode=class_mode)

@@ -1,4 +1,4 @@
-"""postprocess on the CPU: what its threads, its rising threshold and its ways through memory must not change."""
+"""postprocess on the CPU: its threads, its rising threshold and its paths through memory change no detection."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ COLUMNS = 6
 
 
 def quarters(seed: int, low: int, high: int, *shape: int) -> torch.Tensor:
-    """Logits that are multiples of 1/4: sigmoid scores that are equal or far apart, and exact in 16 bits."""
+    """Draw logits that are multiples of 1/4, exact in 16 bits: their sigmoid scores are equal or far apart."""
     return inputs.integers(seed, 4 * low, 4 * high, *shape).float() / 4
 
 
 def as_reference(logits, deltas, default, spec) -> Detections:
-    """The detections, which must be the reference's: labels, default boxes and boxes to the bit."""
+    """Return the detections after checking them: labels, default boxes and boxes equal the reference's bit for bit."""
     result = ssd_fast.postprocess(logits, deltas, default, spec, coder=CODER)
     expected = reference.postprocess(logits, deltas, default, spec, coder=CODER)
     for field in ("counts", "labels", "box_idxs", "boxes"):
@@ -38,8 +38,8 @@ def as_reference(logits, deltas, default, spec) -> Detections:
 
 @pytest.mark.parametrize("kind", ["sparse", "crowded", "stacked"])
 @pytest.mark.parametrize("mode", ["per_class", "agnostic"])
-def test_threads_do_not_change_the_detections(kind, mode):
-    """The threads share images in other places, and each has a threshold that rises with what it alone has found."""
+def test_threads_do_not_change_detections(kind, mode):
+    """Threads split images in different places, and each has a threshold that rises with its own candidates."""
     rows = 5000
     logits = inputs.logits(3, 3, rows, COLUMNS, background=9.0 if kind == "sparse" else 0.0)
     default = inputs.grid_boxes(4, rows, cells=3 if kind == "stacked" else 40)
@@ -58,13 +58,13 @@ def test_threads_do_not_change_the_detections(kind, mode):
         assert_same_bits(list(result), list(results[0]))
 
 
-# ---- more candidates than are listed --------------------------------------------------------------------------------
+# ---- more candidates than listed ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", ["rising", "falling", "mixed"])
 @pytest.mark.parametrize("top_k", [None, 40])
 @pytest.mark.parametrize("threshold", [1e-8, 0.3])
-def test_more_candidates_than_are_listed(order, top_k, threshold):
+def test_more_candidates_than_listed_equal_reference(order, top_k, threshold):
     rows = 8000
     logits = quarters(1, -6, 6, 1, rows, 3)
     if order != "mixed":
@@ -75,8 +75,8 @@ def test_more_candidates_than_are_listed(order, top_k, threshold):
 
 
 @pytest.mark.parametrize("mode", ["per_class", "agnostic"])
-def test_best_candidates_that_are_not_enough(mode):
-    """Of thousands of boxes in one place one is kept; what else is found has the lowest scores of all."""
+def test_detections_are_found_beyond_suppressed_best_candidates(mode):
+    """Only one of thousands of boxes in one place is kept; the other detections have the lowest scores of all."""
     rows, apart = 9000, 30
     default = torch.tensor([[10.0, 10, 20, 20]]).repeat(rows, 1)
     default[:apart] += 100.0 * torch.arange(1, apart + 1)[:, None]
@@ -86,8 +86,8 @@ def test_best_candidates_that_are_not_enough(mode):
     assert as_reference(logits, torch.zeros(1, rows, 4), default, spec).counts[0] == 20
 
 
-def test_equal_scores_beyond_those_listed():
-    """The rows of a map lie anchor after anchor in memory, so that better ones of equal score come later."""
+def test_equal_scores_beyond_the_list_keep_their_order():
+    """The rows of a map lie anchor by anchor in memory, so that better ones with an equal score come later."""
     anchors, side = 4, 40
     rows = anchors * side * side
     default = torch.tensor([[20.0 * i, 0, 20.0 * i + 10, 10] for i in range(rows)])
@@ -97,7 +97,7 @@ def test_equal_scores_beyond_those_listed():
     assert result.box_idxs.tolist() == [list(range(100))]
 
 
-def test_scores_of_zero_pass_an_inclusive_threshold_of_zero():
+def test_scores_of_zero_pass_inclusive_threshold_of_zero():
     logits = torch.full((2, 70, COLUMNS), -300.0)
     logits[0, 5, 2] = 1.0
     logits[1, 6] = torch.nan
@@ -111,7 +111,7 @@ def test_scores_of_zero_pass_an_inclusive_threshold_of_zero():
 
 
 def layouts(rows: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The same [N, P, columns] in other places of memory."""
+    """Return the same [N, P, columns] with different layouts in memory."""
     column_by_column = rows.transpose(1, 2).contiguous().transpose(1, 2)
     padded = torch.nn.functional.pad(rows, (0, 0, 3, 2))[:, 3 : 3 + rows.shape[1]]
     return {
@@ -128,7 +128,7 @@ def layouts(rows: torch.Tensor) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("rows", [7, 8, 63, 130, 1600])
 @pytest.mark.parametrize("columns", [2, 5, 18, 40])
-def test_layouts(layout, dtype, rows, columns):
+def test_layouts_equal_contiguous_rows(layout, dtype, rows, columns):
     logits = quarters(7, -6, 6, 2, rows, columns)
     logits[..., 1] += 5
     default = inputs.boxes(8, rows, extent=900.0)
@@ -145,8 +145,8 @@ def test_layouts(layout, dtype, rows, columns):
 
 @pytest.mark.parametrize("columns", [1, 2, 4, 5, 6, 9, 10, 17, 18, 21, 33, 34, 50])
 @pytest.mark.parametrize("by_column", [False, True])
-def test_one_column_makes_a_candidate_of_its_row(columns, by_column):
-    """Wherever the background is, and in the last row of a block as in the first."""
+def test_one_column_makes_row_a_candidate(columns, by_column):
+    """This holds for any background column, and in the last row of a block as in the first."""
     for background in {0, columns // 2, columns - 1} if columns > 1 else {None}:
         classes = [c for c in range(columns) if c != background]
         rows = 3 * len(classes) + 64
@@ -165,8 +165,8 @@ def test_one_column_makes_a_candidate_of_its_row(columns, by_column):
             assert found == {row: int(labels[row]) for row in range(0, rows, 2)}
 
 
-def test_memory_that_runs_out_is_a_memory_error():
-    """All candidates of an image are listed where the best of an image are asked for; then the op works as before."""
+def test_exhausted_memory_is_a_memory_error():
+    """A top_k per image lists all candidates of an image; after the error the op works as before."""
     script = """
         import resource, torch, ssd_fast
         from ssd_fast import BoxCoderSpec, PostprocessSpec

@@ -1,4 +1,4 @@
-"""postprocess: raw head maps, forms of sizes, other arrays, registration, and what it refuses."""
+"""postprocess: raw head maps, forms of sizes, other arrays, registration, and rejected arguments."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def channels_last(x):
 
 
 def sliced_channels(x):
-    """A part of the channels of a wider map, as a fused head gives it, and of a larger batch."""
+    """Return x as a part of the channels of a wider map, as from a fused head, and of a larger batch."""
     wide = torch.full((x.shape[0] + 1, x.shape[1] + 3, *x.shape[2:]), 9.0, dtype=x.dtype)
     wide[1:, 2:-1] = x
     return wide[1:, 2:-1]
@@ -70,15 +70,15 @@ def test_narrow_inputs_are_widened(backend, dtype):
     assert_same_bits(run_postprocess(backend, *maps, DEFAULT, inputs.LOOSE, coder=CODER), wide)
 
 
-def test_strided_rows(backend):
+def test_strided_rows_give_same_detections(backend):
     rows = run_postprocess(backend, LOGITS, DELTAS, DEFAULT, inputs.LOOSE, coder=CODER)
     for memory in (inputs.noncontiguous, lambda x: x.transpose(1, 2).contiguous().transpose(1, 2)):
         strided = memory(LOGITS), memory(DELTAS), inputs.noncontiguous(DEFAULT)
         assert_same_bits(run_postprocess(backend, *strided, inputs.LOOSE, coder=CODER), rows)
 
 
-def test_textbook(backend):
-    """A 5x5 map, 3 boxes a cell, 21 classes: 75 boxes from heads [N, 63, 5, 5] and [N, 12, 5, 5]."""
+def test_textbook_case_finds_every_box(backend):
+    """A 5x5 map, 3 boxes per cell and 21 classes give 75 boxes from heads [N, 63, 5, 5] and [N, 12, 5, 5]."""
     boxes, logits, deltas = inputs.textbook_maps()
     assert logits.shape == (2, 63, 5, 5) and deltas.shape == (2, 12, 5, 5)
     default = ssd_fast.default_boxes(boxes)
@@ -93,7 +93,7 @@ def test_textbook(backend):
     torch.testing.assert_close(result.boxes[1, row][None], expected)
 
 
-def test_eight_levels(backend):
+def test_eight_levels_equal_rows(backend):
     boxes = ssd_fast.DefaultBoxSpec((64, 64), ((2, 3),) * 8, (((20.0, 30.0), (9.0, 9.0)),) * 8)
     default, p = reference.default_boxes(boxes), 96
     logits, deltas = inputs.logits(3, 1, p, C), inputs.bell(4, 1, p, 4)
@@ -108,7 +108,7 @@ def test_eight_levels(backend):
 @pytest.mark.parametrize(
     "clip, rescale", [("before_nms", "before_nms"), ("before_nms", "after_nms"), ("after_nms", "after_nms")]
 )
-def test_forms_of_sizes(backend, clip, rescale):
+def test_forms_of_sizes_agree(backend, clip, rescale):
     spec = dataclasses.replace(inputs.LOOSE, clip=clip, rescale=rescale)
 
     def detect(image_sizes, original_sizes):
@@ -130,7 +130,7 @@ def test_forms_of_sizes(backend, clip, rescale):
 
 
 def test_scale_is_a_float32_ratio(backend):
-    """original / image is rounded once, then multiplied: the order that gives the reference's bits."""
+    """original / image is rounded once, then multiplied; this order gives the reference's bits."""
     spec, deltas = dataclasses.replace(inputs.LOOSE, clip="after_nms"), torch.zeros(2, P, 4)
     sizes = {"image_sizes": (93, 91), "original_sizes": (311, 577)}
     actual = run_postprocess(backend, LOGITS, deltas, DEFAULT, spec, coder=CODER, **sizes)
@@ -141,7 +141,7 @@ def test_scale_is_a_float32_ratio(backend):
 # ---- arrays and registration ----------------------------------------------------------------------------------------
 
 
-def test_numpy(backend):
+def test_numpy_arrays_give_same_detections(backend):
     if backend.name != "cuda":
         maps = [inputs.head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (LOGITS, DELTAS)]
         spec = dataclasses.replace(inputs.LOOSE, clip="before_nms")
@@ -150,7 +150,7 @@ def test_numpy(backend):
             assert_numpy_agrees(ssd_fast.postprocess, *maps, DEFAULT, spec, coder=CODER, image_sizes=sizes)
 
 
-def test_registered(backend):
+def test_op_is_well_registered(backend):
     spec, sizes = dataclasses.replace(inputs.LOOSE, clip="before_nms"), {"image_sizes": (96, 96)}
     logits, deltas, default = backend.to((LOGITS, DELTAS, DEFAULT))
     assert_well_registered(
@@ -160,8 +160,8 @@ def test_registered(backend):
     assert_well_registered(lambda *rows: ssd_fast.postprocess(*rows, spec, coder=CODER, **sizes), *maps, default)
 
 
-def test_exported():
-    """A program of torch.export returns Detections, with the same bits."""
+def test_exported_program_returns_detections():
+    """A program of torch.export returns Detections with the same bits."""
 
     class Postprocess(torch.nn.Module):
         def forward(self, logits, deltas):
@@ -172,8 +172,8 @@ def test_exported():
     assert_same_bits(found, ssd_fast.postprocess(LOGITS, DELTAS, DEFAULT, inputs.LOOSE, coder=CODER))
 
 
-def test_cuda_graph(cuda):
-    """A replay reads what the inputs then hold, and needs nothing that the capture allocated outside the graph."""
+def test_cuda_graph_replays_with_new_heads(cuda):
+    """A replay reads the current inputs, and needs nothing that the capture allocated outside the graph."""
     default, sizes = DEFAULT.to(cuda), torch.tensor([[90, 80], [50, 60]], device=cuda)
     spec = dataclasses.replace(inputs.LOOSE, clip="before_nms")
 
@@ -192,13 +192,13 @@ def test_cuda_graph(cuda):
         assert_same_bits(captured, detect(logits.to(cuda), deltas.to(cuda)))
 
 
-def test_has_no_gradient(backend):
+def test_detections_have_no_gradient(backend):
     logits, deltas, default = backend.to((LOGITS.clone(), DELTAS.clone(), DEFAULT))
     result = ssd_fast.postprocess(logits.requires_grad_(), deltas.requires_grad_(), default, inputs.LOOSE, coder=CODER)
     assert not result.boxes.requires_grad and not result.scores.requires_grad
 
 
-def test_to_list(backend):
+def test_to_list_splits_images(backend):
     result = run_postprocess(backend, LOGITS, DELTAS, DEFAULT, inputs.LOOSE, coder=CODER)
     images = result.to_list()
     assert [len(image["scores"]) for image in images] == result.counts.tolist()
@@ -264,12 +264,12 @@ MAPS = [inputs.head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (LOGITS, D
         (
             {"cls_logits": MAPS[0][::-1], "bbox_regression": MAPS[1]},
             ValueError,
-            "(cls_logits|bbox_regression): expected shape",
+            r"(cls_logits|bbox_regression)\[0\]: expected shape",
         ),
         (
             {"cls_logits": [MAPS[0][0], MAPS[0][1].half(), MAPS[0][2]], "bbox_regression": MAPS[1]},
             TypeError,
-            "cls_logits: expected float32, got float16",
+            r"cls_logits\[1\]: expected float32, got float16",
         ),
         (
             {"cls_logits": MAPS[0] * 3, "bbox_regression": MAPS[1] * 3},
@@ -303,7 +303,7 @@ MAPS = [inputs.head_maps(rows, inputs.SMALL, "AC", "HWA") for rows in (LOGITS, D
         ({"coder": inputs.LOOSE}, TypeError, "coder: expected a BoxCoderSpec, got PostprocessSpec"),
     ],
 )
-def test_rejected(backend, change, error, message):
+def test_rejected_arguments(backend, change, error, message):
     arguments = {"cls_logits": LOGITS, "bbox_regression": DELTAS, "default_boxes": DEFAULT, "spec": inputs.LOOSE}
     arguments |= {"coder": CODER} | change
     for key, value in arguments.items():
@@ -351,13 +351,17 @@ def test_rejected_fields(fields, message):
         PostprocessSpec(**fields)
 
 
-def test_channels_of_maps_that_do_not_fit():
-    """A level of another C, levels whose heads are swapped, and a head without a box are named by their channels."""
+def test_maps_with_wrong_channels_are_named():
+    """Messages give the channels of a level with another C, of swapped heads, and of a head without a box."""
     boxes = torch.rand(2 * 9, 4)
     maps, deltas = torch.rand(1, 2 * 5, 3, 3), torch.rand(1, 2 * 4, 3, 3)
     spec = PostprocessSpec()
     for logits, offsets, message in (
-        ([maps, maps[:, :6]], [deltas, deltas], r"cls_logits: expected shape \[1, 10, any, any\], got \[1, 6, 3, 3\]"),
+        (
+            [maps, maps[:, :6]],
+            [deltas, deltas],
+            r"cls_logits\[1\]: expected shape \[1, 10, any, any\], got \[1, 6, 3, 3\]",
+        ),
         (
             [deltas[:, :4]],
             [maps[:, :10].repeat(1, 4, 1, 1)],

@@ -1,4 +1,4 @@
-"""postprocess: one class a box, one NMS over all classes, the best of a level or of an image, boxes too small."""
+"""postprocess: one class per box, one NMS over all classes, top_k of a level or an image, and small boxes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ P = sum(LEVEL_SIZES)
 
 
 def levels(rows):
-    """[N, P, columns] as the rows of each level, which share its memory."""
+    """Split [N, P, columns] into views of the rows of each level."""
     return list(rows.split(LEVEL_SIZES, 1))
 
 
 def found(backend, *args, **kwargs):
-    """The detections, which must be the reference's: labels, default boxes and boxes to the bit."""
+    """Return the detections after checking them: labels, default boxes and boxes equal the reference's bit for bit."""
     result, expected = run_postprocess(backend, *args, **kwargs), specified("postprocess", *args, **kwargs)
     for field in ("counts", "labels", "box_idxs", "boxes"):
         assert_same_bits(getattr(result, field), getattr(expected, field))
@@ -34,7 +34,7 @@ def found(backend, *args, **kwargs):
 
 
 def pairs(result, image=0):
-    """(default box, class) of each detection of an image."""
+    """Return (default box, class) of each detection in an image."""
     count = int(result.counts[image])
     return list(zip(result.box_idxs[image, :count].tolist(), result.labels[image, :count].tolist(), strict=True))
 
@@ -45,7 +45,7 @@ BY_HAND = PostprocessSpec("sigmoid", None, 0.1, top_k=None, keep_top_k=8)
 
 
 def test_class_modes_by_hand(backend):
-    # Boxes 0 and 1 overlap, 2 lies apart and has two equal classes.
+    # Boxes 0 and 1 overlap; 2 is apart and has two equal classes.
     default = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [30, 0, 40, 10]])
     logits = torch.tensor([[[3.0, 2.0, -9.0], [-9.0, 1.0, 0.5], [0.0, -9.0, 0.0]]])
 
@@ -63,7 +63,7 @@ def test_class_modes_by_hand(backend):
 
 
 def test_ties_between_classes_by_hand(backend):
-    """Per class the lower class is first; where one NMS takes all of them, the lower default box."""
+    """Per class, the lower class comes first; in one NMS over all classes, the lower default box."""
     default, logits = inputs.grid_boxes(1, 2) + torch.tensor([[0.0], [1000.0]]), torch.zeros(1, 2, 2)
     logits[0, 0, 0] = -9  # box 0 has class 1, box 1 both
     for mode, expected in {
@@ -76,7 +76,7 @@ def test_ties_between_classes_by_hand(backend):
 
 
 def test_top_k_scopes_by_hand(backend):
-    default = torch.tensor([[20.0 * i, 0, 20.0 * i + 10, 10] for i in range(4)])  # 0, 1 and 2 are a level
+    default = torch.tensor([[20.0 * i, 0, 20.0 * i + 10, 10] for i in range(4)])  # 0, 1 and 2 form a level
     logits = torch.tensor([[[5.0, 4.0], [3.0, -9.0], [-9.0, 2.0], [1.0, 0.5]]])
     deltas = torch.zeros(1, 4, 4)
     maps = list(logits.split([3, 1], 1)), list(deltas.split([3, 1], 1))
@@ -93,7 +93,7 @@ def test_top_k_scopes_by_hand(backend):
 
 
 def test_min_box_size_by_hand(backend):
-    """The sides are those of the boxes that enter NMS, clipped and rescaled if they are so before; they must exceed."""
+    """The sides of the boxes that enter NMS, after any earlier clipping and rescaling, must exceed the size."""
     default = torch.tensor([[0.0, 0, 4, 9], [20, 0, 28, 9], [40, 0, 49, 9]])
     logits = torch.tensor([[[3.0], [2.0], [1.0]]])
 
@@ -112,7 +112,7 @@ def test_min_box_size_by_hand(backend):
     assert kept(4, top_k=1) == []  # the best one is chosen first
 
 
-# ---- as the reference -----------------------------------------------------------------------------------------------
+# ---- against the reference ------------------------------------------------------------------------------------------
 
 
 @given(
@@ -133,8 +133,8 @@ def test_min_box_size_by_hand(backend):
         keep_top_k=st.sampled_from([1, 7, 300]),
     ),
 )
-def test_random(backend, seed, shape, raw, spec):
-    """Softmax and sigmoid scores that are equal or far apart, so that rounding decides nothing."""
+def test_random_specs_equal_reference(backend, seed, shape, raw, spec):
+    """Softmax and sigmoid scores are equal or far apart, so that rounding decides nothing."""
     images, columns = shape[0], shape[1] + 1
     rows = (inputs.bell(seed, 6, columns) * 2)[inputs.integers(seed + 1, 0, 6, images, P)]
     default = reference.default_boxes(inputs.SMALL) if raw else inputs.grid_boxes(seed, P)
@@ -148,8 +148,8 @@ def test_random(backend, seed, shape, raw, spec):
 
 @pytest.mark.parametrize("scope", ["class", "level", "image"])
 @pytest.mark.parametrize("mode", ["per_class", "argmax", "agnostic"])
-def test_many_candidates(backend, mode, scope):
-    """More candidates than a list holds, and more that enter NMS than are sorted at once."""
+def test_many_candidates_equal_reference(backend, mode, scope):
+    """There are more candidates than a list holds, and more enter NMS than are sorted at once."""
     sizes, columns = [1500, 600], 3
     default, deltas = inputs.boxes(1, sum(sizes), extent=2000.0), torch.zeros(1, sum(sizes), 4)
     logits = torch.tensor([-9.0, -2.0, 0.0, 1.0, 2.0])[inputs.integers(4, 0, 5, 1, sum(sizes), columns)]
@@ -162,8 +162,8 @@ def test_many_candidates(backend, mode, scope):
 
 
 @pytest.mark.parametrize("mode", ["argmax", "agnostic"])
-def test_strange_logits(backend, mode):
-    """A class whose score is NaN is not the best of a box: another one is."""
+def test_strange_logits_equal_reference(backend, mode):
+    """A class whose score is NaN is never the best class of a box."""
     values = torch.tensor([inputs.NAN, inputs.INF, -inputs.INF, 0.0, 3e38, 1.0])
     logits = torch.cartesian_prod(values, values, values)[None]
     default, deltas = inputs.grid_boxes(5, logits.shape[1]), torch.zeros(1, logits.shape[1], 4)
@@ -175,7 +175,7 @@ def test_strange_logits(backend, mode):
 
 
 def test_levels_as_rows_equal_maps(backend):
-    """Lists of rows, raw maps and one array are the same problem, but for a top_k of levels."""
+    """Lists of rows, raw maps and one array give the same detections, except for a top_k per level."""
     default = reference.default_boxes(inputs.SMALL)
     logits, deltas = inputs.logits(1, 2, P, 4), inputs.bell(2, 2, P, 4)
     maps = [inputs.head_maps(x, inputs.SMALL, "AC", "HWA") for x in (logits, deltas)]
@@ -192,7 +192,7 @@ def test_levels_as_rows_equal_maps(backend):
 # ---- rejections -----------------------------------------------------------------------------------------------------
 
 
-def test_levels_are_asked_for():
+def test_top_k_of_levels_needs_levels():
     spec = PostprocessSpec(top_k_scope="level")
     heads = torch.zeros(1, 4, 3), torch.zeros(1, 4, 4)
     for run in (ssd_fast.postprocess, reference.postprocess):

@@ -1,4 +1,4 @@
-"""The comparator finds every planted difference, and excuses only those that rounding can make."""
+"""The comparator finds every planted difference, and excuses only those that rounding can cause."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ssd_fast.detections import Detections
 
 LIMITS = Limits(score_threshold=0.1, iou_threshold=0.5, keep_top_k=6)
 
-# (label, score, box): well apart from one another and from every threshold.
+# (label, score, box), far from each other and from every threshold.
 ROWS = (
     (1, 0.9, (0.0, 0.0, 10.0, 10.0)),
     (2, 0.8, (0.0, 0.0, 10.0, 10.0)),
@@ -22,7 +22,7 @@ ROWS = (
 
 
 def detections(rows, keep_top_k=6, indices=None) -> Detections:
-    """One image. An index is the place of the row in `rows`, unless given."""
+    """Make the detections of one image, whose indices are the rows' places in `rows` unless given."""
     k = len(rows)
     result = Detections(
         torch.zeros(1, keep_top_k, 4),
@@ -40,7 +40,7 @@ def detections(rows, keep_top_k=6, indices=None) -> Detections:
 
 
 def plain(result: Detections) -> list[dict]:
-    """As torchvision returns it: without indices."""
+    """Return the detections as torchvision does, without indices."""
     return [{key: value for key, value in image.items() if key != "box_idxs"} for image in result.to_list()]
 
 
@@ -62,7 +62,7 @@ def test_equal_detections_have_no_difference(form):
 
 
 @pytest.mark.parametrize("form", [lambda d: d, plain], ids=["indices", "no indices"])
-def test_rounding_is_no_difference(form):
+def test_rounding_is_not_a_difference(form):
     rows = [(label, score + 5e-7, moved(box, 5e-5)) for label, score, box in ROWS]
     found = compare(form(detections(rows)), form(detections(ROWS)), LIMITS)
     assert found.differences == [] and found.excused == []
@@ -98,8 +98,8 @@ def test_wrong_index_is_reported():
     assert [("index 4" in text, "index 3" in text) for text in found.differences] == [(True, False), (False, True)]
 
 
-def test_wrong_index_beside_a_tie_is_reported():
-    """Index 4 has the box of index 3, so it would be a rival, but not its score."""
+def test_wrong_index_beside_tie_is_reported():
+    """Index 4 has the box of index 3, so it would be a rival, but it has another score."""
     found = compare(detections(ROWS, indices=[0, 1, 2, 4]), detections(ROWS), LIMITS, candidates((*ROWS, ROWS[2])))
     assert len(found.differences) == 3 and "the candidate's score is 0" in found.differences[0]
 
@@ -110,7 +110,7 @@ def test_missing_image_is_reported():
 
 
 def candidates(rows, num_labels=4) -> Candidates:
-    """The candidates of which rows[i] has index i."""
+    """Make the candidates; rows[i] has index i."""
     scores = torch.zeros(1, len(rows), num_labels)
     for i, (label, score, _) in enumerate(rows):
         scores[0, i, label] = score
@@ -118,7 +118,7 @@ def candidates(rows, num_labels=4) -> Candidates:
 
 
 def excuse_of(rows, expected_rows, limits=LIMITS, indices=None, expected_indices=None, among=None) -> list[str]:
-    """The excuses of a pair that must have no other difference, in both directions."""
+    """Return the excuses of a pair that must have no other difference in either direction."""
     keep = limits.keep_top_k
     actual, expected = detections(rows, keep, indices), detections(expected_rows, keep, expected_indices)
     backward = compare(expected, actual, limits, among)
@@ -127,14 +127,14 @@ def excuse_of(rows, expected_rows, limits=LIMITS, indices=None, expected_indices
     return [text.rsplit("(", 1)[1].rstrip(")") for text in forward.excused]
 
 
-def test_score_at_the_threshold_is_excused():
+def test_score_at_threshold_is_excused():
     edge = (2, 0.1 + 5e-7, (30.0, 0.0, 40.0, 9.0))
     assert excuse_of((*ROWS, edge), ROWS) == ["score at the threshold"]
     beside = (2, 0.1 + 5e-6, (30.0, 0.0, 40.0, 9.0))
     assert compare(detections((*ROWS, beside)), detections(ROWS), LIMITS).differences
 
 
-def test_order_of_a_score_tie_is_excused_unless_both_tie_exactly():
+def test_order_of_score_tie_is_excused_unless_both_tie_exactly():
     a, b = (1, 0.5, (0.0, 0.0, 9.0, 9.0)), (2, 0.5, (0.0, 0.0, 9.0, 9.0))
     assert excuse_of((a, b), (b, a), indices=(0, 1), expected_indices=(1, 0)) == ["score tie"]
     strict = dataclasses.replace(LIMITS, ties_defined=True)
@@ -144,7 +144,7 @@ def test_order_of_a_score_tie_is_excused_unless_both_tie_exactly():
     assert excuse_of((a, b), (b, a), strict, indices=(0, 1), expected_indices=(1, 0)) == ["score tie"]
 
 
-def test_iou_at_the_threshold_is_excused():
+def test_iou_at_threshold_is_excused():
     kept = (1, 0.9, (0.0, 0.0, 10.0, 10.0))
     border = (1, 0.6, (0.0, 0.0, 10.0, 5.0))  # IoU 1/2
     assert excuse_of((kept, border), (kept,)) == ["IoU at the threshold"]
@@ -155,7 +155,7 @@ def test_iou_at_the_threshold_is_excused():
     assert compare(detections((kept, other_class)), detections((kept,)), LIMITS).differences
 
 
-def test_offset_of_the_classes_widens_the_band():
+def test_offset_of_classes_widens_band():
     kept, beside = (1, 0.9, (0.0, 0.0, 10.0, 10.0)), (1, 0.6, (0.0, 0.0, 10.0, 5.001))
     assert compare(detections((kept, beside)), detections((kept,)), LIMITS).differences
     wide = dataclasses.replace(LIMITS, largest_coordinate=90 * 301.0)
@@ -164,8 +164,8 @@ def test_offset_of_the_classes_widens_the_band():
 
 @pytest.mark.parametrize("largest, ulp", [(0.0, 2.0**-20), (90 * 301.0, 2.0**-9)], ids=["boxes", "classes apart"])
 @pytest.mark.parametrize("side", [-1, 1])
-def test_the_band_is_4_ulp_of_the_largest_coordinate(largest, ulp, side):
-    """As a share of the shortest side, 5, of boxes up to 10: the IoU is height / 10."""
+def test_band_is_4_ulp_of_largest_coordinate(largest, ulp, side):
+    """The band is a share of the shortest side, 5, of boxes up to 10; the IoU is height / 10."""
     limits = dataclasses.replace(LIMITS, largest_coordinate=largest)
     kept = (1, 0.9, (0.0, 0.0, 10.0, 10.0))
     inside, outside = ((1, 0.6, (0.0, 0.0, 10.0, 5 + side * share * 8 * ulp)) for share in (0.9, 1.1))
@@ -173,19 +173,19 @@ def test_the_band_is_4_ulp_of_the_largest_coordinate(largest, ulp, side):
     assert compare(detections((kept, outside)), detections((kept,)), limits).differences
 
 
-def test_rival_with_the_same_score_is_excused():
+def test_rival_with_same_score_is_excused():
     a, b = (1, 0.5, (0.0, 0.0, 10.0, 10.0)), (1, 0.5, (1.0, 0.0, 11.0, 10.0))
     among = candidates((a, b))
     excuses = excuse_of((a,), (b,), indices=(0,), expected_indices=(1,), among=among)
     assert excuses == ["score tie with the box kept instead"] * 2
     assert compare(detections((a,), indices=(0,)), detections((b,), indices=(1,)), LIMITS).differences
     assert compare(plain(detections((a,))), plain(detections((b,))), LIMITS, among).differences
-    apart = (1, 0.5, (8.0, 0.0, 18.0, 10.0))  # they would both have been kept
+    apart = (1, 0.5, (8.0, 0.0, 18.0, 10.0))  # both would have been kept
     actual, expected = detections((a,), indices=(0,)), detections((apart,), indices=(1,))
     assert compare(actual, expected, LIMITS, candidates((a, apart))).differences
 
 
-def test_what_an_excused_box_suppresses_is_excused():
+def test_boxes_suppressed_by_excused_box_are_excused():
     kept = (1, 0.9, (0.0, 0.0, 10.0, 10.0))
     border = (1, 0.6, (0.0, 0.0, 10.0, 5.0))
     follower = (1, 0.4, (0.0, 1.0, 10.0, 5.0))  # IoU with border 0.8, with kept 0.4
@@ -193,7 +193,7 @@ def test_what_an_excused_box_suppresses_is_excused():
     assert sorted(excuses) == ["IoU at the threshold", "suppressed by an excused box"]
 
 
-def test_end_of_a_full_list_is_excused():
+def test_end_of_full_list_is_excused():
     limits = dataclasses.replace(LIMITS, keep_top_k=3)
     a, b = (1, 0.3, (0.0, 0.0, 10.0, 10.0)), (2, 0.3, (0.0, 0.0, 10.0, 10.0))
     excuses = excuse_of((*ROWS[:2], a), (*ROWS[:2], b), limits, indices=(0, 1, 2), expected_indices=(0, 1, 3))
@@ -204,8 +204,8 @@ def test_end_of_a_full_list_is_excused():
 
 
 @pytest.mark.parametrize("form", [lambda d: d, plain], ids=["indices", "no indices"])
-def test_more_than_keep_top_k_are_reported(form):
-    """Whichever run has them, and although the other, being full, excuses each of them."""
+def test_more_detections_than_keep_top_k_are_reported(form):
+    """They are reported in either result, although the other result, being full, excuses each of them."""
     limits = dataclasses.replace(LIMITS, keep_top_k=3)
     full, more = form(detections(ROWS[:3])), form(detections(ROWS))
     assert compare(more, full, limits).differences == ["image 0: actual: 4 detections, keep_top_k is 3"]
@@ -213,7 +213,7 @@ def test_more_than_keep_top_k_are_reported(form):
     assert len(compare(more, more, limits).differences) == 2
 
 
-def test_score_at_the_cut_of_top_k_is_excused():
+def test_score_at_cut_of_top_k_is_excused():
     a, b, c = ((1, score, (20.0 * i, 0.0, 20.0 * i + 9, 9.0)) for i, score in enumerate((0.8, 0.5, 0.5)))
     two = dataclasses.replace(LIMITS, top_k=2)
     excuses = excuse_of((a, b), (a, c), two, expected_indices=(0, 2), among=candidates((a, b, c)))
@@ -224,14 +224,14 @@ def test_score_at_the_cut_of_top_k_is_excused():
         assert compare(actual, expected, limits, candidates((a, b, c))).differences
 
 
-def test_the_last_that_top_k_lets_in_is_not_excused_if_it_ties_with_nothing():
+def test_last_candidate_of_top_k_is_not_excused_without_tie():
     a, b, c = ((1, score, (20.0 * i, 0.0, 20.0 * i + 9, 9.0)) for i, score in enumerate((0.8, 0.5, 0.49)))
     two = dataclasses.replace(LIMITS, top_k=2)
     for rows in ((a,), (a, b, c)):  # one too few, one too many
         assert compare(detections(rows), detections((a, b)), two, candidates((a, b, c))).differences
 
 
-def test_candidates_are_what_the_band_looks_at():
+def test_band_compares_candidates():
     kept, border = (1, 0.9, (0.0, 0.0, 10.0, 10.0)), (1, 0.6, (0.0, 0.0, 10.0, 4.0))  # clipped: its IoU was 1/2
     unclipped = candidates((kept, (1, 0.6, (0.0, 0.0, 10.0, 5.0))))
     assert compare(detections((kept, border)), detections((kept,)), LIMITS).differences

@@ -1,4 +1,4 @@
-"""cuda_status(): one line that says what is the matter and what to do, from facts made up and real."""
+"""cuda_status(): one line that names the problem and the remedy, for made-up and real facts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ INSUFFICIENT = {
         ),
         (
             "13.0.88",
-            INSUFFICIENT | {"driver": 13000},  # such as one that lacks functions
+            INSUFFICIENT | {"driver": 13000},  # such as a driver that lacks functions
             "unavailable: CUDA kernels are built (13.0.88), but cudaErrorInsufficientDriver: "
             + INSUFFICIENT["message"],
         ),
@@ -61,25 +61,25 @@ INSUFFICIENT = {
         ("13.0.88", {"driver": 13000}, "unavailable: CUDA kernels are built (13.0.88), but the machine has no GPU"),
     ],
 )
-def test_made_up_facts(monkeypatch, built, facts, expected):
+def test_cuda_status_of_made_up_facts(monkeypatch, built, facts, expected):
     facts = {"gpus": 0, "error": "", "message": "", "driver": 0} | facts
     extension = SimpleNamespace(build_info={"cuda": built}, cuda_facts=lambda: SimpleNamespace(**facts))
     monkeypatch.setattr(_backend, "C", extension)
     assert ssd_fast.cuda_status() == expected
 
 
-def test_the_emulator_is_available(emulated, monkeypatch):
+def test_cuda_status_of_emulator_is_available(emulated, monkeypatch):
     monkeypatch.setattr(_backend, "C", emulated)
     assert ssd_fast.cuda_status() == "available: 1 GPU, kernels built with CUDA emulated"
 
 
-def test_a_gpu_is_available(cuda):
+def test_cuda_status_of_gpu_is_available(cuda):
     count = torch.cuda.device_count()
     assert ssd_fast.cuda_status().startswith(f"available: {count} GPU{'s' if count > 1 else ''}, kernels built with ")
 
 
 class DeviceArray:
-    """What claims to be memory of a GPU."""
+    """An array that claims to be in the memory of a GPU."""
 
     def __init__(self, *shape: int) -> None:
         self.__cuda_array_interface__ = {"shape": shape, "typestr": "<f4", "data": (4096, False), "version": 3}
@@ -87,8 +87,8 @@ class DeviceArray:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 @pytest.mark.skipif(_backend.C.build_info["cuda"] is None, reason="this build has no CUDA kernels")
-def test_an_op_without_a_driver_points_to_the_status():
-    """The status of this machine, too, is one of the lines above."""
+def test_op_without_driver_points_to_cuda_status():
+    """The status of this machine is one of the lines above, too."""
     assert ssd_fast.cuda_status().startswith("unavailable: CUDA kernels are built (")
     if "driver" not in ssd_fast.cuda_status():
         pytest.skip("there is a driver, and only the GPU is missing")

@@ -1,4 +1,4 @@
-"""Results do not depend on torch's default dtype, which a program may have changed for work of its own."""
+"""Results do not depend on torch's default dtype, which a program may have changed for its own work."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _MAKERS = {"empty", "eye", "full", "linspace", "logspace", "ones", "rand", "rand
 
 @pytest.fixture(params=DEFAULTS, ids=str)
 def other_default(request: pytest.FixtureRequest) -> Iterator[torch.dtype]:
-    """To be switched on by the test, after what it compares with; switched off whatever happens."""
+    """The test sets this default after it has computed its expectation; the fixture resets it in any case."""
     yield request.param
     torch.set_default_dtype(torch.float32)
 
 
 def assert_same(call: Any, default: torch.dtype) -> None:
-    """The call gives tensors, and the same ones under the other default."""
+    """Check that the call gives tensors, and the same ones with the other default."""
     expected = call()
     assert expected
     torch.set_default_dtype(default)
@@ -50,12 +50,12 @@ def heads() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(1, rows, 4, **options), torch.randn(1, rows, 3, **options)
 
 
-def test_detector(other_default):
+def test_detector_ignores_default_dtype(other_default):
     photos = [asset_path("chelsea.jpg"), asset_path("coffee.jpg")]
     assert_same(lambda: tuple(load_detector(device="cpu")(photos, 0.2)), other_default)
 
 
-def test_criterion(other_default):
+def test_criterion_ignores_default_dtype(other_default):
     def losses() -> list[torch.Tensor]:
         deltas, logits = (head.requires_grad_() for head in heads())
         boxes = [torch.tensor([[20, 30, 200, 220]], dtype=torch.float32)]
@@ -68,7 +68,7 @@ def test_criterion(other_default):
 
 
 @pytest.mark.parametrize("postprocess", [ssd_fast.postprocess, reference_postprocess], ids=["op", "reference"])
-def test_postprocess(other_default, postprocess):
+def test_postprocess_ignores_default_dtype(other_default, postprocess):
     boxes = ssd_fast.default_boxes(PRESET.default_boxes)[:300]
     deltas, logits = (head[:, :300] for head in heads())
     sizes = {"image_sizes": (320, 320), "original_sizes": [(480, 640)]}
@@ -76,12 +76,12 @@ def test_postprocess(other_default, postprocess):
     assert_same(lambda: tuple(postprocess(logits, deltas, boxes, **call)), other_default)
 
 
-def test_match(other_default):
+def test_match_ignores_default_dtype(other_default):
     boxes = torch.tensor([[0, 0, 10, 10]], dtype=torch.float32)
     assert_same(lambda: [ssd_fast.match([boxes], boxes, MatcherSpec())], other_default)
 
 
-def test_training_and_evaluation(other_default, tmp_path):
+def test_training_and_evaluation_ignore_default_dtype(other_default, tmp_path):
     dataset = training_cases.make_dataset(tmp_path / "photos")
     config = training_cases.small_config(epochs=1, zoom_out_share=0.9, photometric=0.9, crop_share=0.9)
 
@@ -95,7 +95,7 @@ def test_training_and_evaluation(other_default, tmp_path):
 
 
 @pytest.mark.parametrize("name", list_networks())
-def test_networks_are_made_of_float32(other_default, name):
+def test_networks_have_float32_parameters(other_default, name):
     torch.set_default_dtype(other_default)
     with torch.device("meta"):
         network = make_network(name, 3)
@@ -103,8 +103,8 @@ def test_networks_are_made_of_float32(other_default, name):
     assert kinds == {torch.float32} and torch.get_default_dtype() == other_default
 
 
-def test_no_tensor_is_made_of_the_default_dtype():
-    """What is made without a dtype would be of another one under another default."""
+def test_no_tensor_is_made_with_default_dtype():
+    """A tensor made without a dtype would get another one with another default."""
     calls, without = 0, []
     for path in Path(ssd_fast.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -116,13 +116,13 @@ def test_no_tensor_is_made_of_the_default_dtype():
 
 
 def _takes_the_default(call: ast.Call) -> bool:
-    """Whether the call makes a tensor, not of a NumPy array, which has a dtype."""
+    """Return whether the call makes a tensor from anything but a NumPy array, which has a dtype."""
     module, _, name = ast.unparse(call.func).rpartition(".")
     numbers = name == "tensor" and isinstance(call.args[0], (ast.List, ast.ListComp, ast.Constant, ast.BinOp))
     return module == "torch" and (name in _MAKERS or numbers)
 
 
-def test_numbers_of_numpy_keep_their_dtype(other_default):
+def test_numpy_blobs_keep_their_dtype(other_default):
     blobs = np.zeros((1, 4), np.float32), np.full((1, 2), 0.5, np.float32), np.full((1, 2, 4), 0.5, np.float32)
     call = {"num_classes": 2, "nms_threshold": 0.5, "keep_top_k": 5}
     assert_same(lambda: [torch.from_numpy(opencv.detection_out(*blobs, **call))], other_default)

@@ -33,13 +33,13 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_readme(files, capsys):
+def test_readme_runs(files, capsys):
     pytest.importorskip("torchvision", reason="the README patches its SSD")
     run("README.md")
     assert capsys.readouterr().out.startswith("['cat']\n")
 
 
-def test_weights(files):
+def test_weights_page_runs(files):
     torch.save(load_network(asset_path("ssdlite300_mobilenet_v2_coco.safetensors"))[0].state_dict(), "my_copy.pth")
     tensors = goldens.load("weight_layouts", "mmdetection_ssd300_vgg16")["tensors"]
     torch.save(weight_recipes.fine_tuned(tensors, [0.0] * 5), "fine_tuned.pth")
@@ -53,7 +53,7 @@ def test_weights(files):
 @pytest.mark.parametrize("page", OTHERS)
 def test_page(page, files, monkeypatch):
     detection = pytest.importorskip("torchvision", reason="pages patch its SSDs, and training uses it").models.detection
-    # Made in a tenth of the time; test_readme patches the other.
+    # Made in a tenth of the time; test_readme_runs patches the other.
     monkeypatch.setattr(detection, "ssd300_vgg16", detection.ssdlite320_mobilenet_v3_large)
     if "ssd_fast.evaluation" in (ROOT / page).read_text():
         pytest.importorskip("pycocotools", reason="the page evaluates")

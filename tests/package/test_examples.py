@@ -1,4 +1,4 @@
-"""The examples do what they say."""
+"""The examples do what they promise."""
 
 import itertools
 import sys
@@ -12,7 +12,7 @@ from ssd_fast.datasets import open_dataset
 sys.path.insert(0, str(ROOT / "examples"))
 
 
-def test_scenes_of_digits(tmp_path):
+def test_digits_are_written_apart_and_reproducibly(tmp_path):
     digits = pytest.importorskip("digits", reason="scikit-learn is not installed")
     digits.write(tmp_path, train=6, test=3)
     train, test = (open_dataset(tmp_path, split) for split in ("train", "test"))

@@ -1,4 +1,4 @@
-"""Files that users name: only regular ones are read, only images are decoded, and nothing is written through a link."""
+"""Files that users name: only regular ones are read, only images are decoded, and none is written through a link."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_only_regular_files_of_a_dataset_are_read(tmp_path, planted, kind, file,
         open_dataset(opened, format=kind)
 
 
-def test_names_that_the_system_refuses(tmp_path):
+def test_file_names_that_system_refuses_are_named(tmp_path):
     for name, reason in (("x" * 300 + ".png", "File name too long"), ("a\0.png", "null")):
         with pytest.raises(ValueError, match=f"cannot be read: .*{reason}"):
             as_image_tensor(tmp_path / name)
@@ -120,7 +120,7 @@ def test_names_that_the_system_refuses(tmp_path):
 
 
 @pytest.mark.parametrize("read", [as_image_tensor, image_size])
-def test_a_name_does_not_make_another_format_an_image(tmp_path, monkeypatch, read):
+def test_suffix_does_not_make_other_format_an_image(tmp_path, monkeypatch, read):
     started = []
     monkeypatch.setattr(PIL.EpsImagePlugin, "Ghostscript", lambda *_, **__: started.append(1))
     (tmp_path / "x.png").write_bytes(EPS)
@@ -137,7 +137,7 @@ def test_a_name_does_not_make_another_format_an_image(tmp_path, monkeypatch, rea
 @pytest.mark.parametrize(
     ("call", "module"), [(r"Image\.open\(", "images.py"), (r"import Console\b|(?<![.\w])print\(", "cli/_output.py")]
 )
-def test_one_module_alone_opens_images_and_one_alone_prints(call, module):
+def test_only_one_module_opens_images_and_only_one_prints(call, module):
     package = Path(ssd_fast.__file__).parent
     found = {
         path.relative_to(package).as_posix() for path in package.rglob("*.py") if re.search(call, path.read_text())
@@ -152,7 +152,7 @@ def test_every_accepted_suffix_is_read(tmp_path):
         path = tmp_path / f"x{suffix}"
         try:
             PIL.Image.fromarray(pixels).convert("L" if suffix == ".pgm" else "RGB").save(path)
-        except (KeyError, OSError, ValueError):  # this Pillow has no encoder of it
+        except (KeyError, OSError, ValueError):  # this Pillow has no encoder for it
             assert suffix in (".avif", ".webp", ".jp2")
             continue
         image = as_image_tensor(path)
@@ -160,7 +160,7 @@ def test_every_accepted_suffix_is_read(tmp_path):
         assert abs(int(image[0, 4, 2]) - 200) < 16 and int(image[0, 4, 13]) < 16
 
 
-def test_what_pillow_takes_for_a_bomb(tmp_path, monkeypatch):
+def test_decompression_bomb_is_named(tmp_path, monkeypatch):
     path = save_image(tmp_path / "x.png", (30, 40))
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 500)
     for read in (as_image_tensor, image_size):
@@ -176,7 +176,7 @@ def test_pictures_are_not_written_through_links(tmp_path):
     (tmp_path / "out").symlink_to(real)  # a folder may be a link
     photo = asset_path("chelsea.jpg")
     assert run("detect", photo, "--out", tmp_path / "out").exit_code == FINE
-    assert run("detect", photo, "--out", tmp_path / "out").exit_code == FINE, "an earlier picture is overwritten"
+    assert run("detect", photo, "--out", tmp_path / "out").exit_code == FINE, "an earlier picture is not overwritten"
     (real / "chelsea_detections.png").unlink()
     for target in (kept, tmp_path / "nothing"):
         (real / "chelsea_detections.png").symlink_to(target)
@@ -186,7 +186,7 @@ def test_pictures_are_not_written_through_links(tmp_path):
 
 
 @pytest.mark.parametrize("option", ["--plot", "--detections"])
-def test_results_of_an_evaluation_are_not_written_through_links(tmp_path, option):
+def test_evaluation_results_are_not_written_through_links(tmp_path, option):
     pytest.importorskip("pycocotools", reason="pycocotools, which computes COCO AP, is not installed")
     pytest.importorskip("matplotlib", reason="matplotlib, which draws the curves, is not installed")
     path = write_json(tmp_path / "annotations.json", folder_data())
@@ -195,7 +195,7 @@ def test_results_of_an_evaluation_are_not_written_through_links(tmp_path, option
     result = run("eval", path, option, link, "--device", "cpu", "--ignore-missing")
     assert result.exit_code == FAILED
     one_line(result, link.name, "expected a new file or a regular file to overwrite, got a symbolic link")
-    assert "evaluating" not in result.stderr, "it is said before the work"
+    assert "evaluating" not in result.stderr, "the link is refused after the work"
     assert not (tmp_path / "nothing").exists()
     if option == "--plot":
         dataset = open_dataset(path)
@@ -204,13 +204,13 @@ def test_results_of_an_evaluation_are_not_written_through_links(tmp_path, option
             evaluate_detections(found, dataset).plot(link)
 
 
-def test_the_demo_does_not_write_through_links(tmp_path):
+def test_demo_does_not_write_through_links(tmp_path):
     (tmp_path / "coffee.png").symlink_to(tmp_path / "nothing")
     one_line(run("demo", "--out", tmp_path), "coffee.png", "got a symbolic link")
     assert not (tmp_path / "nothing").exists()
 
 
-def test_what_may_be_written(tmp_path, planted):
+def test_output_file_must_be_new_or_regular(tmp_path, planted):
     require_output_file(tmp_path / "new.png")
     require_output_file(tmp_path / "missing" / "new.png")
     (tmp_path / "old.png").write_text("")

@@ -1,4 +1,4 @@
-"""The floors of the house: what may import what, and no circles.
+"""The floors of the house: which rooms may import which, without circles.
 
 Each room (a package or module of `ssd_fast`, a folder of `csrc`) uses only rooms of lower floors.
 """
@@ -41,7 +41,7 @@ def module_of(path: Path) -> tuple[str, ...]:
 
 
 def imports(path: Path, modules: set[tuple[str, ...]]) -> set[tuple[str, ...]]:
-    """The modules of the package that a file imports anywhere, annotations' imports included."""
+    """Return the modules of the package that a file imports anywhere, also for annotations only."""
     package = path.relative_to(ROOT).parent.parts
     found: set[tuple[str, ...]] = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -61,7 +61,7 @@ def test_packages_import_only_lower_floors():
     arrows = {
         (module_of(path)[1], used[1])
         for path in PACKAGE.rglob("*.py")
-        if path != PACKAGE / "__init__.py"  # imports most of the rest when it is asked for
+        if path != PACKAGE / "__init__.py"  # imports most of the rest on demand
         for used in imports(path, modules)
     }
     assert len(arrows) > 80
@@ -72,7 +72,7 @@ def test_no_files_import_each_other():
     modules = {module_of(path) for path in PACKAGE.rglob("*.py")}
     files = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
     graph = {module_of(path): imports(path, modules) for path in files}
-    assert len(list(TopologicalSorter(graph).static_order())) >= len(files)  # raises CycleError, which names the files
+    assert len(list(TopologicalSorter(graph).static_order())) >= len(files)  # else CycleError names the files
 
 
 def test_sources_include_only_lower_floors():

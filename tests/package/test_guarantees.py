@@ -1,4 +1,4 @@
-"""docs/guarantees.md: every test that it names exists, and what it says of GPUs, make targets and links is true."""
+"""docs/guarantees.md: every test that it names exists, and its notes on GPUs, make targets and links are true."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROOF = re.compile(
 
 @functools.cache
 def functions_of(file: str) -> dict[str, set[str]]:
-    """The fixtures and parameters of each test function of a file, by its name."""
+    """Return the fixtures and parameters of each test function in a file, by its name."""
     path = ROOT / file
     tree = ast.parse(path.read_text()) if path.is_file() else ast.Module([], [])
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
@@ -38,7 +38,7 @@ def make_targets() -> set[str]:
 
 
 def sections(page: str) -> dict[str, list[str]]:
-    """The lines of each section that are not empty, by its title."""
+    """Return the lines of each section that are not empty, by title."""
     _, *parts = re.split(r"^## (.*)\n", page, flags=re.MULTILINE)
     texts = zip(parts[::2], parts[1::2], strict=True)
     return {title: [line for line in text.splitlines() if line] for title, text in texts}
@@ -66,7 +66,7 @@ def faults_of_row(row: str) -> list[str]:
 
 
 def faults(page: str) -> list[str]:
-    """What is wrong with the page."""
+    """Return the faults of the page."""
     found, by_title = [], sections(page)
     if tuple(by_title) != (*TABLES, UNPROVEN):
         found.append(f"other sections: {list(by_title)}")
@@ -87,11 +87,11 @@ def faults(page: str) -> list[str]:
     return found
 
 
-def test_the_page():
+def test_page_has_no_faults():
     assert faults(PAGE) == []
 
 
-ROW = next(line for line in PAGE.splitlines() if "test_other_libraries_on_a_gpu" in line)
+ROW = next(line for line in PAGE.splitlines() if "test_ops_take_arrays_of_other_libraries_on_gpu" in line)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ ROW = next(line for line in PAGE.splitlines() if "test_other_libraries_on_a_gpu"
         ),
         ("`make kill-test`", "`make kill`", "no such make target: `make kill`"),
         ("`make mutate` |", "", "not a test or a make target: "),
-        (ROW, ROW.replace(" (needs a GPU)", ""), "wrong about needing a GPU: .*on_a_gpu"),
+        (ROW, ROW.replace(" (needs a GPU)", ""), "wrong about needing a GPU: .*on_gpu"),
         ("::test_by_hand`", "::test_by_hand` (needs a GPU)", "wrong about needing a GPU: .*test_by_hand"),
         (ROW, ROW.replace(". |", " |"), "not a sentence and its tests: .*CuPy"),
         (ROW, f"{ROW}\n{ROW}", "twice: .*CuPy"),
@@ -121,7 +121,7 @@ def test_planted_faults_are_found(old, new, fault):
     assert any(re.match(fault, found) for found in faults(PAGE.replace(old, new)))
 
 
-def test_links():
+def test_links_lead_somewhere():
     for name in ("README.md", "CONTRIBUTING.md", "docs/guarantees.md"):
         links = re.findall(r"\]\(([^)\s]+)\)", (ROOT / name).read_text())
         assert ("docs/guarantees.md" in links) == (name != "docs/guarantees.md")

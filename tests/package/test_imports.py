@@ -1,4 +1,4 @@
-"""What `import ssd_fast` imports, and what is imported when it is asked for."""
+"""The modules that `import ssd_fast` imports, and those that it imports on demand."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def in_a_new_process(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_importing_the_package_imports_no_networks():
+def test_import_of_package_imports_no_networks():
     code = "import sys, ssd_fast; dir(ssd_fast); print(*sorted(m for m in sys.modules if m.count('.') < 2))"
     imported = set(in_a_new_process(code).split())
     light = {"_C", "_backend", "_checks", "_io", "arrays", "detections", "ground_truth", "ops", "presets", "specs"}
@@ -27,15 +27,15 @@ def test_importing_the_package_imports_no_networks():
     assert not imported & {"torchvision", "PIL", "safetensors", "matplotlib", "pycocotools", "typer", "rich"}
 
 
-def test_what_is_asked_for_is_imported():
-    """In a process where nobody else has imported it."""
+def test_lazy_names_are_imported_on_demand():
+    """Ask in a new process, in which nothing else has imported them."""
     names = [*ssd_fast._LAZY]
     found = in_a_new_process(f"import ssd_fast; print(*[getattr(ssd_fast, name).__name__ for name in {names}])")
     assert found.split() == [name if module else f"ssd_fast.{name}" for name, module in ssd_fast._LAZY.items()]
 
 
 def test_dir_lists_names_and_modules():
-    """All packages but the command line and those whose names stand in others."""
+    """dir() lists all packages but the command line and those whose names other packages give."""
     packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {
         "_io",
         "arrays",
@@ -47,6 +47,6 @@ def test_dir_lists_names_and_modules():
     assert dir(ssd_fast) == sorted([*ssd_fast.__all__, *packages, "images"])
 
 
-def test_no_other_name():
+def test_other_names_raise_attribute_error():
     with pytest.raises(AttributeError, match="module 'ssd_fast' has no attribute 'network'"):
         ssd_fast.network  # noqa: B018

@@ -1,4 +1,4 @@
-"""What `pytest -m gpu` selects: every test that uses a CUDA device, and no other."""
+"""`pytest -m gpu` selects every test that uses a CUDA device, and no other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FILES = (
 
 @pytest.fixture(scope="module")
 def collected() -> dict[str, set[str]]:
-    """Of some files: the tests with the mark and those without it."""
+    """The tests of some files, with the mark and without it."""
     found = {}
     for marks in ("gpu", "not gpu"):
         command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", marks, *FILES]
@@ -34,11 +34,11 @@ def collected() -> dict[str, set[str]]:
 
 def test_gpu_tests_are_marked(collected):
     for name in (
-        "test_the_current_stream_is_used",
-        "test_captured_detector_equals_the_detector",
-        "test_other_libraries_on_a_gpu[cupy]",
-        "test_other_libraries_on_a_gpu[numba]",
-        "test_every_op_at_every_address[cuda]",
+        "test_ops_use_current_stream",
+        "test_captured_detector_equals_detector",
+        "test_ops_take_arrays_of_other_libraries_on_gpu[cupy]",
+        "test_ops_take_arrays_of_other_libraries_on_gpu[numba]",
+        "test_every_op_takes_arrays_at_any_address[cuda]",
         "test_backend_gives_the_bits[cuda-nms_padded]",
     ):
         assert name in collected["gpu"]
@@ -48,4 +48,7 @@ def test_other_tests_are_not_marked(collected):
     assert len(collected["not gpu"]) > 50
     assert not [name for name in collected["gpu"] if re.search(r"\b(cpu|emulated)\b", name)]
     assert not [name for name in collected["not gpu"] if re.search(r"\bcuda\b", name)]
-    assert {"test_every_op_at_every_address[emulated]", "test_many_threads_at_once"} <= collected["not gpu"]
+    assert {
+        "test_every_op_takes_arrays_at_any_address[emulated]",
+        "test_ops_may_run_in_many_threads_at_once",
+    } <= collected["not gpu"]

@@ -1,4 +1,4 @@
-"""Each argument of what programs call around the ops with each odd value: it works, or is refused in its own words."""
+"""Each argument of the calls around the ops with each odd value: it works, or the error names it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ RATIOS = [[2], [2]]
 
 
 class Net(torch.nn.Module):
-    """What qfgaohao's Predictor needs of a network."""
+    """As much of a network as qfgaohao's Predictor needs."""
 
 
 def tiny_detector() -> Detector:
@@ -190,11 +190,11 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     ),
 }
 
-# The argument as the error names it, where that is another name: a field of the spec that it makes, for example.
+# The name of an argument in the error where it differs: a field of the spec that the argument becomes, for example.
 NAMES = {
     "min_dim": "image_size",
     "fig_size": "image_size",
-    "feature_maps": "",  # or any of the lists that then have too few entries
+    "feature_maps": "",  # or any list that then has too few entries
     "feat_size": "",
     "width": "width, height",
     "height": "width, height",
@@ -214,7 +214,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_each_argument(call):
+def test_each_argument_takes_or_refuses_odd_values(call):
     function, arguments = CALLS[call]
     refused = 0
     for argument in arguments:
@@ -234,12 +234,12 @@ def _is_of_a_file(error: Exception) -> bool:
     return isinstance(error, FileNotFoundError) or any(text in str(error) for text in suffix)
 
 
-def test_a_configuration_without_an_entry():
+def test_configuration_without_entry_is_refused():
     with pytest.raises(KeyError, match="min_dim"):
         amdegroot.PriorBox({"a": 1})
 
 
-def test_a_name_where_a_preset_belongs():
+def test_name_instead_of_preset_is_refused_with_hint():
     hint = (
         r"expected a Preset, such as ssd_fast.preset\(name\), got 'nvidia_ssd300_coco': preset\('nvidia_ssd300_coco'\)"
     )
@@ -249,14 +249,14 @@ def test_a_name_where_a_preset_belongs():
         Detector(ssd_tiny(2, (32, 32)), preset="nvidia_ssd300_coco")
 
 
-def test_a_misspelt_name():
+def test_misspelled_name_is_refused_with_suggestion():
     with pytest.raises(ValueError, match="did you mean 'amdegroot_ssd300_voc'"):
         ssd_fast.preset("amdegrot_ssd300_voc")
     with pytest.raises(ValueError, match="did you mean 'ssd300_vgg16'"):
         make_network("ssd_300_vgg16", 2)
 
 
-def test_settings_of_a_torchvision_model():
+def test_wrong_settings_of_torchvision_model_are_named():
     detection = pytest.importorskip("torchvision.models.detection", reason="the model is torchvision's")
     model = ssd_fast.patch(detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None)).eval()
     image, box = torch.zeros(3, 32, 32), {"boxes": torch.tensor([[1.0, 1.0, 9.0, 9.0]]), "labels": torch.tensor([1])}

@@ -1,4 +1,4 @@
-"""The package as users install it: what a wheel holds and needs, and how a build chooses or misses its compilers."""
+"""The package as users install it: the contents and needs of a wheel, and how a build finds or misses compilers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BUILD_INPUTS = ("csrc", "ssd_fast", "CMakeLists.txt", "setup.py", "pyproject.tom
 
 
 def run(command: Sequence[str], *, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command without the settings that a user's environment has for builds and for pip."""
+    """Run a command without the settings for builds and pip in the user's environment."""
     settings = ("SSD_FAST_", "CUDAARCHS", "CMAKE_ARGS", "PIP_")
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(settings)}
     environment |= {"PIP_CONFIG_FILE": os.devnull}
@@ -40,7 +40,7 @@ def run(command: Sequence[str], *, cwd: Path, **environment: str) -> subprocess.
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel of a copy of the sources for the CPU alone, built without downloading anything."""
+    """A CPU-only wheel of a copy of the sources, built without downloads."""
     tree = tmp_path_factory.mktemp("tree")
     for name in BUILD_INPUTS:
         source, target = ROOT / name, tree / name
@@ -60,7 +60,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that the wheel is installed in, beside the packages at hand."""
+    """A folder in which the wheel is installed, beside the packages at hand."""
     folder = tmp_path_factory.mktemp("site")
     installed = run([*PIP, "install", "--no-deps", "--no-index", "--target", str(folder), str(wheel)], cwd=folder)
     assert installed.returncode == 0, installed.stdout
@@ -75,14 +75,14 @@ def metadata(wheel: Path) -> Message:
 
 
 def configure(folder: Path, cuda: str, compiler: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What CMake says to SSD_FAST_CUDA=`cuda` where nvcc is `compiler`."""
+    """Run CMake with SSD_FAST_CUDA=`cuda` and `compiler` as nvcc."""
     import pybind11
 
     command = ["cmake", f"-S{ROOT}", f"-B{folder}", f"-DSSD_FAST_CUDA={cuda}", f"-DPython_EXECUTABLE={sys.executable}"]
     return run([*command, f"-Dpybind11_DIR={pybind11.get_cmake_dir()}"], cwd=folder, CUDACXX=compiler, **environment)
 
 
-def test_wheel_holds_what_the_package_needs(wheel: Path) -> None:
+def test_wheel_holds_all_files_of_package(wheel: Path) -> None:
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
     assert wheel.name.startswith(f"ssd_fast-{ssd_fast.__version__}-{tag}-{tag}-linux_")
     with zipfile.ZipFile(wheel) as archive:
@@ -100,7 +100,7 @@ def test_wheel_holds_what_the_package_needs(wheel: Path) -> None:
         assert [name for name in names if ".dist-info/" in name and name.endswith(license)]
 
 
-def test_installed_wheel_imports_and_says_that_it_is_for_the_cpu(site: Path) -> None:
+def test_installed_wheel_works_and_has_no_cuda(site: Path) -> None:
     code = (
         "import numpy, sys, torch, ssd_fast\n"
         "boxes = numpy.array([[0, 0, 4, 4], [1, 0, 5, 4], [6, 6, 9, 9]], 'float32')\n"
@@ -128,8 +128,8 @@ def test_metadata_of_the_wheel(metadata: Message) -> None:
 def test_installing_leaves_torch_alone(wheel: Path, metadata: Message) -> None:
     required = [line for line in metadata.get_all("Requires-Dist", []) if ";" not in line]
     assert "torch>=2.4" in required
-    assert not [line for line in required if "==" in line or "<" in line]  # nothing that is there needs replacing
-    # With no index there is nowhere to fetch another torch from: the one at hand must do.
+    assert not [line for line in required if "==" in line or "<" in line]  # no installed package needs replacing
+    # Without an index no other torch can be fetched: the one at hand must do.
     dry = run([*PIP, "install", "--dry-run", "--no-index", "--no-build-isolation", str(wheel)], cwd=wheel.parent)
     assert dry.returncode == 0, dry.stdout
     would_install = [line for line in dry.stdout.splitlines() if line.startswith("Would install")]
@@ -150,20 +150,20 @@ def test_extension_needs_neither_torch_nor_cuda_nor_openmp(site: Path) -> None:
 
 
 def test_extension_of_this_build_needs_neither_torch_nor_cudart() -> None:
-    """The one in use, which has the CUDA kernels where there is an nvcc: cudart is linked statically."""
+    """The extension in use has the CUDA kernels if there is an nvcc; cudart is linked statically."""
     libraries = run(["ldd", _backend.C.__file__], cwd=ROOT).stdout
     assert "libc.so" in libraries
     for name in ("libtorch", "libc10", "libcudart", "libcuda.", "libgomp", "libpython"):
         assert name not in libraries
 
 
-def test_cuda_on_without_a_compiler_fails_and_says_so(tmp_path: Path) -> None:
+def test_cuda_on_without_compiler_fails_with_message(tmp_path: Path) -> None:
     result = configure(tmp_path, "ON", MISSING)
     assert result.returncode != 0
     assert "SSD_FAST_CUDA=ON but no working CUDA compiler (nvcc) was found" in " ".join(result.stdout.split())
 
 
-def test_a_broken_compiler_is_a_warning_unless_cuda_is_required(tmp_path: Path) -> None:
+def test_broken_compiler_is_a_warning_unless_cuda_is_required(tmp_path: Path) -> None:
     broken = tmp_path / "nvcc"
     broken.write_text("#!/bin/sh\necho 'nvcc: broken' >&2\nexit 1\n")
     broken.chmod(0o755)
@@ -179,23 +179,23 @@ def test_a_broken_compiler_is_a_warning_unless_cuda_is_required(tmp_path: Path) 
             assert "no working CUDA compiler" in output
 
 
-def test_cuda_off_asks_for_no_compiler(tmp_path: Path) -> None:
+def test_cuda_off_needs_no_compiler(tmp_path: Path) -> None:
     result = configure(tmp_path, "OFF", MISSING)
     assert result.returncode == 0, result.stdout
     assert "CMake Warning" not in result.stdout and "CUDA kernels OFF" in result.stdout
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no CUDA toolkit (nvcc)")
-def test_a_compiler_that_appears_later_is_found(tmp_path: Path) -> None:
-    """A build folder that was made without nvcc does not stay without CUDA for ever."""
+def test_compiler_installed_later_is_found(tmp_path: Path) -> None:
+    """A build folder made without nvcc does not stay without CUDA forever."""
     assert "CUDA kernels OFF" in configure(tmp_path, "AUTO", MISSING).stdout
     result = configure(tmp_path, "AUTO", str(shutil.which("nvcc")))
     assert result.returncode == 0 and "CUDA kernels ON" in result.stdout, result.stdout
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no CUDA toolkit (nvcc)")
-def test_several_architectures_reach_the_compiler_whole(tmp_path: Path) -> None:
-    """They are a list with semicolons, at which a shell would end the command that compiles the bindings."""
+def test_several_architectures_reach_compiler(tmp_path: Path) -> None:
+    """They are a list with semicolons, which in a shell would end the command that compiles the bindings."""
     result = configure(tmp_path, "ON", str(shutil.which("nvcc")), CUDAARCHS="80-real;90")
     assert result.returncode == 0, result.stdout
     commands = json.loads((tmp_path / "compile_commands.json").read_text())
@@ -206,13 +206,13 @@ def test_several_architectures_reach_the_compiler_whole(tmp_path: Path) -> None:
     assert kernels and all("code=[sm_80]" in command and "compute_90" in command for command in kernels)
 
 
-# The compute capabilities of NVIDIA's GPUs, and one to come. Orin and Thor run no binary but their own.
+# The compute capabilities of NVIDIA's GPUs, and a future one. Orin and Thor run only their own binaries.
 TEGRA = 87, 101, 110
 CAPABILITIES = (75, 80, 86, 87, 88, 89, 90, 100, 101, 103, 110, 120, 121, 130)
 
 
 def runs_on(architecture: str, capability: int) -> bool:
-    """Whether what CMake makes of an entry runs there: a binary within its major version, PTX on all that is newer."""
+    """Return whether a GPU runs an entry's code: binaries within the major version, PTX on anything newer."""
     number, _, kind = architecture.partition("-")
     same = int(number) == capability if capability in TEGRA else int(number) // 10 == capability // 10
     binary = kind in ("", "real") and same

@@ -1,4 +1,4 @@
-"""replace_file and append_line: the old content or the new one, and an error that names the file."""
+"""replace_file and append_line leave the old content or the new one, and their errors name the file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path):
+def test_file_that_does_not_fit_leaves_old_one(tmp_path):
     path = tmp_path / "file"
     replace_file(path, b"old")
     with files_of_at_most(1000), pytest.raises(WriteError) as caught:
@@ -33,23 +33,23 @@ def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path):
     assert path.read_bytes() == bytes(1000)
 
 
-def test_a_line_that_does_not_fit_leaves_the_log_as_it_was(tmp_path):
+def test_line_that_does_not_fit_leaves_log_unchanged(tmp_path):
     path = tmp_path / "log"
     append_line(path, "first")
     with files_of_at_most(10), pytest.raises(WriteError, match="log: cannot be written: File too large"):
-        append_line(path, "second")  # of which "seco" fits
+        append_line(path, "second")  # only "seco" fits
     assert path.read_text() == "first\n"
     append_line(path, "third")
     assert path.read_text() == "first\nthird\n"
 
 
-def test_a_line_after_one_that_was_cut_off_begins_anew(tmp_path):
+def test_line_after_truncated_one_begins_anew(tmp_path):
     (tmp_path / "log").write_text("first\nsec")
     append_line(tmp_path / "log", "third")
     assert (tmp_path / "log").read_text() == "first\nsec\nthird\n"
 
 
-def test_weights_that_cannot_be_written_leave_the_old_ones(tmp_path):
+def test_weights_that_cannot_be_written_leave_old_ones(tmp_path):
     path, network = tmp_path / "w.safetensors", small_network()
     save_weights(network, path)
     before = path.read_bytes()
@@ -63,7 +63,7 @@ def test_weights_that_cannot_be_written_leave_the_old_ones(tmp_path):
 
 @pytest.mark.parametrize("write", [lambda path: replace_file(path, b"new"), lambda path: append_line(path, "new")])
 @pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "fifo"])
-def test_what_is_not_a_regular_file_is_refused(write, kind, tmp_path):
+def test_only_regular_files_are_written(write, kind, tmp_path):
     path, other = tmp_path / "file", tmp_path / "other"
     if kind == "link":
         other.write_text("kept")
@@ -81,7 +81,7 @@ def test_what_is_not_a_regular_file_is_refused(write, kind, tmp_path):
     assert names(tmp_path) == before and (kind != "link" or other.read_text() == "kept")
 
 
-def test_links_among_the_folders_are_followed(tmp_path):
+def test_links_among_folders_are_followed(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     replace_file(tmp_path / "link" / "file", b"new")
@@ -89,14 +89,14 @@ def test_links_among_the_folders_are_followed(tmp_path):
     assert names(tmp_path / "real") == ["file", "log"]
 
 
-def test_names_as_long_as_they_may_be_and_not_utf8(tmp_path):
+def test_names_may_be_of_maximal_length_and_not_utf8(tmp_path):
     for name in ("n" * 255, "é" * 127, os.fsdecode(b"\xff" * 255)):
         replace_file(tmp_path / name, b"new")
         append_line(tmp_path / name, "line")
         assert (tmp_path / name).read_bytes() == b"new\nline\n"
 
 
-def test_the_umask_decides_who_may_read(tmp_path):
+def test_umask_decides_who_may_read(tmp_path):
     before = os.umask(0o027)
     try:
         replace_file(tmp_path / "file", b"")
@@ -106,7 +106,7 @@ def test_the_umask_decides_who_may_read(tmp_path):
     assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("file", "log")} == {0o640}
 
 
-def test_an_interrupt_while_writing_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_interrupt_while_writing_leaves_nothing_behind(tmp_path, monkeypatch):
     replace_file(tmp_path / "file", b"old")
 
     def interrupted(*_):
@@ -118,7 +118,7 @@ def test_an_interrupt_while_writing_leaves_nothing_behind(tmp_path, monkeypatch)
     assert names(tmp_path) == ["file"] and (tmp_path / "file").read_bytes() == b"old"
 
 
-def test_partials_of_one_file_are_removed_and_no_others(tmp_path):
+def test_remove_partials_removes_those_of_one_file(tmp_path):
     kept = [".partial-01234567-my-file", ".partial-other", "file", "partial-file"]
     for name in (*kept, ".partial-file", ".partial-01234567-file"):
         (tmp_path / name).write_text("")

@@ -1,4 +1,4 @@
-"""Each field of each spec with each odd value: refused in the promised words, or accepted and fit for the ops."""
+"""Each field of each spec with each odd value: refused in the promised form, or accepted and usable by the ops."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ PREPROCESSING = Preprocessing((8, 8), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 1.0, "ha
 GT = torch.tensor([[10.0, 10.0, 20.0, 20.0]])
 LOGITS, DELTAS = torch.linspace(-3, 3, 24).view(1, 8, 3), torch.linspace(-1, 1, 32).view(1, 8, 4)
 NAN = math.nan
-MOST_ROWS = 10**6  # more are not made in a test
+MOST_ROWS = 10**6  # the most that a test makes
 
 
 def use(spec: Any) -> None:
-    """Every op that the spec is for gives what a sound spec's gives: boxes that are finite, losses that are."""
+    """Check that the ops for the spec give results like those of a sound spec: finite boxes, finite losses."""
     boxes = ssd_fast.default_boxes(SMALL)
     if isinstance(spec, DefaultBoxSpec):
         if spec.num_boxes <= MOST_ROWS:
@@ -63,7 +63,7 @@ def use(spec: Any) -> None:
 @pytest.mark.parametrize(
     "sound", [SMALL, BoxCoderSpec(), MatcherSpec(), LossSpec(), LossSpec(classification="focal"), PostprocessSpec()]
 )
-def test_each_field_of_a_spec(sound, value):
+def test_each_field_of_spec_takes_or_refuses_odd_values(sound, value):
     for field in dataclasses.fields(sound):
         try:
             spec = dataclasses.replace(sound, **{field.name: value})
@@ -78,7 +78,7 @@ def test_each_field_of_a_spec(sound, value):
 
 @pytest.mark.parametrize("value", ODD.values(), ids=ODD)
 @pytest.mark.parametrize("sound", [PRESET, PREPROCESSING, CONFIG], ids=lambda sound: type(sound).__name__)
-def test_each_field_of_other_settings(sound, value):
+def test_each_field_of_settings_takes_or_refuses_odd_values(sound, value):
     for field in dataclasses.fields(sound):
         try:
             made = dataclasses.replace(sound, **{field.name: value})
@@ -91,7 +91,7 @@ def test_each_field_of_other_settings(sound, value):
 
 
 @pytest.mark.parametrize("value", ODD.values(), ids=ODD)
-def test_each_part_of_a_preset_read_from_json(value):
+def test_each_part_of_preset_takes_or_refuses_odd_values(value):
     fields = PRESET.to_dict()
     for part in fields:
         for changed in [{part: value}, *({part: {**fields[part], name: value}} for name in _names(fields[part]))]:
@@ -115,7 +115,7 @@ SCALES = {"scales": [0.1, 0.2, 0.3], "aspect_ratios": [[2], [2, 3]], "steps": [8
 
 @pytest.mark.parametrize("value", ODD.values(), ids=ODD)
 @pytest.mark.parametrize("make, options", [("from_min_max", MIN_MAX), ("from_scales", SCALES)])
-def test_each_argument_of_the_conventions(make, options, value):
+def test_each_argument_of_conventions_takes_or_refuses_odd_values(make, options, value):
     sound = {"image_size": (300, 300), "feature_maps": [38, 19], **options}
     for name, given in sound.items():
         others = {"box_sizes"} | (set(options) if name == "feature_maps" else set())  # too few or too many for the maps
@@ -135,7 +135,7 @@ def test_each_argument_of_the_conventions(make, options, value):
         (BoxCoderSpec([0.1, 0.1, 0.2, 0.2], log_scale_clamp=[-1, 4]), BoxCoderSpec(log_scale_clamp=(-1.0, 4.0))),
     ],
 )
-def test_rows_of_any_kind_make_equal_specs(made, normal):
+def test_rows_of_any_kind_give_equal_specs(made, normal):
     assert made == normal and hash(made) == hash(normal) and repr(made) == repr(normal)
 
 
@@ -156,20 +156,20 @@ REFUSED: list[tuple[Any, str, Any]] = [
     *((SMALL, "image_size", (64, value)) for value in (64.0, True, "64", 2**31)),
     *((SMALL, "box_sizes", (((8.0, value),),)) for value in (1e-60, 1e-40, 1e39, 10**400, True, "8")),
     *((SMALL, "steps", ((8.0, value),)) for value in (1e-60, 1e39, True)),
-    *((SMALL, "offset", value) for value in (1e-60, 1e39, 3e38)),  # 3e38 is a float32, 32 times as much is not
-    (SMALL, "feature_maps", ((2**14, 2**14),)),  # twice that many boxes: 4 coordinates of each are 2**31
+    *((SMALL, "offset", value) for value in (1e-60, 1e39, 3e38)),  # 3e38 is a float32, but 32 times as much is not
+    (SMALL, "feature_maps", ((2**14, 2**14),)),  # twice as many boxes, with 4 coordinates each: 2**31
     (SMALL, "box_sizes", (((8.0, 8.0),) * 129,)),
 ]
 
 
 @pytest.mark.parametrize("sound, field, value", REFUSED)
-def test_what_float32_or_the_kernels_would_turn_into_something_else(sound, field, value):
+def test_values_that_float32_or_kernels_would_change_are_refused(sound, field, value):
     with pytest.raises(ValueError) as raised:
         dataclasses.replace(sound, **{field: value})
     assert is_promised(raised.value, field), repr(raised.value)
 
 
-def test_a_row_is_a_tuple_whatever_it_was_given_as():
+def test_rows_become_tuples_of_plain_numbers():
     for given in ([0.1, 0.1, 0.2, 0.2], np.array([0.1, 0.1, 0.2, 0.2]), torch.tensor([0.1, 0.1, 0.2, 0.2]).double()):
         variances = BoxCoderSpec(given).variances
         assert type(variances) is tuple and [type(x) for x in variances] == [float] * 4

@@ -1,4 +1,4 @@
-"""Presets by name: what is there, that all of it is compared with an original, and the way through JSON."""
+"""Presets by name: the list, the comparison of each with an original, and the round trip through JSON."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def test_every_preset_is_compared_and_documented():
     assert documented == names
 
 
-def test_unknown_name():
+def test_unknown_preset_is_refused():
     with pytest.raises(ValueError, match=r"preset: name: expected one of torchvision_ssd300_vgg16, .*, got 'ssd300'"):
         ssd_fast.preset("ssd300")
 
 
 @pytest.mark.parametrize("name", ssd_fast.list_presets())
-def test_by_name_and_through_json(name):
+def test_preset_has_its_name_and_survives_json(name):
     preset = ssd_fast.preset(name)
     assert preset.name == name
     assert ssd_fast.Preset.from_dict(json.loads(json.dumps(preset.to_dict(), allow_nan=False))) == preset

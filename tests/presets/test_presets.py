@@ -1,4 +1,4 @@
-"""Presets against the projects that they are named after, whose answers to the same inputs are in tests/golden."""
+"""Presets against the projects that they are named after, whose results for the same inputs are in tests/golden."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from helpers.match_comparator import matching_differences
 from ssd_fast import PostprocessSpec, reference
 
 ALL = {dialect.name: dialect for dialect in dialects.ALL}
-# What found them: the project's own code, or tf.image.combined_non_max_suppression.
+# Detections by the project's own code, or by tf.image.combined_non_max_suppression.
 DETECTED = [
     (name, prefix)
     for name, dialect in ALL.items()
@@ -30,7 +30,7 @@ FAMILIES = {
     "mmdet_ssd300_voc": ["mmdet_ssd300_coco", "mmdet_ssd512_voc", "mmdet_ssd512_coco"],
     "tf_ssdlite_mobilenet_v2": ["tflite_ssd_mobilenet", "tflite_ssd_mobilenet_regular", "tfjs_coco_ssd"],
 }
-LOSSES = ("losses", "losses_one_empty")  # of two images, and with the first one's ground truth left out
+LOSSES = ("losses", "losses_one_empty")  # of two images, and without the first one's ground truth
 
 
 @pytest.fixture(params=ALL)
@@ -42,17 +42,17 @@ def default_boxes(dialect: Dialect) -> torch.Tensor:
     return ssd_fast.default_boxes(dialect.preset.default_boxes)
 
 
-def test_inputs_are_those_of_the_golden_file(dialect):
+def test_inputs_are_those_of_golden_file(dialect):
     assert dialect.digest() == int(dialect.golden["inputs"])
 
 
-def test_default_boxes(dialect):
+def test_default_boxes_equal_original(dialect):
     expected = torch.from_numpy(np.ascontiguousarray(dialect.golden["boxes_xyxy"].T))
     difference = ulp_difference(default_boxes(dialect), expected)
     assert difference.max() <= dialect.boxes_ulp
 
 
-def test_encode(dialect):
+def test_encode_equals_original(dialect):
     boxes, _ = dialect.ground_truth()
     for n, matched in enumerate(torch.from_numpy(dialect.golden["matched_idxs"]).long()):
         rows = (matched >= 0).nonzero()[:, 0]
@@ -62,17 +62,17 @@ def test_encode(dialect):
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_decode(dialect):
+def test_decode_equals_original(dialect):
     _, deltas = dialect.head_outputs()
     boxes = ssd_fast.decode_boxes(deltas[0], default_boxes(dialect), dialect.preset.coder)
     rows = torch.from_numpy(dialect_inputs.sampled_rows(len(boxes)))
     expected = torch.from_numpy(dialect.golden["decoded"])
     assert ulp_difference(boxes[rows], expected).max() <= dialect.decoded_ulp
     log_scale = 0.2 * deltas[0, rows, 2:]
-    assert log_scale.max() > 5 and log_scale.min() < -5  # some rows reach a clamp where there is one
+    assert log_scale.max() > 5 and log_scale.min() < -5  # some rows reach a clamp if there is one
 
 
-def test_match(dialect):
+def test_match_equals_original(dialect):
     boxes, _ = dialect.ground_truth()
     matcher = dialect.preset.matcher
     excused = 0
@@ -86,25 +86,25 @@ def test_match(dialect):
     assert excused <= 8  # of 160 to 420 positives
 
 
-def test_bipartite_scene(dialect):
-    """Ground truths that overlap next to nothing, or nothing, and those that compete for a box."""
+def test_bipartite_scene_equals_original(dialect):
+    """Some ground truths overlap boxes hardly or not at all, and some compete for a box."""
     boxes, truths = (torch.from_numpy(x) for x in dialect_inputs.bipartite_scene())
     matched = ssd_fast.match([truths], boxes, dialect.preset.matcher)[0]
     assert matched.tolist() == dialect.golden["bipartite_matched_idxs"].tolist()
 
 
-def test_exact_thresholds(dialect):
-    """An IoU of exactly the thresholds of matching and of NMS, and a score of exactly that of candidates."""
+def test_exact_thresholds_equal_original(dialect):
+    """Some IoUs equal the thresholds of matching and NMS exactly, and a score equals that of candidates exactly."""
     golden, preset = dialect.golden, dialect.preset
     logits, boxes, truths = (torch.from_numpy(x) for x in dialect_inputs.exact_scene())
-    if dialect.iou_epsilon == 0:  # added to a union, it leaves no IoU exact
+    if dialect.iou_epsilon == 0:  # added to a union, it makes every IoU inexact
         matched = ssd_fast.match([truths], boxes, preset.matcher)[0]
         assert matched.tolist() == golden["exact_matched_idxs"].tolist()
     if "exact_scores" not in golden:
         return
     if preset.postprocess.background == -1:
         logits = logits.flip(-1)
-    fixed = dialect.folder == "nvidia"  # whose score threshold is no parameter
+    fixed = dialect.folder == "nvidia"  # its score threshold is not a parameter
     score_threshold = preset.postprocess.score_threshold if fixed else 0.5
     spec = dataclasses.replace(
         preset.postprocess, score_threshold=score_threshold, iou_threshold=0.5, row_order="HWA", keep_top_k=1000
@@ -117,14 +117,14 @@ def test_exact_thresholds(dialect):
 
 
 @pytest.mark.parametrize("name, key", [(n, key) for n in ALL for key in LOSSES if key in ALL[n].golden])
-def test_loss(name, key):
-    """Given the original's matching, so that its ties play no part."""
+def test_loss_equals_original(name, key):
+    """The original's matching is given, so that its ties do not matter."""
     dialect = ALL[name]
     preset, golden = dialect.preset, dialect.golden
     images = [0, 2]
     boxes, labels = ([values[n] for n in images] for values in dialect.ground_truth())
     matched = torch.from_numpy(golden["matched_idxs"]).long()[images]
-    if key == "losses_one_empty":  # no negatives either, as positives ask for them; what counts is the divisor
+    if key == "losses_one_empty":  # nor negatives, which depend on positives; only the divisor matters
         boxes[0], labels[0] = boxes[0][:0], labels[0][:0]
         matched[0] = -1
     losses = ssd_fast.multibox_loss(
@@ -148,7 +148,7 @@ def test_loss(name, key):
 
 
 def sizes(dialect: Dialect) -> dict[str, tuple[float, float] | None]:
-    """The original's images, in its unit of detections."""
+    """Return the sizes of the original's images, in its unit of detections."""
     side = dialect.side
     if dialect.folder == "mmdetection":
         return {"image_sizes": (side, side), "original_sizes": (side / 0.8, side / 0.5)}
@@ -160,7 +160,7 @@ def sizes(dialect: Dialect) -> dict[str, tuple[float, float] | None]:
 
 
 def candidates(dialect: Dialect, logits: torch.Tensor) -> Candidates:
-    """What NMS chooses from."""
+    """Return the candidates of NMS."""
     _, deltas = dialect.head_outputs()
     boxes = reference.decode_boxes(deltas, default_boxes(dialect), dialect.preset.coder)
     if dialect.preset.postprocess.clip == "before_nms":
@@ -173,25 +173,25 @@ def candidates(dialect: Dialect, logits: torch.Tensor) -> Candidates:
 
 
 @pytest.mark.parametrize("name, prefix", DETECTED)
-def test_postprocess(name, prefix):
+def test_postprocess_equals_original(name, prefix):
     dialect = ALL[name]
     check_detections(dialect, dialect.preset.postprocess, prefix)
 
 
 @pytest.mark.parametrize("name", [name for name, dialect in ALL.items() if "all_scores_0" in dialect.golden])
-def test_postprocess_before_keep_top_k(name):
-    """All that NMS keeps, which shows how many candidates it is given: keep_top_k hides that."""
+def test_postprocess_without_keep_top_k_equals_original(name):
+    """All boxes that NMS keeps show how many candidates it is given, which keep_top_k hides."""
     dialect = ALL[name]
     check_detections(dialect, dataclasses.replace(dialect.preset.postprocess, keep_top_k=dialect_inputs.ALL), "all")
 
 
 @pytest.mark.parametrize("name", [name for name, dialect in ALL.items() if "apart_counts" in dialect.golden])
-def test_boxes_apart(name):
-    """How many candidates of each class enter NMS, which keeps them all, and how many come out of a full house."""
+def test_numbers_of_separate_boxes_equal_original(name):
+    """Compare how many candidates of each class enter NMS, which keeps all, and how many are detections at the end."""
     dialect = ALL[name]
     logits, boxes = (torch.from_numpy(x) for x in dialect_inputs.apart(dialect.columns))
     spec = dialect.preset.postprocess
-    if name.startswith("lufficc"):  # its keep_top_k would hide them
+    if name.startswith("lufficc"):  # its keep_top_k would hide the numbers
         spec = dataclasses.replace(spec, keep_top_k=logits.numel())
     found = ssd_fast.postprocess(logits, torch.zeros(1, len(boxes), 4), boxes, spec, coder=dialect.preset.coder)
     k = int(found.counts)
@@ -202,13 +202,13 @@ def test_boxes_apart(name):
 
 
 @pytest.mark.parametrize("first, others", FAMILIES.items())
-def test_one_speaks_for_its_family(first, others):
-    """What was compared in the first preset alone, the others have, too."""
+def test_family_shares_fields_of_compared_preset(first, others):
+    """The other presets of a family share the fields that were compared only for the first one."""
     one = ssd_fast.preset(first)
     shared = [field.name for field in dataclasses.fields(PostprocessSpec)]
     if first.startswith("amdegroot"):
-        shared.remove("keep_top_k")  # test_boxes_apart compares it in both
-    if first.startswith("tf"):  # the network's; all else was compared in each
+        shared.remove("keep_top_k")  # test_numbers_of_separate_boxes_equal_original compares it in both
+    if first.startswith("tf"):  # fields of the network; the others were compared in each preset
         shared = ["activation", "background", "channel_order", "row_order"]
     for other in map(ssd_fast.preset, others):
         assert (other.coder, other.matcher, other.loss) == (one.coder, one.matcher, one.loss)
@@ -216,8 +216,8 @@ def test_one_speaks_for_its_family(first, others):
             assert getattr(other.postprocess, key) == getattr(one.postprocess, key)
 
 
-def test_more_candidates_than_nms_pre():
-    """mmdetection's best 1000 pairs of a box and a class of each map: with all of them, detections differ."""
+def test_nms_pre_limits_candidates_like_original():
+    """mmdetection takes the best 1000 pairs of box and class per map; with all pairs, detections differ."""
     dialect = ALL["mmdet_ssd300_voc"]
     spec = dataclasses.replace(dialect.preset.postprocess, keep_top_k=dialect_inputs.ALL)
     logits, _ = dialect.head_outputs()
@@ -234,7 +234,7 @@ def check_detections(
 ) -> None:
     logits, deltas = dialect.head_outputs()
     logits = logits if cls_logits is None else cls_logits
-    # As the networks' convolutions leave them: NVIDIA's views maps as [N, values, A * h * w], all others permute them.
+    # Maps as from the networks' convolutions: NVIDIA views them as [N, values, A * h * w], all others permute them.
     orders = ("CA", "AHW") if dialect.folder == "nvidia" else ("AC", "HWA")
     heads = [head_maps(x, dialect.preset.default_boxes, *orders) for x in (logits, deltas)]
     boxes = default_boxes(dialect)
@@ -246,7 +246,7 @@ def check_detections(
     assert actual.counts.max() == max(
         len(image["scores"]) for image in expected
     )  # a shorter list excuses what it lacks
-    assert sum("comes before" not in text for text in excused) <= 2  # an order of equal scores: combined NMS has any
+    assert sum("comes before" not in text for text in excused) <= 2  # combined NMS orders equal scores in any way
 
 
 def limits(dialect: Dialect, spec: PostprocessSpec) -> Limits:

@@ -1,6 +1,6 @@
-"""Caffe's presets: against OpenCV's DNN module, and what of Caffe itself test_presets.py does not compare.
+"""Caffe's presets against OpenCV's DNN module, and against the parts of Caffe that test_presets.py does not compare.
 
-The answers of both to the same inputs are in tests/golden.
+The results of both for the same inputs are in tests/golden.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ BOXES = {
 
 
 @pytest.mark.parametrize("name", BOXES)
-def test_opencv_default_boxes(name):
+def test_default_boxes_equal_opencv(name):
     assert_same_bits(ssd_fast.default_boxes(ssd_fast.preset(name).default_boxes), opencv_boxes(*BOXES[name]))
 
 
-def test_opencv_keeps_fractions_of_sizes():
-    """Caffe makes 76 of 76.8 pixels; the sides of the box of 1:3 are then shorter by 0.8 * sqrt(3)."""
+def test_opencv_keeps_fractions_that_caffe_drops():
+    """Caffe truncates 76.8 pixels to 76, which shortens the sides of the 1:3 box by 0.8 * sqrt(3)."""
     actual = ssd_fast.default_boxes(ssd_fast.preset("caffe_ssd512_voc").default_boxes)
     difference = (opencv_boxes("priorbox_opencv", "ssd512_vgg_voc") - actual).abs() * 512
     assert float(difference.max()) == pytest.approx(0.8 * 3**0.5 / 2, rel=1e-3)
@@ -47,8 +47,8 @@ def opencv_boxes(folder: str, name: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("prefix", ["detected", "all"])
 @pytest.mark.parametrize("name", ["caffe_ssd300_voc", "caffe_mobilenet_ssd_voc"])
-def test_opencv_postprocess(name, prefix):
-    """all: whatever NMS keeps, which shows how many candidates it is given: keep_top_k hides that."""
+def test_postprocess_equals_opencv(name, prefix):
+    """ "all": every box that NMS keeps, which shows how many candidates it is given; keep_top_k hides that."""
     preset, golden = ssd_fast.preset(name), goldens.load("caffe_opencv", name)
     spec = preset.postprocess
     if prefix == "all":
@@ -69,8 +69,8 @@ def test_opencv_postprocess(name, prefix):
     assert len(excused) <= 4
 
 
-def test_opencv_exact_thresholds():
-    """An IoU of exactly NMS's threshold is kept, a score of exactly the other is not."""
+def test_exact_thresholds_equal_opencv():
+    """An IoU equal to NMS's threshold is kept; a score equal to the score threshold is not."""
     logits, boxes, _ = (torch.from_numpy(x) for x in dialect_inputs.exact_scene())
     expected = goldens.load("caffe_opencv", "caffe_ssd300_voc")["exact_scores"]
     preset = ssd_fast.preset("caffe_ssd300_voc")
@@ -87,7 +87,7 @@ IMAGES = (0, 2)
 
 
 def multibox_loss(name: str, truths: list[tuple[torch.Tensor, torch.Tensor]], matched_idxs: torch.Tensor):
-    """(losses, gradient of the logits, gradient of the offsets)."""
+    """Return (losses, gradient of the logits, gradient of the offsets)."""
     preset = ssd_fast.preset(name)
     logits, deltas = (x.requires_grad_() for x in DIALECTS[name].head_outputs())
     losses = ssd_fast.multibox_loss(
@@ -109,8 +109,8 @@ def name(request) -> str:
     return request.param
 
 
-def test_mining_and_gradients(name):
-    """Given Caffe's matching: the same hard negatives, and gradients of its loss."""
+def test_mining_and_gradients_equal_caffe(name):
+    """With Caffe's matching, the hard negatives and the gradients of the loss are Caffe's."""
     golden = DIALECTS[name].golden
     boxes, labels = DIALECTS[name].ground_truth()
     matched = torch.from_numpy(golden["matched_idxs"]).long()[list(IMAGES)]
@@ -130,6 +130,6 @@ def test_mining_and_gradients(name):
         torch.testing.assert_close(logits_gradient[n, sampled], expected, rtol=1e-5, atol=1e-8)
 
 
-def test_bipartite_scene(name):
-    """What test_presets.py compares is what the scene's description says."""
+def test_bipartite_scene_has_described_matches(name):
+    """The matches that test_presets.py compares are those in the scene's description."""
     assert DIALECTS[name].golden["bipartite_matched_idxs"].tolist() == [-1, 1, 2, -1, 3, 4, 6, 5]

@@ -1,4 +1,4 @@
-"""Presets of TensorFlow's family against TensorFlow, TFLite's op and TF.js, whose answers are in tests/golden."""
+"""Presets of TensorFlow's family against TensorFlow, TFLite's op and TF.js, whose results are in tests/golden."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PRESETS = ["tf_ssdlite_mobilenet_v2", "tflite_ssd_mobilenet", "tflite_ssd_mobile
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("photo", goldens.TENSORFLOW)
-def test_default_boxes(name, photo):
+def test_default_boxes_equal_tensorflow(name, photo):
     expected = goldens.tensorflow(photo).default_boxes
     assert ulp_difference(ssd_fast.default_boxes(ssd_fast.preset(name).default_boxes), expected).max() <= 2
 
 
 @pytest.mark.parametrize("photo", goldens.TENSORFLOW)
-def test_postprocess(photo):
+def test_postprocess_equals_tensorflow(photo):
     case = goldens.tensorflow(photo)
     preset = ssd_fast.preset("tf_ssdlite_mobilenet_v2")
     boxes, spec = ssd_fast.default_boxes(preset.default_boxes), preset.postprocess
@@ -49,14 +49,14 @@ def tflite_case(name):
 
 
 @pytest.mark.parametrize("setting", ["exported", "half"])
-def test_tflite_regular(setting):
+def test_regular_nms_equals_tflite(setting):
     preset, default_boxes, logits, deltas, golden = tflite_case("tflite_ssd_mobilenet_regular")
     spec = at_half(preset.postprocess) if setting == "half" else preset.postprocess
     actual = ssd_fast.postprocess(logits, deltas, default_boxes, spec, coder=preset.coder)
     expected = detected(golden, f"regular_{setting}")
     candidates = Candidates(reference.decode_boxes(deltas, default_boxes, preset.coder), logits.sigmoid())
     assert actual.counts.tolist() == [len(image["scores"]) for image in expected]
-    # No tolerance at the threshold, where scores are exact: a score that equals it is in.
+    # No tolerance at the threshold, where scores are exact: a score equal to it passes.
     excused = assert_same_detections(
         actual, expected, dataclasses.replace(limits(spec), score_threshold=-1), candidates
     )
@@ -65,8 +65,8 @@ def test_tflite_regular(setting):
 
 
 @pytest.mark.parametrize("setting", ["exported", "half"])
-def test_tflite(setting):
-    """Both order by score; of equals TFLite, as this package, puts the lower box first."""
+def test_fast_nms_equals_tflite(setting):
+    """Both order by score; among equal scores, TFLite puts the lower box first, as this package does."""
     preset, default_boxes, logits, deltas, golden = tflite_case("tflite_ssd_mobilenet")
     spec = at_half(preset.postprocess) if setting == "half" else preset.postprocess
     actual = ssd_fast.postprocess(logits, deltas, default_boxes, spec, coder=preset.coder)
@@ -90,13 +90,13 @@ def scores_of(preset, logits, boxes, **changes):
 @pytest.mark.parametrize(
     "name, prefix", [("tflite_ssd_mobilenet", "fast"), ("tflite_ssd_mobilenet_regular", "regular")]
 )
-def test_tflite_scenes(name, prefix, scene):
+def test_scenes_equal_tflite(name, prefix, scene):
     make, iou = dialect_inputs.TFLITE[scene]
     preset, expected = (
         ssd_fast.preset(name),
         goldens.load("tflite", "detection_postprocess")[f"{prefix}_{scene}_scores"],
     )
-    # Per class it keeps 100 of the boxes apart, and so must we here, whose spec does not say that.
+    # TFLite keeps 100 of the separate boxes per class, which the spec does not say: do so here.
     keep_top_k = 100 if (prefix, scene) == ("regular", "apart") else 2000
     changes = {"iou_threshold": iou} if scene == "equal" else {}
     actual = scores_of(preset, *(torch.from_numpy(x) for x in make()), keep_top_k=keep_top_k, **changes)
@@ -104,8 +104,8 @@ def test_tflite_scenes(name, prefix, scene):
     np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
-def test_faint_scores():
-    """All that exceed the exported threshold, 1e-8: elsewhere better ones fill the detections."""
+def test_faint_scores_equal_tensorflow():
+    """All scores above the exported threshold, 1e-8, are detections; in other tests better ones fill the list."""
     preset = ssd_fast.preset("tf_ssdlite_mobilenet_v2")
     actual = scores_of(preset, *(torch.from_numpy(x) for x in dialect_inputs.apart(2, dialect_inputs.FAINT)))
     expected = goldens.load("tensorflow", preset.name)["faint_scores"]
@@ -113,8 +113,8 @@ def test_faint_scores():
     np.testing.assert_allclose(actual, expected, rtol=1e-6)
 
 
-def test_boxes_outside_the_image():
-    """TensorFlow drops detections that clipping leaves no area, before it counts them; here they are kept."""
+def test_boxes_outside_image_are_kept_unlike_tensorflow():
+    """TensorFlow drops detections without area after clipping, before it counts them; this package keeps them."""
     logits, boxes = (torch.from_numpy(x) for x in dialect_inputs.apart(2, dialect_inputs.FAINT))
     preset = ssd_fast.preset("tf_ssdlite_mobilenet_v2")
     boxes, deltas = boxes + 0.5, torch.zeros(1, len(boxes), 4)
@@ -131,8 +131,8 @@ def at_half(spec: PostprocessSpec) -> PostprocessSpec:
 
 
 @pytest.mark.parametrize("setting, keep_top_k", [("default", 20), ("loose", 100), ("nested", 128), ("apart", 1024)])
-def test_tfjs(setting, keep_top_k):
-    """An IoU equal to minScore suppresses, which serves as both thresholds; a score equal to it is out."""
+def test_postprocess_equals_tfjs(setting, keep_top_k):
+    """minScore serves as both thresholds: an IoU equal to it suppresses, a score equal to it is dropped."""
     scenes = {"nested": dialect_inputs.nested, "apart": dialect_inputs.apart}
     logits, boxes = (torch.from_numpy(x) for x in scenes.get(setting, dialect_inputs.halves)(90))
     golden = goldens.load("tfjs", "coco_ssd")

@@ -1,4 +1,4 @@
-"""The presets of torchvision's two SSDs against the models themselves, run here."""
+"""The presets of torchvision's two SSDs against the models themselves, run in the tests."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def ground_truth(side):
     return [torch.from_numpy(boxes) for boxes, _ in truths], [torch.from_numpy(labels) for _, labels in truths]
 
 
-def test_default_boxes(case):
+def test_default_boxes_equal_torchvision(case):
     preset, _, anchors, *_, boxes_ulp = case
     assert ulp_difference(ssd_fast.default_boxes(preset.default_boxes), anchors[0]).max() <= boxes_ulp
 
 
-def test_box_code(case):
+def test_encode_and_decode_equal_torchvision(case):
     preset, model, anchors, _, deltas, _ = case
     boxes, _ = ground_truth(preset.default_boxes.image_size[0])
     matched = boxes[0][torch.arange(len(anchors[0])) % len(boxes[0])]
@@ -61,10 +61,10 @@ def test_box_code(case):
     decoded = model.box_coder.decode_single(deltas[0], anchors[0])
     assert ulp_difference(ssd_fast.decode_boxes(deltas[0], anchors[0], preset.coder), decoded).max() <= 4
     log_scale = 0.2 * deltas[0, :, 2:]
-    assert log_scale.max() > 5 and log_scale.min() < -5  # the clamp is above only
+    assert log_scale.max() > 5 and log_scale.min() < -5  # only the upper side is clamped
 
 
-def test_match(case):
+def test_match_equals_torchvision(case):
     preset, model, anchors, *_ = case
     boxes, _ = ground_truth(preset.default_boxes.image_size[0])
     default_boxes = ssd_fast.default_boxes(preset.default_boxes)
@@ -78,8 +78,8 @@ def test_match(case):
 
 
 @pytest.mark.parametrize("first", [0, None], ids=["two", "one empty"])
-def test_loss(case, first):
-    """first: the first image's ground truth, None for none, where only the divisor differs."""
+def test_loss_equals_torchvision(case, first):
+    """first: the first image's ground truth, or None for no ground truth, when only the divisor differs."""
     preset, model, anchors, logits, deltas, _ = case
     boxes, labels = ground_truth(preset.default_boxes.image_size[0])
     boxes, labels = [boxes[0], boxes[2]], [labels[0], labels[2]]
@@ -97,8 +97,8 @@ def test_loss(case, first):
         assert float(actual[key]) == pytest.approx(float(value), rel=1e-5)
 
 
-def test_postprocess_values(case):
-    """The model's own, exactly: one candidate or detection more would rarely show in what it finds."""
+def test_preset_has_settings_of_model(case):
+    """The settings are exactly the model's: one candidate or detection more would rarely change the detections."""
     preset, model, *_ = case
     spec = preset.postprocess
     ours = spec.score_threshold, spec.top_k, spec.iou_threshold, spec.keep_top_k
@@ -106,8 +106,8 @@ def test_postprocess_values(case):
 
 
 @pytest.mark.parametrize("keep_top_k", [None, 4000])
-def test_postprocess(case, keep_top_k):
-    """keep_top_k: the model's, or so many that nothing hides how many candidates NMS is given."""
+def test_postprocess_equals_torchvision(case, keep_top_k):
+    """keep_top_k: the model's, or so many that the number of candidates of NMS shows."""
     preset, model, anchors, logits, deltas, _ = case
     spec = preset.postprocess
     if keep_top_k is not None:
@@ -121,7 +121,7 @@ def test_postprocess(case, keep_top_k):
         expected = model.postprocess_detections(heads, anchors, [(side, side)] * 2)
     finally:
         model.detections_per_img = original
-    maps = [head_maps(x, preset.default_boxes, "AC", "HWA") for x in (logits, deltas)]  # torchvision's, before a view
+    maps = [head_maps(x, preset.default_boxes, "AC", "HWA") for x in (logits, deltas)]  # torchvision's maps
     actual = ssd_fast.postprocess(*maps, default_boxes, spec, coder=preset.coder, image_sizes=(side, side))
     candidates = Candidates(
         reference.decode_boxes(deltas, default_boxes, preset.coder).clamp(0, side), logits.softmax(-1)
@@ -131,15 +131,15 @@ def test_postprocess(case, keep_top_k):
         spec.iou_threshold,
         spec.keep_top_k,
         spec.top_k,
-        largest_coordinate=(COLUMNS + 1) * side,  # it keeps classes apart by an offset
+        largest_coordinate=(COLUMNS + 1) * side,  # torchvision keeps classes apart by an offset
     )
     assert actual.counts.min() >= 100
     excused = assert_same_detections(actual, expected, limits, candidates).excused
     assert len(excused) <= 8
 
 
-def test_exact_thresholds(case):
-    """An IoU of exactly 0.5 matches and is kept by NMS; a score of exactly the threshold is not."""
+def test_exact_thresholds_equal_torchvision(case):
+    """An IoU of exactly 0.5 matches and is kept by NMS; a score equal to the threshold is dropped."""
     preset, model, *_ = case
     logits, boxes, truths = (torch.from_numpy(x) for x in dialect_inputs.exact_scene())
     matched = ssd_fast.match([truths], boxes, preset.matcher)[0]
@@ -162,8 +162,8 @@ def test_exact_thresholds(case):
     torch.testing.assert_close(found.scores[0, :96], expected["scores"])
 
 
-def test_boxes_outside_the_image(case):
-    """Clipped to lines and points, they are detections all the same."""
+def test_boxes_outside_image_equal_torchvision(case):
+    """Boxes clipped to lines and points are still detections."""
     preset, model, *_ = case
     logits, boxes = (torch.from_numpy(x) for x in dialect_inputs.apart(COLUMNS))
     boxes, deltas, spec = boxes + 0.5, torch.zeros(1, len(boxes), 4), preset.postprocess

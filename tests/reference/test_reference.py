@@ -1,4 +1,4 @@
-"""The executable specification against tables worked by hand, torchvision, and the outputs of other runtimes."""
+"""The executable specification against hand-worked tables, torchvision, and the outputs of other runtimes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_box_iou_by_hand():
     assert reference.box_iou(a.double(), b.double()).dtype == torch.float64
 
 
-def test_strange_boxes_touch_nothing():
+def test_strange_boxes_overlap_nothing():
     strange = torch.tensor(inputs.STRANGE_BOXES)
     iou = reference.box_iou(strange, strange)
     assert iou.isfinite().all() and (iou >= 0).all() and (iou <= 1).all()
@@ -81,7 +81,7 @@ def test_decode_by_hand():
 
 
 def test_decode_rounds_every_operation():
-    """In the order of the definition, worked with NumPy's float32 numbers: no fused multiply-add, no float64."""
+    """NumPy's float32 numbers, in the order of the definition, show no fused multiply-add and no float64."""
     default, deltas = inputs.boxes(1, 200), inputs.bell(2, 200, 4)
     deltas[:, 2:] = 0  # exp(0) is exact
     variance, half = np.float32(0.1), np.float32(0.5)
@@ -109,7 +109,7 @@ def test_narrow_inputs_are_widened(dtype):
 def test_nms_by_hand():
     boxes = torch.tensor([[0.0, 0, 10, 5], [0, 0, 10, 10], [20, 0, 30, 10], [0, 0, 10, 10], [0, 0, 10, 5.1]])
     scores = torch.tensor([0.6, 0.9, 0.7, 0.9, 0.5])
-    assert reference.nms(boxes, scores, 0.5).tolist() == [1, 2, 0]  # IoU of 1 and 0 is 1/2: not above; the tie is 1's
+    assert reference.nms(boxes, scores, 0.5).tolist() == [1, 2, 0]  # the IoU of 1 and 0 is 1/2, not above; 1 wins a tie
     assert reference.nms(boxes, scores, 0.49).tolist() == [1, 2]
     idxs = torch.tensor([0, 0, 0, 7, 7])
     assert reference.batched_nms(boxes, scores, idxs, 0.49).tolist() == [1, 3, 2]
@@ -151,7 +151,7 @@ def test_postprocess_by_hand():
 
 
 @pytest.mark.parametrize("clip", ["before_nms", "after_nms"])
-def test_sizes_belong_to_their_image(clip):
+def test_each_image_has_its_own_sizes(clip):
     default = torch.tensor([[0.0, 0, 10, 10]])
     heads = torch.tensor([[[0.0, 5.0]]]).repeat(2, 1, 1), torch.zeros(2, 1, 4)
     sizes = {"image_sizes": [(8, 4), (2, 5)], "original_sizes": torch.tensor([[16, 4], [2, 10]])}
@@ -197,7 +197,7 @@ def test_score_and_iou_borders_by_hand():
     assert kept(activation="sigmoid", background=-1, iou_threshold=0.5) == [[0, 1, -1]]
 
 
-def test_textbook_counts():
+def test_textbook_case_has_75_boxes():
     spec, cls_maps, box_maps = inputs.textbook_maps()
     default = reference.default_boxes(spec)
     assert spec.num_boxes == 75 and default.shape == (75, 4)
@@ -215,7 +215,7 @@ def test_textbook_counts():
 
 
 @pytest.mark.parametrize("name", list_presets())
-def test_presets_count_of_default_boxes(name):
+def test_presets_have_known_numbers_of_boxes(name):
     expected = {"torchvision_ssd300_vgg16": 8732, "caffe_ssd300_voc": 8732, "opencv_res10": 8892}
     spec = preset(name).default_boxes
     assert spec.num_boxes == len(reference.default_boxes(spec))
@@ -250,7 +250,7 @@ def test_postprocess_equals_tensorflow(photo):
     assert torch.equal(result.box_idxs, case.expected.box_idxs)
 
 
-@pytest.mark.parametrize("workload, key", goldens.NMS[:-1])  # the last, 11741 kept boxes, is left to the kernels
+@pytest.mark.parametrize("workload, key", goldens.NMS[:-1])  # the last, with 11741 kept boxes, is left to the kernels
 def test_nms_equals_tensorflow(workload, key):
     boxes, scores, classes, threshold, expected = goldens.nms(workload, key)
     if classes is None:
@@ -270,7 +270,7 @@ def test_box_iou_equals_torchvision(seed):
     assert torch.equal(reference.box_iou(a.double(), b.double()), torchvision.ops.box_iou(a.double(), b.double()))
 
 
-# At .5, .45 and .75 float32 does not round the threshold up, so torchvision's comparison in float64 decides the same.
+# At .5, .45 and .75 float32 does not round the threshold up, so torchvision's float64 comparison decides the same way.
 @pytest.mark.parametrize("threshold", [0.5, 0.45, 0.75])
 @pytest.mark.parametrize("make", [inputs.boxes, inputs.grid_boxes], ids=["random", "grid"])
 def test_nms_equals_torchvision(make, threshold):
@@ -297,7 +297,7 @@ def test_code_equals_torchvision():
 
 @pytest.mark.parametrize("seed, columns", [(0, 2), (1, 21), (2, 91)])
 def test_postprocess_equals_torchvision(monkeypatch, seed, columns):
-    """torchvision's own postprocess_detections on random heads, with its NMS a class instead of its offset trick."""
+    """Run torchvision's postprocess_detections on random heads, with its NMS per class instead of its offset trick."""
     monkeypatch.setattr(torchvision.ops.boxes, "batched_nms", _batched_nms_vanilla)
     spec, coder = preset("torchvision_ssd300_vgg16").postprocess, preset("torchvision_ssd300_vgg16").coder
     default = reference.default_boxes(inputs.SMALL)

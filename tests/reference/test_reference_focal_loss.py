@@ -1,4 +1,4 @@
-"""The specification of the focal loss against a table worked by hand, torchvision's and numerical slopes."""
+"""The specification of the focal loss against a hand-worked table, torchvision's loss and numerical slopes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from helpers import inputs
 from helpers.checks import one_thread
-from helpers.focal_losses import by_hand, torchvisions_loss
+from helpers.focal_losses import by_hand, torchvision_loss
 from helpers.loss_cases import CODERS, FOCAL_HANDS, FOCAL_SPECS, PLAIN, focal_hand_case, leaf, random_case
 from ssd_fast import reference
 from ssd_fast.specs import LossSpec
@@ -32,7 +32,7 @@ def gradients(losses, case):
 
 
 def test_by_hand():
-    """gamma 2: (1 - p)^2 * -log p; the target column counts a quarter, the others three."""
+    """With gamma 2 a column costs (1 - p)^2 * -log p; the target column counts 1/4, the others 3/4."""
     for name, of_rows in FOCAL_HANDS.items():
         loss = LossSpec(classification="focal", background=of_rows.background)
         case = leaf(focal_hand_case())
@@ -45,8 +45,8 @@ def test_by_hand():
         assert grad_logits[0, 2].tolist() == [0, 0, 0]
 
 
-def test_by_hand_in_numbers():
-    """The first row of the table, multiplied out: 3/4 (1/2)^2 ln 2 + (1/4 + 3/4) (1/4)^2 ln(4/3), and its slopes."""
+def test_first_row_by_hand_in_numbers():
+    """The first row of the table is 3/4 (1/2)^2 ln 2 + (1/4 + 3/4) (1/4)^2 ln(4/3); its slopes follow."""
     case = focal_hand_case()
     case.matched_idxs[0, [1, 3]] = -2
     case = leaf(case)
@@ -63,13 +63,13 @@ def test_by_hand_in_numbers():
 
 @pytest.mark.parametrize("name", FOCAL_SPECS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equals_torchvision(name, dtype):
-    """torchvision's function on one-hot targets, and its gradients: of logits up to 15, above which it cancels."""
+def test_focal_loss_equals_torchvision(name, dtype):
+    """torchvision's function and gradients, on one-hot targets, for logits up to 15, above which it cancels."""
     loss = FOCAL_SPECS[name]
     for seed, columns in ((1, 3), (2, 21), (3, 91)):
         case = leaf(random_case(seed, images=4, rows=300, columns=columns, background=loss.background).to(dtype))
         ours = reference.multibox_loss(*case, coder=PLAIN, loss=loss)["classification"]
-        theirs = torchvisions_loss(case, loss)
+        theirs = torchvision_loss(case, loss)
         assert theirs > 0 and ours.dtype == dtype
         precise = 1e-10 if dtype == torch.float64 else 1e-4 if loss.focal_gamma > 9 else 1e-5
         torch.testing.assert_close(ours, theirs, rtol=precise, atol=0)
@@ -91,7 +91,7 @@ def test_gradient_is_the_slope(name, coder):
     assert torch.autograd.gradcheck(losses, case[:2])
 
 
-def test_nothing_selected():
+def test_loss_of_nothing_selected_is_zero():
     case = random_case(1, background=None)
     nothing = [
         case._replace(matched_idxs=torch.full_like(case.matched_idxs, -2)),
@@ -103,15 +103,15 @@ def test_nothing_selected():
         assert [value.item() for value in losses.values()] == [0, 0]
         for grad, x in zip(gradients(losses, arguments), arguments[:2], strict=True):
             assert grad.shape == x.shape and not grad.any()
-    without = case._replace(matched_idxs=case.matched_idxs.clamp(max=-1))  # background is trained all the same
+    without = case._replace(matched_idxs=case.matched_idxs.clamp(max=-1))  # background is still trained
     assert reference.multibox_loss(*without, coder=PLAIN, loss=focal())["classification"] > 0
-    images = focal(normalizer="positives_per_image")  # but for an image without positives, which contributes nothing
+    images = focal(normalizer="positives_per_image")  # an image without positives contributes nothing
     assert reference.multibox_loss(*without, coder=PLAIN, loss=images)["classification"] == 0
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
-def test_infinite_and_nan_logits(gamma):
-    """Row 0's column 1 is a target, its column 2 is not: where they are right, their losses and slopes vanish."""
+def test_infinite_and_nan_logits_by_hand(gamma):
+    """In row 0, column 1 is a target and column 2 is not: where they are right, their losses and slopes vanish."""
     loss = focal(focal_gamma=gamma)
     for column, logit, value, slope in (
         (1, INF, 0, 0),

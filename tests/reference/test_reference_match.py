@@ -1,4 +1,4 @@
-"""The specification of match against tables worked by hand, torchvision's matcher and its outputs in tests/golden."""
+"""The specification of match against hand-worked tables, torchvision's matcher and its outputs in tests/golden."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_ignored_by_hand(name):
 
 
 def test_strange_boxes_cover_by_hand():
-    """What has no area or no finite one is covered by nothing; what overflows covers nothing that it can be told of."""
+    """Nothing covers a box without a finite area; a box whose area overflows covers nothing that can be computed."""
     strange = torch.tensor(inputs.STRANGE_BOXES)
     matched = reference.match(
         [strange], strange, MatcherSpec("threshold"), gt_ignored=[torch.ones(len(strange), dtype=torch.bool)]
@@ -63,7 +63,7 @@ def test_strange_boxes_cover_by_hand():
 
 @pytest.mark.parametrize("rule", ["forced", "bipartite", "threshold"])
 def test_strange_boxes_by_hand(rule):
-    """Of the strange boxes only three overlap any: 0 and 15 are one box, 16 overlaps itself."""
+    """Only three strange boxes overlap any: 0 and 15 are the same box, and 16 overlaps itself."""
     strange = torch.tensor(inputs.STRANGE_BOXES)
     spec = MatcherSpec(rule, minimum_forced_iou=0.0)
     expected = [-1] * len(strange)
@@ -77,7 +77,7 @@ def test_strange_boxes_by_hand(rule):
 
 @pytest.mark.parametrize("threshold", [0.1, 1 / 3, 0.35, 0.7])
 def test_thresholds_are_float32(threshold):
-    """An IoU that rounds to the threshold reaches it, and does not exceed it."""
+    """An IoU that rounds to the threshold reaches it and does not exceed it."""
     gts, default_boxes = bars((0, 60)), bars((0, 60), (0, 60 * threshold))
     iou = float(reference.box_iou(gts, default_boxes)[0, 1])
     assert abs(iou - threshold) < 1e-7
@@ -93,7 +93,7 @@ def test_thresholds_are_float32(threshold):
 
 
 @pytest.mark.parametrize("network, photo", goldens.MATCHES)
-def test_equals_torchvisions_outputs(network, photo):
+def test_matches_equal_torchvision_outputs(network, photo):
     gts, default_boxes, expected, largest = goldens.match(network, photo)
     iou = reference.box_iou(gts, default_boxes)
     assert torch.equal(iou.amax(0), largest)
@@ -104,13 +104,13 @@ def test_equals_torchvisions_outputs(network, photo):
 
 @pytest.mark.parametrize("make", [inputs.boxes, inputs.grid_boxes], ids=["random", "grid"])
 @pytest.mark.parametrize("threshold", [0.5, 0.35])
-def test_equals_torchvisions_matcher(make, threshold):
+def test_matches_equal_torchvision_matcher(make, threshold):
     default_boxes = reference.default_boxes(inputs.SMALL)
     if make is inputs.grid_boxes:
         default_boxes = inputs.grid_boxes(99, 101)
     differ = 0
     for seed in range(40):
-        gts = make(seed, 1 + seed) / (3 if make is inputs.boxes else 1)  # of an image of 96 pixels
+        gts = make(seed, 1 + seed) / (3 if make is inputs.boxes else 1)  # in an image of 96 pixels
         iou = torchvision.ops.box_iou(gts, default_boxes)
         expected = SSDMatcher(threshold)(iou)
         matched = reference.match([gts], default_boxes, MatcherSpec(positive_threshold=threshold))[0]
@@ -119,7 +119,7 @@ def test_equals_torchvisions_matcher(make, threshold):
     assert make is inputs.grid_boxes or differ == 0
 
 
-def test_equals_torchvisions_matcher_at_full_size():
+def test_full_size_equals_torchvision_matcher():
     default_boxes = reference.default_boxes(preset("torchvision_ssd300_vgg16").default_boxes)
     for seed in range(20):
         gts = inputs.boxes(seed, 1 + seed % 9).clamp(0, 300)
@@ -127,7 +127,7 @@ def test_equals_torchvisions_matcher_at_full_size():
         assert_same_matches(reference.match([gts], default_boxes, MatcherSpec())[0], SSDMatcher(0.5)(iou), iou)
 
 
-def test_the_comparator_of_ties_notices():
+def test_assert_same_matches_refuses_wrong_matches():
     iou = torch.tensor([[0.9, 0.6, 0.9, 0.1], [0.2, 0.6, 0.3, 0.2]])
     theirs = torch.tensor([0, 0, -1, -1])
     assert assert_same_matches(theirs, theirs, iou) == 0

@@ -1,4 +1,4 @@
-"""The specification of the MultiBox loss against tables worked by hand, torchvision's loss and numerical slopes."""
+"""The specification of the MultiBox loss against hand-worked tables, torchvision's loss and numerical slopes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def single_threaded():
 
 
 def gradients(losses, case, weights=(1.0, 1.0)):
-    """Of the head outputs: of the two losses in these shares."""
+    """Return the gradients of the head outputs for the two losses with these weights."""
     total = weights[0] * losses["bbox_regression"] + weights[1] * losses["classification"]
     return torch.autograd.grad(total, case[:2])
 
@@ -68,7 +68,7 @@ def test_gradients_by_hand():
     torch.testing.assert_close(grad_deltas, expected / 3, rtol=1e-5, atol=1e-6)
 
 
-def test_nothing_selected():
+def test_loss_of_nothing_selected_is_zero():
     case = random_case(1)
     nothing = [
         case._replace(matched_idxs=torch.full_like(case.matched_idxs, -1)),
@@ -83,10 +83,10 @@ def test_nothing_selected():
             assert grad.shape == x.shape and not grad.any()
 
 
-def test_what_is_out_of_range_is_ignored():
+def test_labels_and_matches_out_of_range_are_ignored():
     case = hand_case(PLAIN)
     expected = reference.multibox_loss(*case, coder=PLAIN, loss=LossSpec())
-    extra = torch.tensor([0, 3, -1, 2**40, -(2**62)])  # the background, and no columns
+    extra = torch.tensor([0, 3, -1, 2**40, -(2**62)])  # the background, and columns that do not exist
     labels = [torch.cat((x, extra[: 2 * (n == 0)])) for n, x in enumerate(case.gt_labels)]
     boxes = [torch.cat((x, inputs.boxes(1, 2 * (n == 0)))) for n, x in enumerate(case.gt_boxes)]
     matched = case.matched_idxs.clone()
@@ -129,8 +129,8 @@ def test_narrow_inputs_are_widened(dtype):
 
 
 @pytest.mark.parametrize("seed, columns", [(0, 2), (1, 21), (2, 91), (3, 21)])
-def test_equals_torchvision(seed, columns):
-    """torchvision's own method, on an SSD without a network. It knows no ignored rows."""
+def test_loss_equals_torchvision(seed, columns):
+    """Call torchvision's own method on an SSD without a network. It does not know ignored rows."""
     case = random_case(seed, images=4, rows=800, columns=columns, one_in=25)
     case = leaf(case._replace(matched_idxs=case.matched_idxs.clamp(min=-1)))
     assert not near_the_border(case, LossSpec()).any() and (case.matched_idxs >= 0).sum() > 60

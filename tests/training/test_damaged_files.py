@@ -1,4 +1,4 @@
-"""A flipped bit in a checkpoint or a weight file is an error, or it is where it changes nothing."""
+"""A flipped bit in a checkpoint or a weight file is an error or changes nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GOLDEN = run_folders.FOLDER / "finished"
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, Path]:
-    """One file of each kind, all of one narrow network."""
+    """One file of each kind, all with the same narrow network."""
     folder = tmp_path_factory.mktemp("files")
     with run_folders.narrow():
         network, classes = load_network(GOLDEN / "weights.safetensors")
@@ -47,7 +47,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
 
 
 def bits(content: Any) -> Any:
-    """All that a file holds, comparable; a dict's order does not matter."""
+    """Return a file's whole content in a comparable form; the order of a dict does not matter."""
     if isinstance(content, dict):
         return {name: bits(value) for name, value in content.items()}
     if isinstance(content, (list, tuple)):
@@ -56,7 +56,7 @@ def bits(content: Any) -> Any:
 
 
 def flipped(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Copies with one bit flipped: evenly over the file, and densely at both ends, where descriptions lie."""
+    """Yield copies with one bit flipped: spread over the file, and densely at both ends, which hold descriptions."""
     size = 8 * len(content)
     places = {*np.linspace(0, size - 1, 150, dtype=int).tolist(), *range(0, 4096, 37), *range(size - 16384, size, 73)}
     assert len(places) > 400
@@ -67,7 +67,7 @@ def flipped(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_flipped_bit_is_an_error_or_changes_nothing(name, files, tmp_path):
+def test_flipped_bit_is_an_error_or_changes_nothing(name, files, tmp_path):
     content, expected = files[name].read_bytes(), bits(READERS[name](files[name]))
     path, errors = tmp_path / name, 0
     for place, damaged in flipped(content):
@@ -79,11 +79,11 @@ def test_a_flipped_bit_is_an_error_or_changes_nothing(name, files, tmp_path):
             errors += 1
         else:
             assert bits(found) == expected, f"bit {place} of {name} changed what was read"
-    assert errors > 150, "most of a file matters"
+    assert errors > 150, "most of the file does not matter"
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_file_that_is_cut_off_is_an_error(name, files, tmp_path):
+def test_truncated_file_is_an_error(name, files, tmp_path):
     content = files[name].read_bytes()
     for length in (*range(0, len(content), len(content) // 40), len(content) - 1):
         (tmp_path / name).write_bytes(content[:length])
@@ -91,8 +91,8 @@ def test_a_file_that_is_cut_off_is_an_error(name, files, tmp_path):
             READERS[name](tmp_path / name)
 
 
-def test_a_part_marked_as_a_folder_is_an_error(files, tmp_path):
-    """Of such a part torch reads nothing, and gives whatever its memory held."""
+def test_part_marked_as_folder_is_an_error(files, tmp_path):
+    """torch reads nothing of such a part and returns uninitialized memory."""
     content = bytearray(files["weights.pth"].read_bytes())
     with zipfile.ZipFile(files["weights.pth"]) as archive:
         name = archive.namelist()[-4].encode()
@@ -105,8 +105,8 @@ def test_a_part_marked_as_a_folder_is_an_error(files, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["checkpoint.pt", "weights.pth"])
-def test_a_file_that_would_grow_in_memory_is_an_error(name, files, tmp_path):
-    """A small file can hold zeros for any amount of memory: compressed, or the same bytes as several parts."""
+def test_file_that_would_grow_in_memory_is_an_error(name, files, tmp_path):
+    """A small file can fill any amount of memory: by compressed zeros, or by the same bytes as several parts."""
     bomb = tmp_path / name
     with zipfile.ZipFile(files[name]) as source, zipfile.ZipFile(bomb, "w") as target:
         for part in source.namelist():
@@ -126,7 +126,7 @@ def test_a_file_that_would_grow_in_memory_is_an_error(name, files, tmp_path):
 @pytest.mark.parametrize("name", ["checkpoint.pt", "weights.pth"])
 @pytest.mark.parametrize("content", [b'{"a": 1}\n', pickle.dumps({"a": 1}), pickle.dumps(Path("x"))])
 @pytest.mark.filterwarnings("error")
-def test_no_error_advises_to_load_a_file_unprotected(name, content, tmp_path):
+def test_no_error_advises_to_load_file_unprotected(name, content, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=r"damaged.*: it holds Python objects other than tensors") as raised:
         READERS[name](tmp_path / name)
@@ -134,7 +134,7 @@ def test_no_error_advises_to_load_a_file_unprotected(name, content, tmp_path):
 
 
 def test_zip_files_without_checksums_load(files, tmp_path):
-    """As torch writes them when it is told to."""
+    """torch writes such files on request."""
     expected = bits(read_weights(files["weights.pth"]))
     if not hasattr(torch.serialization, "set_crc32_options"):
         pytest.skip("this torch always writes checksums")
@@ -146,13 +146,13 @@ def test_zip_files_without_checksums_load(files, tmp_path):
     assert bits(read_weights(tmp_path / "weights.pth")) == expected
 
 
-def test_files_from_before_torch_wrote_zips_load(files, tmp_path):
+def test_files_in_old_torch_format_load(files, tmp_path):
     torch.save(read_tensors(files["weights.pth"]), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     assert bits(read_weights(tmp_path / "old.pth")) == bits(read_weights(files["weights.pth"]))
 
 
-def test_a_rewritten_file_needs_the_same_content(files, tmp_path):
-    """The order in the file does not matter, and a file that another program made needs no digest."""
+def test_rewritten_file_needs_same_content(files, tmp_path):
+    """The order in the file does not matter, and a file made by another program needs no digest."""
     path, copy = files["weights.safetensors"], tmp_path / "copy.safetensors"
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
@@ -168,7 +168,7 @@ def test_a_rewritten_file_needs_the_same_content(files, tmp_path):
     assert torch.equal(read_tensors(copy)["stem.norm.bias"], tensors["stem.norm.bias"])
 
 
-def test_the_digest_covers_values_shapes_dtypes_and_metadata(files, tmp_path):
+def test_digest_covers_values_shapes_dtypes_and_metadata(files, tmp_path):
     path, copy = files["weights.safetensors"], tmp_path / "copy.safetensors"
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
@@ -188,7 +188,7 @@ def test_the_digest_covers_values_shapes_dtypes_and_metadata(files, tmp_path):
             read_tensors(copy)
 
 
-def test_a_path_that_is_not_utf8(files, tmp_path):
+def test_weight_file_path_may_be_not_utf8(files, tmp_path):
     path = Path(str(tmp_path), b"caf\xe9.safetensors".decode(errors="surrogateescape"))
     with run_folders.narrow():
         network, classes = load_network(files["weights.safetensors"])
@@ -197,7 +197,7 @@ def test_a_path_that_is_not_utf8(files, tmp_path):
     assert bits(dict(again.state_dict())) == bits(dict(network.state_dict()))
 
 
-def test_a_damaged_checkpoint_names_its_damage(files, tmp_path):
+def test_damaged_checkpoint_names_its_damage(files, tmp_path):
     content = bytearray(files["checkpoint.pt"].read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "checkpoint.pt").write_bytes(content)

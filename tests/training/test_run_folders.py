@@ -1,4 +1,4 @@
-"""Run folders and weight files of earlier versions: they load, and a killed training is continued to its end."""
+"""Run folders and weight files of earlier versions load, and a killed training continues to its end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def narrow():
 
 @pytest.fixture
 def copy(tmp_path):
-    """A folder of the golden ones, copied to where it may be written."""
+    """A function that copies a golden folder to a writable place."""
 
     def make(name: str):
         shutil.copytree(FOLDER / name, tmp_path / name)
@@ -42,7 +42,7 @@ def copy(tmp_path):
 
 def resume(folder, tmp_path):
     network = run_folders.make_network()
-    torch.nn.init.constant_(network.stem.conv.weight, 7.0)  # what is not taken from the checkpoint shows
+    torch.nn.init.constant_(network.stem.conv.weight, 7.0)  # so that values not taken from the checkpoint show
     dataset = run_folders.make_dataset(tmp_path / "photos")
     return train(network, dataset, run_folders.config(), folder, resume=True)
 
@@ -57,7 +57,7 @@ def iterations(folder):
     return [line["iteration"] for line in lines if line["event"] == "iteration"]
 
 
-def test_a_killed_training_is_continued_to_its_end(copy, tmp_path):
+def test_killed_training_continues_to_its_end(copy, tmp_path):
     folder = copy("killed")
     before = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert torch.load(folder / "checkpoint.pt", weights_only=True)["state"]["iteration"] == HALFWAY
@@ -65,9 +65,9 @@ def test_a_killed_training_is_continued_to_its_end(copy, tmp_path):
     assert iterations(folder) == list(range(1, ITERATIONS + 1))
     after = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     kept = [line for line in before if line.get("iteration", 0) <= HALFWAY]
-    assert after[: len(kept)] == kept, "what was logged until the checkpoint stays"
+    assert after[: len(kept)] == kept, "lines logged before the checkpoint have changed"
     # Other machines round the sums of convolutions differently, so the weights are close to the kept ones, not equal:
-    # far closer than they moved meanwhile.
+    # much closer than they moved meanwhile.
     average = torch.load(FOLDER / "killed" / "checkpoint.pt", weights_only=True)["state"]["ema"]
     begin = {name.removeprefix("module."): value for name, value in average.items()}
     expected, found = load_file(WEIGHTS), load_file(weights)
@@ -79,14 +79,14 @@ def test_a_killed_training_is_continued_to_its_end(copy, tmp_path):
     assert moved > 0 and apart < 1e-3 * moved
 
 
-def test_a_finished_training_is_left_as_it_is(copy, tmp_path):
+def test_finished_training_is_left_unchanged(copy, tmp_path):
     folder = copy("finished")
     assert_same_tensors(load_file(resume(folder, tmp_path)), load_file(WEIGHTS))
     assert iterations(folder) == list(range(1, ITERATIONS + 1))
 
 
 @pytest.mark.parametrize("way", ["load_weights", "load_network", "load_detector"])
-def test_a_weight_file_without_a_digest_loads(way):
+def test_weight_file_without_digest_loads(way):
     if way == "load_weights":
         network = run_folders.make_network()
         load_weights(network, WEIGHTS)

@@ -1,4 +1,4 @@
-"""train: the same bits every time, whatever is killed and resumed on the way; and what it refuses."""
+"""train gives the same bits every time, also when killed and resumed on the way; and its refusals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(dataset, tmp_path_factory):
-    """An uninterrupted training's folder: 9 iterations."""
+    """The folder of an uninterrupted training with 9 iterations."""
     folder = tmp_path_factory.mktemp("finished")
     with one_thread():
         train_small(dataset, folder)
@@ -57,8 +57,8 @@ def stop_after(iteration: int):
 
 
 @pytest.mark.parametrize("options", [{}, {"workers": 2}, {"cache": False}, {"checkpoint_every": 2, "log_every": 4}])
-def test_two_runs_give_the_same_bits(dataset, finished, tmp_path, options):
-    torch.manual_seed(99)  # what came before does not matter
+def test_two_runs_give_same_bits(dataset, finished, tmp_path, options):
+    torch.manual_seed(99)  # earlier random numbers do not matter
     network = small_network()
     torch.rand(3)
     train(network, dataset, small_config(), tmp_path, **options)
@@ -66,12 +66,12 @@ def test_two_runs_give_the_same_bits(dataset, finished, tmp_path, options):
 
 
 @pytest.mark.parametrize("changes", [{"seed": 1}, {"epochs": 4}, {"flip": "none"}, {"weight_decay": 0.5}])
-def test_every_number_of_the_config_matters(dataset, finished, tmp_path, changes):
+def test_every_number_of_config_matters(dataset, finished, tmp_path, changes):
     train_small(dataset, tmp_path, small_config(**changes))
     assert digest(tmp_path / "weights.safetensors") != digest(finished / "weights.safetensors")
 
 
-def test_it_learns(tmp_path):
+def test_training_learns_to_find_objects(tmp_path):
     dataset = make_dataset(tmp_path / "photos", 9)
     plain = {"flip": "none", "photometric": 0.0, "zoom_out_share": 0.0, "crop_share": 0.0}
     config = small_config(epochs=40, batch_size=3, learning_rate=3e-3, ema_decay=0.9, **plain)
@@ -81,12 +81,12 @@ def test_it_learns(tmp_path):
     detector = load_detector(weights, device="cpu")
     for index, sample in enumerate(dataset.samples[:4]):
         (found,) = detector([dataset[index][0]], 0.5).to_list()
-        assert sorted(found["labels"].tolist()) == [1, 2], "each object once"
+        assert sorted(found["labels"].tolist()) == [1, 2], "not each object once"
         boxes = found["boxes"][found["labels"].argsort()]
         torch.testing.assert_close(boxes, torch.from_numpy(sample.boxes), rtol=0, atol=8)
 
 
-def test_the_weights_are_the_average_and_say_how_they_are_read(dataset, finished):
+def test_weights_are_the_average_and_hold_preset(dataset, finished):
     network, classes = load_network(finished / "weights.safetensors")
     saved = torch.load(finished / "checkpoint.pt", weights_only=True)["state"]
     average = {name.removeprefix("module."): value for name, value in saved["ema"].items() if name != "n_averaged"}
@@ -96,7 +96,7 @@ def test_the_weights_are_the_average_and_say_how_they_are_read(dataset, finished
     assert network.preset == small_network().preset
 
 
-def test_the_average_takes_the_statistics_of_norms_too(dataset):
+def test_average_includes_statistics_of_norms(dataset):
     config = small_config(ema_decay=0.75)
     state = TrainingState(small_network(), config, torch.device("cpu"))
     means = [state.network.stem.norm.running_mean]
@@ -109,14 +109,14 @@ def test_the_average_takes_the_statistics_of_norms_too(dataset):
     torch.testing.assert_close(state.average.module.stem.norm.running_mean, 0.75 * means[1] + 0.25 * means[2])
 
 
-def test_the_log(finished):
+def test_log_has_every_iteration_and_epoch(finished):
     (start,), (end,) = lines(finished, "start"), lines(finished, "end")
     assert start["iterations"] == 9 and start["images"] == 7 and end["iteration"] == 9
     steps = lines(finished, "iteration")
     assert [step["iteration"] for step in steps] == list(range(1, 10))
     assert [step["epoch"] for step in steps] == [1, 1, 1, 2, 2, 2, 3, 3, 3]
     rates = [step["learning_rate"] for step in steps]
-    assert rates.index(max(rates)) == 2 and 0 < rates[-1] < rates[3], "warm-up, then down"
+    assert rates.index(max(rates)) == 2 and 0 < rates[-1] < rates[3], "not a warm-up, then a fall"
     assert all(step["gradient_norm"] > 0 and step["images_per_second"] > 0 for step in steps)
     epochs = lines(finished, "epoch")
     assert [epoch["iteration"] for epoch in epochs] == [3, 6, 9] and all(epoch["steps"] == 3 for epoch in epochs)
@@ -124,23 +124,23 @@ def test_the_log(finished):
         assert epochs[1]["losses"][name] == pytest.approx(sum(step["losses"][name] for step in steps[3:6]) / 3)
 
 
-def test_the_config_file(finished):
+def test_config_file_describes_training(finished):
     written = json.loads((finished / "config.json").read_text())
     assert written["config"] == small_config().to_dict() and written["classes"] == list(CLASSES)
     assert written["network"]["name"] == "ssd_tiny" and written["dataset"]["images"] == 7
 
 
 @pytest.mark.parametrize("iteration", [1, 4, 5, 6, 8])
-def test_a_stopped_training_continues_to_the_bit(dataset, finished, tmp_path, iteration):
+def test_stopped_training_continues_to_same_bits(dataset, finished, tmp_path, iteration):
     with pytest.raises(KilledError):
         train_small(dataset, tmp_path, checkpoint_every=2, on_step=stop_after(iteration))
     assert not (tmp_path / "weights.safetensors").exists()
-    network = small_network(seed=5)  # overwritten by the checkpoint, if there is one
+    network = small_network(seed=5)  # the checkpoint, if any, overwrites it
     network = network if iteration > 1 else small_network()
     train(network, dataset, small_config(), tmp_path, resume=True, workers=1)
     assert digest(tmp_path / "weights.safetensors") == digest(finished / "weights.safetensors")
     steps = [line["iteration"] for line in lines(tmp_path, "iteration")]
-    assert steps == list(range(1, 10)), "no line twice"
+    assert steps == list(range(1, 10)), "a line is missing or duplicate"
 
 
 _KILLED = """
@@ -168,7 +168,7 @@ _KILLED = """
 
 
 @pytest.mark.parametrize("moment", ["step", "writing"])
-def test_kill_9_and_resume(tmp_path, finished, moment):
+def test_training_resumes_after_kill_9(tmp_path, finished, moment):
     places = {"tests": str(TESTS), "photos": str(tmp_path / "photos"), "run": str(tmp_path / "run")}
     script = textwrap.dedent(_KILLED.format(moment=moment, **places))
     killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
@@ -176,7 +176,7 @@ def test_kill_9_and_resume(tmp_path, finished, moment):
     left = sorted(path.name for path in (tmp_path / "run").iterdir())
     assert "checkpoint.pt" in left and "weights.safetensors" not in left
     partials = [name for name in left if name.startswith(".partial-")]
-    assert (moment == "writing") == (len(partials) == 1), "killed with half a checkpoint written"
+    assert (moment == "writing") == (len(partials) == 1), "not killed with half a checkpoint written"
     assert all(name.endswith("-checkpoint.pt") for name in partials)
     (tmp_path / "run" / ".partial-checkpoint.pt").write_bytes(b"as earlier versions named it")
     (tmp_path / "run" / ".partial-01234567-other.pt").write_bytes(b"of another file")
@@ -185,13 +185,13 @@ def test_kill_9_and_resume(tmp_path, finished, moment):
     assert [path.name for path in (tmp_path / "run").glob(".partial-*")] == [".partial-01234567-other.pt"]
 
 
-def test_resuming_what_is_finished_changes_nothing(dataset, finished, tmp_path):
+def test_resuming_finished_training_changes_nothing(dataset, finished, tmp_path):
     train_small(dataset, tmp_path)
     train_small(dataset, tmp_path, resume=True)
     assert digest(tmp_path / "weights.safetensors") == digest(finished / "weights.safetensors")
 
 
-def test_sgd_clipping_and_bf16_resume_too(dataset, tmp_path):
+def test_sgd_clipping_and_bf16_resume_to_same_bits(dataset, tmp_path):
     config = small_config(optimizer="sgd", learning_rate=0.02, gradient_clip=1.0, precision="bf16")
     train_small(dataset, tmp_path / "whole", config)
     with pytest.raises(KilledError):
@@ -200,7 +200,7 @@ def test_sgd_clipping_and_bf16_resume_too(dataset, tmp_path):
     assert digest(tmp_path / "parts" / "weights.safetensors") == digest(tmp_path / "whole" / "weights.safetensors")
 
 
-def test_gradients_are_clipped():
+def test_backward_clips_gradients():
     state = TrainingState(small_network(), small_config(gradient_clip=0.5), torch.device("cpu"))
     bbox_regression, _ = state.network(torch.rand(2, 3, 48, 64))
     norm = state.backward(1000 * bbox_regression.square().sum())
@@ -208,7 +208,7 @@ def test_gradients_are_clipped():
     assert norm > 1 and float(gradients.norm()) == pytest.approx(0.5, rel=1e-3)
 
 
-def test_a_disk_that_fills_up_leaves_the_previous_checkpoint(dataset, tmp_path, monkeypatch):
+def test_full_disk_leaves_previous_checkpoint(dataset, tmp_path, monkeypatch):
     path = tmp_path / "checkpoint.pt"
     checkpoint.write_checkpoint(path, {"training": {}, "state": {"iteration": 1}})
     before = path.read_bytes()
@@ -227,17 +227,17 @@ def test_a_disk_that_fills_up_leaves_the_previous_checkpoint(dataset, tmp_path, 
         checkpoint.write_checkpoint(tmp_path / "other.pt", {"training": {}, "state": {}})
 
 
-def test_the_new_file_is_on_the_disk_before_it_replaces_the_old(tmp_path, monkeypatch):
+def test_new_file_is_on_disk_before_it_replaces_old(tmp_path, monkeypatch):
     calls = []
     for name in ("fsync", "replace"):
         real = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *a, name=name, real=real: (calls.append(name), real(*a)))
     checkpoint.write_checkpoint(tmp_path / "c.pt", {"training": {}, "state": {}})
-    assert calls == ["fsync", "replace", "fsync"], "the file, the name, the folder"
+    assert calls == ["fsync", "replace", "fsync"], "not the file, the name, the folder"
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "empty", "other"])
-def test_a_damaged_checkpoint_is_refused_and_kept(dataset, tmp_path, damage):
+def test_damaged_checkpoint_is_refused_and_kept(dataset, tmp_path, damage):
     path = tmp_path / "checkpoint.pt"
     with pytest.raises(KilledError):
         train_small(dataset, tmp_path, on_step=stop_after(3))
@@ -252,7 +252,7 @@ def test_a_damaged_checkpoint_is_refused_and_kept(dataset, tmp_path, damage):
     assert path.read_bytes() == before
 
 
-def test_a_checkpoint_of_another_training_is_refused(dataset, tmp_path):
+def test_checkpoint_of_another_training_is_refused(dataset, tmp_path):
     with pytest.raises(KilledError):
         train_small(dataset, tmp_path, on_step=stop_after(3))
     before = (tmp_path / "checkpoint.pt").read_bytes()
@@ -271,20 +271,20 @@ def test_a_checkpoint_of_another_training_is_refused(dataset, tmp_path):
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
-def test_a_folder_with_a_training_is_not_overwritten(dataset, finished):
+def test_folder_with_training_is_not_overwritten(dataset, finished):
     before = digest(finished / "weights.safetensors")
     with pytest.raises(CheckpointError, match=r"already holds a training \(checkpoint\.pt\): .*--resume .*--out"):
         train_small(dataset, finished)
     assert digest(finished / "weights.safetensors") == before
 
 
-def test_a_folder_that_cannot_be_written(dataset, tmp_path):
+def test_folder_that_cannot_be_written_is_refused(dataset, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
         train_small(dataset, tmp_path / "file" / "run")
 
 
-def test_a_loss_that_is_not_finite_stops_and_names_the_images(dataset, tmp_path):
+def test_non_finite_loss_stops_training_and_names_images(dataset, tmp_path):
     network = small_network()
 
     def poison(step):
@@ -299,19 +299,19 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(dataset, tmp_path)
     assert not (tmp_path / "weights.safetensors").exists()
 
 
-def test_the_classes_have_to_fit(dataset, tmp_path):
+def test_train_refuses_wrong_classes_and_fp16_without_gpu(dataset, tmp_path):
     with pytest.raises(ValueError, match="expected 3 columns, one per class and one for the background, got 4"):
         train(small_network(num_classes=4), dataset, small_config(), tmp_path)
     with pytest.raises(ValueError, match="fp16 needs a GPU"):
         train_small(dataset, tmp_path, small_config(precision="fp16"))
 
 
-def test_a_checkpoint_is_not_taken_for_weights(finished):
+def test_checkpoint_is_not_taken_for_weights(finished):
     with pytest.raises(ValueError, match=r"training checkpoint.*weights\.safetensors"):
         load_network(finished / "checkpoint.pt")
 
 
-def test_cudnn_is_left_as_it_was(dataset, tmp_path, monkeypatch):
+def test_cudnn_settings_are_restored(dataset, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     train_small(dataset, tmp_path, small_config(epochs=1), on_step=lambda step: seen.append(cudnn_settings()))

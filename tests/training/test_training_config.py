@@ -1,4 +1,4 @@
-"""What a training begins with: its numbers, its learning rates, its default boxes and its network."""
+"""The start of a training: its numbers, its learning rates, its default boxes and its network."""
 
 from __future__ import annotations
 
@@ -52,17 +52,17 @@ def dataset(tmp_path_factory):
         ("loss", "l2", "'softmax' or 'focal'"),
     ],
 )
-def test_rejected_numbers(field, value, expected):
+def test_config_rejects_numbers(field, value, expected):
     with pytest.raises(ValueError, match=f"TrainingConfig: {field}: expected {expected}.*, got "):
         TrainingConfig(**{field: value})
 
 
-def test_a_config_as_json():
+def test_config_survives_to_dict():
     config = TrainingConfig(epochs=3, gradient_clip=10.0)
     assert TrainingConfig(**config.to_dict()) == config
 
 
-def test_learning_rates():
+def test_learning_rate_warms_up_and_falls():
     rates = [learning_rate(1.0, iteration, 100, 4) for iteration in range(101)]
     assert rates[:5] == sorted(rates[:5]) and rates[0] == pytest.approx(0.2) and max(rates) == rates[4] > 0.99
     assert rates[50] == pytest.approx(0.5) and 0 < rates[99] < 0.001 and rates[100] == pytest.approx(0)
@@ -79,17 +79,17 @@ def test_weight_decay_spares_norms_and_biases():
     assert len(decayed["params"]) + len(spared["params"]) == len(names)
 
 
-def test_heads_trained_with_a_softmax_are_read_with_one():
+def test_heads_trained_with_softmax_are_read_with_softmax():
     before = preset("tf_ssdlite_mobilenet_v2")
     after = training_preset(before, "softmax")
     assert after.postprocess.activation == "softmax" and after.postprocess.background == 0
     assert after.loss is not None and after.loss.background == 0 and after.postprocess.score_threshold == 0.01
     assert (after.default_boxes, after.coder, after.matcher) == (before.default_boxes, before.coder, before.matcher)
     tiny = ssd_tiny(2).preset
-    assert training_preset(tiny, "softmax") == tiny, "nothing to change"
+    assert training_preset(tiny, "softmax") == tiny, "changed something"
 
 
-def test_sides_fitted_to_ground_truths(tmp_path):
+def test_fit_sides_gives_ladder_around_ground_truths(tmp_path):
     sides = [[16, 16], [32, 8], [64, 64], [64, 64], [256, 256]]  # areas of squares of 16, 16, 64, 64, 256
     samples = [make_sample(tmp_path, f"{i}", [[0, 0, *side]], [1], (512, 512)) for i, side in enumerate(sides)]
     fitted = fit_sides(DetectionDataset(samples, ("a",)), (256, 256))
@@ -103,16 +103,16 @@ def test_sides_fitted_to_ground_truths(tmp_path):
         make_sample(tmp_path, "giant", [[0, 0, 512, 512]], [1], (512, 512)), ignored=np.array([True])
     )
     assert fit_sides(DetectionDataset([*samples, giant], ("a",)), (256, 256)) == fitted
-    assert fit_sides(DetectionDataset(samples, ("a",)), (512, 128)) == fitted, "the same areas"
+    assert fit_sides(DetectionDataset(samples, ("a",)), (512, 128)) == fitted, "the areas are the same"
 
 
-def test_one_size_of_object_still_gives_a_ladder(tmp_path):
+def test_one_size_of_object_gives_a_ladder(tmp_path):
     dataset = DetectionDataset([make_sample(tmp_path, "a", [[0, 0, 40, 40]], [1])], ("a",))
     ladder = [side for level in fit_sides(dataset, (96, 128)) for side in level]
     assert ladder[3] == 40 and ladder == sorted(set(ladder)) and ladder[0] > 25 and ladder[-1] < 60
 
 
-def test_nothing_to_fit_to(tmp_path):
+def test_fit_sides_needs_a_ground_truth(tmp_path):
     dataset = DetectionDataset([make_sample(tmp_path, "a", [], [])], ("a",))
     with pytest.raises(ValueError, match="expected at least one ground truth that is not ignored, got 0"):
         fit_sides(dataset, (96, 128))
@@ -121,12 +121,12 @@ def test_nothing_to_fit_to(tmp_path):
 @pytest.mark.parametrize(
     "size, expected", [((480, 640), (240, 320)), ((300, 300), (272, 272)), ((100, 800), (96, 784))]
 )
-def test_the_default_size_keeps_the_photos_shape(tmp_path, size, expected):
+def test_default_size_keeps_shape_of_photos(tmp_path, size, expected):
     dataset = DetectionDataset([make_sample(tmp_path, "a", [], [], size)], ("a",))
     assert default_size(dataset) == expected
 
 
-def test_the_start_is_reproducible_and_leaves_torchs_state(dataset):
+def test_start_is_reproducible_and_keeps_torch_random_state(dataset):
     state = torch.get_rng_state()
     first, again, other = (start_network(dataset, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(torch.get_rng_state(), state)
@@ -136,7 +136,7 @@ def test_the_start_is_reproducible_and_leaves_torchs_state(dataset):
     assert first.sides == fit_sides(dataset, default_size(dataset))
 
 
-def test_the_start_from_ones_own_weights_keeps_size_and_boxes(dataset, tmp_path):
+def test_start_from_own_weights_keeps_size_and_boxes(dataset, tmp_path):
     source = ssd_tiny(8, (64, 96), ((9.0,), (20.0,), (50.0,)))
     save_weights(source, tmp_path / "a.safetensors")
     network = start_network(dataset, weights=tmp_path / "a.safetensors")
@@ -146,7 +146,7 @@ def test_the_start_from_ones_own_weights_keeps_size_and_boxes(dataset, tmp_path)
         start_network(dataset, weights=tmp_path / "a.safetensors", size=(32, 32))
 
 
-def test_the_start_from_coco_leaves_the_class_heads_out(dataset):
+def test_start_from_coco_leaves_out_class_heads(dataset):
     network, source = start_network(dataset, weights=COCO), load_network(COCO)[0]
     assert isinstance(network, type(ssdlite300_mobilenet_v2(3))) and network.num_classes == 3
     for name, value in network.state_dict().items():
@@ -154,7 +154,7 @@ def test_the_start_from_coco_leaves_the_class_heads_out(dataset):
             assert torch.equal(value, source.state_dict()[name]), name
 
 
-def test_the_start_from_another_projects_weights(dataset, tmp_path):
+def test_start_from_weights_of_other_project_needs_preset(dataset, tmp_path):
     tensors = goldens.load("weight_layouts", "mmdetection_ssd300_vgg16")["tensors"]
     torch.save(weight_recipes.fine_tuned(tensors, [0.0] * 5), tmp_path / "theirs.pth")
     with pytest.raises(ValueError, match=r'theirs\.pth: .*choose one, as in load_network\(path, preset="mmdet_ssd300'):
@@ -178,7 +178,7 @@ def test_the_start_from_another_projects_weights(dataset, tmp_path):
         ),
     ],
 )
-def test_rejected_starts(dataset, options, message):
+def test_start_network_rejects_options(dataset, options, message):
     with pytest.raises(ValueError, match=message):
         start_network(dataset, **options)
     with pytest.raises(FileNotFoundError, match="nowhere"):

@@ -1,4 +1,4 @@
-"""Batches of a training: augmentation keeps boxes on their objects, and only seed, epoch and index decide."""
+"""Batches of a training: augmentation keeps boxes on their objects, and depends only on seed, epoch and index."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def one_box(tmp_path, box=(30, 20, 70, 60)):
 
 
 def red_rectangle(image):
-    """Where the pixels are red, as xyxy."""
+    """Return the rectangle of red pixels as xyxy."""
     red = (image[0].int() > image[2].int() + 60).nonzero()
     (y1, x1), (y2, x2) = red.min(0).values.tolist(), (red.max(0).values + 1).tolist()
     return torch.tensor([x1, y1, x2, y2], dtype=torch.float32)
@@ -57,25 +57,25 @@ def test_boxes_stay_on_their_objects(tmp_path, changes):
             assert labels.tolist() == [1] and (boxes[0] - red_rectangle(image)).abs().max() <= 1.5
             seen.add(tuple(boxes[0].round().tolist()))
     if changes:
-        assert len(seen) >= (4 if "flip" in changes else 10), "it happens, and differently each time"
+        assert len(seen) >= (4 if "flip" in changes else 10), "it does not happen, or not differently each time"
     else:
         assert seen == {(15, 10, 35, 30)}
 
 
-def test_boxes_of_a_photo_of_another_shape(tmp_path):
+def test_boxes_follow_photo_of_another_shape(tmp_path):
     tall = DetectionDataset([make_sample(tmp_path, "tall", [[16, 40, 48, 160]], [1], (192, 64))], ("red",))
     image, boxes, *_ = samples_of(tall, small_config(**PLAIN))[0, 0]
     assert boxes.tolist() == [[16, 10, 48, 40]] and (boxes[0] - red_rectangle(image)).abs().max() <= 1
 
 
-def test_both_flips_and_one(tmp_path):
+def test_flip_gives_expected_number_of_variants(tmp_path):
     dataset = one_box(tmp_path)
     for flip, expected in (("both", 4), ("horizontal", 2), ("none", 1)):
         samples = samples_of(dataset, small_config(**{**PLAIN, "flip": flip}))
         assert len({tuple(samples[epoch, 0][1][0].tolist()) for epoch in range(40)}) == expected
 
 
-def test_photometric_changes_colors_alone(tmp_path):
+def test_photometric_changes_only_colors(tmp_path):
     dataset = one_box(tmp_path)
     plain = samples_of(dataset, small_config(**PLAIN))[0, 0]
     changed = [samples_of(dataset, small_config(**{**PLAIN, "photometric": 1.0}))[epoch, 0] for epoch in range(8)]
@@ -83,14 +83,14 @@ def test_photometric_changes_colors_alone(tmp_path):
     assert sum(not torch.equal(sample[0], plain[0]) for sample in changed) >= 6
 
 
-def test_the_zoomed_out_canvas_is_the_networks_grey(tmp_path):
+def test_zoomed_out_canvas_has_gray_of_network(tmp_path):
     config = small_config(**{**PLAIN, "zoom_out": 3.0, "zoom_out_share": 1.0})
     image = samples_of(one_box(tmp_path), config)[1, 0][0]
     corners = {tuple(image[:, y, x].tolist()) for y in (0, -1) for x in (0, -1)}
-    assert (124, 116, 104) in corners, "ImageNet's mean times 255, which normalizes to nearly 0"
+    assert (124, 116, 104) in corners, "not ImageNet's mean times 255, which normalizes to nearly 0"
 
 
-def test_an_image_that_is_left_alone_is_what_the_detector_sees(dataset):
+def test_image_without_augmentation_is_that_of_detector(dataset):
     for network in (small_network(), ssdlite300_mobilenet_v2(3)):
         samples = samples_of(dataset, small_config(**PLAIN), preprocessing=network.preprocessing)
         image = samples[0, 2][0]
@@ -100,7 +100,7 @@ def test_an_image_that_is_left_alone_is_what_the_detector_sees(dataset):
         torch.testing.assert_close(again, seen, rtol=0, atol=1.001 * step)  # half a byte, from rounding
 
 
-def test_ignored_ground_truths_are_dropped_with_their_boxes(tmp_path):
+def test_ignored_flags_are_dropped_with_boxes(tmp_path):
     sample = make_sample(tmp_path, "two", [[2, 2, 30, 30], [90, 60, 126, 94]], [1, 2])
     sample = dataclasses.replace(sample, ignored=np.array([False, True]))
     samples = samples_of(DetectionDataset([sample], ("red", "blue")), small_config(**{**PLAIN, "crop_share": 1.0}))
@@ -112,7 +112,7 @@ def test_ignored_ground_truths_are_dropped_with_their_boxes(tmp_path):
     assert {1, 2} <= lengths
 
 
-def test_the_seed_decides_and_torchs_own_state_stays(tmp_path):
+def test_seed_decides_augmentation_and_keeps_torch_random_state(tmp_path):
     augment = Augmentation(small_config(), SIZE, (0, 0, 0))
     image = torch.randint(0, 255, (3, *SIZE), dtype=torch.uint8)
     truths = (torch.tensor([[4.0, 4, 40, 40]]), torch.tensor([1]), torch.tensor([False]))
@@ -123,7 +123,7 @@ def test_the_seed_decides_and_torchs_own_state_stays(tmp_path):
     assert_same_bits(augment(image, *truths, 7), first)
     assert not torch.equal(augment(image, *truths, 8)[0], first[0])
     torch.manual_seed(1)
-    assert torch.equal(torch.get_rng_state(), state), "augmentation took nothing from it"
+    assert torch.equal(torch.get_rng_state(), state), "augmentation drew from torch's random state"
 
 
 def test_seeds_of_neighbors_differ():
@@ -131,14 +131,14 @@ def test_seeds_of_neighbors_differ():
     assert len(seeds) == 4 * 9 * 30 and all(0 <= seed < 2**32 for seed in seeds)
 
 
-def test_every_epoch_is_an_order_of_its_own():
+def test_every_epoch_has_its_own_order():
     orders = [epoch_order(seed, epoch, 50).tolist() for seed in range(2) for epoch in range(3)]
     assert all(sorted(order) == list(range(50)) for order in orders)
     assert len({tuple(order) for order in orders}) == 6
     assert orders[1] == epoch_order(0, 1, 50).tolist()
 
 
-def test_batches_are_the_epochs_in_order_without_the_rest(dataset):
+def test_batches_follow_order_of_epoch_without_remainder(dataset):
     config = small_config(batch_size=3, epochs=4)
     indices = [batch.indices.tolist() for batch in batches(samples_of(dataset, config), config)]
     expected = [epoch_order(0, epoch, 7).tolist()[first : first + 3] for epoch in range(4) for first in (0, 3)]
@@ -160,7 +160,7 @@ def test_batches_are_packed(dataset):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("cache", [True, False])
 def test_workers_and_cache_change_nothing(tmp_path, workers, cache):
-    # Large enough for torch to split a sum between threads, which rounds otherwise.
+    # Large enough for torch to split a sum between threads, which changes its rounding.
     random = np.random.default_rng(0)
     folder = tmp_path / "photos"
     large = make_dataset(folder, 4)
@@ -193,7 +193,7 @@ def test_processes_share_each_batch(dataset):
         assert all(len(share.indices) == 2 for share in shares)
 
 
-def test_torchs_random_state_is_not_drawn_from(dataset):
+def test_batches_do_not_draw_from_torch_random_state(dataset):
     config = small_config(epochs=1)
     samples = samples_of(dataset, config)
     before = torch.get_rng_state()
@@ -201,7 +201,7 @@ def test_torchs_random_state_is_not_drawn_from(dataset):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_rejected(dataset):
+def test_batches_reject_batch_size(dataset):
     config = small_config(batch_size=8)
     with pytest.raises(ValueError, match="batch_size: expected at most 7, the number of images, got 8"):
         batches(samples_of(dataset, config), config)
@@ -211,7 +211,7 @@ def test_rejected(dataset):
 
 
 @pytest.mark.parametrize("batch_size, count, least", [(1, 1, 2), (3, 2, 4), (4, 4, 8)])
-def test_batch_norms_of_one_cell_get_two_images_a_process(dataset, tmp_path, batch_size, count, least):
+def test_batch_norms_of_one_cell_need_two_images_per_process(dataset, tmp_path, batch_size, count, least):
     expected = f"at least {least}, 2 per process, since ssd_tiny has a map of one cell"
     config, processes = small_config(batch_size=batch_size), Processes(count=count)
     with pytest.raises(ValueError, match=f"batch_size: expected {expected}.*; got {batch_size}$"):
@@ -219,7 +219,7 @@ def test_batch_norms_of_one_cell_get_two_images_a_process(dataset, tmp_path, bat
     assert not list(tmp_path.iterdir())
 
 
-def test_an_image_that_is_gone_is_named(tmp_path):
+def test_unreadable_image_is_named(tmp_path):
     dataset = make_dataset(tmp_path / "photos", 3)
     (tmp_path / "photos" / "photo1.png").write_bytes(b"no picture")
     samples = samples_of(dataset, small_config())
@@ -227,8 +227,8 @@ def test_an_image_that_is_gone_is_named(tmp_path):
         samples[0, 1]
 
 
-def test_boxes_too_small_for_the_input_are_named(tmp_path):
-    """20 pixels of 4000 are 1.6 of 320: what is left out is said, and nothing at all is refused."""
+def test_boxes_too_small_for_input_are_named(tmp_path):
+    """20 pixels of 4000 are 1.6 of 320: boxes left out are named, and a dataset without any others is refused."""
     (tmp_path / "photos").mkdir()
     tiny = [[100, 100, 120, 120], [900, 900, 920, 920]]
     samples = [

@@ -1,4 +1,4 @@
-"""Several processes: their gradients are those of one with the whole batch, and one of them writes."""
+"""Several processes: their gradients are those of one process with the whole batch, and one of them writes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SCRIPT = """
     folder = Path({folder!r})
     with joined_processes(torch.device("cpu")) as (processes, device):
         network = small_network()
-        # Norms by their running statistics: those of a batch would differ between a process and the whole.
+        # Norms use their running statistics: those of a batch would differ between a process and the whole.
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.train = lambda mode, module=module: module
@@ -45,7 +45,7 @@ _SCRIPT = """
 
 
 def start(folder: Path, count: int, spoiled: int = -1) -> list[str]:
-    """Runs the script in `count` processes, as torchrun would start them; what each printed.
+    """Run the script in `count` processes, as torchrun would start them, and return their outputs.
 
     spoiled: the process whose network gives NaN.
     """
@@ -79,7 +79,7 @@ def start(folder: Path, count: int, spoiled: int = -1) -> list[str]:
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 
 
-def test_two_processes_take_the_step_of_one(tmp_path):
+def test_two_processes_take_step_of_one(tmp_path):
     outputs = start(tmp_path / "two", 2)
     assert [output.splitlines()[-1] for output in outputs] == ["rank 0 of 2 main True", "rank 1 of 2 main False"]
     start(tmp_path / "one", 1)
@@ -98,11 +98,11 @@ def test_two_processes_take_the_step_of_one(tmp_path):
         moved += int(step.abs().max() > 1e-5)
     assert moved > 10
     lines = (tmp_path / "two" / "run" / "log.jsonl").read_text().splitlines()
-    assert len(lines) == 4, "start, an iteration, an epoch, end: by one process"
+    assert len(lines) == 4, "not start, an iteration, an epoch, end, by one process"
 
 
-def test_a_loss_of_one_process_that_is_not_finite_stops_all(tmp_path):
-    """None of them waits for the others in an all_reduce that never comes, and no weights are written."""
+def test_non_finite_loss_of_one_process_stops_all(tmp_path):
+    """No process waits forever in an all_reduce, and no weights are written."""
     for output in start(tmp_path, 2, spoiled=1):
         assert "loss of iteration 1 is not finite" in output
     assert not (tmp_path / "run" / "weights.safetensors").exists()

@@ -1,4 +1,4 @@
-"""The folder of a training: one writer at a time, and what happens when it cannot be written."""
+"""The folder of a training: one writer at a time, and errors when it cannot be written."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def finished(dataset, tmp_path_factory):
 
 @pytest.fixture
 def folder(finished, tmp_path):
-    """A finished training that may be changed."""
+    """A copy of a finished training's folder that a test may change."""
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
@@ -47,7 +47,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("resume", [False, True])
-def test_a_second_training_is_refused_until_the_first_is_dead(dataset, folder, resume):
+def test_second_training_is_refused_until_first_is_dead(dataset, folder, resume):
     if not resume:
         for name in ("checkpoint.pt", "weights.safetensors"):
             (folder / name).unlink()
@@ -59,7 +59,7 @@ def test_a_second_training_is_refused_until_the_first_is_dead(dataset, folder, r
     train_small(dataset, folder, config, resume=resume)  # the lock of a killed process is gone
 
 
-def test_a_training_in_this_process_counts_too(dataset, tmp_path):
+def test_second_training_in_same_process_is_refused(dataset, tmp_path):
     def start_again(step):
         with pytest.raises(CheckpointError, match="another process is writing"):
             train_small(dataset, tmp_path, small_config(epochs=1), resume=True)
@@ -71,7 +71,7 @@ def test_a_training_in_this_process_counts_too(dataset, tmp_path):
     assert digest(weights) == digest(tmp_path / "other1" / "weights.safetensors")
 
 
-def test_a_worker_that_outlives_its_killed_training_does_not_hold_the_lock(tmp_path):
+def test_worker_of_killed_training_does_not_hold_lock(tmp_path):
     def worker() -> None:
         started.set()
         signal.pause()
@@ -92,13 +92,13 @@ def test_a_worker_that_outlives_its_killed_training_does_not_hold_the_lock(tmp_p
         process.kill()
         process.join()
         with one_writer(tmp_path):
-            os.kill(pid, 0)  # it lives
+            os.kill(pid, 0)  # the worker is alive
     finally:
         os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_a_training_whose_folder_was_removed_leaves_the_next_one_alone(dataset, tmp_path, again):
+def test_training_with_removed_folder_leaves_next_one_alone(dataset, tmp_path, again):
     folder, config = tmp_path / "run", small_config(epochs=1)
 
     def remove(step):
@@ -115,7 +115,7 @@ def test_a_training_whose_folder_was_removed_leaves_the_next_one_alone(dataset, 
         assert [line["event"] for line in lines] == ["start", *["iteration"] * 3, "epoch", "end"]
 
 
-def test_an_error_lets_go_of_the_folder(tmp_path):
+def test_error_releases_folder(tmp_path):
     with pytest.raises(RuntimeError), one_writer(tmp_path):
         raise RuntimeError
     with one_writer(tmp_path):
@@ -123,7 +123,7 @@ def test_an_error_lets_go_of_the_folder(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_warns_and_goes_on(number, tmp_path, monkeypatch):
+def test_file_system_without_locks_is_a_warning(number, tmp_path, monkeypatch):
     def flock(*_):
         raise OSError(number, "no locks here")
 
@@ -132,14 +132,14 @@ def test_a_file_system_without_locks_warns_and_goes_on(number, tmp_path, monkeyp
         pass
 
 
-def test_no_warning_where_there_are_locks(tmp_path):
+def test_file_system_with_locks_gives_no_warning(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with one_writer(tmp_path):
             pass
 
 
-def test_a_folder_that_is_a_link_is_fine(dataset, tmp_path):
+def test_folder_may_be_a_link(dataset, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     train_small(dataset, tmp_path / "link", small_config(epochs=1))
@@ -149,12 +149,12 @@ def test_a_folder_that_is_a_link_is_fine(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["checkpoint.pt", "weights.safetensors", "log.jsonl", "config.json", ".lock"])
-def test_a_file_that_is_a_link_is_refused_before_the_work(dataset, folder, tmp_path, name):
+def test_file_that_is_a_link_is_refused_before_training(dataset, folder, tmp_path, name):
     (folder / name).rename(tmp_path / name)
     (folder / name).symlink_to(tmp_path / name)
     before = content(folder)
     with pytest.raises(OSError, match=rf"{name}: cannot be written: expected .* got a symbolic link"):
-        train_small(dataset, folder, small_config(epochs=1), resume=True, on_step=lambda _: pytest.fail("it began"))
+        train_small(dataset, folder, small_config(epochs=1), resume=True, on_step=lambda _: pytest.fail("it trains"))
     assert content(folder) == before
 
 
@@ -166,32 +166,32 @@ def test_a_file_that_is_a_link_is_refused_before_the_work(dataset, folder, tmp_p
         (6_000, "checkpoint.pt", CheckpointError),
     ],
 )
-def test_a_full_disk_while_training(dataset, tmp_path, size, name, error):
+def test_full_disk_while_training_is_named(dataset, tmp_path, size, name, error):
     with files_of_at_most(size), pytest.raises(error, match=rf"{name}: cannot be written: File too large"):
         train_small(dataset, tmp_path, small_config(epochs=1))
     assert name not in content(tmp_path) and not list(tmp_path.glob(".partial-*"))
     train_small(dataset, tmp_path, small_config(epochs=1), resume=True)
 
 
-def test_a_full_disk_at_the_end_loses_no_iteration(dataset, folder):
-    """The checkpoint of the last iteration is there, the weights do not fit; later they do."""
+def test_full_disk_at_the_end_loses_no_iteration(dataset, folder):
+    """The checkpoint of the last iteration is written, but the weights do not fit until later."""
     weights = (folder / "weights.safetensors").stat().st_size
     before = digest(folder / "weights.safetensors")
     (folder / "weights.safetensors").unlink()
     config = small_config(epochs=1)
     with files_of_at_most(weights - 1), pytest.raises(OSError, match=r"weights\.safetensors: cannot be written: File"):
         train_small(dataset, folder, config, resume=True)
-    train_small(dataset, folder, config, resume=True, on_step=lambda _: pytest.fail("no iteration was left"))
+    train_small(dataset, folder, config, resume=True, on_step=lambda _: pytest.fail("an iteration was left"))
     assert digest(folder / "weights.safetensors") == before
 
 
-def test_a_full_disk_while_logging(dataset, folder):
+def test_full_disk_while_logging_is_named(dataset, folder):
     log = folder / "log.jsonl"
     for name in ("checkpoint.pt", "weights.safetensors"):
         (folder / name).unlink()
     log.write_bytes(b"")
     config = small_config(epochs=3)
-    used = (folder / "config.json").stat().st_size + 100  # the log passes that in the second epoch
+    used = (folder / "config.json").stat().st_size + 100  # the log exceeds it in the second epoch
     filler = json.dumps({"event": "filler", "text": "x" * (used - 700)}) + "\n"
     log.write_text(filler)
     with files_of_at_most(used), pytest.raises(OSError, match=r"log\.jsonl: cannot be written: File too large"):
@@ -202,7 +202,7 @@ def test_a_full_disk_while_logging(dataset, folder):
     assert [line["iteration"] for line in steps if line["event"] == "iteration"] == list(range(1, 10))
 
 
-def test_a_damaged_log_is_mended_by_resuming(dataset, folder):
+def test_resuming_repairs_damaged_log(dataset, folder):
     log = folder / "log.jsonl"
     whole = log.read_bytes()
     damage = [
@@ -221,7 +221,7 @@ def test_a_damaged_log_is_mended_by_resuming(dataset, folder):
     assert log.read_bytes().startswith(whole)
 
 
-def test_what_json_has_no_word_for(tmp_path):
+def test_log_writes_values_that_json_lacks(tmp_path):
     log = TrainingLog(tmp_path / "log.jsonl")
     values = {
         "losses": {"a": float("nan")},
@@ -237,7 +237,7 @@ def test_what_json_has_no_word_for(tmp_path):
     assert line["losses"] == {"a": "nan"} and line["scores"] == [1.0, ["inf", 2]] and line["path"] == values["path"]
 
 
-def test_a_folder_whose_name_is_not_utf8(dataset, finished, tmp_path):
+def test_folder_name_may_be_not_utf8(dataset, finished, tmp_path):
     folder = Path(str(tmp_path), b"caf\xe9".decode(errors="surrogateescape"))
     weights = train_small(dataset, folder, small_config(epochs=1))
     assert digest(weights) == digest(finished / "weights.safetensors")

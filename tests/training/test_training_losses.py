@@ -1,4 +1,4 @@
-"""What a training makes of losses, ignored ground truths and precisions: it learns, and says how to read its heads."""
+"""Training with each loss, ignored ground truths and precisions learns, and its preset tells how to read the heads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def events(folder, event):
 
 
 def assert_learned(weights, dataset, device="cpu"):
-    """The losses fall, and the best detection of each class lies where its rectangle is."""
+    """Check that the losses fell, and that the best detection of each class is at its rectangle."""
     losses = [sum(line["losses"].values()) for line in events(weights.parent, "epoch")]
     assert losses[-1] < 0.3 * losses[0], losses
     detector = load_detector(weights, device=device)
@@ -47,7 +47,7 @@ def assert_learned(weights, dataset, device="cpu"):
 
 
 @pytest.mark.parametrize("loss", ["softmax", "focal"])
-def test_it_learns(dataset, tmp_path, loss):
+def test_training_learns_with_either_loss(dataset, tmp_path, loss):
     weights = train_small(dataset, tmp_path, small_config(loss=loss, **LONG))
     preset = assert_learned(weights, dataset).preset
     assert preset.loss.classification == loss
@@ -56,13 +56,13 @@ def test_it_learns(dataset, tmp_path, loss):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_it_learns_on_a_gpu(cuda, dataset, tmp_path, precision):
+def test_training_learns_on_gpu(cuda, dataset, tmp_path, precision):
     weights = train_small(dataset, tmp_path, small_config(precision=precision, **LONG), device=cuda)
     assert_learned(weights, dataset, cuda)
 
 
 @pytest.mark.parametrize("name", ssd_fast.list_presets())
-def test_every_dialect_can_be_trained_with_either_loss(name):
+def test_every_preset_can_be_trained_with_either_loss(name):
     preset = ssd_fast.preset(name)
     for loss in ("softmax", "focal"):
         trained = training_preset(preset, loss)
@@ -71,8 +71,8 @@ def test_every_dialect_can_be_trained_with_either_loss(name):
 
 
 @pytest.mark.parametrize("name", ["ssdlite300_mobilenet_v2", "ssd300_vgg16", "ssd512_vgg16", "ssd300_resnet50"])
-def test_boxes_have_the_unit_of_the_default_boxes(name, tmp_path):
-    """Some networks' default boxes are shares of the image, some pixels: the trainer's match is the same."""
+def test_boxes_have_unit_of_default_boxes(name, tmp_path):
+    """Some networks' default boxes are in shares of the image, some in pixels: the trainer's match is the same."""
     with torch.device("meta"):
         network = make_network(name, 3)
     spec = network.preset.default_boxes
@@ -85,7 +85,7 @@ def test_boxes_have_the_unit_of_the_default_boxes(name, tmp_path):
 
 
 def test_ignored_ground_truths_are_not_learned(tmp_path):
-    """With all blue rectangles ignored, nothing is said of them: neither found nor held for background."""
+    """Ignored blue rectangles are learned neither as objects nor as background."""
     (tmp_path / "photos").mkdir()
     samples = []
     for index in range(6):
@@ -100,17 +100,17 @@ def test_ignored_ground_truths_are_not_learned(tmp_path):
     assert best[0] > 0.5 and (len(blue) == 0 or blue[0] < 0.2)
 
 
-def test_fine_tuning_the_coco_network(dataset, tmp_path):
+def test_coco_network_can_be_fine_tuned(dataset, tmp_path):
     network = start_network(dataset, weights=asset_path("ssdlite300_mobilenet_v2_coco.safetensors"))
     source, _ = load_network(asset_path("ssdlite300_mobilenet_v2_coco.safetensors"))
     assert torch.equal(network.stem.weight, source.stem.weight) and network.num_classes == 3
     assert network.class_heads[0].predict.bias.shape == (9,)
     weights = train(network, dataset, small_config(epochs=1, learning_rate=1e-4), tmp_path)
     first = events(tmp_path, "iteration")[0]["losses"]
-    assert 0 < first["bbox_regression"] < 10, "boxes and default boxes have one unit"
-    assert first["classification"] < 6, "new class heads begin with much background"
+    assert 0 < first["bbox_regression"] < 10, "boxes and default boxes have different units"
+    assert first["classification"] < 6, "new class heads do not begin with background"
     loaded, classes = load_network(weights)
-    assert loaded.preset.postprocess.activation == "softmax", "trained with a softmax, read with one"
+    assert loaded.preset.postprocess.activation == "softmax", "trained with a softmax, but not read with one"
     assert loaded.preset.coder.order == "yx" and classes == ("background", "red", "blue")
     detections = load_detector(weights, device="cpu")([dataset[0][0]])
     assert (detections.labels[detections.labels >= 0] >= 1).all()

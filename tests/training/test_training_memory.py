@@ -1,4 +1,4 @@
-"""What a training step needs beyond its inputs: less than twice its gradients, and no matrix of IoUs."""
+"""The memory of a training step beyond its inputs: less than twice its gradients, and no matrix of IoUs."""
 
 import json
 import subprocess
@@ -25,15 +25,15 @@ def step(images):
     return (memory("VmHWM") - before) / gradients
 
 criterion = ssd_fast.SSDCriterion.from_preset(ssd_fast.preset("torchvision_ssd300_vgg16"))
-step(1)  # what is allocated once
+step(1)  # allocations made only once
 print(json.dumps(step(48)))
 """
 
 
-def test_peak_memory_of_a_step():
-    """48 images of 500 ground truths: one image's IoUs alone would be 17 MB, the gradients are 42 MB."""
+def test_step_needs_less_than_twice_its_gradients():
+    """48 images have 500 ground truths each: one image's IoUs alone would be 17 MB, the gradients are 42 MB."""
     result = subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    extra = json.loads(result.stdout)  # in gradients, which themselves are 1
+    extra = json.loads(result.stdout)  # in multiples of the gradients, which count 1
     assert 1 <= extra < 2, extra
     print(f"peak extra memory: {extra:.2f} times the gradients")

@@ -1,4 +1,4 @@
-"""What train is asked for besides the training itself: each odd value is refused before anything is written."""
+"""The arguments of train: each odd value is refused before anything is written."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def dataset(tmp_path_factory):
         ({"config": {}}, TypeError, "config: expected a TrainingConfig, got dict"),
     ],
 )
-def test_refused(dataset, tmp_path, monkeypatch, options, error, message):
+def test_train_refuses_options_by_name(dataset, tmp_path, monkeypatch, options, error, message):
     monkeypatch.chdir(tmp_path)
     given = {"network": small_network(), "dataset": dataset, "config": small_config(), "folder": tmp_path / "run"}
     with pytest.raises(error, match=f"^train: {re.escape(message)}$"):
@@ -50,7 +50,7 @@ def test_refused(dataset, tmp_path, monkeypatch, options, error, message):
 
 
 @pytest.mark.parametrize("argument", [*ARGUMENTS, *OPTIONS])
-def test_each_argument(argument, dataset, tmp_path, monkeypatch):
+def test_train_takes_or_refuses_odd_values_of_each_argument(argument, dataset, tmp_path, monkeypatch):
     """What is taken goes on to the loop, which is not run."""
     monkeypatch.setattr("ssd_fast.training.trainer.continue_training", lambda run, *_: run.weights)
     monkeypatch.chdir(tmp_path)
@@ -60,20 +60,20 @@ def test_each_argument(argument, dataset, tmp_path, monkeypatch):
         given = {"network": network, "dataset": dataset, "config": config, "folder": tmp_path / "run"}
         try:
             train(**{**given, argument: value})
-        except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: a GPU that is not there
+        except (TypeError, ValueError, RuntimeError) as error:  # RuntimeError: there is no such GPU
             assert is_promised(error, argument), f"{kind}: {error!r}"
             refused += 1
     assert refused > 25
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_device_that_is_not_there(dataset, tmp_path):
+def test_train_refuses_missing_device(dataset, tmp_path):
     with pytest.raises(RuntimeError, match=r"^train: device: expected a device that torch can use, got cuda: "):
         train_small(dataset, tmp_path / "run", device="cuda")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_clock_that_stands_still(dataset, tmp_path, monkeypatch):
+def test_rates_are_finite_if_clock_stands_still(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(time, "perf_counter", lambda: 7.0)
     train_small(dataset, tmp_path, small_config(epochs=1))
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -81,6 +81,6 @@ def test_a_clock_that_stands_still(dataset, tmp_path, monkeypatch):
     assert len(rates) == 4 and all(isinstance(rate, float) and rate > 0 for rate in rates)
 
 
-def test_the_folder_of_an_evaluation():
+def test_log_evaluation_refuses_wrong_folder():
     with pytest.raises(TypeError, match=r"^log_evaluation: folder: expected the path of a folder, got None"):
         log_evaluation(None, None, {})
