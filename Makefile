@@ -4,8 +4,8 @@
 #   PYTHON=python3   the Python that makes that environment or, with VENV=none, is used itself
 #   CUDAARCHS=90     the GPUs to compile development builds for (`make wheel` compiles for all)
 #   SSD_FAST_CUDA    AUTO, ON or OFF: whether to build the CUDA kernels (AUTO: if nvcc is found)
-#   PYTEST_ARGS      for make test, such as PYTEST_ARGS="-x tests/ops/test_nms.py"; one process then runs the tests
-#   WORKERS          for make test: how many processes share the test files (one per core, at most 8)
+#   PYTEST_ARGS      for make test and test-fast, such as PYTEST_ARGS="-x tests/ops/test_nms.py"; then in one process
+#   WORKERS          for the same: how many processes share the test files (one per core, at most 8)
 #   KILLS            for make kill-test: how many kills
 #   CALLS, SEED, BACKEND  for make fuzz and fuzz-asan: how many calls, with which seed, on "cpu" or "emulated"
 #   FUZZ_ARGS        for the same, such as FUZZ_ARGS="--only 1234" or FUZZ_ARGS="--json FILE"
@@ -44,14 +44,14 @@ CONFIGURE = cmake -S . --log-level=WARNING $$(command -v ninja >/dev/null && ech
 CONFIGURE_TESTS = $(CONFIGURE) -B build/tests -DSSD_FAST_TESTS=ON
 CONFIGURE_CUDA = $(CONFIGURE) -B build/gpu -DSSD_FAST_TESTS=ON -DSSD_FAST_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES=$(CUDAARCHS)
 
-# The tests of a file stay in one process, and files start in their order, so that the slow ones are not last.
+# The tests of a file stay in one process, and the files that take longest start first (tests/helpers/slow_tests.py).
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n : 8)))
 PARALLEL = $$($(PY) -c 'import xdist' 2>/dev/null && \
   printf -- '-n %s --dist loadfile --no-loadscope-reorder' $(WORKERS))
 
 CPP_FILES := find csrc tests scripts/op_templates -name '*.h' -o -name '*.cuh' -o -name '*.cpp' -o -name '*.cu'
 
-.PHONY: help venv build build-tests test lint format docs demo mutate fuzz fuzz-asan kill-test sweep bench budgets \
+.PHONY: help venv build build-tests test test-fast lint format docs demo mutate fuzz fuzz-asan kill-test sweep bench budgets \
   gpu-report gpu-rehearsal gpu-runners wheel clean
 
 help:  ## list the commands
@@ -86,6 +86,10 @@ endif
 
 test: lint build build-tests  ## run all checks and tests
 	$(if $(NVCC),SSD_FAST_REQUIRE_EMULATED=1) OMP_WAIT_POLICY=passive $(PY) -m pytest $(or $(PYTEST_ARGS),$(PARALLEL))
+
+# The CPU kernels and Python, without the tests that are marked slow.
+test-fast: build  ## run the quick tests, which need no emulator and no GPU (about 2 minutes on 2 cores)
+	OMP_WAIT_POLICY=passive $(PY) -m pytest -m "not slow and not gpu" $(or $(PYTEST_ARGS),$(PARALLEL))
 
 # With VENV=none a linter may be missing: then a message says so, and the others run.
 lint: venv  ## check with ruff, codespell, clang-format and mypy; changes nothing

@@ -46,6 +46,7 @@ def start(dataset: DetectionDataset, folder: Path) -> int:
         return pid
     status = 1
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         train_small(dataset, folder, CONFIG, checkpoint_every=1, resume=True)
         status = 0

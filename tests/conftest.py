@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, settings
 from helpers import checks
 from helpers.backends import Backend, emulated_extension, skip_or_fail
 from helpers.filling import filled
+from helpers.paths import TESTS
+from helpers.slow_tests import SECONDS
 
 settings.register_profile(
     "deterministic",
@@ -28,11 +30,29 @@ settings.load_profile("deterministic")
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use a CUDA device, for `pytest -m gpu`: by the fixture `cuda`, or by a parameter "cuda"."""
+    """Mark the tests for `pytest -m`, and put the files that take longest first, so that no process is left with one.
+
+    gpu: uses a CUDA device, by the fixture `cuda` or by a parameter "cuda". slow: takes long, or has the emulator run
+    what another of its parameters runs on the CPU.
+    """
+    seconds: dict[str, int] = {}
+    for entry, cost in SECONDS.items():
+        file = entry.partition("::")[0]
+        seconds[file] = seconds.get(file, 0) + cost
     for item in items:
-        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-        if "cuda" in getattr(item, "fixturenames", ()) or any(isinstance(x, str) and x == "cuda" for x in parameters):
+        callspec = getattr(item, "callspec", None)
+        parameters = [x for x in callspec.params.values() if isinstance(x, str)] if callspec else []
+        if "cuda" in getattr(item, "fixturenames", ()) or "cuda" in parameters:
             item.add_marker("gpu")
+        file = _file(item)
+        if file in SECONDS or f"{file}::{getattr(item, 'originalname', '')}" in SECONDS or "emulated" in parameters:
+            item.add_marker("slow")
+    items.sort(key=lambda item: -seconds.get(_file(item), 0))
+
+
+def _file(item: pytest.Item) -> str:
+    """Relative to the tests' folder; a whole path of what is not in it."""
+    return str(item.path.relative_to(TESTS)) if item.path.is_relative_to(TESTS) else str(item.path)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -114,6 +114,21 @@ def compile_cached(source: str, architecture: str) -> Compiled:
     return compiled
 
 
+def compile_ptx_cached(source: str, architecture: str, header: Path) -> str:
+    """The PTX of one of the package's files that includes the header first, kept like that of `compile_cached`."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    stem = f"{source.replace('/', '-')}.{architecture}.{header.stem}"
+    inputs = _inputs() + hashlib.sha256(header.read_bytes()).hexdigest()
+    key, ptx = CACHE / f"{stem}.key", CACHE / f"{stem}.ptx"
+    with open(CACHE / f"{stem}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not key.exists() or key.read_text() != inputs:
+            key.unlink(missing_ok=True)
+            compile_ptx(source, architecture, ptx, "-include", str(header))
+            key.write_text(inputs)
+        return ptx.read_text()
+
+
 @cache
 def _inputs() -> str:
     """A hash of everything that a compilation's result depends on."""

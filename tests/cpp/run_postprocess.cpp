@@ -566,20 +566,37 @@ void add_columns(Cases& cases) {
       p.logits = Logits::kUntrained;
     });
   }
-  // More segments than blocks: a block takes several at a time, which may be the last of several images.
-  for (const int rows : {4, 40}) {
-    cases.add("images-450-of-" + std::to_string(rows), one_map(rows), [](Problem& p) {
-      p.images = 450;
-      p.columns = 3;
-      p.background = -1;
-      p.logits = Logits::kUntrained;
-      p.keep_top_k = 10;
-    });
-  }
-  cases.add("images-4000", one_map(3), [](Problem& p) {  // and more than one round
-    p.images = 4000;
+  // More than 128 segments: a block takes several at a time, which may be the last of several images.
+  cases.add("images-180-of-4", one_map(4), [](Problem& p) {
+    p.images = 180;
+    p.columns = 3;
+    p.background = -1;
+    p.logits = Logits::kUntrained;
+    p.keep_top_k = 10;
+  });
+  cases.add("images-140-of-40", one_map(40), [](Problem& p) {
+    p.images = 140;
+    p.columns = 1;
+    p.background = -1;
+    p.sigmoid = true;
+    p.logits = Logits::kUntrained;
+    p.keep_top_k = 10;
+  });
+  // More images than blocks, some of them without a candidate.
+  cases.add("images-600", one_map(3), [](Problem& p) {
+    p.images = 600;
     p.columns = 4;
     p.keep_top_k = 5;
+  });
+  // More segments than the 512 blocks take in one round, 16 each.
+  cases.add("images-210-of-40-classes", one_map(1), [](Problem& p) {
+    p.images = 210;
+    p.columns = 40;
+    p.background = -1;
+    p.score_threshold = 0.001f;
+    p.logits = Logits::kUntrained;
+    p.top_k_scope = TopKScope::image;
+    p.keep_top_k = 50;
   });
   cases.add("column-of-10000-agnostic", one_map(10000), [](Problem& p) {
     p.columns = 3;

@@ -233,7 +233,8 @@ def _process(rank, store, normalizer, results):
 
 @pytest.mark.parametrize("normalizer", NORMALIZERS)
 def test_two_processes_have_gradients_of_one(normalizer, tmp_path):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch.distributed", "ssd_fast"])  # imported once, not by each process
     results = context.Queue()
     workers = [
         context.Process(target=_process, args=(rank, tmp_path / "store", normalizer, results)) for rank in range(2)

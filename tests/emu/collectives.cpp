@@ -7,8 +7,6 @@
 namespace emu {
 namespace {
 
-unsigned all_lanes_from(unsigned first) { return first < kWarpSize ? ~0u << first : 0; }
-
 // A warp's threads; the last warp of a block may have fewer than 32.
 struct Warp {
   Thread* threads;
@@ -84,15 +82,15 @@ unsigned lanes_result(const Warp& warp, unsigned lanes, const Thread& to) {
 // Completes the call that this thread waits in, if every lane that its mask names has come or exited.
 void try_to_complete(Thread& waiting) {
   Block& block = *waiting.block;
-  const Warp warp(block, waiting.warp());
+  const Lanes& of_warp = block.warps[waiting.warp()];
   const unsigned mask = waiting.call.mask;
+  if ((mask & ~of_warp.waiting & ~of_warp.gone) != 0) return;  // before a look at each lane
+  const Warp warp(block, waiting.warp());
   unsigned lanes = 0;
-  unsigned exited = all_lanes_from(warp.count);
   for (unsigned lane = 0; lane < warp.count; ++lane) {
     if (same_call(warp.threads[lane], waiting)) lanes |= 1u << lane;
-    if (warp.threads[lane].state == State::kExited) exited |= 1u << lane;
   }
-  if ((mask & ~lanes & ~exited) != 0) return;
+  if ((mask & ~lanes & ~of_warp.gone) != 0) return;
 
   const WarpOp op = waiting.call.op;
   for (unsigned lane = 0; lane < warp.count; ++lane) {
@@ -152,9 +150,12 @@ void try_to_complete_barrier(Block& block) {
 
 bool met_at_one_line(const Thread*& first, const Thread& other) {
   if (first == nullptr) first = &other;
-  if (other.site.line == first->site.line && std::strcmp(other.site.file, first->site.file) == 0) return true;
+  const Site& one = first->site;
+  if (other.site.line == one.line && (other.site.file == one.file || std::strcmp(other.site.file, one.file) == 0)) {
+    return true;
+  }
   report(format("barrier divergence: threads that wait for one another meet at different barriers: %s:%d and %s:%d",
-                first->site.file, first->site.line, other.site.file, other.site.line));
+                one.file, one.line, other.site.file, other.site.line));
   running.failed = true;
   return false;
 }
@@ -176,6 +177,7 @@ void warp_collective(WarpOp op, unsigned mask, const void* value, void* result, 
   if (value != nullptr) std::memcpy(me.call.value, value, bytes);
   me.site = site;
   me.state = State::kAtWarpFunction;
+  me.block->warps[me.warp()].waiting |= me.lane_bit();
   try_to_complete(me);
   wait_until_ready();
   const int result_bytes = op == WarpOp::kShuffle ? bytes : static_cast<int>(sizeof(unsigned));
@@ -199,7 +201,7 @@ int block_barrier(bool predicate, Site site) {
 void thread_exited(Thread& thread) {
   Block& block = *thread.block;
   const Warp warp(block, thread.warp());
-  for (unsigned lane = 0; lane < warp.count; ++lane) {
+  for (unsigned lane = 0; lane < warp.count && block.warps[thread.warp()].waiting != 0; ++lane) {
     Thread& other = warp.threads[lane];
     if (other.state == State::kAtWarpFunction && (other.call.mask >> thread.lane() & 1)) try_to_complete(other);
   }

@@ -41,6 +41,8 @@ void admit_block() {
   const unsigned thread_count = blockDim.x * blockDim.y * blockDim.z;
   block->alive = thread_count;
   block->threads.resize(thread_count);
+  block->warps.resize((thread_count + kWarpSize - 1) / kWarpSize);
+  if (const unsigned rest = thread_count % kWarpSize; rest > 0) block->warps.back().gone = ~0u << rest;
   take_shared_memory(*block);
   order_begin_block(*block);
   for (unsigned i = 0; i < thread_count; ++i) {
@@ -116,6 +118,7 @@ void make_current(Thread& thread) {
 void exit_thread(Thread& thread) {
   thread.state = State::kExited;
   Block& block = *thread.block;
+  block.warps[thread.warp()].gone |= thread.lane_bit();
   block.alive -= 1;
   running.yields_without_progress = 0;
   thread_exited(thread);
@@ -213,6 +216,7 @@ uint32_t random_below(uint32_t limit) {  // xorshift64
 
 void make_ready(Thread& thread) {
   thread.state = State::kReady;
+  thread.block->warps[thread.warp()].waiting &= ~thread.lane_bit();
   running.ready.push_back(&thread);
 }
 

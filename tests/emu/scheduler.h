@@ -59,12 +59,20 @@ struct Thread {
 
   unsigned lane() const { return number % kWarpSize; }
   unsigned warp() const { return number / kWarpSize; }
+  unsigned lane_bit() const { return 1u << lane(); }
+};
+
+// The lanes of a warp that wait in warp functions, and those that have exited or never were.
+struct Lanes {
+  unsigned waiting = 0;
+  unsigned gone = 0;
 };
 
 struct Block {
   uint3 index{};
   uint32_t number = 0;  // in the grid
   std::vector<Thread> threads;
+  std::vector<Lanes> warps;
   unsigned alive = 0;  // threads that have not exited
   unsigned at_barrier = 0;
   unsigned at_cluster_barrier = 0;

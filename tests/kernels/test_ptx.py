@@ -62,16 +62,12 @@ def without_fma(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def ptx(tmp_path_factory: pytest.TempPathFactory, without_fma: Path) -> dict[tuple[str, str], tuple[str, str]]:
+def ptx(without_fma: Path) -> dict[tuple[str, str], tuple[str, str]]:
     """The PTX of every source and architecture: as shipped, and with each spelled fma as a product and a sum."""
-    folder = tmp_path_factory.mktemp("ptx")
 
     def compile_twice(job: tuple[str, str]) -> tuple[str, str]:
-        source, architecture = job
-        stem = f"{source.replace('/', '-')}.{architecture}"
-        shipped = cuda.compile_cached(source, architecture).ptx.read_text()
-        plain = cuda.compile_ptx(source, architecture, folder / f"{stem}.plain.ptx", "-include", str(without_fma))
-        return shipped, plain
+        shipped = cuda.compile_cached(*job).ptx.read_text()
+        return shipped, cuda.compile_ptx_cached(*job, without_fma)
 
     jobs = [(source, architecture) for source in SOURCES for architecture in ARCHITECTURES]
     with ThreadPoolExecutor(os.cpu_count()) as pool:

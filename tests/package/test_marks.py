@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from helpers.paths import TESTS
+from helpers.slow_tests import SECONDS
 
 FILES = (
     "every_op/test_arrays.py",
@@ -19,16 +20,23 @@ FILES = (
     "compat/test_patch.py",
 )
 
+MARKS = ("gpu", "not gpu")
+
 
 @pytest.fixture(scope="module")
 def collected() -> dict[str, set[str]]:
     """The tests of some files, with the mark and without it."""
-    found = {}
-    for marks in ("gpu", "not gpu"):
-        command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-m", marks, *FILES]
-        done = subprocess.run(command, cwd=TESTS, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        found[marks] = {line.partition("::")[2] for line in done.stdout.splitlines() if "::" in line}
+    script = "import sys, pytest\nfor marks in sys.argv[1:3]:\n    print('marks', marks)\n"
+    script += "    if pytest.main(['--collect-only', '-q', '-m', marks, *sys.argv[3:]]): sys.exit('not collected')\n"
+    done = subprocess.run([sys.executable, "-c", script, *MARKS, *FILES], cwd=TESTS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, set[str]] = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("marks "):
+            tests = found[line.removeprefix("marks ")] = set()
+        elif "::" in line:
+            tests.add(line.partition("::")[2])
+    assert tuple(found) == MARKS
     return found
 
 
@@ -52,3 +60,9 @@ def test_other_tests_are_not_marked(collected):
         "test_every_op_takes_arrays_at_any_address[emulated]",
         "test_ops_may_run_in_many_threads_at_once",
     } <= collected["not gpu"]
+
+
+@pytest.mark.parametrize("entry", SECONDS)
+def test_each_slow_test_exists(entry):
+    file, _, function = entry.partition("::")
+    assert re.search(rf"^def {function or 'test_'}", (TESTS / file).read_text(), re.MULTILINE)
