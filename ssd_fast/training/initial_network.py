@@ -60,7 +60,8 @@ def start_network(
             _begin_class_heads(network)
     if size is not None and tuple(size) != network.preprocessing.size:
         owner = name if source is None else weights
-        raise ValueError(f"start_network: size: expected {network.preprocessing.size}, the size of {owner}, got {size}")
+        held, given = (" x ".join(map(str, sides)) for sides in (network.preprocessing.size, size))
+        raise ValueError(f"start_network: size: expected {held}, the size of {owner}, got {given}")
     if source is not None and weights is not None:
         network.preset, network.preprocessing = source.preset, source.preprocessing
         load_weights(network, weights, exclude=network.class_head_prefix)

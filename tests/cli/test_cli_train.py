@@ -92,7 +92,7 @@ def test_hint_says_that_no_split_was_held_out(voc, tmp_path, split, options):
     result = run(voc, *given, "--out", tmp_path / "run", *QUICK)
     assert result.exit_code == FINE, result.output
     last = result.stdout.strip().splitlines()[-1]
-    assert f"ssd-fast eval {voc}{options} --weights " in last and "photos that it was trained on" in last
+    assert f"ssd-fast eval {voc}{options} --weights " in last and "the photos of the training" in last
 
 
 def test_no_progress_bar_is_drawn_before_first_step(voc, tmp_path, monkeypatch):
@@ -130,7 +130,7 @@ def test_run_is_not_overwritten_and_can_be_resumed(voc, tmp_path):
     before = digest(tmp_path / "run" / "weights.safetensors")
     shown = f"{tmp_path / 'run'} already holds a training (checkpoint.pt): continue it with --resume "
     one_line(run(*arguments), shown, "choose another folder with --out")
-    advice = "started with other options or data: repeat its command, with --resume added"
+    advice = "started with other options or data: repeat its command with --resume added"
     one_line(run(*arguments, "--resume", "--seed", "1"), advice, "config.seed was 0, now 1")
     result = run(*arguments, "--resume")
     assert result.exit_code == FINE and "this training was already finished; now try: ssd-fast eval" in result.stdout
@@ -166,11 +166,11 @@ def test_interrupt_says_how_to_resume(voc, tmp_path, monkeypatch):
     [
         (("--split", "nowhere"), ("nowhere",)),
         (("--split", "trainval", "--policy", "raise"), ("photo2.xml", "object 2")),
-        (("--split", "trainval", "--batch-size", "9"), ("batch_size", "the 4 images there are")),
+        (("--split", "trainval", "--batch-size", "9"), ("batch_size", "at most 4, the number of images")),
         (("--split", "trainval", "--size", "32x32", "--batch-size", "1"), ("batch_size: expected at least 2",)),
         (("--split", "trainval", "--weights", "nowhere.safetensors"), ("nowhere.safetensors",)),
         (("--split", "trainval", "--batch-size", "2", "--precision", "fp16"), ("fp16 needs a GPU",)),
-        (("--split", "trainval", "--weights", "coco", "--size", "48x64"), ("300 x 300",)),
+        (("--split", "trainval", "--weights", "coco", "--size", "48x64"), ("expected 300 x 300", "got 48 x 64")),
     ],
 )
 def test_impossible_training_is_one_line(voc, tmp_path, options, parts):

@@ -133,7 +133,7 @@ def backbone() -> nn.Module:
         (lambda: nn.DataParallel(tiny_ssd()), r"got DataParallel; it wraps one: patch\(model.module\)"),
         (lambda: scripted(tiny_ssd()), "got RecursiveScriptModule, a scripted model"),
         (overriding, "OtherSSD has its own postprocess_detections"),
-        (with_instance_override, "SSD has a postprocess_detections of its own"),
+        (with_instance_override, "SSD has its own postprocess_detections"),
         (with_other_coder, "box_coder: expected torchvision's BoxCoder, got LinearCoder"),
     ],
 )

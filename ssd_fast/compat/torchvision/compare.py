@@ -108,9 +108,10 @@ def compare(model: Any, images: Image | Sequence[Image], *, batch_size: int = 8)
     Examples:
         >>> import numpy as np, torch
         >>> from ssd_fast.compat import compare
-        >>> _ = torch.manual_seed(0)
         >>> from torchvision.models.detection import ssdlite320_mobilenet_v3_large
-        >>> model = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=2)
+        >>> _ = torch.manual_seed(0)
+        >>> options = {"weights": None, "weights_backbone": None, "topk_candidates": 20}
+        >>> model = ssdlite320_mobilenet_v3_large(**options, num_classes=2)
         >>> report = compare(model, np.zeros((320, 320, 3), np.uint8))
         >>> report.images, report.unexplained
         (1, ())
