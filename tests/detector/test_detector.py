@@ -190,7 +190,7 @@ def test_preset_of_another_order_is_refused():
     ):
         other = dataclasses.replace(getattr(network.preset, spec), **change)
         ((field, value),) = change.items()
-        with pytest.raises(ValueError, match=rf"expected {spec}\.{field} '\w+', the order of networks.*, got '{value}' in"):
+        with pytest.raises(ValueError, match=rf"expected {spec}\.{field} '\w+', .* networks here, got '{value}' in"):
             Detector(network, preset=dataclasses.replace(network.preset, **{spec: other}))
 
 
