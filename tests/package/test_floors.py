@@ -20,7 +20,7 @@ PYTHON_FLOORS = (
     {"specs"},
     {"ground_truth", "images", "presets", "reference"},
     {"datasets", "ops"},
-    {"_criterion_parts", "captured_detector", "models"},
+    {"models"},
     {"criterion", "detector"},
     {"compat"},
     {"drawing", "evaluation", "training"},

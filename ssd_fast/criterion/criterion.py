@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ._checks import instance, require
-from ._criterion_parts import reduction_factor, require_heads
-from .ground_truth import Policy, Rules
-from .ground_truth.packing import packed_batch
-from .ground_truth.policy import apply_policy_packed, check_policy
-from .ops import default_boxes as make_default_boxes
-from .ops import match, multibox_loss
-from .ops.multibox_loss import selected_rows
-from .presets import Preset
-from .presets._preset import require_preset
-from .specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec
+from .._checks import instance, require
+from ..ground_truth import Policy, Rules
+from ..ground_truth.packing import packed_batch
+from ..ground_truth.policy import apply_policy_packed, check_policy
+from ..ops import default_boxes as make_default_boxes
+from ..ops import match, multibox_loss
+from ..ops.multibox_loss import selected_rows
+from ..presets import Preset
+from ..presets._preset import require_preset
+from ..specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec
+from .parts import reduction_factor, require_heads
 
 __all__ = ["SSDCriterion", "Selection"]
 

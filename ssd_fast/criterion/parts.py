@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._checks import instance
+from .._checks import instance
 
 
 def reduction_factor(matched_idxs: Tensor, normalizer: str, process_group: Any) -> Tensor:

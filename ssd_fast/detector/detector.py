@@ -9,19 +9,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ._backend import cuda_status
-from ._checks import as_int, as_path, as_row, instance, number, require
-from .assets import SHIPPED_WEIGHTS, weights_path
-from .captured_detector import CapturedDetector
-from .detections import Detections
-from .images import Image, as_image_tensors
-from .models._devices import known_device, move_to
-from .models.network import SSDNetwork, check_orders
-from .models.weights.loading import load_network
-from .models.weights.metadata import class_names
-from .ops import default_boxes, postprocess
-from .presets import Preset
-from .specs import PostprocessSpec
+from .._backend import cuda_status
+from .._checks import as_int, as_path, as_row, instance, number, require
+from ..assets import SHIPPED_WEIGHTS, weights_path
+from ..detections import Detections
+from ..images import Image, as_image_tensors
+from ..models._devices import known_device, move_to
+from ..models.network import SSDNetwork, check_orders
+from ..models.weights.loading import load_network
+from ..models.weights.metadata import class_names
+from ..ops import default_boxes, postprocess
+from ..presets import Preset
+from ..specs import PostprocessSpec
+from .captured import CapturedDetector
 
 __all__ = ["CapturedDetector", "Detector", "load_detector"]
 

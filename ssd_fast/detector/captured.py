@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .detections import Detections
+from ..detections import Detections
 
 __all__ = ["CapturedDetector"]
 

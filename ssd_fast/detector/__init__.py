@@ -1,0 +1,6 @@
+"""Detectors: preprocessing, a network and the fused postprocess in one call."""
+
+from .captured import CapturedDetector
+from .detector import Detector, load_detector
+
+__all__ = ["CapturedDetector", "Detector", "load_detector"]
