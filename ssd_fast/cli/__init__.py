@@ -41,7 +41,7 @@ def _options(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """SSD object detection with hand-written CUDA and CPU kernels."""
+    """Fast, exact SSD object detection for PyTorch: detect, train and evaluate."""
     context.with_resource(warnings_in_one_line())
 
 

@@ -37,7 +37,9 @@ def detect(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array and nothing else.")] = False,
-    score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Minimum score of a detection.")] = 0.5,
+    score: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Keep only detections that score higher than this.")
+    ] = 0.5,
     weights: Annotated[
         str | None,
         typer.Option(metavar="FILE|coco", help="Weights to use, such as run/weights.safetensors.", show_default="coco"),

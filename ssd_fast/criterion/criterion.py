@@ -135,7 +135,10 @@ class SSDCriterion(nn.Module):
         """
         require_preset(preset, f"{_OP}.from_preset")
         if preset.loss is None:
-            raise ValueError(f"{_OP}: {preset.name} has no loss that a LossSpec can express; choose one yourself")
+            raise ValueError(
+                f"{_OP}: {preset.name} has no loss that a LossSpec can express: pass a LossSpec, or give "
+                "ssd_fast.training.training_preset(preset, 'softmax')"
+            )
         return cls(preset.default_boxes, preset.coder, preset.matcher, preset.loss, **options)
 
     def extra_repr(self) -> str:

@@ -93,7 +93,7 @@ def require_preset(value: object, op: str) -> Preset:
     """
     if isinstance(value, Preset):
         return value
-    hint = f": preset({value!r}) is one" if isinstance(value, str) else ""
+    hint = f"; did you mean ssd_fast.preset({value!r})?" if isinstance(value, str) else ""
     raise TypeError(f"{op}: preset: expected a Preset, such as ssd_fast.preset(name), got {brief(value)}{hint}")
 
 

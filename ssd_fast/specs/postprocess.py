@@ -7,7 +7,15 @@ from typing import Any, Literal
 
 from .._checks import choice, flag, freeze, integer, is_not_negative, number, require
 
-_UNSET: Any = object()
+
+class _Unset:
+    """The default of background: 0 with softmax; with sigmoid there is none."""
+
+    def __repr__(self) -> str:
+        return "<0 with softmax, required with sigmoid>"
+
+
+_UNSET: Any = _Unset()
 _CHOICES = {
     "activation": ("softmax", "sigmoid"),
     "class_mode": ("per_class", "argmax", "agnostic"),

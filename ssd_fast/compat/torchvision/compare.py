@@ -73,7 +73,7 @@ class ParityReport:
         if self.unexplained:
             verdict = f"{len(self.unexplained)} differences have no explanation"
         lines = [
-            f"{self.images} images, {self.detections} detections, {self.pairs} of them in both: {verdict}",
+            f"{self.images} image{'' if self.images == 1 else 's'}, {self.detections} detections, {self.pairs} of them in both: {verdict}",
             f"largest differences: score {self.largest_score_difference:.3g}, box {self.largest_box_difference:.3g} px",
         ]
         for title, found in (("unexplained", self.unexplained), ("explained by rounding", self.excused)):
