@@ -72,8 +72,9 @@ class ParityReport:
             verdict = "there are no detections to compare; lower the model's score_thresh or take other photos"
         if self.unexplained:
             verdict = f"{len(self.unexplained)} differences have no explanation"
+        images = f"{self.images} image{'' if self.images == 1 else 's'}"
         lines = [
-            f"{self.images} image{'' if self.images == 1 else 's'}, {self.detections} detections, {self.pairs} of them in both: {verdict}",
+            f"{images}, {self.detections} detections, {self.pairs} of them in both: {verdict}",
             f"largest differences: score {self.largest_score_difference:.3g}, box {self.largest_box_difference:.3g} px",
         ]
         for title, found in (("unexplained", self.unexplained), ("explained by rounding", self.excused)):
