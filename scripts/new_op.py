@@ -9,6 +9,8 @@ compiles, and passes its test on every backend. "FILL IN" marks what to replace.
 from __future__ import annotations
 
 import argparse
+import builtins
+import keyword
 import re
 import shutil
 import subprocess
@@ -18,6 +20,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATES = ROOT / "scripts" / "op_templates"
 STAND_IN = "new_op"  # the op's name in the templates
+
+# Words that Python allows as names and C++ does not, and names that the sources use themselves.
+_RESERVED = {
+    *("auto", "case", "char", "const", "default", "delete", "do", "double", "enum", "explicit", "export", "extern"),
+    *("friend", "goto", "inline", "long", "mutable", "namespace", "new", "operator", "private", "protected", "public"),
+    *("register", "short", "signed", "sizeof", "static", "struct", "switch", "template", "this", "throw", "typedef"),
+    *("typename", "union", "unsigned", "using", "virtual", "void", "volatile", "ssd", "std", "torch", "new_op"),
+}
 
 
 def main() -> int:
@@ -39,8 +49,21 @@ def find_fault(name: str) -> str | None:
     """Why an op cannot have this name, or None."""
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
         return f"NAME: expected lower case letters, digits and underscores, got {name!r}"
+    if keyword.iskeyword(name) or hasattr(builtins, name) or name in _RESERVED:
+        return f"NAME: expected a name that means nothing else in Python and C++, got {name!r}"
+    if name in exported_names() or (ROOT / "csrc" / name).exists():
+        return f"NAME: expected a new name, but ssd_fast or csrc has {name!r}"
     taken = [path for path in map(Path, targets(name)) if (ROOT / path).exists()]
     return f"NAME: expected a new name, but there is {taken[0]}" if taken else None
+
+
+def exported_names() -> set[str]:
+    """The public names of ssd_fast and of its ops, read from the source."""
+    found: set[str] = set()
+    for package in ("ssd_fast", "ssd_fast/ops", "ssd_fast/reference"):
+        text = (ROOT / package / "__init__.py").read_text()
+        found |= set(re.findall(r'"([a-z_]+)"', text)) | set(re.findall(r"^from \.(\w+)", text, re.MULTILINE))
+    return found
 
 
 def targets(name: str) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .._checks import choice
+from .._io.text import brief
 from .network import SSDNetwork
 
 __all__ = ["list_networks", "make_network", "network_class", "register_network"]
@@ -27,6 +28,7 @@ def register_network(kind: type[Network]) -> Callable[[Callable[..., Network]], 
         A decorator that returns the function unchanged.
 
     Raises:
+        TypeError: `kind` is not a class of networks with a name, or a function without a name is decorated.
         ValueError: the function's name differs from the class's, or is taken.
 
     Examples:
@@ -47,16 +49,26 @@ def register_network(kind: type[Network]) -> Callable[[Callable[..., Network]], 
         (32, 96)
     """
 
+    if not (isinstance(kind, type) and issubclass(kind, SSDNetwork) and isinstance(getattr(kind, "name", None), str)):
+        expected = "a subclass of SSDNetwork with a name, as in @register_network(MyNetwork)"
+        raise TypeError(f"register_network: kind: expected {expected}, got {brief(kind)}")
+
     def register(make: Callable[..., Network]) -> Callable[..., Network]:
-        name = make.__name__
+        name = getattr(make, "__name__", None)
+        if name is None:
+            raise TypeError(f"register_network: expected a function named {kind.name}, got {brief(make)}")
         if name != kind.name:
             raise ValueError(f"register_network: expected a function named {kind.name}, the class's name, got {name}")
-        if name in _NETWORKS and _NETWORKS[name][0].__qualname__ != kind.__qualname__:
+        if name in _NETWORKS and _origin(_NETWORKS[name][0]) != _origin(kind):  # equal if a module is reloaded
             raise ValueError(f"register_network: expected a name that is not taken, got {name}")
         _NETWORKS[name] = kind, make
         return make
 
     return register
+
+
+def _origin(kind: type) -> tuple[str, str]:
+    return kind.__module__, kind.__qualname__
 
 
 def list_networks() -> list[str]:

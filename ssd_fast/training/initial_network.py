@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from .._checks import require
 from ..datasets import DetectionDataset
 from ..models import SSDNetwork, load_network, load_weights, make_network, network_class
 
@@ -64,6 +65,14 @@ def start_network(
         raise ValueError(f"start_network: size: expected {held}, the size of {owner}, got {given}")
     if source is not None and weights is not None:
         network.preset, network.preprocessing = source.preset, source.preprocessing
+        prefix = network.class_head_prefix
+        require(
+            any(parameter.startswith(prefix) for parameter in network.state_dict()),
+            type(network).__name__,
+            "class_head_prefix",
+            "the prefix of some parameters",
+            prefix,
+        )
         load_weights(network, weights, exclude=network.class_head_prefix)
     return network
 

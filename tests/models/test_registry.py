@@ -104,9 +104,10 @@ def test_weights_of_registered_network_start_training_for_other_classes(two_maps
 def test_file_of_unregistered_network_is_refused(two_maps, monkeypatch, tmp_path):
     models.save_weights(two_maps(3), tmp_path / "own.safetensors")
     monkeypatch.delitem(registry._NETWORKS, "two_maps")
-    with pytest.raises(
-        ValueError, match=r"own\.safetensors holds a network that this version cannot make: .*'two_maps'"
-    ):
+    expected = (
+        r"own\.safetensors holds a network that this version cannot make: .*'two_maps'.*import the module that regist"
+    )
+    with pytest.raises(ValueError, match=expected):
         models.load_network(tmp_path / "own.safetensors")
 
 
@@ -130,3 +131,28 @@ def test_taken_network_name_is_refused():
     with pytest.raises(ValueError, match=r"^register_network: expected a name that is not taken, got ssd_tiny$"):
         models.register_network(Tiny)(ssd_tiny)
     assert models.network_class("ssd_tiny") is models.SSDTiny
+
+
+def test_class_of_other_module_does_not_replace_network():
+    stranger = type("SSDTiny", (models.SSDTiny,), {"__module__": "elsewhere"})
+
+    def ssd_tiny(num_classes: int) -> models.SSDTiny:
+        raise NotImplementedError
+
+    with pytest.raises(ValueError, match="expected a name that is not taken, got ssd_tiny"):
+        models.register_network(stranger)(ssd_tiny)
+
+
+@pytest.mark.parametrize("kind", [3, nn.Linear, models.SSDNetwork, lambda num_classes: None])
+def test_register_network_refuses_what_is_not_named_network(kind):
+    with pytest.raises(
+        TypeError, match=r"^register_network: kind: expected a subclass of SSDNetwork with a name, as in "
+    ):
+        models.register_network(kind)
+
+
+def test_class_head_prefix_must_match_parameters(two_maps, monkeypatch, tmp_path):
+    models.save_weights(two_maps(3), tmp_path / "own.safetensors")
+    monkeypatch.setattr(TwoMaps, "class_head_prefix", "nothing.")
+    with pytest.raises(ValueError, match=r"^TwoMaps: class_head_prefix: expected the prefix of some parameters, got "):
+        start_network(make_dataset(tmp_path), weights=tmp_path / "own.safetensors")

@@ -94,7 +94,16 @@ def test_stamped_files_are_clean(tree: Path) -> None:
         assert ended.returncode == 0, ended.stdout
 
 
-@pytest.mark.parametrize("name", ["box_iou", "Box", "a-b", "_a", "a__b", "../a"])
+@pytest.mark.parametrize(
+    "name", ["box_iou", "Box", "a-b", "_a", "a__b", "../a", "class", "list", "double", "nms_padded", "patch", "common"]
+)
 def test_bad_names_change_nothing(tree: Path, name: str) -> None:
+    def files() -> dict[Path, bytes]:
+        return {
+            path: path.read_bytes() for path in tree.rglob("*") if path.is_file() and "__pycache__" not in path.parts
+        }
+
+    before = files()
     ended = run(tree, [sys.executable, "scripts/new_op.py", name])
     assert ended.returncode == 2 and "NAME: expected " in ended.stderr
+    assert files() == before

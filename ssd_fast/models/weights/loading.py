@@ -14,7 +14,7 @@ from ...presets import Preset
 from ...specs._json import from_plain
 from ..network import SSDNetwork, require_rows
 from ..preprocessing import Preprocessing
-from ..registry import make_network
+from ..registry import list_networks, make_network
 from .files import read_metadata, read_tensors
 from .layouts import LAYOUTS, convert, detect_layout
 from .metadata import class_names
@@ -137,7 +137,13 @@ def _described_network(saved: Mapping[str, Any], tensors: Mapping[str, Tensor], 
             if "preprocessing" in saved:
                 network.preprocessing = from_plain(Preprocessing, saved["preprocessing"])
         except (TypeError, ValueError) as error:
-            raise ValueError(f"load_network: {path} holds a network that this version cannot make: {error}") from error
+            name = described.get("name") if isinstance(described := saved["network"], dict) else None
+            hint = ""
+            if isinstance(name, str) and name not in list_networks():
+                hint = " (if the network is your own, first import the module that registers it)"
+            raise ValueError(
+                f"load_network: {path} holds a network that this version cannot make: {error}{hint}"
+            ) from error
         return network
 
     return _made(make, tensors, path)
