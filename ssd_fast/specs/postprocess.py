@@ -7,15 +7,7 @@ from typing import Any, Literal
 
 from .._checks import choice, flag, freeze, integer, is_not_negative, number, require
 
-
-class _Unset:
-    """The default of background: 0 with softmax; with sigmoid there is none."""
-
-    def __repr__(self) -> str:
-        return "<0 with softmax, required with sigmoid>"
-
-
-_UNSET: Any = _Unset()
+_UNSET: Any = object()  # of no class of ours: torch.compile traces no other default
 _CHOICES = {
     "activation": ("softmax", "sigmoid"),
     "class_mode": ("per_class", "argmax", "agnostic"),

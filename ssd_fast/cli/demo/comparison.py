@@ -122,7 +122,7 @@ def _patch_row(model: Any, count: int, device: torch.device) -> Row:
             return detect()
 
     rival_name = "postprocess_detections before the patch, with 91 classes and 160 candidates per image"
-    return _compare("postprocess of patch(ssd300_vgg16)", rival_name, device, count, detect, detect_patched)
+    return _compare("patch(ssd300_vgg16)", rival_name, device, count, detect, detect_patched)
 
 
 def _compare(what: str, rival_name: str, device: torch.device, images: int, rival: Detect, ours: Detect) -> Row:
