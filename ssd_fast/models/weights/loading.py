@@ -16,9 +16,10 @@ from ..network import SSDNetwork, require_rows
 from ..preprocessing import Preprocessing
 from ..registry import list_networks, make_network
 from .files import read_metadata, read_tensors
+from .filling import fill, require_fit
 from .layouts import LAYOUTS, convert, detect_layout
 from .metadata import class_names
-from .mismatch import differences, explanation, first_names, require_numbers
+from .mismatch import first_names, require_numbers
 from .recognition import adopt_dialect, published_classes, recognize
 
 __all__ = ["load_network", "load_weights"]
@@ -73,7 +74,7 @@ def load_weights(
         require(ok, "load_weights", "exclude", expected, prefix)
     path = as_path("load_weights", "path", path)
     tensors, _ = _converted(require_numbers(read_tensors(path), path), path, layout)
-    _fill(model, tensors, path, excluded)
+    fill(model, tensors, path, excluded)
 
 
 def load_network(path: str | Path, *, preset: str | None = None) -> tuple[SSDNetwork, tuple[str, ...] | None]:
@@ -119,7 +120,7 @@ def load_network(path: str | Path, *, preset: str | None = None) -> tuple[SSDNet
         classes: tuple[str, ...] | None = class_names(saved["classes"], columns, f"load_network: {path}")
     else:
         classes = published_classes(path, columns)
-    _fill(network, tensors, path, ())
+    fill(network, tensors, path, ())
     return network, classes
 
 
@@ -170,7 +171,7 @@ def _made(make: Callable[[], SSDNetwork], tensors: Mapping[str, Tensor], path: P
     """Make the network only if it fits its file: the sizes that a file states could take all memory."""
     with torch.device("meta"):
         shapes = make()
-    _require_fit(shapes, tensors, path)
+    require_fit(shapes, tensors, path)
     try:
         require_rows(shapes.eval())
     except ValueError as error:
@@ -185,21 +186,3 @@ def _converted(tensors: Mapping[str, Tensor], path: Path, layout: str) -> tuple[
         return convert(tensors, found), found
     except ValueError as error:
         raise ValueError(f"load_weights: {path}: {error}") from error
-
-
-def _fill(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, exclude: tuple[str, ...]) -> None:
-    _require_fit(model, tensors, path, exclude)
-    with torch.no_grad():
-        for name, parameter in model.state_dict().items():
-            if name in tensors and not name.startswith(exclude):
-                parameter.copy_(tensors[name])
-
-
-def _require_fit(model: nn.Module, tensors: Mapping[str, Tensor], path: Path, exclude: tuple[str, ...] = ()) -> None:
-    """Raise ValueError unless the tensors match the model's names and shapes, excluded prefixes aside."""
-    given = {name: tensor for name, tensor in tensors.items() if not name.startswith(exclude)}
-    wanted = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(exclude)}
-    if found := differences(given, wanted):
-        columns = model.num_classes if isinstance(model, SSDNetwork) else None
-        text = explanation(given, wanted, found, columns)
-        raise ValueError(f"load_weights: {path} does not fit {type(model).__name__}: {text}")
