@@ -1,5 +1,6 @@
 """The training criterion: matching and the MultiBox loss as one module."""
 
-from .criterion import Selection, SSDCriterion
+from .criterion import SSDCriterion
+from .parts import Selection
 
 __all__ = ["SSDCriterion", "Selection"]

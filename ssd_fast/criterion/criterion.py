@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,25 +18,13 @@ from ..ops.multibox_loss import selected_rows
 from ..presets import Preset
 from ..presets._preset import require_preset
 from ..specs import BoxCoderSpec, DefaultBoxSpec, LossSpec, MatcherSpec
-from .parts import reduction_factor, require_heads
+from .parts import Selection, reduction_factor, require_heads
 
-__all__ = ["SSDCriterion", "Selection"]
+__all__ = ["SSDCriterion"]
 
 _OP = "SSDCriterion"
 
 Ragged = Sequence[Tensor]  # one tensor per image
-
-
-class Selection(NamedTuple):
-    """The default boxes of a batch that stand for a ground truth or for background; see SSDCriterion.select.
-
-    Attributes:
-        matched_idxs: int64 [N, P], as match returns them.
-        hard_negatives: bool [N, P], the background rows that count in the loss.
-    """
-
-    matched_idxs: Tensor
-    hard_negatives: Tensor
 
 
 class SSDCriterion(nn.Module):

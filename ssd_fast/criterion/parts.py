@@ -1,13 +1,25 @@
-"""Parts of SSDCriterion: the check of head outputs, and the normalizer under torch.distributed."""
+"""Parts of SSDCriterion: its selection, the check of head outputs, and the normalizer under torch.distributed."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .._checks import instance
+
+
+class Selection(NamedTuple):
+    """The default boxes of a batch that stand for a ground truth or for background; see SSDCriterion.select.
+
+    Attributes:
+        matched_idxs: int64 [N, P], as match returns them.
+        hard_negatives: bool [N, P], the background rows that count in the loss.
+    """
+
+    matched_idxs: Tensor
+    hard_negatives: Tensor
 
 
 def reduction_factor(matched_idxs: Tensor, normalizer: str, process_group: Any) -> Tensor:
