@@ -12,7 +12,18 @@ from rich.text import Text
 
 from ..datasets.formats import FORMATS
 from ._next_step import next_step
-from ._output import FORMAT_HELP, check_choice, choose_device, err, fail, open_data, out, print_json, wrong_option
+from ._output import (
+    FORMAT_HELP,
+    check_choice,
+    choose_device,
+    err,
+    fail,
+    open_data,
+    out,
+    print_json,
+    print_warning,
+    wrong_option,
+)
 from ._training_bar import TrainingBar
 
 if TYPE_CHECKING:
@@ -31,6 +42,10 @@ def train(
     split: Annotated[str | None, typer.Option(help="Split to train on, such as trainval.")] = None,
     eval_split: Annotated[str | None, typer.Option(help="Split to evaluate the trained detector on.")] = None,
     layout: Annotated[str, typer.Option("--format", help=FORMAT_HELP)] = "auto",
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", file_okay=False, help="Folder of the images.", show_default="the format's own"),
+    ] = None,
     policy: Annotated[str, typer.Option(help="Policy for faulty boxes: drop, clip or raise.")] = "drop",
     model: Annotated[
         str | None,
@@ -86,8 +101,11 @@ def train(
     evaluation = None
     try:
         with training.joined_processes(chosen) as (processes, own):
-            opening: dict[str, Any] = {"format": layout, "policy": policy, "quiet": not processes.is_main}
+            opening: dict[str, Any] = {"format": layout, "images": images, "policy": policy}
+            opening["quiet"] = not processes.is_main
             data = open_data(dataset, split, **opening)
+            if split is None and processes.is_main:
+                _warn_of_splits(dataset, layout, len(data))
             test = None
             if eval_split is not None:
                 _require_evaluation()
@@ -121,7 +139,7 @@ def train(
     except KeyboardInterrupt:
         fail(f"interrupted; the same command with --resume continues from the last checkpoint in {folder}")
 
-    follow_up, note = next_step(dataset, layout, split, data, written, evaluated=evaluation is not None)
+    follow_up, note = next_step(dataset, layout, images, split, data, written, evaluated=evaluation is not None)
     if as_json:
         print_json(
             {
@@ -151,6 +169,14 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     if found is None:
         raise typer.BadParameter(f"expected HEIGHTxWIDTH such as 240x320, got {text!r}", param_hint="--size")
     return int(found[1]), int(found[2])
+
+
+def _warn_of_splits(dataset: Path, layout: str, images: int) -> None:
+    """Say that the splits of a dataset are trained on together, test photos included."""
+    from ..datasets import list_splits
+
+    if len(splits := list_splits(dataset, format=layout)) > 1:
+        print_warning(f"no --split: training on all {images} images, of all splits ({', '.join(splits)})")
 
 
 def _require_evaluation() -> None:

@@ -90,16 +90,10 @@ def open_dataset(
         (('cat',), (3, 100, 200), [[10.0, 20.0, 30.0, 60.0]])
     """
     check_policy(policy, "open_dataset")
-    choice("open_dataset", "format", format, ("auto", *FORMATS))
+    origin = _checked_path("open_dataset", path, format)
     order = None if classes is None else check_classes(classes, "open_dataset: classes")
     if split is not None:
         instance("open_dataset", "split", split, str, "the name of a split, or None")
-    origin = as_path("open_dataset", "path", path, "the path of a folder or a JSON file")
-    if not os.path.exists(origin):
-        expected = f"a folder or a JSON file, {shown_path(origin)} does not exist"
-        raise FileNotFoundError(f"open_dataset: path: expected {expected}")
-    if origin.suffix.lower() in IMAGE_SUFFIXES and not origin.is_dir():
-        raise GroundTruthError(f"{origin}: expected a dataset, which is a folder or a JSON file, got an image")
     folder = None if images is None else as_path("open_dataset", "images", images, "the path of a folder")
     if folder is not None and not os.path.isdir(folder):
         expected = f"a folder, {printable(str(folder))} does not exist or is not one"
@@ -115,7 +109,16 @@ def open_dataset(
 
 
 def list_splits(path: str | os.PathLike[str], *, format: str = "auto") -> list[str]:
-    """List the names of a dataset's splits, sorted; empty if it has none. Arguments and errors are as for open_dataset.
+    """List the names of a dataset's splits, sorted; empty if it has none.
+
+    Args:
+        path: as for open_dataset.
+        format: as for open_dataset.
+
+    Raises:
+        FileNotFoundError: path does not exist.
+        TypeError: a path of another type.
+        ValueError: an unknown format. Also, as GroundTruthError, a path that holds no dataset, or an unreadable file.
 
     Examples:
         >>> import json, tempfile
@@ -127,15 +130,25 @@ def list_splits(path: str | os.PathLike[str], *, format: str = "auto") -> list[s
         ...     list_splits(folder)
         ['test', 'train']
     """
-    origin = Path(path)
+    origin = _checked_path("list_splits", path, format)
     chosen = _chosen(origin, format)
     return json_splits(origin) if chosen is None else chosen.splits(origin)
+
+
+def _checked_path(op: str, path: str | os.PathLike[str], format: str) -> Path:
+    choice(op, "format", format, ("auto", *FORMATS))
+    origin = as_path(op, "path", path, "the path of a folder or a JSON file")
+    if not os.path.exists(origin):
+        raise FileNotFoundError(f"{op}: path: expected a folder or a JSON file, {shown_path(origin)} does not exist")
+    if origin.suffix.lower() in IMAGE_SUFFIXES and not origin.is_dir():
+        raise GroundTruthError(f"{origin}: expected a dataset, which is a folder or a JSON file, got an image")
+    return origin
 
 
 def _chosen(origin: Path, format: str) -> Format | None:
     """The format by its name, or the one that a folder holds; None if a file's content must decide."""
     if format != "auto":
-        return FORMATS[choice("open_dataset", "format", format, ("auto", *FORMATS))]
+        return FORMATS[format]
     return _of_folder(origin) if origin.is_dir() else None
 
 

@@ -16,7 +16,7 @@ from ..detections import Detections
 from ..images import Image, as_image_tensors
 from ..models._devices import known_device, move_to
 from ..models.network import SSDNetwork, check_orders
-from ..models.weights.loading import load_network
+from ..models.weights.loading import read_network
 from ..models.weights.metadata import class_names
 from ..ops import default_boxes, postprocess
 from ..presets import Preset
@@ -58,7 +58,7 @@ def load_detector(
     if name not in SHIPPED_WEIGHTS and not Path(name).suffix:
         expected = f"one of {', '.join(SHIPPED_WEIGHTS)} or a weight file"
         raise ValueError(f"load_detector: name_or_path: expected {expected}, got {name!r}")
-    network, classes = load_network(weights_path(name))
+    network, classes = read_network(Path(weights_path(name)), None, "load_detector")
     if device is None:
         usable = torch.cuda.is_available() and cuda_status().startswith("available")
         device = torch.device("cuda" if usable else "cpu")

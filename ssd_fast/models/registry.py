@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from .._checks import choice
+from .._checks import choice, instance
 from .._io.text import brief
 from .network import SSDNetwork
 
@@ -87,6 +87,7 @@ def make_network(name: str, num_classes: int, **arguments: Any) -> SSDNetwork:
 
     Raises:
         ValueError: an unknown name (the message lists the known ones), or an argument that the network refuses.
+        TypeError: the registered function returned something other than an instance of the class it is registered for.
 
     Examples:
         >>> from ssd_fast import models
@@ -94,11 +95,13 @@ def make_network(name: str, num_classes: int, **arguments: Any) -> SSDNetwork:
         >>> network.name, network.num_classes, network.preprocessing.size
         ('ssd_tiny', 3, (64, 96))
     """
-    make = _NETWORKS[choice("make_network", "name", name, list_networks())][1]
+    kind, make = _NETWORKS[choice("make_network", "name", name, list_networks())]
     try:
-        return make(num_classes, **arguments)
+        network = make(num_classes, **arguments)
     except TypeError as error:
         raise ValueError(f"make_network: {error}") from error
+    instance("make_network", name, network, kind, f"the registered function to return a {kind.__name__}")
+    return network
 
 
 def network_class(name: str) -> type[SSDNetwork]:

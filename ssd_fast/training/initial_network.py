@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .._checks import require
+from .._checks import as_path, require
 from ..datasets import DetectionDataset
-from ..models import SSDNetwork, load_network, load_weights, make_network, network_class
+from ..models import SSDNetwork, load_weights, make_network, network_class
+from ..models.weights.loading import read_network
 
 __all__ = ["start_network"]
 
@@ -49,7 +50,11 @@ def start_network(
         >>> network.name, network.num_classes, network.preprocessing.size
         ('ssd_tiny', 2, (192, 384))
     """
-    source = None if weights is None else load_network(weights)[0]
+    source = (
+        None
+        if weights is None
+        else read_network(as_path("start_network", "weights", weights), None, "start_network")[0]
+    )
     if source is not None and name not in (None, source.name):
         raise ValueError(f"start_network: name: expected {source.name}, the network of {weights}, got {name!r}")
     name = source.name if source is not None else name or _DEFAULT

@@ -104,7 +104,7 @@ NOT_READ = "web addresses are not read: download the file first"
     "arguments, message",
     [
         (("detect", ADDRESS), f"error: {ADDRESS}: {NOT_READ}"),
-        ((*DETECT, "--weights", f"{ADDRESS}.pth"), f"error: load_weights: {ADDRESS}.pth: {NOT_READ}"),
+        ((*DETECT, "--weights", f"{ADDRESS}.pth"), f"error: load_detector: {ADDRESS}.pth: {NOT_READ}"),
         (("eval", ADDRESS), f"{ADDRESS} does not exist"),
         (("eval", DETECT[1]), "chelsea.jpg: expected a dataset, which is a folder or a JSON file, got an image"),
         ((*DETECT, "--weights", DETECT[1]), "chelsea.jpg is not a weight file: expected .safetensors, .pth or .pt"),

@@ -95,6 +95,20 @@ def test_hint_says_that_no_split_was_held_out(voc, tmp_path, split, options):
     assert f"ssd-fast eval {voc}{options} --weights " in last and "the photos of the training" in last
 
 
+def test_training_on_all_splits_is_announced(voc, tmp_path):
+    result = run(voc, "--out", tmp_path / "run", *QUICK)
+    assert "warning: no --split: training on all 5 images, of all splits (test, trainval)\n" in result.stderr
+    assert "--split" not in run(voc, "--split", "test", "--out", tmp_path / "other", *QUICK).stderr
+
+
+def test_images_in_another_folder_are_named_in_the_next_command(voc, tmp_path):
+    photos = (voc / "JPEGImages").rename(tmp_path / "photos")
+    result = run(voc, "--split", "trainval", "--images", photos, "--out", tmp_path / "run", *QUICK)
+    assert result.exit_code == FINE, result.output
+    expected = f"ssd-fast eval {voc} --split test --images {photos} --weights "
+    assert expected in result.stdout.strip().splitlines()[-1]
+
+
 def test_no_progress_bar_is_drawn_before_first_step(voc, tmp_path, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("no step was taken")

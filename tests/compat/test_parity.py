@@ -181,5 +181,5 @@ def test_compare_refuses_wrong_arguments():
             ssd_fast.compare(tiny_ssd(), nothing)
     with pytest.raises(ValueError, match="batch_size: expected at least 1, got 0"):
         ssd_fast.compare(tiny_ssd(), images((64, 64)), batch_size=0)
-    with pytest.raises(TypeError, match="expected a torchvision SSD"):
+    with pytest.raises(TypeError, match=r"^compare: model: expected a torchvision SSD"):
         ssd_fast.compare(torch.nn.Linear(1, 1), images((64, 64)))

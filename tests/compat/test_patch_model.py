@@ -150,6 +150,8 @@ def test_patch_refuses_missing_attributes_and_strange_coders():
         patch(model)
     with pytest.raises(TypeError, match="unpatch: model: expected a torchvision SSD, got Linear"):
         unpatch(nn.Linear(2, 2))
+    with pytest.raises(TypeError, match=r"^patched: model: expected a torchvision SSD .*, got Linear"):
+        patched(nn.Linear(2, 2)).__enter__()
     model = patch(tiny_ssd())
     model.box_coder = object()
     with pytest.raises(TypeError, match="box_coder: expected torchvision's BoxCoder, got object"):

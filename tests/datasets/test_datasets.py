@@ -280,3 +280,9 @@ def test_list_splits_of_each_format(tmp_path):
     assert list_splits(write_json(path, {"images": {}})) == []
     with pytest.raises(GroundTruthError, match="found none"):
         list_splits(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"^list_splits: path: expected .*missing does not exist$"):
+        list_splits(tmp_path / "missing")
+    with pytest.raises(TypeError, match=r"^list_splits: path: expected the path of a folder or a JSON file, got"):
+        list_splits(3)
+    with pytest.raises(ValueError, match=r"^list_splits: format: expected one of "):
+        list_splits(voc, format="yolo")

@@ -100,8 +100,22 @@ def commands(page: str) -> Iterator[tuple[str, list[str]]]:
     """(place, words) of each command of a page: in its console snippets, or in text as `make ...`, `ssd-fast ...`."""
     for snippet in snippets(page, "console"):
         for number, line in enumerate(snippet.code.splitlines(), 1):
-            if words := shlex.split(line, comments=True):
+            for words in split_commands(line):
                 yield f"{page}:{snippet.line + number}", words
     text = (ROOT / page).read_text()
     for match in _SHELL_SPAN.finditer(_FENCE.sub("", text)):
-        yield f"{page}: {match[0]}", shlex.split(match[1])
+        for words in split_commands(match[1]):
+            yield f"{page}: {match[0]}", words
+
+
+def split_commands(line: str) -> list[list[str]]:
+    """Return the words of each command of a line in a shell."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="&;|")
+    lexer.whitespace_split = True
+    found: list[list[str]] = [[]]
+    for word in lexer:
+        if set(word) <= set("&;|"):
+            found.append([])
+        else:
+            found[-1].append(word)
+    return [words for words in found if words]

@@ -121,7 +121,7 @@ def test_tampered_metadata_is_refused(sound, tmp_path, key, path, value, message
 )
 def test_metadata_that_is_not_plain_json_is_refused(sound, tmp_path, text, message):
     file = tampered(sound, tmp_path, "network", text)
-    with pytest.raises(ValueError, match=rf"^load_network: .*tampered.safetensors.*{message}"):
+    with pytest.raises(ValueError, match=rf"^load_detector: .*tampered.safetensors.*{message}"):
         load_detector(file)
     one_line(run("detect", asset_path("chelsea.jpg"), "--weights", file), file, message)
 

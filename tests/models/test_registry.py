@@ -119,6 +119,13 @@ def test_function_must_have_name_of_network():
     assert "three_maps" not in models.list_networks()
 
 
+def test_function_must_return_network_of_its_class(two_maps, monkeypatch):
+    monkeypatch.setitem(registry._NETWORKS, "two_maps", (TwoMaps, lambda num_classes: models.ssd_tiny(num_classes)))
+    expected = "make_network: two_maps: expected the registered function to return a TwoMaps, got SSDTiny"
+    with pytest.raises(TypeError, match=f"^{expected}$"):
+        models.make_network("two_maps", 3)
+
+
 def test_taken_network_name_is_refused():
     class Tiny(models.SSDTiny):
         name = "ssd_tiny"

@@ -16,7 +16,7 @@ import typer
 
 import ssd_fast
 from helpers.paths import ROOT
-from helpers.snippets import PAGES, commands, snippets
+from helpers.snippets import PAGES, commands, snippets, split_commands
 from ssd_fast.cli import app
 
 WRITTEN = (*PAGES, "CONTRIBUTING.md")
@@ -37,7 +37,7 @@ def anchors(page: Path) -> set[str]:
 def broken_links(page: str, text: str) -> list[str]:
     text = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
     broken = []
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+    for link in re.findall(r"\]\(([^)\s]+)(?:\s+[\"'][^)]*)?\)", text):
         name, _, anchor = link.partition("#")
         target = (ROOT / page).parent / name if name else ROOT / page
         if "://" in link:
@@ -56,7 +56,9 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("link", ["missing.md", "numerics.md#missing", "#missing", "../README.md"])
 def test_broken_links_are_found(link):
-    assert len(broken_links("docs/index.md", f"See [this]({link}) and [that](numerics.md#2-ties-are-defined).")) == 1
+    for written in (link, f'{link} "its title"'):
+        text = f"See [this]({written}) and [that](numerics.md#2-ties-are-defined)."
+        assert len(broken_links("docs/index.md", text)) == 1
 
 
 # ---- commands -------------------------------------------------------------------------------------------------------
@@ -122,6 +124,7 @@ def _fault_of_make(words: list[str]) -> str | None:
 def test_commands_of_pages_exist(page):
     faults = [f"{place}: {found}" for place, words in commands(page) if (found := fault(words))]
     assert faults == []
+    assert not [snippet.place for language in ("bash", "sh", "shell") for snippet in snippets(page, language)]
     for snippet in snippets(page, "json"):
         json.loads(snippet.code)
 
@@ -143,6 +146,11 @@ def test_commands_of_pages_exist(page):
 )
 def test_wrong_commands_are_found(command):
     assert fault(command.split())
+
+
+def test_every_command_of_a_line_is_seen():
+    line = 'make build && ssd-fast detect "a b.jpg"; make demo  # writes demo/'
+    assert split_commands(line) == [["make", "build"], ["ssd-fast", "detect", "a b.jpg"], ["make", "demo"]]
 
 
 # ---- the site -------------------------------------------------------------------------------------------------------

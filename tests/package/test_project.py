@@ -17,8 +17,8 @@ from helpers.paths import ROOT
 
 yaml = pytest.importorskip("yaml", reason="PyYAML, of the extra `test`, is not installed")
 
-WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-FORMS = sorted(path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.name != "config.yml")
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
+FORMS = sorted(path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.y*ml") if path.stem != "config")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 FLOOR = "3.11"
 

@@ -36,7 +36,7 @@ def files(tmp_path_factory) -> dict[str, Path]:
 
 
 def read_weights(path: Path) -> Any:
-    return read_tensors(path), read_metadata(path)
+    return read_tensors(path, "load_network"), read_metadata(path, "load_network")
 
 
 READERS: dict[str, Callable[[Path], Any]] = {
@@ -101,7 +101,7 @@ def test_part_marked_as_folder_is_an_error(files, tmp_path):
     content[entry + 38] |= 0x10
     (tmp_path / "weights.pth").write_bytes(content)
     with pytest.raises(ValueError, match=rf"weights\.pth is damaged .*{name.decode()} is marked as a folder"):
-        read_tensors(tmp_path / "weights.pth")
+        read_tensors(tmp_path / "weights.pth", "load_network")
 
 
 @pytest.mark.parametrize("name", ["checkpoint.pt", "weights.pth"])
@@ -140,14 +140,15 @@ def test_zip_files_without_checksums_load(files, tmp_path):
         pytest.skip("this torch always writes checksums")
     torch.serialization.set_crc32_options(False)
     try:
-        torch.save(read_tensors(files["weights.pth"]), tmp_path / "weights.pth")
+        torch.save(read_tensors(files["weights.pth"], "load_network"), tmp_path / "weights.pth")
     finally:
         torch.serialization.set_crc32_options(True)
     assert bits(read_weights(tmp_path / "weights.pth")) == expected
 
 
 def test_files_in_old_torch_format_load(files, tmp_path):
-    torch.save(read_tensors(files["weights.pth"]), tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    tensors = read_tensors(files["weights.pth"], "load_network")
+    torch.save(tensors, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     assert bits(read_weights(tmp_path / "old.pth")) == bits(read_weights(files["weights.pth"]))
 
 
@@ -158,14 +159,14 @@ def test_rewritten_file_needs_same_content(files, tmp_path):
         metadata = file.metadata()
     tensors = dict(reversed(load_file(path).items()))
     save_file(tensors, copy, dict(reversed(metadata.items())))
-    assert read_metadata(copy) == read_metadata(path)
-    assert read_tensors(copy).keys() == tensors.keys()
+    assert read_metadata(copy, "load_network") == read_metadata(path, "load_network")
+    assert read_tensors(copy, "load_network").keys() == tensors.keys()
     tensors["stem.norm.bias"] = tensors["stem.norm.bias"] + 1
     save_file(tensors, copy, metadata)
     with pytest.raises(ValueError, match=r"copy\.safetensors is damaged .*differs from what was .*'ssd_fast_sha256'"):
-        read_tensors(copy)
+        read_tensors(copy, "load_network")
     save_file(tensors, copy, {name: text for name, text in metadata.items() if name != "ssd_fast_sha256"})
-    assert torch.equal(read_tensors(copy)["stem.norm.bias"], tensors["stem.norm.bias"])
+    assert torch.equal(read_tensors(copy, "load_network")["stem.norm.bias"], tensors["stem.norm.bias"])
 
 
 def test_digest_covers_values_shapes_dtypes_and_metadata(files, tmp_path):
@@ -185,7 +186,7 @@ def test_digest_covers_values_shapes_dtypes_and_metadata(files, tmp_path):
     for tensor, text in changes:
         save_file({**tensors, **tensor}, copy, {**metadata, **text})
         with pytest.raises(ValueError, match="differs from what was written"):
-            read_tensors(copy)
+            read_tensors(copy, "load_network")
 
 
 def test_weight_file_path_may_be_not_utf8(files, tmp_path):

@@ -13,6 +13,7 @@ from ..._checks import integer
 from ...images import Image, as_image_tensors
 from . import patched
 from .differences import Candidates, Comparison, Limits, compare_detections
+from .model import check_model
 
 __all__ = ["ParityReport", "compare"]
 
@@ -121,7 +122,8 @@ def compare(model: Any, images: Image | Sequence[Image], *, batch_size: int = 8)
     if not items:
         raise ValueError("compare: images: expected at least one image, got none")
     integer("compare", "batch_size", batch_size, "at least 1", 1)
-    with patched(model):  # this checks the model
+    check_model(model, "compare")
+    with patched(model):
         modes = [(module, module.training) for module in model.modules()]
         model.eval()
         try:

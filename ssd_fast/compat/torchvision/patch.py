@@ -158,6 +158,7 @@ def patched(model: Model) -> Iterator[Model]:
         ...     model.postprocess_detections
         FusedPostprocess of SSD
     """
+    check_model(model, "patched")
     was_patched = isinstance(getattr(model, "__dict__", {}).get(POSTPROCESS), FusedPostprocess)
     patch(model)
     try:

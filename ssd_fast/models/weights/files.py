@@ -27,8 +27,8 @@ _DOS_FOLDER = 0x10  # an attribute bit of a part of a zip file
 _SAFE_TORCH = (2, 6)  # CVE-2025-32434: until 2.5.1 a file could run code even through torch.load(weights_only=True)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the file's tensors by name, on the CPU.
+def read_tensors(path: Path, op: str) -> dict[str, Tensor]:
+    """Read the file's tensors by name, on the CPU. `op` is the caller's name, for messages.
 
     Raises:
         FileNotFoundError: no such file.
@@ -36,19 +36,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             other than tensors by name.
         RuntimeError: a .pth or .pt file, with a torch that could run its code.
     """
-    require_input_file(path, "load_weights")
+    require_input_file(path, op)
     if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise ValueError(f"load_weights: {path} is not a weight file: expected .safetensors, .pth or .pt")
+        raise ValueError(f"{op}: {path} is not a weight file: expected .safetensors, .pth or .pt")
     if path.suffix != ".safetensors" and torch.__version__ < _SAFE_TORCH:  # type: ignore[operator]
         raise RuntimeError(
-            f"load_weights: {path}: a {path.suffix} file can run code in torch before 2.6 (CVE-2025-32434), and this "
+            f"{op}: {path}: a {path.suffix} file can run code in torch before 2.6 (CVE-2025-32434), and this "
             f"is torch {torch.__version__}: use a .safetensors file or a newer torch"
         )
     try:
         content = _load_safetensors(path) if path.suffix == ".safetensors" else load_checked(path)
     except ValueError as error:
-        raise ValueError(f"load_weights: {path} is damaged or not a file of plain tensors: {error}") from error
-    return _checked(content, path)
+        raise ValueError(f"{op}: {path} is damaged or not a file of plain tensors: {error}") from error
+    return _checked(content, path, op)
 
 
 def load_checked(path: Path) -> Any:
@@ -135,7 +135,7 @@ def _texts(file: BinaryIO) -> dict[str, str]:
     return json.loads(file.read(length)).get("__metadata__") or {}
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path, op: str) -> dict[str, Any]:
     """Read the metadata that save_weights writes; empty for other files.
 
     Raises:
@@ -145,24 +145,24 @@ def read_metadata(path: Path) -> dict[str, Any]:
         return {}
     with open(path, "rb") as file:
         texts = _texts(file)
-    return parse_metadata({key: texts[key] for key in _METADATA if key in texts}, path)
+    return parse_metadata({key: texts[key] for key in _METADATA if key in texts}, path, op)
 
 
-def _checked(content: Any, path: Path) -> dict[str, Tensor]:
+def _checked(content: Any, path: Path, op: str) -> dict[str, Tensor]:
     """Find the tensors by name in what torch.load or safetensors returned."""
     if isinstance(content, dict) and {"training", "state"} <= set(content):
-        raise ValueError(f"load_weights: {path} is a training checkpoint: its weights are in weights.safetensors")
+        raise ValueError(f"{op}: {path} is a training checkpoint: its weights are in weights.safetensors")
     for key in ("model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict):
-        raise ValueError(f"load_weights: {path} must hold tensors by name, got {type(content).__name__}")
+        raise ValueError(f"{op}: {path} must hold tensors by name, got {type(content).__name__}")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             found = f"{type(value).__name__} for {name!r}" if isinstance(name, str) else f"the name {name!r}"
-            raise ValueError(f"load_weights: {path} must hold nothing but tensors by name, got {found}")
+            raise ValueError(f"{op}: {path} must hold nothing but tensors by name, got {found}")
     if not content:
-        raise ValueError(f"load_weights: {path} must hold tensors by name, and is empty")
+        raise ValueError(f"{op}: {path} must hold tensors by name, and is empty")
     return content
 
 

@@ -22,7 +22,7 @@ from .metadata import class_names
 from .mismatch import first_names, require_numbers
 from .recognition import adopt_dialect, published_classes, recognize
 
-__all__ = ["load_network", "load_weights"]
+__all__ = ["load_network", "load_weights", "read_network"]
 
 _LAYOUTS = ("auto", *LAYOUTS)
 
@@ -73,8 +73,8 @@ def load_weights(
         expected = f"prefixes of {type(model).__name__}'s parameter names"
         require(ok, "load_weights", "exclude", expected, prefix)
     path = as_path("load_weights", "path", path)
-    tensors, _ = _converted(require_numbers(read_tensors(path), path), path, layout)
-    fill(model, tensors, path, excluded)
+    tensors, _ = _converted(_tensors(path, "load_weights"), path, layout, "load_weights")
+    fill(model, tensors, path, excluded, "load_weights")
 
 
 def load_network(path: str | Path, *, preset: str | None = None) -> tuple[SSDNetwork, tuple[str, ...] | None]:
@@ -103,28 +103,30 @@ def load_network(path: str | Path, *, preset: str | None = None) -> tuple[SSDNet
         >>> network.name, network.num_classes, classes[17]
         ('ssdlite300_mobilenet_v2', 91, 'cat')
     """
-    path = as_path("load_network", "path", path)
-    tensors = require_numbers(read_tensors(path), path)
-    saved = read_metadata(path)
+    return read_network(as_path("load_network", "path", path), preset, "load_network")
+
+
+def read_network(path: Path, preset: str | None, op: str) -> tuple[SSDNetwork, tuple[str, ...] | None]:
+    """Load a network as load_network does, for the public function `op`, whose name begins the messages."""
+    tensors = _tensors(path, op)
+    saved = read_metadata(path, op)
     if "network" in saved:
         if preset is not None:
-            raise ValueError(
-                f"load_network: {path}: preset: expected None, since the file holds its own, got {preset!r}"
-            )
-        network = _described_network(saved, tensors, path)
+            raise ValueError(f"{op}: {path}: preset: expected None, since the file holds its own, got {preset!r}")
+        network = _described_network(saved, tensors, path, op)
     else:
-        tensors, layout = _converted(tensors, path, "auto")
-        network = _recognized_network(tensors, layout, path, preset)
+        tensors, layout = _converted(tensors, path, "auto", op)
+        network = _recognized_network(tensors, layout, path, preset, op)
     columns = network.num_classes
     if "classes" in saved:
-        classes: tuple[str, ...] | None = class_names(saved["classes"], columns, f"load_network: {path}")
+        classes: tuple[str, ...] | None = class_names(saved["classes"], columns, f"{op}: {path}")
     else:
         classes = published_classes(path, columns)
-    fill(network, tensors, path, ())
+    fill(network, tensors, path, (), op)
     return network, classes
 
 
-def _described_network(saved: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path) -> SSDNetwork:
+def _described_network(saved: Mapping[str, Any], tensors: Mapping[str, Tensor], path: Path, op: str) -> SSDNetwork:
     """Make the empty network that a file's metadata describes."""
 
     def make() -> SSDNetwork:
@@ -142,47 +144,51 @@ def _described_network(saved: Mapping[str, Any], tensors: Mapping[str, Tensor], 
             hint = ""
             if isinstance(name, str) and name not in list_networks():
                 hint = " (if the network is your own, first import the module that registers it)"
-            raise ValueError(
-                f"load_network: {path} holds a network that this version cannot make: {error}{hint}"
-            ) from error
+            raise ValueError(f"{op}: {path} holds a network that this version cannot make: {error}{hint}") from error
         return network
 
-    return _made(make, tensors, path)
+    return _made(make, tensors, path, op)
 
 
-def _recognized_network(tensors: Mapping[str, Tensor], layout: str, path: Path, preset: str | None) -> SSDNetwork:
+def _recognized_network(
+    tensors: Mapping[str, Tensor], layout: str, path: Path, preset: str | None, op: str
+) -> SSDNetwork:
     """Make the empty network to which the tensors belong."""
     arguments = recognize(tensors)
     if arguments is None:
-        raise ValueError(f"load_network: {path} holds no known network; its tensors are {first_names(tensors)}")
+        raise ValueError(f"{op}: {path} holds no known network; its tensors are {first_names(tensors)}")
 
     def make() -> SSDNetwork:
         network = make_network(**arguments)
         try:
             adopt_dialect(network, layout, preset)
         except ValueError as error:
-            raise ValueError(f"load_network: {path}: {error}") from error
+            raise ValueError(f"{op}: {path}: {error}") from error
         return network
 
-    return _made(make, tensors, path)
+    return _made(make, tensors, path, op)
 
 
-def _made(make: Callable[[], SSDNetwork], tensors: Mapping[str, Tensor], path: Path) -> SSDNetwork:
+def _made(make: Callable[[], SSDNetwork], tensors: Mapping[str, Tensor], path: Path, op: str) -> SSDNetwork:
     """Make the network only if it fits its file: the sizes that a file states could take all memory."""
     with torch.device("meta"):
         shapes = make()
-    require_fit(shapes, tensors, path)
+    require_fit(shapes, tensors, path, (), op)
     try:
         require_rows(shapes.eval())
     except ValueError as error:
-        raise ValueError(f"load_network: {path}: {error}") from error
+        raise ValueError(f"{op}: {path}: {error}") from error
     return make()
 
 
-def _converted(tensors: Mapping[str, Tensor], path: Path, layout: str) -> tuple[dict[str, Tensor], str]:
+def _tensors(path: Path, op: str) -> dict[str, Tensor]:
+    return require_numbers(read_tensors(path, op), path, op)
+
+
+def _converted(tensors: Mapping[str, Tensor], path: Path, layout: str, op: str) -> tuple[dict[str, Tensor], str]:
     """Convert the tensors to this package's names; also return their layout."""
     try:
         found = detect_layout(tensors, layout)
         return convert(tensors, found), found
     except ValueError as error:
-        raise ValueError(f"load_weights: {path}: {error}") from error
+        raise ValueError(f"{op}: {path}: {error}") from error

@@ -12,7 +12,7 @@ from ..._checks import as_row, require
 __all__ = ["class_names", "parse_metadata"]
 
 
-def parse_metadata(texts: Mapping[str, str], path: Path) -> dict[str, Any]:
+def parse_metadata(texts: Mapping[str, str], path: Path, op: str) -> dict[str, Any]:
     """Parse the JSON values of a file's metadata.
 
     Raises:
@@ -23,7 +23,7 @@ def parse_metadata(texts: Mapping[str, str], path: Path) -> dict[str, Any]:
         try:
             values[key] = json.loads(text, object_pairs_hook=_unique, parse_constant=_refused)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"load_network: {path} has damaged metadata: {key}: {error}") from error
+            raise ValueError(f"{op}: {path} has damaged metadata: {key}: {error}") from error
     return values
 
 

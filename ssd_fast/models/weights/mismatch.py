@@ -46,7 +46,7 @@ def explanation(given: Tensors, wanted: Tensors, found: Names, num_classes: int 
     return "\n".join([counts, *(f"  {line}" for line in table), *_advice(given, wanted, found, num_classes)])
 
 
-def require_numbers(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+def require_numbers(tensors: dict[str, Tensor], path: Path, op: str) -> dict[str, Tensor]:
     """Return the tensors if parameters can be copied from all of them.
 
     Raises:
@@ -55,7 +55,7 @@ def require_numbers(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta or tensor.is_complex():
             kind = "a meta tensor" if tensor.is_meta else f"{tensor.dtype}, {tensor.layout}"
-            raise ValueError(f"load_weights: {path}: {name}: expected a dense tensor of real numbers, got {kind}")
+            raise ValueError(f"{op}: {path}: {name}: expected a dense tensor of real numbers, got {kind}")
     return tensors
 
 

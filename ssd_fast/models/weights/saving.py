@@ -21,7 +21,8 @@ def save_weights(model: nn.Module, path: str | Path, *, classes: Sequence[str] |
     """Write a network to a .safetensors file: parameters, preset and optionally the names of its columns (`classes`).
 
     For DataParallel and similar wrappers, the network inside is written. An existing file is replaced atomically, or
-    left as it is if the new one cannot be written. `load_network` reads the file.
+    left as it is if the new one cannot be written. `load_network` reads the file if the network's class is registered
+    (`register_network`); for any other, make the network yourself and fill it with `load_weights`.
 
     Raises:
         ValueError: a suffix other than .safetensors, or a number of names that differs from the columns.
