@@ -284,5 +284,5 @@ def test_list_splits_of_each_format(tmp_path):
         list_splits(tmp_path / "missing")
     with pytest.raises(TypeError, match=r"^list_splits: path: expected the path of a folder or a JSON file, got"):
         list_splits(3)
-    with pytest.raises(ValueError, match=r"^list_splits: format: expected one of "):
+    with pytest.raises(ValueError, match=r"^list_splits: format: expected 'auto' or .*, got 'yolo'$"):
         list_splits(voc, format="yolo")
