@@ -27,6 +27,12 @@ def test_import_of_package_imports_no_networks():
     assert not imported & {"torchvision", "PIL", "safetensors", "matplotlib", "pycocotools", "typer", "rich"}
 
 
+def test_detector_is_loaded_without_the_compiler_and_torchvision():
+    """They take longer to import than everything else together."""
+    code = "import sys, ssd_fast; ssd_fast.load_detector(device='cpu'); print(*sys.modules)"
+    assert not set(in_a_new_process(code).split()) & {"torch._dynamo", "sympy", "torchvision"}
+
+
 def test_lazy_names_are_imported_on_demand():
     """Ask in a new process, in which nothing else has imported them."""
     names = [*ssd_fast._LAZY]

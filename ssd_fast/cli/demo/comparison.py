@@ -16,6 +16,7 @@ from torch import Tensor
 from ...compat import patched
 from ...detector import Detector
 from ...images import as_image_tensors
+from ...models._devices import without_weights
 from ...ops import postprocess
 from ...specs import BoxCoderSpec
 from .baseline import torch_postprocess
@@ -95,7 +96,7 @@ def patch_rows(device: torch.device, batches: Iterable[int] = (1, 8)) -> list[Ro
     """Compare postprocess_detections of torchvision's ssd300_vgg16 before and after `patch`, on trained-like heads."""
     from torchvision.models.detection import ssd300_vgg16
 
-    with torch.device("meta"):  # its weights are not needed, and take seconds to fill
+    with without_weights():  # its weights are not needed, and take seconds to fill
         model = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=91).eval()
     return [_patch_row(model, count, device) for count in batches]
 

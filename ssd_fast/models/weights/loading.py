@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..._checks import as_path, choice, instance, require, row
 from ...presets import Preset
 from ...specs._json import from_plain
+from .._devices import without_weights
 from ..network import SSDNetwork, require_rows
 from ..preprocessing import Preprocessing
 from ..registry import list_networks, make_network
@@ -171,14 +171,15 @@ def _recognized_network(
 
 def _made(make: Callable[[], SSDNetwork], tensors: Mapping[str, Tensor], path: Path, op: str) -> SSDNetwork:
     """Make the network only if it fits its file: the sizes that a file states could take all memory."""
-    with torch.device("meta"):
+    with without_weights():
         shapes = make()
     require_fit(shapes, tensors, path, (), op)
+    network = make()
     try:
-        require_rows(shapes.eval())
+        require_rows(network.eval())
     except ValueError as error:
         raise ValueError(f"{op}: {path}: {error}") from error
-    return make()
+    return network.train()
 
 
 def _tensors(path: Path, op: str) -> dict[str, Tensor]:
