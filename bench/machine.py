@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.metadata
 import json
 import os
 import platform
@@ -35,11 +36,9 @@ def environment() -> dict[str, Any]:
         "ssd_fast": {"version": ssd_fast.__version__, **ssd_fast.build_info(), "cuda_status": ssd_fast.cuda_status()},
         "gpu": None,
     }
-    for name in ("torchvision", "numba", "numba_cuda", "cupy", "cv2"):
-        try:
-            found[name] = getattr(__import__(name), "__version__", "installed")
-        except (ImportError, OSError):
-            found[name] = None
+    packages = importlib.metadata.packages_distributions()
+    for name in ("torchvision", "numba", "numba_cuda", "cupy", "cv2"):  # not imported, which takes seconds
+        found[name] = importlib.metadata.version(packages[name][0]) if name in packages else None
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         query = "--query-gpu=driver_version,clocks.max.sm,clocks.max.mem,power.limit"

@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
+#include <map>
 #include <unordered_map>
 
 namespace emu {
@@ -32,23 +34,41 @@ uint64_t thread_key(uint32_t block, unsigned thread) { return block_key(block) |
 
 ThreadOrder& order_of(const Thread& thread) { return thread.block->order->threads[thread.number]; }
 
+bool has_lower_key(const KnownUntil& a, const KnownUntil& b) { return a.key < b.key; }
+
+bool contains(const Knowledge& known, const Knowledge& part) {
+  auto at = known.begin();
+  return std::all_of(part.begin(), part.end(), [&](const KnownUntil& entry) {
+    while (at != known.end() && at->key < entry.key) ++at;
+    return at != known.end() && at->key == entry.key && at->clock >= entry.clock;
+  });
+}
+
+// All that either knows.
+Knowledge joined(const Knowledge& a, const Knowledge& b) {
+  Knowledge all;
+  all.reserve(a.size() + b.size());
+  std::merge(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(all), has_lower_key);
+  std::size_t size = 0;
+  for (const KnownUntil& entry : all) {
+    if (size > 0 && all[size - 1].key == entry.key) {
+      all[size - 1].clock = std::max(all[size - 1].clock, entry.clock);
+    } else {
+      all[size++] = entry;
+    }
+  }
+  all.resize(size);
+  return all;
+}
+
 void join(Known& to, const Known& from) {
-  if (from == nullptr || to == from) return;
-  if (to == nullptr) {
-    to = from;
-    return;
-  }
-  auto both = std::make_shared<Knowledge>(*to);
-  for (const auto& [key, clock] : *from) {
-    uint32_t& known = (*both)[key];
-    known = std::max(known, clock);
-  }
-  to = both;
+  if (from == nullptr || to == from || (to != nullptr && contains(*to, *from))) return;
+  to = to == nullptr || contains(*from, *to) ? from : std::make_shared<Knowledge>(joined(*to, *from));
 }
 
 bool knows(const Known& known, uint64_t key, uint32_t clock) {
-  const auto found = known->find(key);
-  return found != known->end() && clock < found->second;
+  const auto found = std::lower_bound(known->begin(), known->end(), KnownUntil{key, 0}, has_lower_key);
+  return found != known->end() && found->key == key && clock < found->clock;
 }
 
 }  // namespace
@@ -76,12 +96,13 @@ void order_block_barrier(Block& block) {
 }
 
 void order_cluster_barrier(const std::vector<Block*>& blocks) {
-  const auto joined = std::make_shared<Knowledge>();
-  Known known = joined;
+  Knowledge done;
   for (Block* block : blocks) {
     block->order->epoch += 1;
-    (*joined)[block_key(block->number)] = block->order->epoch;
+    done.push_back({block_key(block->number), block->order->epoch});
   }
+  std::sort(done.begin(), done.end(), has_lower_key);
+  Known known = std::make_shared<Knowledge>(done);
   const auto for_each_waiting = [&](auto function) {
     for (Block* block : blocks) {
       for (const Thread& thread : block->threads) {
@@ -144,14 +165,15 @@ void order_fence(Scope scope) {
     order.acquired[i] = nullptr;
   }
 
-  auto released = order.known != nullptr ? std::make_shared<Knowledge>(*order.known) : std::make_shared<Knowledge>();
-  (*released)[block_key(block.number)] = block.order->epoch;
+  Knowledge own{{block_key(block.number), block.order->epoch}};
+  order.clock += 1;
   const LaneClocks& lanes = block.order->warps[me.warp()][me.lane()];
   for (unsigned lane = 0; lane < kWarpSize; ++lane) {
-    if (lanes[lane] > 0) (*released)[thread_key(block.number, me.warp() * kWarpSize + lane)] = lanes[lane];
+    const uint32_t clock = lane == me.lane() ? order.clock : lanes[lane];
+    if (clock > 0) own.push_back({thread_key(block.number, me.warp() * kWarpSize + lane), clock});
   }
-  order.clock += 1;
-  (*released)[thread_key(block.number, me.number)] = order.clock;
+  Known released = order.known;
+  join(released, std::make_shared<Knowledge>(own));
   for (std::size_t i = 0; i <= reaches; ++i) order.released[i] = released;
 }
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <array>
-#include <map>
+#include <vector>
 
 #include "emu/checker.h"
 
@@ -13,8 +13,12 @@ constexpr std::size_t kScopes = 2;
 using LaneClocks = std::array<uint32_t, kWarpSize>;
 using WarpClocks = std::array<LaneClocks, kWarpSize>;  // [lane][other lane]: accesses before this clock are known
 
-// Accesses that may be relied on: of a whole block before an epoch, or of a thread before a clock.
-using Knowledge = std::map<uint64_t, uint32_t>;
+// Accesses that may be relied on: of a whole block before an epoch, or of a thread before a clock. Sorted by key.
+struct KnownUntil {
+  uint64_t key;
+  uint32_t clock;
+};
+using Knowledge = std::vector<KnownUntil>;
 using Known = std::shared_ptr<const Knowledge>;
 
 struct ThreadOrder {

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import pytest
 import torch
@@ -124,23 +125,31 @@ def layouts(rows: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.mark.parametrize("layout", list(layouts(torch.zeros(1, 1, 2))))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("rows", [7, 8, 63, 130, 1600])
 @pytest.mark.parametrize("columns", [2, 5, 18, 40])
-def test_layouts_equal_contiguous_rows(layout, dtype, rows, columns):
+def test_layouts_equal_contiguous_rows(dtype, rows, columns):
     logits = quarters(7, -6, 6, 2, rows, columns)
     logits[..., 1] += 5
     default = inputs.boxes(8, rows, extent=900.0)
     for activation, background in (("softmax", 1), ("softmax", 0), ("sigmoid", columns - 1)):
         spec = PostprocessSpec(activation, background, 0.2, keep_top_k=80, top_k=50)
-        moved = layouts(logits.to(dtype))[layout]
-        plain = moved.float().contiguous()
         deltas = torch.zeros(2, rows, 4)
-        result = ssd_fast.postprocess(moved, deltas, default, spec, coder=CODER)
-        expected = reference.postprocess(plain, deltas, default, spec, coder=CODER)
-        assert_same_bits(result.counts, expected.counts)
-        assert_same_bits(list(result), list(ssd_fast.postprocess(plain, deltas, default, spec, coder=CODER)))
+        known: dict[bytes, tuple[Any, Any]] = {}  # by the values, which most layouts share
+        for layout, moved in layouts(logits.to(dtype)).items():
+            plain = moved.float().contiguous()
+            values = plain.numpy().tobytes()
+            if values not in known:
+                arguments = plain, deltas, default, spec
+                known[values] = (
+                    reference.postprocess(*arguments, coder=CODER),
+                    ssd_fast.postprocess(*arguments, coder=CODER),
+                )
+            expected, of_plain_rows = known[values]
+            result = ssd_fast.postprocess(moved, deltas, default, spec, coder=CODER)
+            assert torch.equal(result.counts, expected.counts), layout
+            assert_same_bits(list(result), list(of_plain_rows))
+        assert len(known) == 2  # one row for all has its own
 
 
 @pytest.mark.parametrize("columns", [1, 2, 4, 5, 6, 9, 10, 17, 18, 21, 33, 34, 50])
