@@ -174,6 +174,18 @@ def test_half_precision_files_fill_float32_parameters(tmp_path):
         assert torch.equal(tensor, network.state_dict()[name].half().float())
 
 
+@pytest.mark.parametrize("name", list_networks())
+def test_load_network_draws_no_numbers(name, tmp_path):
+    network = make_network(name, 3)
+    save_weights(network, tmp_path / "weights.safetensors")
+    before = torch.get_rng_state()
+    restored, _ = load_network(tmp_path / "weights.safetensors")
+    assert torch.equal(torch.get_rng_state(), before) and restored.training
+    assert all(
+        torch.equal(a, b) for a, b in zip(network.state_dict().values(), restored.state_dict().values(), strict=True)
+    )
+
+
 @pytest.mark.parametrize("make", [ssd300_vgg16, ssd300_resnet50, ssdlite300_mobilenet_v2])
 def test_load_network_restores_network_from_file(make, tmp_path):
     network = make(3)

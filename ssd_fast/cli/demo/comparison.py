@@ -16,7 +16,7 @@ from torch import Tensor
 from ...compat import patched
 from ...detector import Detector
 from ...images import as_image_tensors
-from ...models._devices import without_weights
+from ...models._uninitialized import without_weights
 from ...ops import postprocess
 from ...specs import BoxCoderSpec
 from .baseline import torch_postprocess

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..._checks import as_path, choice, instance, require, row
 from ...presets import Preset
 from ...specs._json import from_plain
-from .._devices import without_weights
+from .._uninitialized import NothingDrawn, without_weights
 from ..network import SSDNetwork, require_rows
 from ..preprocessing import Preprocessing
 from ..registry import list_networks, make_network
@@ -174,7 +174,8 @@ def _made(make: Callable[[], SSDNetwork], tensors: Mapping[str, Tensor], path: P
     with without_weights():
         shapes = make()
     require_fit(shapes, tensors, path, (), op)
-    network = make()
+    with NothingDrawn():
+        network = make()
     try:
         require_rows(network.eval())
     except ValueError as error:
