@@ -121,7 +121,7 @@ class Runner {
 
   void good(const std::string& name, const Function& function);
 
-  // A good case that takes seconds: only the checker, which looks for races, runs it under every schedule.
+  // A good case that takes seconds, and so runs under one schedule.
   void large(const std::string& name, const Function& function);
 
   // The checker must report the fault under every schedule, in a text that contains expected. Only the check flavor
