@@ -150,12 +150,6 @@ class Cases {
     change(problem);
     runner_.good(name, [=](Case& one) { postprocess(one, problem, at_least); });
   }
-  template <class Change>
-  void add_large(const std::string& name, const Problem& base, const Change& change) {
-    Problem problem = base;
-    change(problem);
-    runner_.large(name, [=](Case& one) { postprocess(one, problem, 10); });
-  }
 
  private:
   Runner& runner_;
@@ -409,7 +403,7 @@ void add_sizes(Cases& cases) {
       p.top_k = 200;
     });
   }
-  cases.add_large("segments-of-which-one-enters", one_map(0), [](Problem& p) {  // and blocks take several
+  cases.add("segments-of-which-one-enters", one_map(0), [](Problem& p) {  // and blocks take several
     p.maps = {{1, 1, 50}};
     p.raw = false;
     p.images = 60;
@@ -567,20 +561,20 @@ void add_columns(Cases& cases) {
       },
       2);
   for (const int rows : {8732, 24564, 100000}) {
-    cases.add_large("column-of-" + std::to_string(rows), one_map(rows), [](Problem& p) {
+    cases.add("column-of-" + std::to_string(rows), one_map(rows), [](Problem& p) {
       p.columns = 2;
       p.logits = Logits::kUntrained;
     });
   }
   // More than 128 segments: a block takes several at a time, which may be the last of several images.
-  cases.add_large("images-180-of-4", one_map(4), [](Problem& p) {
+  cases.add("images-180-of-4", one_map(4), [](Problem& p) {
     p.images = 180;
     p.columns = 3;
     p.background = -1;
     p.logits = Logits::kUntrained;
     p.keep_top_k = 10;
   });
-  cases.add_large("images-140-of-40", one_map(40), [](Problem& p) {
+  cases.add("images-140-of-40", one_map(40), [](Problem& p) {
     p.images = 140;
     p.columns = 1;
     p.background = -1;
@@ -589,13 +583,13 @@ void add_columns(Cases& cases) {
     p.keep_top_k = 10;
   });
   // More images than blocks, some of them without a candidate.
-  cases.add_large("images-600", one_map(3), [](Problem& p) {
+  cases.add("images-600", one_map(3), [](Problem& p) {
     p.images = 600;
     p.columns = 4;
     p.keep_top_k = 5;
   });
   // More segments than the 512 blocks take in one round, 16 each.
-  cases.add_large("images-210-of-40-classes", one_map(1), [](Problem& p) {
+  cases.add("images-210-of-40-classes", one_map(1), [](Problem& p) {
     p.images = 210;
     p.columns = 40;
     p.background = -1;

@@ -158,14 +158,10 @@ void Runner::print(bool passed, const std::string& verdict, const std::string& n
   if (!passed && stop_) std::exit(finish());
 }
 
-void Runner::good(const std::string& name, const Function& function) { good(name, function, schedules_); }
-
-void Runner::large(const std::string& name, const Function& function) { good(name, function, 1); }
-
-void Runner::good(const std::string& name, const Function& function, int schedules) {
+void Runner::good(const std::string& name, const Function& function) {
   if (!selected(name)) return;
   if (list_) return void(std::printf("%s\n", name.c_str()));
-  const Outcome outcome = run(function, schedules);
+  const Outcome outcome = run(function, schedules_);
   const bool passed = outcome.wrong + outcome.reported + outcome.thrown == 0 && !outcome.bits_differ;
   std::string why = outcome.first_wrong;
   if (outcome.bits_differ) why += "\n  results differ between schedules";

@@ -121,9 +121,6 @@ class Runner {
 
   void good(const std::string& name, const Function& function);
 
-  // A good case that takes seconds, and so runs under one schedule.
-  void large(const std::string& name, const Function& function);
-
   // The checker must report the fault under every schedule, in a text that contains expected. Only the check flavor
   // runs faults, unless --faults asks for them: elsewhere they may go unseen, or be undefined behavior.
   void fault(const std::string& name, const std::string& expected, const Function& function);
@@ -133,7 +130,6 @@ class Runner {
 
  private:
   struct Outcome;
-  void good(const std::string& name, const Function& function, int schedules);
   Outcome run(const Function& function, int schedules) const;
   bool selected(const std::string& name) const;
   void print(bool passed, const std::string& verdict, const std::string& name, const Outcome& outcome,
