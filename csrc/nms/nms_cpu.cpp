@@ -1,136 +1,151 @@
-// nms, batched_nms and nms_padded on the CPU: sort once, then greedy NMS per class, classes in parallel.
+// nms, batched_nms and nms_padded on the CPU: sort once, then greedy NMS per class. Large classes are solved one after
+// the other by all threads, the others in parallel.
 #include <algorithm>
-#include <numeric>
 
 #include "common/parallel.h"
-#include "common/simd.h"
-#include "nms/greedy_cpu.h"
+#include "nms/kept_sets.h"
 #include "nms/nms_task.h"
-#include "nms/score_key.h"
+#include "nms/sort_candidates_cpu.h"
 
 namespace ssd {
 namespace {
 
-constexpr int64_t kBlock = 64;  // kept boxes that are tested before the result is looked at
+constexpr int64_t kLargeClass = 16384;  // candidates
+constexpr int64_t kFirstBatch = 4096;  // candidates of a large class
+constexpr int64_t kLargestBatch = 32768;
+constexpr int64_t kGrain = 256;  // candidates of a batch per thread
 
+// The candidates of one call, and which of them are kept. Candidates are named by their place in the order of classes
+// and, within a class, of scores.
 template <typename T>
-SSD_HD bool overlaps_any_of(const BoxOf<T>& box, const T* const columns[5], int64_t count, T iou_threshold) {
-  const T box_area = area(box);
-  const auto test = [&](int64_t i) {
-    const BoxOf<T> kept{columns[0][i], columns[1][i], columns[2][i], columns[3][i]};
-    return iou(kept, columns[4][i], box, box_area) > iou_threshold;
-  };
-  int64_t begin = 0;
-  for (; begin + kBlock <= count; begin += kBlock) {  // a fixed length and no exit inside, so that it vectorizes
-    int hits = 0;
-    for (int64_t i = begin; i < begin + kBlock; ++i) hits |= test(i);
-    if (hits != 0) return true;
+class ScoredBoxes {
+ public:
+  explicit ScoredBoxes(const NmsTask<T>& task) : task_(task) {
+    std::vector<Candidate<T>> buffer;
+    sort_candidates(task.scores, task.n, candidates_, buffer);
+    is_kept_.resize(candidates_.size());
+    if (task.classes != nullptr) sort_by_class();
   }
-  int hits = 0;
-  for (int64_t i = begin; i < count; ++i) hits |= test(i);
-  return hits != 0;
-}
 
-template <typename T>
-struct Candidate {
-  decltype(score_key(T{})) key;
-  int64_t index;
-  bool operator<(const Candidate& that) const { return key != that.key ? key > that.key : index < that.index; }
+  int64_t size() const { return static_cast<int64_t>(candidates_.size()); }
+
+  // The first place of each class, and behind the last.
+  std::vector<int64_t> class_starts() const {
+    std::vector<int64_t> starts{0};
+    for (size_t i = 1; i < by_class_.size(); ++i) {
+      if (by_class_[i].key != by_class_[i - 1].key) starts.push_back(static_cast<int64_t>(i));
+    }
+    if (size() > 0) starts.push_back(size());
+    return starts;
+  }
+
+  // Solves the class at the places [begin, end) on the calling thread, beginning with these boxes kept.
+  void solve(int64_t begin, int64_t end, KeptSets<T>& kept) {
+    for (int64_t place = begin; place < end; ++place) {
+      if (kept.overlaps(0, box(place))) continue;
+      kept.add(0, box(place));
+      keep(place);
+    }
+  }
+
+  // Solves it on all threads: they test a batch against what is kept before it; then the few that are left are tested
+  // one by one against what has been kept of the batch.
+  void solve_by_all_threads(int64_t begin, int64_t end) {
+    KeptSets<T> kept(task_.iou_threshold), kept_of_batch(task_.iou_threshold);
+    std::vector<char> is_free(kLargestBatch);
+    int64_t first = std::min(begin + kFirstBatch, end);
+    solve(begin, first, kept);
+    while (first < end) {
+      const int64_t size = std::min({end - first, first - begin, kLargestBatch});
+      parallel_for(size, kGrain, [&](int64_t from, int64_t to) {
+        for (int64_t i = from; i < to; ++i) is_free[i] = !kept.overlaps(0, box(first + i));
+      });
+      kept_of_batch.clear();
+      for (int64_t i = 0; i < size; ++i) {
+        const BoxOf<T>& candidate = box(first + i);
+        if (!is_free[i] || kept_of_batch.overlaps(0, candidate)) continue;
+        kept_of_batch.add(0, candidate);
+        kept.add(0, candidate);
+        keep(first + i);
+      }
+      first += size;
+    }
+  }
+
+  void write_kept() const {
+    int64_t count = 0;
+    for (int64_t rank = 0; rank < size(); ++rank) {
+      if (is_kept_[rank]) task_.kept[count++] = candidates_[rank].index;
+    }
+    *task_.count = count;
+  }
+
+ private:
+  void sort_by_class() {
+    by_class_.resize(candidates_.size());
+    for (uint32_t rank = 0; rank < by_class_.size(); ++rank) {
+      by_class_[rank] = {static_cast<uint64_t>(task_.classes[candidates_[rank].index]), rank};
+    }
+    std::vector<Ranked<uint64_t>> buffer;
+    radix_sort(by_class_, buffer);
+  }
+
+  int64_t rank_of(int64_t place) const { return by_class_.empty() ? place : by_class_[place].index; }
+  const BoxOf<T>& box(int64_t place) const { return task_.boxes[candidates_[rank_of(place)].index]; }
+  void keep(int64_t place) { is_kept_[rank_of(place)] = 1; }
+
+  const NmsTask<T>& task_;
+  std::vector<Candidate<T>> candidates_;    // best first
+  std::vector<Ranked<uint64_t>> by_class_;  // class and rank; empty if there is one class
+  std::vector<char> is_kept_;               // by rank
 };
-
-// Lists the scores that are not NaN, best first, ties by index.
-template <typename T>
-void sort_candidates(const T* scores, int64_t n, std::vector<Candidate<T>>& candidates) {
-  candidates.clear();
-  for (int64_t i = 0; i < n; ++i) {
-    if (scores[i] == scores[i]) candidates.push_back({score_key(scores[i]), i});
-  }
-  std::sort(candidates.begin(), candidates.end());
-}
 
 template <typename T>
 void nms_of(const NmsTask<T>& task) {
-  std::vector<Candidate<T>> candidates;
-  sort_candidates(task.scores, task.n, candidates);
-
-  // Ranks grouped by class, best first within each: the groups are independent problems.
-  const auto total = static_cast<int64_t>(candidates.size());
-  std::vector<int64_t> ranks(total);
-  std::iota(ranks.begin(), ranks.end(), 0);
-  const auto class_of = [&](int64_t rank) {
-    return task.classes == nullptr ? int64_t{0} : task.classes[candidates[rank].index];
-  };
-  if (task.classes != nullptr) {
-    std::stable_sort(ranks.begin(), ranks.end(), [&](int64_t a, int64_t b) { return class_of(a) < class_of(b); });
+  ScoredBoxes<T> boxes(task);
+  const std::vector<int64_t> starts = boxes.class_starts();
+  std::vector<int64_t> small_classes;
+  for (size_t i = 0; i + 1 < starts.size(); ++i) {
+    if (starts[i + 1] - starts[i] >= kLargeClass) {
+      boxes.solve_by_all_threads(starts[i], starts[i + 1]);
+    } else {
+      small_classes.push_back(static_cast<int64_t>(i));
+    }
   }
-  std::vector<int64_t> starts;
-  for (int64_t i = 0; i < total; ++i) {
-    if (i == 0 || class_of(ranks[i]) != class_of(ranks[i - 1])) starts.push_back(i);
-  }
-  const auto num_groups = static_cast<int64_t>(starts.size());
-  starts.push_back(total);
-
-  std::vector<char> is_kept(total, 0);
-  parallel_for(num_groups, 1, [&](int64_t begin, int64_t end) {
-    GreedyNms<T> greedy(task.iou_threshold);
-    for (int64_t group = begin; group < end; ++group) {
-      greedy.clear();
-      for (int64_t i = starts[group]; i < starts[group + 1]; ++i) {
-        is_kept[ranks[i]] = greedy.keep(task.boxes[candidates[ranks[i]].index]);
-      }
+  parallel_for(static_cast<int64_t>(small_classes.size()), 1, [&](int64_t begin, int64_t end) {
+    KeptSets<T> kept(task.iou_threshold);
+    for (int64_t i = begin; i < end; ++i) {
+      kept.clear();
+      boxes.solve(starts[small_classes[i]], starts[small_classes[i] + 1], kept);
     }
   });
-  int64_t count = 0;
-  for (int64_t rank = 0; rank < total; ++rank) {
-    if (is_kept[rank]) task.kept[count++] = candidates[rank].index;
-  }
-  *task.count = count;
+  boxes.write_kept();
 }
 
 }  // namespace
-
-// target_clones does not work on templates.
-SSD_CLONES bool overlaps_any(const BoxOf<float>& box, const float* const columns[5], int64_t count,
-                             float iou_threshold) {
-  return overlaps_any_of(box, columns, count, iou_threshold);
-}
-SSD_CLONES bool overlaps_any(const BoxOf<double>& box, const double* const columns[5], int64_t count,
-                             double iou_threshold) {
-  return overlaps_any_of(box, columns, count, iou_threshold);
-}
-
-SSD_CLONES bool overlaps_any(const Box& box, const KeptBoxes* blocks, int first, const IouThreshold& iou_threshold) {
-  const float box_area = area(box);
-  for (int b = first; b >= 0; b = blocks[b].next) {
-    const KeptBoxes& kept = blocks[b];
-    int hits = 0;
-    for (int i = 0; i < KeptBoxes::kSize; ++i) {
-      const Box other{kept.x1[i], kept.y1[i], kept.x2[i], kept.y2[i]};
-      hits |= (i < kept.count) & (iou(other, kept.areas[i], box, box_area) > iou_threshold.value);
-    }
-    if (hits != 0) return true;
-  }
-  return false;
-}
 
 void nms_cpu(const NmsTask<float>& task) { nms_of(task); }
 void nms_cpu(const NmsTask<double>& task) { nms_of(task); }
 
 void nms_padded_cpu(const NmsPaddedTask& task) {
   parallel_for(task.images * task.segments_per_image, 1 + 4096 / (task.n + 1), [&](int64_t begin, int64_t end) {
-    std::vector<Candidate<float>> candidates;
-    GreedyNms<float> greedy(task.iou_threshold);
+    std::vector<Candidate<float>> candidates, buffer;
+    KeptSets<float> kept_set(task.iou_threshold);
     for (int64_t segment = begin; segment < end; ++segment) {
       const Box* boxes = task.boxes + segment / task.segments_per_image * task.n;
       int64_t* kept = task.kept + segment * task.max_output;
-      sort_candidates(task.scores + segment * task.n, task.n, candidates);
-      greedy.clear();
+      int64_t count = 0;
+      sort_candidates(task.scores + segment * task.n, task.n, candidates, buffer);
+      kept_set.clear();
       for (const Candidate<float>& candidate : candidates) {
-        if (greedy.size() == task.max_output) break;
-        if (greedy.keep(boxes[candidate.index])) kept[greedy.size() - 1] = candidate.index;
+        if (count == task.max_output) break;
+        const Box& box = boxes[candidate.index];
+        if (kept_set.overlaps(0, box)) continue;
+        kept_set.add(0, box);
+        kept[count++] = candidate.index;
       }
-      std::fill(kept + greedy.size(), kept + task.max_output, int64_t{-1});
-      task.counts[segment] = greedy.size();
+      std::fill(kept + count, kept + task.max_output, int64_t{-1});
+      task.counts[segment] = count;
     }
   });
 }

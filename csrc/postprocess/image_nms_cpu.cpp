@@ -20,7 +20,7 @@ SSD_CLONES void decode_candidates(const PostprocessTask& task, int64_t image, co
 }  // namespace
 
 ImageNms::ImageNms(const PostprocessTask& task)
-    : task_(task), taken_(task.num_segments()), first_block_(task.num_segments()) {}
+    : task_(task), taken_(task.num_segments()), kept_sets_(task.iou_threshold.value, task.num_segments()) {}
 
 bool ImageNms::run(int64_t image, Candidates& candidates) {
   std::vector<uint64_t>& keys = candidates.keys;
@@ -30,8 +30,7 @@ bool ImageNms::run(int64_t image, Candidates& candidates) {
     keys.erase(std::remove_if(keys.begin(), keys.end(), is_incomplete), keys.end());
   }
   std::fill(taken_.begin(), taken_.end(), 0);
-  std::fill(first_block_.begin(), first_block_.end(), -1);
-  blocks_.clear();
+  kept_sets_.clear();
   kept_keys_.clear();
   kept_boxes_.clear();
   size_t chunk = std::max(kFirstChunk, static_cast<size_t>(task_.keep_top_k) + task_.keep_top_k / 2);
@@ -84,9 +83,8 @@ void ImageNms::take(int64_t image, const uint64_t* keys, size_t count) {
   decode_candidates(task_, image, rows, num_chosen, boxes);
   for (int i = 0; i < num_chosen && !is_full(); ++i) {
     if (!enters_nms(task_, boxes[i])) continue;
-    int& first_block = first_block_[segments[i]];
-    if (overlaps_any(boxes[i], blocks_.data(), first_block, task_.iou_threshold)) continue;
-    add_kept(boxes[i], blocks_, first_block);
+    if (kept_sets_.overlaps(segments[i], boxes[i])) continue;
+    kept_sets_.add(segments[i], boxes[i]);
     kept_keys_.push_back(chosen[i]);
     kept_boxes_.push_back(boxes[i]);
   }

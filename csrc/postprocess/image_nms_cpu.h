@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "nms/greedy_cpu.h"
+#include "nms/kept_sets.h"
 #include "postprocess/score_filter_cpu.h"
 
 namespace ssd {
@@ -28,8 +28,7 @@ class ImageNms {
 
   const PostprocessTask& task_;
   std::vector<int> taken_;           // how many candidates of each segment so far
-  std::vector<int> first_block_;     // each segment's index into blocks_, or -1
-  std::vector<KeptBoxes> blocks_;    // of all segments
+  KeptSets<float> kept_sets_;        // of all segments
   std::vector<uint64_t> kept_keys_;  // detection_key
   std::vector<Box> kept_boxes_;
   std::vector<uint64_t> keys_of_scopes_[kMaxHeadLevels];

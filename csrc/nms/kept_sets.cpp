@@ -1,0 +1,97 @@
+// The search among kept boxes, compiled for each instruction set, and what adds to them.
+#include "nms/kept_sets.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/simd.h"
+
+namespace ssd {
+
+template <typename T>
+SSD_HD bool KeptSets<T>::search_segment(int index, const BoxOf<T>& box) const {
+  const Segment& segment = segments_[index];
+  if (iou_threshold_ < 0) return segment.count > 0;  // every IoU is above
+  if (segment.count == 0) return false;
+  const T box_area = area(box);
+  if (segment.is_in_grid) {
+    if (!OverlapReach<T>::has_overlaps(box, box_area)) return false;
+    const Found found = grid_.search(index, box, box_area, 64 + segment.count / 64);
+    if (found != Found::unknown) return found == Found::yes;
+  }
+  return overlaps_list(segment.list, box, box_area, iou_threshold_);
+}
+
+// target_clones does not work on templates.
+SSD_CLONES bool search(const KeptSets<float>& sets, int segment, const Box& box) {
+  return sets.search_segment(segment, box);
+}
+SSD_CLONES bool search(const KeptSets<double>& sets, int segment, const BoxOf<double>& box) {
+  return sets.search_segment(segment, box);
+}
+
+template <typename T>
+void KeptSets<T>::add(int index, const BoxOf<T>& box) {
+  if (iou_threshold_ >= 1) return;  // no IoU is above 1
+  if (iou_threshold_ >= 0 && !OverlapReach<T>::has_overlaps(box, area(box))) return;
+  Segment& segment = segments_[index];
+  if (segment.list == nullptr || segment.list->is_full()) {
+    Block& block = blocks_.add();
+    block.next = std::exchange(segment.list, &block);
+  }
+  segment.list->add(box);
+  ++segment.count;
+  if (segment.is_in_grid) {
+    grid_.add(index, box);
+  } else if (segment.count > kMostScanned) {
+    segment.is_in_grid = true;
+    for (const Block* block = segment.list; block != nullptr; block = block->next) {
+      for (int i = 0; i < block->count; ++i) grid_.add(index, block->box(i));
+    }
+  }
+}
+
+template <typename T>
+void KeptSets<T>::clear() {
+  std::fill(segments_.begin(), segments_.end(), Segment{});
+  blocks_.clear();
+  grid_.clear();
+}
+
+template <typename T>
+void KeptGrid<T>::add(int64_t segment, const BoxOf<T>& box) {
+  Cell cell = outsiders_of(segment);
+  if (reach_.holds_for(area(box))) {
+    const Extent x = extent_of(box.x1, box.x2), y = extent_of(box.y1, box.y2);
+    const int64_t level_x = reach_.level_of(x.side), level_y = reach_.level_of(y.side);
+    levels_x_.add(level_x);
+    levels_y_.add(level_y);
+    has_pair_[pair_of(level_x, level_y)] = true;
+    cell = cell_of(segment, x, y);
+    tiles_.at(cell.tile_hash()) |= uint64_t{1} << cell.bit;
+  } else {
+    ++num_outsiders_;
+  }
+  int& place = cells_.at(cell.hash());
+  if (place == 0 || blocks_[place - 1].is_full()) {
+    Block& block = blocks_.add();
+    if (place != 0) block.next = &blocks_[place - 1];
+    place = blocks_.size();
+  }
+  blocks_[place - 1].add(box);
+}
+
+template <typename T>
+void KeptGrid<T>::clear() {
+  num_outsiders_ = 0;
+  levels_x_ = levels_y_ = {};
+  has_pair_.reset();
+  tiles_.clear();
+  cells_.clear();
+  blocks_.clear();
+}
+
+template class KeptSets<float>;
+template class KeptSets<double>;
+
+}  // namespace ssd

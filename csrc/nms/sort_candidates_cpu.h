@@ -1,0 +1,64 @@
+// Sorts the candidates of NMS on the CPU, best first.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "nms/score_key.h"
+
+namespace ssd {
+
+template <typename Key>
+struct Ranked {
+  Key key;
+  uint32_t index;
+  bool operator<(const Ranked& that) const { return key != that.key ? key < that.key : index < that.index; }
+};
+
+// Sorts items with ascending indices by ascending key, then index. Uses `buffer` as memory.
+template <typename Key>
+void radix_sort(std::vector<Ranked<Key>>& items, std::vector<Ranked<Key>>& buffer) {
+  constexpr int kBits = 11;
+  constexpr int kPasses = (8 * sizeof(Key) + kBits - 1) / kBits;
+  constexpr uint32_t kBins = 1u << kBits;
+  const auto digit = [](Key key, int pass) { return static_cast<uint32_t>(key >> (pass * kBits)) & (kBins - 1); };
+  if (items.size() < kBins / 8) {
+    std::sort(items.begin(), items.end());
+    return;
+  }
+  std::vector<std::array<uint32_t, kBins>> counts(kPasses);
+  for (const Ranked<Key>& item : items) {
+    for (int pass = 0; pass < kPasses; ++pass) ++counts[pass][digit(item.key, pass)];
+  }
+  buffer.resize(items.size());
+  for (int pass = 0; pass < kPasses; ++pass) {
+    std::array<uint32_t, kBins>& starts = counts[pass];
+    if (starts[digit(items[0].key, pass)] == items.size()) continue;  // all alike
+    uint32_t start = 0;
+    for (uint32_t& count : starts) {
+      const uint32_t next = start + count;
+      count = start;
+      start = next;
+    }
+    for (const Ranked<Key>& item : items) buffer[starts[digit(item.key, pass)]++] = item;
+    std::swap(items, buffer);
+  }
+}
+
+template <typename T>
+using Candidate = Ranked<decltype(score_key(T{}))>;
+
+// Lists the scores that are not NaN, best first, ties by index.
+template <typename T>
+void sort_candidates(const T* scores, int64_t n, std::vector<Candidate<T>>& candidates,
+                     std::vector<Candidate<T>>& buffer) {
+  candidates.clear();
+  for (int64_t i = 0; i < n; ++i) {
+    if (scores[i] == scores[i]) candidates.push_back({~score_key(scores[i]), static_cast<uint32_t>(i)});
+  }
+  radix_sort(candidates, buffer);
+}
+
+}  // namespace ssd
