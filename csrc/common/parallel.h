@@ -11,8 +11,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <exception>
+#include <thread>
+
+#include "common/interrupt.h"
 
 #if defined(__SSE__)
 #include <xmmintrin.h>
@@ -67,11 +72,14 @@ struct OpenMp {
   }
 };
 
+// Within a loop, a poll of any thread ends when another thread has failed. Thread 0 is the caller's.
 template <typename Body>
 struct ParallelLoop {
   const Body& body;
   int64_t count;
   std::exception_ptr errors[256] = {};
+  std::atomic<bool> stopped{false};
+  std::atomic<int64_t> parts_done{0};
 
   static void run(void* memory) {
     auto& loop = *static_cast<ParallelLoop*>(memory);
@@ -79,12 +87,31 @@ struct ParallelLoop {
     const int64_t index = openmp.thread_index();
     const int64_t threads = openmp.team_size();
     const SubnormalsOn subnormals_on;
+    polling.stopped = &loop.stopped;
     try {
       const int64_t begin = loop.count * index / threads;
       const int64_t end = loop.count * (index + 1) / threads;
       if (begin < end) loop.body(begin, end);
-    } catch (...) {  // must not leave the OpenMP region
+      if (index == 0 && polling.check != nullptr) loop.wait_for(threads - 1);
+    } catch (const LoopStopped&) {  // the error that stopped the loop is another thread's
+    } catch (...) {                 // must not leave the OpenMP region
       loop.errors[index] = std::current_exception();
+      loop.stopped = true;
+    }
+    polling.stopped = nullptr;
+    loop.parts_done.fetch_add(1, std::memory_order_release);
+  }
+
+  // Waits until so many threads are done, as the end of the region does, but polls. It sleeps a fraction of the time
+  // that it has waited already, so that the loop ends little later than it would.
+  void wait_for(int64_t threads) const {
+    constexpr std::chrono::microseconds kAwake{500};
+    const auto begin = std::chrono::steady_clock::now();
+    while (parts_done.load(std::memory_order_acquire) < threads) {
+      const auto waited = std::chrono::steady_clock::now() - begin;
+      if (waited < kAwake) continue;
+      std::this_thread::sleep_for(std::min<std::chrono::nanoseconds>(waited / 32, kCheckInterval / 10));
+      poll_interrupt();
     }
   }
 };
@@ -107,6 +134,17 @@ void parallel_for(int64_t count, int64_t grain, const Body& body) {
   for (const std::exception_ptr& error : loop.errors) {
     if (error) std::rethrow_exception(error);
   }
+}
+
+// The same for parts of about `grain` items, with a poll after each, for a body that does not poll.
+template <typename Body>
+void parallel_for_parts(int64_t count, int64_t grain, const Body& body) {
+  parallel_for(count, grain, [&](int64_t begin, int64_t end) {
+    for (; begin < end; begin += grain) {
+      body(begin, std::min(begin + grain, end));
+      poll_interrupt();
+    }
+  });
 }
 
 }  // namespace ssd

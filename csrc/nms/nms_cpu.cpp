@@ -77,6 +77,7 @@ void nms_of(const NmsTask<T>& task) {
       greedy.clear();
       for (int64_t i = starts[group]; i < starts[group + 1]; ++i) {
         is_kept[ranks[i]] = greedy.keep(task.boxes[candidates[ranks[i]].index]);
+        poll_interrupt(1 + greedy.size());
       }
     }
   });
@@ -127,6 +128,7 @@ void nms_padded_cpu(const NmsPaddedTask& task) {
       greedy.clear();
       for (const Candidate<float>& candidate : candidates) {
         if (greedy.size() == task.max_output) break;
+        poll_interrupt(1 + greedy.size());
         if (greedy.keep(boxes[candidate.index])) kept[greedy.size() - 1] = candidate.index;
       }
       std::fill(kept + greedy.size(), kept + task.max_output, int64_t{-1});
