@@ -4,6 +4,7 @@
 #include "box_coder/box_coder.h"
 #include "box_iou/box_iou.h"
 #include "common/bind_options.h"
+#include "common/interrupt.h"
 #include "common/parallel.h"
 #include "common/view_caster.h"
 #include "default_boxes/default_boxes.h"
@@ -19,14 +20,27 @@
 namespace py = pybind11;
 using namespace pybind11::literals;
 
+// Python's signal handlers run while an op does, and what they raise, such as KeyboardInterrupt, ends it. Python runs
+// them in its main thread alone, so that ops of other threads never wait for the GIL.
+struct SignalsEndOp : ssd::Interruptible {
+  static inline unsigned long main_thread = 0;
+  SignalsEndOp() : Interruptible(PyThread_get_thread_ident() == main_thread ? run_handlers : nullptr) {}
+
+  static void run_handlers() {
+    const py::gil_scoped_acquire acquired;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  }
+};
+
 #ifdef SSD_EMULATED
 #ifndef SSD_MODULE
 #define SSD_MODULE _C_emulated
 #endif
-using Guard = py::call_guard<ssd::SubnormalsOn>;  // the emulator runs one kernel at a time: the GIL is its lock
+// The emulator runs one kernel at a time: the GIL is its lock.
+using Guard = py::call_guard<SignalsEndOp, ssd::SubnormalsOn>;
 #else
 #define SSD_MODULE _C
-using Guard = py::call_guard<py::gil_scoped_release, ssd::SubnormalsOn>;
+using Guard = py::call_guard<SignalsEndOp, py::gil_scoped_release, ssd::SubnormalsOn>;
 #endif
 
 #define FIELD(options, name) \
@@ -34,6 +48,8 @@ using Guard = py::call_guard<py::gil_scoped_release, ssd::SubnormalsOn>;
 
 PYBIND11_MODULE(SSD_MODULE, m) {
   m.doc() = "The compiled kernels of ssd_fast. Use ssd_fast.ops, which allocates outputs and documents each op.";
+  SignalsEndOp::main_thread =
+      py::module_::import("threading").attr("main_thread")().attr("ident").cast<unsigned long>();
   static py::handle type_error = PyExc_TypeError;
   py::register_exception_translator([](std::exception_ptr error) {
     try {

@@ -38,7 +38,10 @@ void box_iou_of(const BoxOf<T>* boxes1, int64_t n, const BoxOf<T>* boxes2, int64
     areas[j] = area(boxes2[j]);
   }
   parallel_for(n, 1 + 65536 / (m + 1), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) iou_row_of(boxes1[i], x1, y1, x2, y2, areas, m, ious + i * m);
+    for (int64_t i = begin; i < end; ++i) {
+      iou_row_of(boxes1[i], x1, y1, x2, y2, areas, m, ious + i * m);
+      poll_interrupt(m);
+    }
   });
 }
 

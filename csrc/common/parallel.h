@@ -11,8 +11,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <exception>
+#include <thread>
+
+#include "common/interrupt.h"
 
 #if defined(__SSE__)
 #include <xmmintrin.h>
@@ -37,6 +42,8 @@ namespace detail {
 
 // Set when the library is loaded, not at the first loop, which may be a forked child's.
 inline const pid_t kLoadedIn = getpid();
+
+constexpr int64_t kMostThreads = 256;
 
 struct OpenMp {
   void (*parallel)(void (*body)(void*), void* data, unsigned threads, unsigned flags) = nullptr;
@@ -67,11 +74,14 @@ struct OpenMp {
   }
 };
 
+// Within a loop, a poll of any thread ends when another thread has failed. Thread 0 is the caller's.
 template <typename Body>
 struct ParallelLoop {
   const Body& body;
   int64_t count;
-  std::exception_ptr errors[256] = {};
+  std::exception_ptr errors[kMostThreads] = {};
+  std::atomic<bool> stopped{false};
+  std::atomic<int64_t> parts_done{0};
 
   static void run(void* memory) {
     auto& loop = *static_cast<ParallelLoop*>(memory);
@@ -79,34 +89,69 @@ struct ParallelLoop {
     const int64_t index = openmp.thread_index();
     const int64_t threads = openmp.team_size();
     const SubnormalsOn subnormals_on;
+    polling.stopped = &loop.stopped;
     try {
       const int64_t begin = loop.count * index / threads;
       const int64_t end = loop.count * (index + 1) / threads;
       if (begin < end) loop.body(begin, end);
-    } catch (...) {  // must not leave the OpenMP region
+      if (index == 0 && polling.check != nullptr) loop.wait_for(threads - 1);
+    } catch (const LoopStopped&) {  // the error that stopped the loop is another thread's
+    } catch (...) {                 // must not leave the OpenMP region
       loop.errors[index] = std::current_exception();
+      loop.stopped = true;
+    }
+    polling.stopped = nullptr;
+    loop.parts_done.fetch_add(1, std::memory_order_release);
+  }
+
+  // Waits until so many threads are done, as the end of the region does, but polls. It sleeps a fraction of the time
+  // that it has waited already, so that the loop ends little later than it would.
+  void wait_for(int64_t threads) const {
+    constexpr std::chrono::microseconds kAwake{500};
+    const auto begin = std::chrono::steady_clock::now();
+    while (parts_done.load(std::memory_order_acquire) < threads) {
+      const auto waited = std::chrono::steady_clock::now() - begin;
+      if (waited < kAwake) continue;
+      std::this_thread::sleep_for(std::min<std::chrono::nanoseconds>(waited / 32, kCheckInterval / 10));
+      poll_interrupt();
     }
   }
 };
 
 }  // namespace detail
 
+// How many threads a loop that begins here has at most.
+inline int64_t parallel_threads() {
+  const detail::OpenMp& openmp = detail::OpenMp::instance();
+  const bool usable = openmp.parallel != nullptr && detail::kLoadedIn == getpid() && !openmp.in_parallel();
+  return usable ? std::min<int64_t>(openmp.max_threads(), detail::kMostThreads) : 1;
+}
+
 // Calls body(begin, end) for disjoint ranges that cover [0, count), each of at least `grain` items if there are enough.
 template <typename Body>
 void parallel_for(int64_t count, int64_t grain, const Body& body) {
   if (count <= 0) return;
-  const detail::OpenMp& openmp = detail::OpenMp::instance();
-  const bool usable = openmp.parallel != nullptr && detail::kLoadedIn == getpid() && !openmp.in_parallel();
-  const int64_t threads = usable ? std::min<int64_t>({openmp.max_threads(), (count + grain - 1) / grain, 256}) : 1;
+  const int64_t threads = std::min(parallel_threads(), (count + grain - 1) / grain);
   if (threads <= 1) {
     body(int64_t{0}, count);
     return;
   }
   detail::ParallelLoop<Body> loop{body, count};
-  openmp.parallel(&detail::ParallelLoop<Body>::run, &loop, static_cast<unsigned>(threads), 0);
+  detail::OpenMp::instance().parallel(&detail::ParallelLoop<Body>::run, &loop, static_cast<unsigned>(threads), 0);
   for (const std::exception_ptr& error : loop.errors) {
     if (error) std::rethrow_exception(error);
   }
+}
+
+// The same for parts of about `grain` items, with a poll after each, for a body that does not poll.
+template <typename Body>
+void parallel_for_parts(int64_t count, int64_t grain, const Body& body) {
+  parallel_for(count, grain, [&](int64_t begin, int64_t end) {
+    for (; begin < end; begin += grain) {
+      body(begin, std::min(begin + grain, end));
+      poll_interrupt();
+    }
+  });
 }
 
 }  // namespace ssd

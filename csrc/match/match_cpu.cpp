@@ -96,6 +96,7 @@ class ImageMatcher {
  private:
   // Finds the best pair of a ground truth with a default box; on the way, updates the best ground truth of each box.
   uint64_t find_pair(const Box& box, int gt) {
+    poll_interrupt(task_.num_default_boxes);
     uint64_t best = pair_key(0.0f, 0);
     float ious[kTile];
     for (size_t tile = 0; tile < tiles_.size(); ++tile) {
@@ -114,6 +115,7 @@ class ImageMatcher {
   uint64_t find_free_pair(const Box& box) const {
     const auto free = std::find(taken_.begin(), taken_.end(), false);
     if (free == taken_.end()) return 0;
+    poll_interrupt(task_.num_default_boxes);
     uint64_t best = pair_key(0.0f, static_cast<int>(free - taken_.begin()));
     float ious[kTile];
     for (size_t tile = 0; tile < tiles_.size(); ++tile) {

@@ -125,12 +125,15 @@ void multibox_loss_forward_cpu(const LossForward& forward) {
   const int64_t total = task.num_images * task.num_rows;
   RowLosses losses{std::vector<float>(total), std::vector<float>(total)};
   visit_logit_type(task.logits_dtype, [&](auto zero) {
-    parallel_for(total, kGrain,
-                 [&](int64_t begin, int64_t end) { row_losses<decltype(zero)>(task, begin, end, losses); });
+    parallel_for_parts(total, kGrain,
+                       [&](int64_t begin, int64_t end) { row_losses<decltype(zero)>(task, begin, end, losses); });
   });
   std::vector<ImageSums> images(task.num_images);
   parallel_for(task.num_images, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t image = begin; image < end; ++image) images[image] = sum_image(task, image, losses);
+    for (int64_t image = begin; image < end; ++image) {
+      images[image] = sum_image(task, image, losses);
+      poll_interrupt(task.num_rows);
+    }
   });
 
   int64_t shares = 0;

@@ -2,6 +2,7 @@
 // the other by all threads, the others in parallel.
 #include <algorithm>
 
+#include "common/interrupt.h"
 #include "common/parallel.h"
 #include "nms/kept_sets.h"
 #include "nms/nms_task.h"
@@ -14,6 +15,7 @@ constexpr int64_t kLargeClass = 16384;  // candidates
 constexpr int64_t kFirstBatch = 4096;  // candidates of a large class
 constexpr int64_t kLargestBatch = 32768;
 constexpr int64_t kGrain = 256;  // candidates of a batch per thread
+constexpr int64_t kStepsPerCandidate = 1024;
 
 // The candidates of one call, and which of them are kept. Candidates are named by their place in the order of classes
 // and, within a class, of scores.
@@ -42,6 +44,7 @@ class ScoredBoxes {
   // Solves the class at the places [begin, end) on the calling thread, beginning with these boxes kept.
   void solve(int64_t begin, int64_t end, KeptSets<T>& kept) {
     for (int64_t place = begin; place < end; ++place) {
+      poll_interrupt(kStepsPerCandidate);
       if (kept.overlaps(0, box(place))) continue;
       kept.add(0, box(place));
       keep(place);
@@ -58,11 +61,15 @@ class ScoredBoxes {
     while (first < end) {
       const int64_t size = std::min({end - first, first - begin, kLargestBatch});
       parallel_for(size, kGrain, [&](int64_t from, int64_t to) {
-        for (int64_t i = from; i < to; ++i) is_free[i] = !kept.overlaps(0, box(first + i));
+        for (int64_t i = from; i < to; ++i) {
+          poll_interrupt(kStepsPerCandidate);
+          is_free[i] = !kept.overlaps(0, box(first + i));
+        }
       });
       kept_of_batch.clear();
       for (int64_t i = 0; i < size; ++i) {
         const BoxOf<T>& candidate = box(first + i);
+        poll_interrupt(kStepsPerCandidate);
         if (!is_free[i] || kept_of_batch.overlaps(0, candidate)) continue;
         kept_of_batch.add(0, candidate);
         kept.add(0, candidate);
@@ -106,7 +113,7 @@ void nms_of(const NmsTask<T>& task) {
   const std::vector<int64_t> starts = boxes.class_starts();
   std::vector<int64_t> small_classes;
   for (size_t i = 0; i + 1 < starts.size(); ++i) {
-    if (starts[i + 1] - starts[i] >= kLargeClass) {
+    if (starts[i + 1] - starts[i] >= kLargeClass && parallel_threads() > 1) {
       boxes.solve_by_all_threads(starts[i], starts[i + 1]);
     } else {
       small_classes.push_back(static_cast<int64_t>(i));
@@ -139,6 +146,7 @@ void nms_padded_cpu(const NmsPaddedTask& task) {
       kept_set.clear();
       for (const Candidate<float>& candidate : candidates) {
         if (count == task.max_output) break;
+        poll_interrupt(kStepsPerCandidate);
         const Box& box = boxes[candidate.index];
         if (kept_set.overlaps(0, box)) continue;
         kept_set.add(0, box);

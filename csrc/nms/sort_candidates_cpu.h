@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/interrupt.h"
 #include "nms/score_key.h"
 
 namespace ssd {
@@ -34,6 +35,7 @@ void radix_sort(std::vector<Ranked<Key>>& items, std::vector<Ranked<Key>>& buffe
   }
   buffer.resize(items.size());
   for (int pass = 0; pass < kPasses; ++pass) {
+    poll_interrupt();
     std::array<uint32_t, kBins>& starts = counts[pass];
     if (starts[digit(items[0].key, pass)] == items.size()) continue;  // all alike
     uint32_t start = 0;

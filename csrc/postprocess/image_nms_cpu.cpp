@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "common/interrupt.h"
 #include "common/simd.h"
 
 namespace ssd {
@@ -68,6 +69,7 @@ void ImageNms::keep_top_k_of_scopes(std::vector<uint64_t>& keys) {
 
 // Takes up to kBatch more candidates, best first.
 void ImageNms::take(int64_t image, const uint64_t* keys, size_t count) {
+  poll_interrupt(static_cast<int64_t>(count * (1 + kept_keys_.size())));
   int rows[kBatch] = {}, segments[kBatch];
   uint64_t chosen[kBatch];
   Box boxes[kBatch];

@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 
+#include "common/interrupt.h"
 #include "postprocess/score_threshold.h"
 
 namespace ssd {
@@ -56,6 +57,7 @@ void ScoreFilter::scan_block(const RowBlock<T>& block, int first_row, int step) 
   const int rows_together = Survivors::rows_together(block);
   for (int begin = 0; begin < block.count; begin += rows_together) {
     const RowBlock<T> part = block.part(begin, std::min(rows_together, block.count - begin));
+    poll_interrupt(int64_t{part.count} * task_.num_columns);
     const RejectRule rule{task_.num_columns, task_.background, !task_.sigmoid, limited_.reject_below};
     const int count = limited_.can_reject ? survivors_.find(rule, part) : survivors_.take_all(part.count);
     for (int i = 0; i < count; ++i) {

@@ -13,6 +13,7 @@ SECONDS = {
     "package/test_doctests.py": 20,
     "package/test_new_op.py": 12,
     "every_op/test_fuzz.py": 47,
+    "every_op/test_interrupts.py": 30,
     "cli/test_cli_output.py": 46,
     "every_op/test_alignment.py::test_every_op_takes_arrays_at_any_address": 33,
     "models/test_models.py": 32,
