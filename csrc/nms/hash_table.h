@@ -14,8 +14,8 @@ inline uint64_t mix(uint64_t number) {
   return number ^ (number >> 29);
 }
 
-// Maps hashes to values other than 0. Keys that share the 32 bits of a hash share a value: rare, and harmless where a
-// value says what to test, and not what is true. Open addressing with linear probing, at most half full.
+// Maps hashes to values. Keys that share 31 bits of their hashes share a value: rare, and harmless where a value says
+// what to test, and not what is true. Open addressing with linear probing, at most half full.
 template <typename Value>
 class HashTable {
  public:
@@ -24,15 +24,20 @@ class HashTable {
     used_ = 0;
   }
 
-  // Returns the value, or 0 if the hash has none.
-  Value find(uint32_t hash) const { return slots_[slot_of(hash)].value; }
+  // Returns the hash's value, or null.
+  const Value* find(uint32_t hash) const {
+    const Slot& slot = slots_[slot_of(hash)];
+    return slot.tag != 0 ? &slot.value : nullptr;
+  }
+  void prefetch(uint32_t hash) const { __builtin_prefetch(&slots_[first_slot_of(hash)]); }
 
-  // Returns the place of the value, which is 0 if the hash has none yet, and must not stay so. Valid until the next call.
-  Value& at(uint32_t hash) {
+  // Returns the hash's value, first making it a copy of `initial` if there is none. Valid until the next call.
+  Value& at(uint32_t hash, const Value& initial, bool& is_new) {
     if (2 * (used_ + 1) > slots_.size()) grow();
     Slot& slot = slots_[slot_of(hash)];
-    if (slot.value == 0) {
-      slot.hash = hash;
+    is_new = slot.tag == 0;
+    if (is_new) {
+      slot = {initial, tag_of(hash)};
       ++used_;
     }
     return slot.value;
@@ -40,14 +45,16 @@ class HashTable {
 
  private:
   struct Slot {
-    Value value = 0;  // 0: an empty slot
-    uint32_t hash = 0;
+    Value value{};
+    uint32_t tag = 0;  // 0: an empty slot
   };
 
+  static uint32_t tag_of(uint32_t hash) { return hash | 1; }
+  size_t first_slot_of(uint32_t hash) const { return static_cast<uint64_t>(hash) >> shift_; }
   size_t slot_of(uint32_t hash) const {
     const size_t last = slots_.size() - 1;
-    size_t i = static_cast<uint64_t>(hash) >> shift_;
-    while (slots_[i].value != 0 && slots_[i].hash != hash) i = (i + 1) & last;
+    size_t i = first_slot_of(hash);
+    while (slots_[i].tag != 0 && slots_[i].tag != tag_of(hash)) i = (i + 1) & last;
     return i;
   }
 
@@ -55,7 +62,7 @@ class HashTable {
     shift_ -= slots_.size() == 1 ? kFirstBits : 1;
     const std::vector<Slot> old = std::exchange(slots_, std::vector<Slot>(size_t{1} << (32 - shift_)));
     for (const Slot& slot : old) {
-      if (slot.value != 0) slots_[slot_of(slot.hash)] = slot;
+      if (slot.tag != 0) slots_[slot_of(slot.tag)] = slot;
     }
   }
 

@@ -9,11 +9,11 @@
 
 namespace ssd {
 
-// Up to kSize boxes of one list. Places without a box hold an empty one, which overlaps none.
+// Up to kSize boxes of one list.
 template <typename T, int kSize>
 struct KeptBlock {
-  T x1[kSize] = {}, y1[kSize] = {}, x2[kSize] = {}, y2[kSize] = {};
-  int count = 0;
+  T x1[kSize], y1[kSize], x2[kSize], y2[kSize];
+  int count = 0;  // those behind may be any boxes
   const KeptBlock* next = nullptr;
 
   bool is_full() const { return count == kSize; }
@@ -24,17 +24,30 @@ struct KeptBlock {
   }
 };
 
-// Whether a box of the list that begins with this block has an IoU with the box above the threshold, which is not
-// negative.
+// Whether a box of the block has an IoU with the box above the threshold.
 template <typename T, int kSize>
-SSD_HD bool overlaps_list(const KeptBlock<T, kSize>* first, const BoxOf<T>& box, T box_area, T iou_threshold) {
-  for (const auto* block = first; block != nullptr; block = block->next) {
-    int hits = 0;
-    for (int i = 0; i < kSize; ++i) {  // a fixed length and no exit inside, so that it vectorizes
-      const BoxOf<T> kept{block->x1[i], block->y1[i], block->x2[i], block->y2[i]};
-      hits |= iou(kept, area(kept), box, box_area) > iou_threshold;
-    }
-    if (hits != 0) return true;
+SSD_HD bool overlaps_block(const KeptBlock<T, kSize>& block, const BoxOf<T>& box, T box_area, T iou_threshold) {
+  const auto test = [&](int i) {
+    const BoxOf<T> kept = block.box(i);
+    return iou(kept, area(kept), box, box_area) > iou_threshold;
+  };
+  constexpr int kGroup = kSize < 16 ? kSize : 16;
+  int hits = 0;  // the loops have a fixed length and no exit inside, so that they vectorize
+  if (kSize > kGroup && block.is_full()) {
+    for (int i = 0; i < kSize; ++i) hits |= test(i);
+    return hits != 0;
+  }
+  for (int begin = 0; begin < block.count; begin += kGroup) {
+    for (int i = begin; i < begin + kGroup; ++i) hits |= (i < block.count) & test(i);
+  }
+  return hits != 0;
+}
+
+// The same for the list that begins with a block.
+template <typename T, int kSize>
+SSD_HD bool overlaps_list(const KeptBlock<T, kSize>* block, const BoxOf<T>& box, T box_area, T iou_threshold) {
+  for (; block != nullptr; block = block->next) {
+    if (overlaps_block(*block, box, box_area, iou_threshold)) return true;
   }
   return false;
 }
@@ -49,16 +62,14 @@ class StableArray {
   Element& operator[](int i) { return pages_[i / kPage][i % kPage]; }
   const Element& operator[](int i) const { return pages_[i / kPage][i % kPage]; }
 
-  // Appends an element and returns it.
+  // Appends an element and returns it. It may have been in use before.
   Element& add() {
-    if (size_ / kPage == static_cast<int>(pages_.size())) pages_.emplace_back(new Element[kPage]);
-    Element& added = (*this)[size_++];
-    added = Element{};
-    return added;
+    if (size_ / kPage == static_cast<int>(pages_.size())) pages_.emplace_back(new Element[kPage]());
+    return (*this)[size_++];
   }
 
  private:
-  static constexpr int kPage = 64;  // so small that malloc reuses the memory from call to call
+  static constexpr int kPage = 32768 / sizeof(Element);  // so small that malloc reuses the memory from call to call
 
   std::vector<std::unique_ptr<Element[]>> pages_;
   int size_ = 0;

@@ -32,6 +32,9 @@ class KeptGrid {
 
   void add(int64_t segment, const BoxOf<T>& box);
 
+  // Brings what a search for the box looks at first into the cache.
+  inline void prefetch(int64_t segment, const BoxOf<T>& box) const;
+
  private:
   using Block = KeptBlock<T, 8>;
   static constexpr int kTileShift = 3;  // 8 cells
@@ -59,6 +62,10 @@ class KeptGrid {
     int64_t first_in(int64_t tile) const { return tile == first_tile() ? first & kTileMask : 0; }
     int64_t last_in(int64_t tile) const { return tile == last_tile() ? last & kTileMask : kTileMask; }
   };
+  struct CellBoxes {  // the first is with its cell: most searches that look at a cell need no other memory
+    BoxOf<T> first{};
+    Block* others = nullptr;
+  };
   struct Cell {
     uint64_t tile;  // hash
     int bit;        // in the tile
@@ -77,8 +84,8 @@ class KeptGrid {
 
   inline Cell cell_of(int64_t segment, const Extent& x, const Extent& y) const;
   inline CellRange cells_within_reach(const Extent& extent, int64_t level) const;
-  inline bool search_cell(const Cell& cell, const BoxOf<T>& box, T box_area) const;
-  inline bool search_tile(uint64_t tile, uint64_t mask, const BoxOf<T>& box, T box_area) const;
+  inline uint64_t cells_in_use(const Cell& tile) const;
+  inline bool search_cell(uint32_t hash, const BoxOf<T>& box, T box_area) const;
   static Cell outsiders_of(int64_t segment) { return {grid_hash(segment, kOutsiders, kOutsiders), 0}; }
 
   T iou_threshold_;
@@ -87,7 +94,7 @@ class KeptGrid {
   Levels levels_x_, levels_y_;
   std::bitset<kPairs> has_pair_;  // of levels, by a hash: without its bit, a pair has no box
   HashTable<uint64_t> tiles_;     // which of a tile's cells are not empty
-  HashTable<int> cells_;          // one more than the index of a cell's first block
+  HashTable<CellBoxes> cells_;
   StableArray<Block> blocks_;
 };
 
@@ -116,27 +123,31 @@ SSD_HD typename KeptGrid<T>::CellRange KeptGrid<T>::cells_within_reach(const Ext
 }
 
 template <typename T>
-SSD_HD bool KeptGrid<T>::search_cell(const Cell& cell, const BoxOf<T>& box, T box_area) const {
-  const int place = cells_.find(cell.hash());
-  return place != 0 && overlaps_list(&blocks_[place - 1], box, box_area, iou_threshold_);
+SSD_HD bool KeptGrid<T>::search_cell(uint32_t hash, const BoxOf<T>& box, T box_area) const {
+  const CellBoxes* cell = cells_.find(hash);
+  if (cell == nullptr) return false;
+  if (iou(cell->first, area(cell->first), box, box_area) > iou_threshold_) return true;
+  return overlaps_list(cell->others, box, box_area, iou_threshold_);
 }
 
 template <typename T>
-SSD_HD bool KeptGrid<T>::search_tile(uint64_t tile, uint64_t mask, const BoxOf<T>& box, T box_area) const {
-  uint64_t bits = tiles_.find(Cell{tile, 0}.tile_hash()) & mask;
-  for (; bits != 0; bits &= bits - 1) {
-    if (search_cell({tile, __builtin_ctzll(bits)}, box, box_area)) return true;
-  }
-  return false;
+SSD_HD uint64_t KeptGrid<T>::cells_in_use(const Cell& cell) const {
+  const uint64_t* bits = tiles_.find(cell.tile_hash());
+  return bits != nullptr ? *bits : 0;
+}
+
+template <typename T>
+SSD_HD void KeptGrid<T>::prefetch(int64_t segment, const BoxOf<T>& box) const {
+  cells_.prefetch(cell_of(segment, extent_of(box.x1, box.x2), extent_of(box.y1, box.y2)).hash());
 }
 
 template <typename T>
 SSD_HD Found KeptGrid<T>::search(int64_t segment, const BoxOf<T>& box, T box_area, int64_t most_tiles) const {
   if (!reach_.holds_for(box_area)) return Found::unknown;
-  if (num_outsiders_ > 0 && search_cell(outsiders_of(segment), box, box_area)) return Found::yes;
+  if (num_outsiders_ > 0 && search_cell(outsiders_of(segment).hash(), box, box_area)) return Found::yes;
   const Extent x = extent_of(box.x1, box.x2), y = extent_of(box.y1, box.y2);
   const Cell own = cell_of(segment, x, y);  // where most boxes that overlap it are
-  if (search_tile(own.tile, uint64_t{1} << own.bit, box, box_area)) return Found::yes;
+  if ((cells_in_use(own) >> own.bit & 1) != 0 && search_cell(own.hash(), box, box_area)) return Found::yes;
 
   const int64_t first_x = max_of(levels_x_.first, reach_.lowest_level(x.side));
   const int64_t last_x = min_of(levels_x_.last, reach_.highest_level(x.side));
@@ -159,7 +170,12 @@ SSD_HD Found KeptGrid<T>::search(int64_t segment, const BoxOf<T>& box, T box_are
       for (int64_t tile_y = rows.first_tile(); tile_y <= rows.last_tile(); ++tile_y) {
         for (int64_t tile_x = columns.first_tile(); tile_x <= columns.last_tile(); ++tile_x) {
           const uint64_t mask = columns.columns_of(tile_x) & rows.rows_of(tile_y);
-          if (search_tile(tile_hash(grid, tile_x, tile_y), mask, box, box_area)) return Found::yes;
+          Cell cell{tile_hash(grid, tile_x, tile_y), 0};
+          uint64_t bits = cells_in_use(cell) & mask;
+          for (; bits != 0; bits &= bits - 1) {
+            cell.bit = __builtin_ctzll(bits);
+            if (search_cell(cell.hash(), box, box_area)) return Found::yes;
+          }
         }
       }
     }

@@ -37,6 +37,7 @@ void KeptSets<T>::add(int index, const BoxOf<T>& box) {
   Segment& segment = segments_[index];
   if (segment.list == nullptr || segment.list->is_full()) {
     Block& block = blocks_.add();
+    block.count = 0;
     block.next = std::exchange(segment.list, &block);
   }
   segment.list->add(box);
@@ -60,6 +61,7 @@ void KeptSets<T>::clear() {
 
 template <typename T>
 void KeptGrid<T>::add(int64_t segment, const BoxOf<T>& box) {
+  bool is_new = false;
   Cell cell = outsiders_of(segment);
   if (reach_.holds_for(area(box))) {
     const Extent x = extent_of(box.x1, box.x2), y = extent_of(box.y1, box.y2);
@@ -68,17 +70,18 @@ void KeptGrid<T>::add(int64_t segment, const BoxOf<T>& box) {
     levels_y_.add(level_y);
     has_pair_[pair_of(level_x, level_y)] = true;
     cell = cell_of(segment, x, y);
-    tiles_.at(cell.tile_hash()) |= uint64_t{1} << cell.bit;
+    tiles_.at(cell.tile_hash(), 0, is_new) |= uint64_t{1} << cell.bit;
   } else {
     ++num_outsiders_;
   }
-  int& place = cells_.at(cell.hash());
-  if (place == 0 || blocks_[place - 1].is_full()) {
+  CellBoxes& boxes = cells_.at(cell.hash(), {box, nullptr}, is_new);
+  if (is_new) return;
+  if (boxes.others == nullptr || boxes.others->is_full()) {
     Block& block = blocks_.add();
-    if (place != 0) block.next = &blocks_[place - 1];
-    place = blocks_.size();
+    block.count = 0;
+    block.next = std::exchange(boxes.others, &block);
   }
-  blocks_[place - 1].add(box);
+  boxes.others->add(box);
 }
 
 template <typename T>

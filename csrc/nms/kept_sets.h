@@ -25,15 +25,21 @@ class KeptSets {
   bool overlaps(int segment, const BoxOf<T>& box) const { return search(*this, segment, box); }
 
   void add(int segment, const BoxOf<T>& box);
+  // Brings what a search for the box looks at first into the cache, if it may not be there.
+  void prefetch(int segment, const BoxOf<T>& box) const {
+    if (segments_[segment].count > kMostCached) grid_.prefetch(segment, box);
+  }
+  int64_t count(int segment) const { return segments_[segment].count; }
 
  private:
-  using Block = KeptBlock<T, 16>;
+  using Block = KeptBlock<T, 64>;
   struct Segment {
     Block* list = nullptr;
     int64_t count = 0;
     bool is_in_grid = false;
   };
-  static constexpr int64_t kMostScanned = 512;  // boxes of a segment without a grid
+  static constexpr int64_t kMostScanned = 1024;  // boxes of a segment without a grid
+  static constexpr int64_t kMostCached = 8192;
 
   // kept_sets.cpp compiles them for each instruction set.
   friend bool search(const KeptSets<float>& sets, int segment, const Box& box);

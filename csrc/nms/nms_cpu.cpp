@@ -4,6 +4,7 @@
 
 #include "common/interrupt.h"
 #include "common/parallel.h"
+#include "common/shared_work.h"
 #include "nms/kept_sets.h"
 #include "nms/nms_task.h"
 #include "nms/sort_candidates_cpu.h"
@@ -11,11 +12,13 @@
 namespace ssd {
 namespace {
 
-constexpr int64_t kLargeClass = 16384;  // candidates
-constexpr int64_t kFirstBatch = 4096;  // candidates of a large class
+constexpr int64_t kLargeClass = 8192;     // candidates
+constexpr int64_t kSmallestBatch = 2048;  // of a large class
 constexpr int64_t kLargestBatch = 32768;
-constexpr int64_t kGrain = 256;  // candidates of a batch per thread
+constexpr int64_t kPart = 256;     // candidates of a batch that a thread takes at a time
+constexpr int64_t kFewKept = 256;  // tested so fast that sharing the work is not worthwhile
 constexpr int64_t kStepsPerCandidate = 1024;
+constexpr int64_t kBoxesAhead = 24, kCellsAhead = 8;
 
 // The candidates of one call, and which of them are kept. Candidates are named by their place in the order of classes
 // and, within a class, of scores.
@@ -41,42 +44,38 @@ class ScoredBoxes {
     return starts;
   }
 
-  // Solves the class at the places [begin, end) on the calling thread, beginning with these boxes kept.
+  // Solves the class at the places [begin, end), or goes on with it.
   void solve(int64_t begin, int64_t end, KeptSets<T>& kept) {
     for (int64_t place = begin; place < end; ++place) {
-      poll_interrupt(kStepsPerCandidate);
-      if (kept.overlaps(0, box(place))) continue;
-      kept.add(0, box(place));
-      keep(place);
+      prefetch(place, end, kept);
+      keep_unless_overlapped(place, kept);
     }
   }
 
-  // Solves it on all threads: they test a batch against what is kept before it; then the few that are left are tested
-  // one by one against what has been kept of the batch.
+  // The same on all threads: they test a batch against what is kept before it; then those that are left, which are few
+  // where it takes time, are tested one by one against what has been kept of the batch.
   void solve_by_all_threads(int64_t begin, int64_t end) {
-    KeptSets<T> kept(task_.iou_threshold), kept_of_batch(task_.iou_threshold);
-    std::vector<char> is_free(kLargestBatch);
-    int64_t first = std::min(begin + kFirstBatch, end);
-    solve(begin, first, kept);
-    while (first < end) {
-      const int64_t size = std::min({end - first, first - begin, kLargestBatch});
-      parallel_for(size, kGrain, [&](int64_t from, int64_t to) {
-        for (int64_t i = from; i < to; ++i) {
-          poll_interrupt(kStepsPerCandidate);
-          is_free[i] = !kept.overlaps(0, box(first + i));
+    SharedWork::with([&](SharedWork& work) {
+      KeptSets<T> kept(task_.iou_threshold), kept_of_batch(task_.iou_threshold);
+      std::vector<char> is_free(kLargestBatch);
+      int64_t first = begin;
+      while (first < end) {
+        const int64_t size = std::min({end - first, std::max(first - begin, kSmallestBatch), kLargestBatch});
+        if (kept.count(0) < kFewKept) {
+          solve(first, first + size, kept);
+        } else {
+          work.run((size + kPart - 1) / kPart, [&](int64_t part) {
+            const int64_t from = part * kPart;
+            test(first + from, first + std::min(from + kPart, size), kept, is_free.data() + from);
+          });
+          kept_of_batch.clear();
+          for (int64_t i = 0; i < size; ++i) {
+            if (is_free[i] && keep_unless_overlapped(first + i, kept_of_batch)) kept.add(0, box(first + i));
+          }
         }
-      });
-      kept_of_batch.clear();
-      for (int64_t i = 0; i < size; ++i) {
-        const BoxOf<T>& candidate = box(first + i);
-        poll_interrupt(kStepsPerCandidate);
-        if (!is_free[i] || kept_of_batch.overlaps(0, candidate)) continue;
-        kept_of_batch.add(0, candidate);
-        kept.add(0, candidate);
-        keep(first + i);
+        first += size;
       }
-      first += size;
-    }
+    });
   }
 
   void write_kept() const {
@@ -88,6 +87,28 @@ class ScoredBoxes {
   }
 
  private:
+  bool keep_unless_overlapped(int64_t place, KeptSets<T>& kept) {
+    poll_interrupt(kStepsPerCandidate);
+    if (kept.overlaps(0, box(place))) return false;
+    kept.add(0, box(place));
+    is_kept_[rank_of(place)] = 1;
+    return true;
+  }
+
+  void test(int64_t begin, int64_t end, const KeptSets<T>& kept, char* is_free) const {
+    for (int64_t place = begin; place < end; ++place) {
+      poll_interrupt(kStepsPerCandidate);
+      prefetch(place, end, kept);
+      is_free[place - begin] = !kept.overlaps(0, box(place));
+    }
+  }
+
+  // Brings into the cache what the places that follow need.
+  void prefetch(int64_t place, int64_t end, const KeptSets<T>& kept) const {
+    if (place + kBoxesAhead < end) __builtin_prefetch(&box(place + kBoxesAhead));
+    if (place + kCellsAhead < end) kept.prefetch(0, box(place + kCellsAhead));
+  }
+
   void sort_by_class() {
     by_class_.resize(candidates_.size());
     for (uint32_t rank = 0; rank < by_class_.size(); ++rank) {
@@ -99,7 +120,6 @@ class ScoredBoxes {
 
   int64_t rank_of(int64_t place) const { return by_class_.empty() ? place : by_class_[place].index; }
   const BoxOf<T>& box(int64_t place) const { return task_.boxes[candidates_[rank_of(place)].index]; }
-  void keep(int64_t place) { is_kept_[rank_of(place)] = 1; }
 
   const NmsTask<T>& task_;
   std::vector<Candidate<T>> candidates_;    // best first
