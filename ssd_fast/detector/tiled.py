@@ -89,20 +89,20 @@ def _candidates(image: Tensor, tiles: Sequence[Tile], detect: Detect, spec: Post
         some = tiles[first : first + at_once]
         crops = [image[:, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width] for tile in some]
         found = detect(crops, spec)
-        places = torch.tensor(some, dtype=torch.float32, device=found.boxes.device)[:, None]
-        cut = _is_cut(found.boxes, places, (image.shape[2], image.shape[1]))
-        boxes = found.boxes + places[..., :2].repeat(1, 1, 2)
-        real = torch.arange(boxes.shape[1], device=boxes.device) < found.counts[:, None]
-        parts.append(_Candidates(boxes, found.scores, found.labels, found.box_idxs, cut).at(real))
+        real = torch.arange(found.scores.shape[1], device=found.scores.device) < found.counts[:, None]
+        boxes, scores, labels, box_idxs = (field[real] for field in found[:4])
+        places = torch.tensor(some, dtype=torch.float32, device=boxes.device)[real.nonzero()[:, 0]]
+        cut = _is_cut(boxes, places, (image.shape[2], image.shape[1]))
+        parts.append(_Candidates(boxes + places[:, :2].repeat(1, 2), scores, labels, box_idxs, cut))
     return _Candidates(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def _is_cut(boxes: Tensor, places: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Find the boxes [T, n, 4], in pixels of their tiles [T, 1, 4], that touch an edge inside the image (w, h)."""
-    origins, sides = places.split(2, -1)
-    before = (boxes[..., :2] <= _EDGE * sides) & (origins > 0)
-    after = (boxes[..., 2:] >= sides - _EDGE * sides) & (origins + sides < places.new_tensor(image_size))
-    return (before | after).any(-1)
+    """Find the boxes [n, 4], in pixels of their tiles [n, 4], that touch an edge of it inside the image (w, h)."""
+    origins, sides = places.split(2, 1)
+    before = (boxes[:, :2] <= _EDGE * sides) & (origins > 0)
+    after = (boxes[:, 2:] >= sides - _EDGE * sides) & (origins + sides < places.new_tensor(image_size))
+    return (before | after).any(1)
 
 
 def _merge(candidates: _Candidates, image_size: tuple[int, int], spec: PostprocessSpec, most: int) -> Detections:
