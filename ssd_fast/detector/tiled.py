@@ -60,7 +60,7 @@ def detect_tiled(
     cut = [index for index, image in enumerate(images) if tiling.cuts(image.shape[1], image.shape[2])]
     if not cut:
         return detect(images, spec)
-    whole = [index for index in range(len(images)) if index not in set(cut)]
+    whole = sorted(set(range(len(images))) - set(cut))
     unsuppressed = _unsuppressed(spec, preset, columns)
     parts = [detect([images[index] for index in whole], spec)] if whole else []
     for index in cut:
@@ -115,7 +115,7 @@ def _merge(candidates: _Candidates, image_size: tuple[int, int], spec: Postproce
     boxes = found.boxes
     if spec.clip == "after_nms":
         boxes = boxes.clamp(boxes.new_zeros(4), boxes.new_tensor(image_size).repeat(2))
-    counts = torch.tensor([len(boxes)], device=boxes.device)
+    counts = torch.tensor([len(boxes)], dtype=torch.int64, device=boxes.device)
     detections = Detections(boxes[None], found.scores[None], found.labels[None], found.box_idxs[None], counts)
     return _padded(detections, max(spec.keep_top_k, len(boxes)))
 

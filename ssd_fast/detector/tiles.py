@@ -40,8 +40,8 @@ class Tiling:
         return f"tile {self.height} x {self.width}, overlap {self.overlap:g}"
 
     def cuts(self, height: int, width: int) -> bool:
-        """Return whether an image is larger than a tile in a direction; an empty image is not cut."""
-        return min(height, width) > 0 and (height > self.height or width > self.width)
+        """Return whether an image is larger than a tile in a direction."""
+        return height > self.height or width > self.width
 
     def tiles(self, height: int, width: int) -> list[Tile]:
         """Return the tiles of an image, row by row: as few as overlap enough, spread evenly from edge to edge."""

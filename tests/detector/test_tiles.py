@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import pickle
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -184,7 +185,7 @@ def test_keep_top_k_counts_per_tile():
     assert few.scores.min() >= many.scores[0, tiles - 1]
 
 
-def merge_by_hand(whole: list, first: list, second: list) -> list[tuple]:
+def merge_by_hand(whole: list, first: list, second: list, **changes: Any) -> list[tuple]:
     """Merge (x1, y1, x2, y2, score, label) of an image of 100 x 60 and of its tiles, x = 0..64 and 36..100."""
 
     def detect(crops, spec):
@@ -197,7 +198,7 @@ def merge_by_hand(whole: list, first: list, second: list) -> list[tuple]:
         return ssd_fast.Detections(rows[..., :4], rows[..., 4], labels, labels, counts)
 
     preset = SimpleNamespace(default_boxes=SimpleNamespace(num_boxes=10))
-    spec = ssd_fast.PostprocessSpec(top_k=None, iou_threshold=0.5)
+    spec = ssd_fast.PostprocessSpec(top_k=None, iou_threshold=0.5, **changes)
     found = detect_tiled([torch.zeros(3, 60, 100)], Tiling(64, 64, 0.2), detect, preset, spec, 7)
     assert found.boxes.shape == (1, 200, 4)
     (found,) = found.to_list()
@@ -234,6 +235,12 @@ def merge_by_hand(whole: list, first: list, second: list) -> list[tuple]:
 )
 def test_merge_by_hand(whole, first, second, expected):
     assert merge_by_hand(whole, first, second) == expected
+
+
+def test_equal_iou_suppresses_if_inclusive():
+    whole, first = [(0, 0, 20, 10, 0.9, 1)], [(0, 0, 10, 10, 0.8, 1)]
+    assert merge_by_hand(whole, first, []) == [(0, 0, 20, 10, 1), (0, 0, 10, 10, 1)]
+    assert merge_by_hand(whole, first, [], iou_inclusive=True) == [(0, 0, 20, 10, 1)]
 
 
 def test_nan_box_is_no_fragment_and_hides_none():
