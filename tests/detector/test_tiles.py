@@ -379,9 +379,9 @@ def test_nothing_found_is_empty(network):
 
 
 def test_tiles_on_gpu_find_same_as_on_cpu(cuda, mosaic):
-    on_cpu, on_gpu = (load_detector(device=device, tile=320)(mosaic, 0.3) for device in ("cpu", cuda))
+    on_cpu, on_gpu = (load_detector(device=device, tile=320)(mosaic, 0.35) for device in ("cpu", cuda))
     assert on_gpu.boxes.device.type == "cuda" and torch.equal(on_gpu.labels.cpu(), on_cpu.labels)
-    torch.testing.assert_close(on_gpu.boxes.cpu(), on_cpu.boxes, rtol=0, atol=0.5)
+    torch.testing.assert_close(on_gpu.boxes.cpu(), on_cpu.boxes, rtol=0, atol=2)
 
 
 # ---- arguments ------------------------------------------------------------------------------------------------------
