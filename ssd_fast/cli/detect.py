@@ -16,7 +16,7 @@ from .._io.paths import shown_path
 from .._io.text import display_name, printable
 from .._io.writing import WriteError, require_output_file, write_errors
 from ..images import IMAGE_SUFFIXES
-from ._output import choose_device, err, fail, make_folder, out, print_error, print_json
+from ._output import choose_device, err, fail, make_folder, out, print_error, print_json, wrong_option
 
 if TYPE_CHECKING:
     from ..detector import Detector
@@ -47,9 +47,17 @@ def detect(
     device: Annotated[
         str | None, typer.Option(help="Device: cpu, cuda or cuda:N.", show_default="the GPU if there is one")
     ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(metavar="PIXELS", min=32, help="Cut larger images into tiles of this size, for small objects."),
+    ] = None,
+    overlap: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Share of a tile that the next one repeats, at least.", show_default="0.2"),
+    ] = None,
 ) -> None:
     """Detect objects in images, or in all images of a folder."""
-    detector = _load(weights, device)
+    detector = _load(weights, device, _tiles(tile, overlap))
     try:
         if pictures is not None:
             make_folder("--out", pictures)
@@ -87,14 +95,25 @@ def detect(
         raise typer.Exit(1)
 
 
-def _load(weights: str | None, device: str | None) -> Detector:
+def _tiles(tile: int | None, overlap: float | None) -> dict[str, Any]:
+    """The arguments of load_detector that say how images are cut. Exits for wrong usage."""
+    from ..detector.tiles import as_tiling
+
+    if tile is None and overlap is not None:
+        raise typer.BadParameter("only tiles overlap: give --tile too", param_hint="--overlap")
+    try:
+        as_tiling("detect", tile, 0 if overlap is None else overlap)
+    except ValueError as error:
+        raise wrong_option(f"--{str(error).split(': ')[1]}", error) from error
+    return {"tile": tile} if overlap is None else {"tile": tile, "overlap": overlap}
+
+
+def _load(weights: str | None, device: str | None, tiles: dict[str, Any]) -> Detector:
     chosen = choose_device(device)
     from ..detector import load_detector
 
     try:
-        if weights is None:
-            return load_detector(device=chosen)
-        return load_detector(weights, device=chosen)
+        return load_detector("coco" if weights is None else weights, device=chosen, **tiles)
     except (OSError, ValueError, RuntimeError) as error:
         fail(error)
 

@@ -6,14 +6,13 @@ scores that come out are bit for bit those that went in.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..ops import batched_nms
+from ..specs.postprocess import largest_kept_iou
 
 
 @dataclass(frozen=True)
@@ -88,11 +87,6 @@ def keep_scored(
     )
     found = found[kept]
     return found[found.images.sort(stable=True).indices]
-
-
-def largest_kept_iou(threshold: float, inclusive: bool) -> float:
-    """The float32 that an IoU must exceed to suppress; if inclusive, the largest one below the threshold."""
-    return float(np.nextafter(np.float32(threshold), np.float32(-math.inf))) if inclusive else threshold
 
 
 def _best_of_groups(scores: Tensor, groups: Tensor, top_k: int, num_groups: int) -> Tensor:

@@ -4,66 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from .._backend import cuda_status
-from .._checks import as_int, as_path, as_row, instance, number, require
-from ..assets import SHIPPED_WEIGHTS, weights_path
+from .._checks import as_int, as_row, instance, number, require
 from ..detections import Detections
 from ..images import Image, as_image_tensors
-from ..models._devices import known_device, move_to
 from ..models.network import SSDNetwork, check_orders
-from ..models.weights.loading import read_network
 from ..models.weights.metadata import class_names
 from ..ops import default_boxes, postprocess
 from ..presets import Preset
 from ..specs import PostprocessSpec
 from .captured import CapturedDetector
+from .tiled import detect_tiled
+from .tiles import as_tiling
 
-__all__ = ["CapturedDetector", "Detector", "load_detector"]
-
-
-def load_detector(
-    name_or_path: str | Path = "ssdlite300_mobilenet_v2_coco", *, device: torch.device | str | None = None
-) -> Detector:
-    """Load a detector with trained weights, ready to call; nothing is downloaded.
-
-    Args:
-        name_or_path: "ssdlite300_mobilenet_v2_coco", or "coco" for short, which ships with the package; or a weight
-            file of any network of `ssd_fast.models`, which is recognized by its tensors. Classes have the names that
-            `load_network` returns, or else numbers.
-        device: where the detector runs; None: the current CUDA device if `cuda_status()` finds one available, else the
-            CPU.
-
-    Raises:
-        ValueError: the name is unknown, `load_weights` refuses the file, or torch does not know the device.
-        FileNotFoundError: there is no such file.
-        TypeError: neither a name nor a path.
-        RuntimeError: the device cannot be used here.
-
-    Examples:
-        >>> import ssd_fast
-        >>> detector = ssd_fast.load_detector(device="cpu")
-        >>> detector
-        Detector(SSDLite300MobileNetV2, 91 columns, cpu)
-        >>> found = detector(ssd_fast.assets.asset_path("chelsea.jpg"), score_threshold=0.5)
-        >>> [detector.classes[label] for label in found.to_list()[0]["labels"]]
-        ['cat']
-    """
-    name = str(as_path("load_detector", "name_or_path", name_or_path))
-    device = None if device is None else known_device("load_detector", device)
-    if name not in SHIPPED_WEIGHTS and not Path(name).suffix:
-        expected = f"one of {', '.join(SHIPPED_WEIGHTS)} or a weight file"
-        raise ValueError(f"load_detector: name_or_path: expected {expected}, got {name!r}")
-    network, classes = read_network(Path(weights_path(name)), None, "load_detector")
-    if device is None:
-        usable = torch.cuda.is_available() and cuda_status().startswith("available")
-        device = torch.device("cuda" if usable else "cpu")
-    move_to(network, device, "load_detector")
-    return Detector(network, classes)
+__all__ = ["Detector"]
 
 
 class Detector:
@@ -80,10 +37,21 @@ class Detector:
         >>> detector = ssd_fast.Detector(network, classes=("background", "cup", "spoon"))
         >>> detector.classes[2], detector.preset.default_boxes.image_size
         ('spoon', (64, 64))
+
+        Small objects in large photos:
+
+        >>> ssd_fast.Detector(network, tile=640, overlap=0.25)
+        Detector(SSDTiny, 3 columns, cpu, tile 640 x 640, overlap 0.25)
     """
 
     def __init__(
-        self, network: SSDNetwork, classes: Sequence[str] | None = None, *, preset: Preset | None = None
+        self,
+        network: SSDNetwork,
+        classes: Sequence[str] | None = None,
+        *,
+        preset: Preset | None = None,
+        tile: int | tuple[int, int] | None = None,
+        overlap: float = 0.2,
     ) -> None:
         """Put a detector together.
 
@@ -91,10 +59,15 @@ class Detector:
             network: a network of `ssd_fast.models`, on its device.
             classes: names of its columns, background included; None: "background", "class 1" and so on.
             preset: how the heads are read; None: the network's.
+            tile: pixels of a tile, (height, width) or one int of at least 32 for both. An image that is larger in a
+                direction is detected in tiles, so that its small objects are found; smaller ones as without tiles.
+                None: no image is cut.
+            overlap: the least share of a tile that the next one repeats, in [0, 1). An object of at most this share
+                lies whole in a tile.
 
         Raises:
             ValueError: more or fewer names than columns; a preset that reads heads in another order of rows or channels
-                than the networks here use, such as nvidia_ssd300_coco.
+                than the networks here use, such as nvidia_ssd300_coco; a wrong tile or overlap.
             TypeError: not a network or a preset.
         """
         instance("Detector", "network", network, SSDNetwork, "a network of ssd_fast.models")
@@ -104,6 +77,7 @@ class Detector:
         columns = network.num_classes
         self.classes = self._numbered_classes() if classes is None else class_names(classes, columns, "Detector")
         self._default_boxes = default_boxes(self.preset.default_boxes, device=self.device)
+        self._tiling = as_tiling("Detector", tile, overlap)
 
     def _numbered_classes(self) -> tuple[str, ...]:
         background, columns = self.preset.postprocess.background, self.network.num_classes
@@ -117,7 +91,8 @@ class Detector:
         return next(self.network.parameters()).device
 
     def __repr__(self) -> str:
-        return f"Detector({type(self.network).__name__}, {self.network.num_classes} columns, {self.device})"
+        tiles = "" if self._tiling is None else f", {self._tiling}"
+        return f"Detector({type(self.network).__name__}, {self.network.num_classes} columns, {self.device}{tiles})"
 
     @torch.no_grad()
     def __call__(self, images: Image | Sequence[Image], score_threshold: float | None = None) -> Detections:
@@ -131,18 +106,39 @@ class Detector:
                 for measuring recall and lets hundreds of poor detections through.
 
         Returns:
-            Detections of N images, xyxy in the pixels of each (upright) original; labels index `classes`.
+            Detections of N images, xyxy in the pixels of each (upright) original; labels index `classes`. K is the
+                preset's keep_top_k. A cut image keeps that many times the number of its tiles; where it holds more than
+                keep_top_k, K is its count.
+
+        Notes:
+            An image larger than a tile is cut into as few tiles as the overlap allows, spread evenly from edge to edge.
+            Each is an input of the network, and so is the whole image, for objects larger than a tile. All candidates
+            then enter one NMS, in the image's pixels. What it keeps may still hold a part of an object at an edge
+            between tiles, so a box that ends within 1% of a tile's side from such an edge is dropped if more than half
+            of it lies in a larger detection of its class. top_k counts per tile, and box_idxs index the default boxes
+            of the tile. Cut images are detected one by one, so that their detections do not depend on the batch.
+
+        Ties:
+            As in `postprocess`; in a cut image, those of the whole image come first, then those of the tiles, row by
+            row.
+
+        Memory:
+            The network sees at most 16 tiles at once. All candidates of a cut image are held, 37 bytes each; without
+            score_threshold, some presets make every class of every default box a candidate.
 
         Syncs:
-            None beyond the copies of images to the device.
+            None beyond the copies of images to the device; an image that is cut, once per 16 tiles and in the merge.
 
         Raises:
             TypeError: an image of another kind or dtype.
             ValueError: an image of another shape, a file that is not an image, a threshold outside [0, 1].
             FileNotFoundError: there is no such file.
         """
-        batch, original_sizes = self.network.preprocessing(as_image_tensors(images, self.device))
-        return self._detect(batch, original_sizes, self._spec(score_threshold))
+        tensors, spec = as_image_tensors(images, self.device), self._spec(score_threshold)
+        if self._tiling is None:
+            return self._detect_whole(tensors, spec)
+        columns = self.network.num_classes
+        return detect_tiled(tensors, self._tiling, self._detect_whole, self.preset, spec, columns)
 
     def capture(self, batch_shape: Sequence[int], score_threshold: float | None = None) -> CapturedDetector:
         """Record network and postprocess as one CUDA graph, which replays them without their launch costs.
@@ -156,8 +152,10 @@ class Detector:
 
         Raises:
             RuntimeError: the detector is not on a CUDA device.
-            ValueError: another shape than the network's.
+            ValueError: another shape than the network's; a detector with tiles, whose number depends on the image.
         """
+        if self._tiling is not None:
+            raise ValueError(f"Detector.capture: tile: expected None, since a graph has one batch, got {self._tiling}")
         if self.device.type != "cuda":
             raise RuntimeError(
                 "Detector.capture: CUDA graphs need a CUDA device, and this detector is on "
@@ -180,6 +178,10 @@ class Detector:
             return spec
         threshold = number("Detector", "score_threshold", score_threshold, "a number in [0, 1]", lambda x: 0 <= x <= 1)
         return dataclasses.replace(spec, score_threshold=threshold)
+
+    def _detect_whole(self, images: Tensor | Sequence[Tensor], spec: PostprocessSpec) -> Detections:
+        batch, original_sizes = self.network.preprocessing(images)
+        return self._detect(batch, original_sizes, spec)
 
     def _detect(self, batch: Tensor, original_sizes: Tensor, spec: PostprocessSpec) -> Detections:
         bbox_maps, cls_maps = self.network.head_maps(batch.to(next(self.network.parameters()).dtype))

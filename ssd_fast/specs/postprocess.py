@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 from .._checks import choice, flag, freeze, integer, is_not_negative, number, require
 
@@ -121,3 +124,8 @@ class PostprocessSpec:
         if self.top_k is not None:
             freeze(self, top_k=integer(name, "top_k", self.top_k, "an int in [1, 2**31) or None", 1))
         freeze(self, keep_top_k=integer(name, "keep_top_k", self.keep_top_k, "an int in [1, 2**31)", 1))
+
+
+def largest_kept_iou(threshold: float, inclusive: bool) -> float:
+    """The float32 that an IoU must exceed to suppress; if inclusive, the largest one below the threshold."""
+    return float(np.nextafter(np.float32(threshold), np.float32(-math.inf))) if inclusive else threshold

@@ -84,6 +84,30 @@ def test_detect_obeys_score(photos):
     assert result.exit_code == FINE and "nothing found" in result.stdout
 
 
+def test_detect_finds_small_objects_in_tiles(tmp_path):
+    picture = PIL.Image.new("RGB", (960, 640), (120, 130, 120))
+    with PIL.Image.open(asset_path("chelsea.jpg")) as photo:
+        picture.paste(photo.resize((150, 100)), (565, 350))
+    picture.save(tmp_path / "large.png")
+    whole, tiled, apart = (
+        [
+            (found["label"], found["box"])
+            for found in json.loads(run("detect", "--json", tmp_path / "large.png", *options).stdout)[0]["detections"]
+        ]
+        for options in ([], ["--tile", 320, "--out", tmp_path], ["--tile", 320, "--overlap", 0])
+    )
+    assert "cat" not in dict(whole)
+    assert dict(tiled)["cat"] == pytest.approx([565, 350, 700, 450], abs=25)
+    assert apart != tiled, "without overlap, an edge cuts the cat"
+    with PIL.Image.open(tmp_path / "large_detections.png") as drawn:
+        assert drawn.size == (960, 640) and np.any(np.asarray(drawn) != np.asarray(picture))
+
+
+def test_detect_says_that_overlap_needs_tiles():
+    result = run("detect", "x.jpg", "--overlap", "0.2")
+    assert "--overlap" in result.stderr and "give --tile too" in result.stderr
+
+
 def test_detect_names_and_skips_unreadable_image(photos):
     photo = (photos / "a.jpg").read_bytes()
     (photos / "aa.jpg").write_bytes(photo[: len(photo) // 2])
@@ -128,6 +152,11 @@ def test_detect_loads_weights_from_file(tmp_path):
         ["detect", "x.jpg", "--score", "much"],
         ["detect", "x.jpg", "--device", "quantum"],
         ["detect", "x.jpg", "--device", "meta"],
+        ["detect", "x.jpg", "--tile", "31"],
+        ["detect", "x.jpg", "--tile", "320.5"],
+        ["detect", "x.jpg", "--tile", "320", "--overlap", "1"],
+        ["detect", "x.jpg", "--tile", "320", "--overlap", "nan"],
+        ["detect", "x.jpg", "--overlap", "0.2"],
         ["detect", "x.jpg", "--no-such-option"],
         ["detect", "x.jpg", "--out", __file__],
         ["no-such-command"],

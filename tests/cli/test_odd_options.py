@@ -71,7 +71,7 @@ def quick(monkeypatch) -> None:
 
 def test_every_command_has_options_to_try():
     assert {name for name, _ in OPTIONS} == {"detect", "demo", "eval", "train"}
-    assert {("train", "--lr"), ("detect", "--score"), ("eval", "--batch-size")} <= set(OPTIONS)
+    assert {("train", "--lr"), ("detect", "--score"), ("detect", "--tile"), ("eval", "--batch-size")} <= set(OPTIONS)
 
 
 @pytest.mark.parametrize("command, option", OPTIONS)

@@ -53,6 +53,7 @@ def heads() -> tuple[torch.Tensor, torch.Tensor]:
 def test_detector_ignores_default_dtype(other_default):
     photos = [asset_path("chelsea.jpg"), asset_path("coffee.jpg")]
     assert_same(lambda: tuple(load_detector(device="cpu")(photos, 0.2)), other_default)
+    assert_same(lambda: tuple(load_detector(device="cpu", tile=256)(photos[:1], 0.2)), other_default)
 
 
 def test_criterion_ignores_default_dtype(other_default):

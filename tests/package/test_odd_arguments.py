@@ -147,7 +147,10 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "from_preset": (SSDCriterion.from_preset, ("preset",)),
     "from_dict": (Preset.from_dict, ("fields",)),
     "SSDCriterion": (criterion, ("default_boxes", "coder", "matcher", "loss", "policy")),
-    "Detector": (lambda **given: Detector(**{"network": ssd_tiny(2, (32, 32)), **given}), ("network", "preset")),
+    "Detector": (
+        lambda **given: Detector(**{"network": ssd_tiny(2, (32, 32)), **given}),
+        ("network", "preset", "tile", "overlap"),
+    ),
     "Detector classes": (lambda **given: Detector(ssd_tiny(2, (32, 32)), **given), ("classes",)),
     "a detector": (detector_call, ("score_threshold",)),
     "load_detector": (lambda **given: load_detector(**given), ("name_or_path", "device")),
