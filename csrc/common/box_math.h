@@ -167,10 +167,15 @@ SSD_HD T intersection(const BoxOf<T>& a, const BoxOf<T>& b) {
 }
 
 // Intersection over union; 0 where it is undefined (degenerate, NaN or overflowing boxes), so such boxes never match.
+// The quotient is the same, but NaN or negative there: as good, and faster, to compare with a threshold from 0 up.
+template <typename T>
+SSD_HD T iou_quotient(const BoxOf<T>& a, T area_a, const BoxOf<T>& b, T area_b) {
+  const T shared = intersection(a, b);
+  return div(shared, sub(add(area_a, area_b), shared));
+}
 template <typename T>
 SSD_HD T iou(const BoxOf<T>& a, T area_a, const BoxOf<T>& b, T area_b) {
-  const T shared = intersection(a, b);
-  const T quotient = div(shared, sub(add(area_a, area_b), shared));
+  const T quotient = iou_quotient(a, area_a, b, area_b);
   return quotient > T(0) ? quotient : T(0);
 }
 template <typename T>

@@ -24,14 +24,14 @@ struct KeptBlock {
   }
 };
 
-// Whether a box of the block has an IoU with the box above the threshold.
+// Whether a box of the block has an IoU with the box above the threshold, which is not negative.
 template <typename T, int kSize>
 SSD_HD bool overlaps_block(const KeptBlock<T, kSize>& block, const BoxOf<T>& box, T box_area, T iou_threshold) {
   const auto test = [&](int i) {
     const BoxOf<T> kept = block.box(i);
-    return iou(kept, area(kept), box, box_area) > iou_threshold;
+    return iou_quotient(kept, area(kept), box, box_area) > iou_threshold;
   };
-  constexpr int kGroup = kSize < 16 ? kSize : 16;
+  constexpr int kGroup = 8;
   int hits = 0;  // the loops have a fixed length and no exit inside, so that they vectorize
   if (kSize > kGroup && block.is_full()) {
     for (int i = 0; i < kSize; ++i) hits |= test(i);
@@ -69,7 +69,7 @@ class StableArray {
   }
 
  private:
-  static constexpr int kPage = 32768 / sizeof(Element);  // so small that malloc reuses the memory from call to call
+  static constexpr int kPage = 8192 / sizeof(Element);  // so small that malloc reuses the memory from call to call
 
   std::vector<std::unique_ptr<Element[]>> pages_;
   int size_ = 0;

@@ -26,11 +26,11 @@ class KeptGrid {
 
   void clear();  // keeps its memory
 
-  // Whether a box of the segment has an IoU with the box above the threshold. Unknown if it would take more than
-  // `most_tiles`. The box, like all in the grid, has overlaps (overlap_reach.h).
-  inline Found search(int64_t segment, const BoxOf<T>& box, T box_area, int64_t most_tiles) const;
+  // Whether a box of the segment has an IoU with the box above the threshold. Unknown if finding out takes more than
+  // `most_tiles`.
+  inline Found search(int64_t segment, const BoxOf<T>& box, int64_t most_tiles) const;
 
-  void add(int64_t segment, const BoxOf<T>& box);
+  void add(int64_t segment, const BoxOf<T>& box);  // one that has overlaps (overlap_reach.h)
 
   // Brings what a search for the box looks at first into the cache.
   inline void prefetch(int64_t segment, const BoxOf<T>& box) const;
@@ -126,7 +126,7 @@ template <typename T>
 SSD_HD bool KeptGrid<T>::search_cell(uint32_t hash, const BoxOf<T>& box, T box_area) const {
   const CellBoxes* cell = cells_.find(hash);
   if (cell == nullptr) return false;
-  if (iou(cell->first, area(cell->first), box, box_area) > iou_threshold_) return true;
+  if (iou_quotient(cell->first, area(cell->first), box, box_area) > iou_threshold_) return true;
   return overlaps_list(cell->others, box, box_area, iou_threshold_);
 }
 
@@ -142,7 +142,9 @@ SSD_HD void KeptGrid<T>::prefetch(int64_t segment, const BoxOf<T>& box) const {
 }
 
 template <typename T>
-SSD_HD Found KeptGrid<T>::search(int64_t segment, const BoxOf<T>& box, T box_area, int64_t most_tiles) const {
+SSD_HD Found KeptGrid<T>::search(int64_t segment, const BoxOf<T>& box, int64_t most_tiles) const {
+  const T box_area = area(box);
+  if (!OverlapReach<T>::has_overlaps(box, box_area)) return Found::no;
   if (!reach_.holds_for(box_area)) return Found::unknown;
   if (num_outsiders_ > 0 && search_cell(outsiders_of(segment).hash(), box, box_area)) return Found::yes;
   const Extent x = extent_of(box.x1, box.x2), y = extent_of(box.y1, box.y2);

@@ -8,26 +8,19 @@
 
 namespace ssd {
 
-template <typename T>
-SSD_HD bool KeptSets<T>::search_segment(int index, const BoxOf<T>& box) const {
-  const Segment& segment = segments_[index];
-  if (iou_threshold_ < 0) return segment.count > 0;  // every IoU is above
-  if (segment.count == 0) return false;
-  const T box_area = area(box);
-  if (segment.is_in_grid) {
-    if (!OverlapReach<T>::has_overlaps(box, box_area)) return false;
-    const Found found = grid_.search(index, box, box_area, 64 + segment.count / 64);
-    if (found != Found::unknown) return found == Found::yes;
-  }
-  return overlaps_list(segment.list, box, box_area, iou_threshold_);
-}
-
 // target_clones does not work on templates.
-SSD_CLONES bool search(const KeptSets<float>& sets, int segment, const Box& box) {
-  return sets.search_segment(segment, box);
+SSD_CLONES bool search_list(const ListBlock<float>* list, const Box& box, float iou_threshold) {
+  return overlaps_list(list, box, area(box), iou_threshold);
 }
-SSD_CLONES bool search(const KeptSets<double>& sets, int segment, const BoxOf<double>& box) {
-  return sets.search_segment(segment, box);
+SSD_CLONES bool search_list(const ListBlock<double>* list, const BoxOf<double>& box, double iou_threshold) {
+  return overlaps_list(list, box, area(box), iou_threshold);
+}
+SSD_CLONES Found search_grid(const KeptGrid<float>& grid, int64_t segment, const Box& box, int64_t most_tiles) {
+  return grid.search(segment, box, most_tiles);
+}
+SSD_CLONES Found search_grid(const KeptGrid<double>& grid, int64_t segment, const BoxOf<double>& box,
+                             int64_t most_tiles) {
+  return grid.search(segment, box, most_tiles);
 }
 
 template <typename T>
@@ -36,7 +29,7 @@ void KeptSets<T>::add(int index, const BoxOf<T>& box) {
   if (iou_threshold_ >= 0 && !OverlapReach<T>::has_overlaps(box, area(box))) return;
   Segment& segment = segments_[index];
   if (segment.list == nullptr || segment.list->is_full()) {
-    Block& block = blocks_.add();
+    ListBlock<T>& block = blocks_.add();
     block.count = 0;
     block.next = std::exchange(segment.list, &block);
   }
@@ -46,7 +39,7 @@ void KeptSets<T>::add(int index, const BoxOf<T>& box) {
     grid_.add(index, box);
   } else if (segment.count > kMostScanned) {
     segment.is_in_grid = true;
-    for (const Block* block = segment.list; block != nullptr; block = block->next) {
+    for (const ListBlock<T>* block = segment.list; block != nullptr; block = block->next) {
       for (int i = 0; i < block->count; ++i) grid_.add(index, block->box(i));
     }
   }

@@ -12,6 +12,14 @@
 
 namespace ssd {
 
+// The searches, compiled for each instruction set (kept_sets.cpp).
+template <typename T>
+using ListBlock = KeptBlock<T, 64>;
+bool search_list(const ListBlock<float>* list, const Box& box, float iou_threshold);
+bool search_list(const ListBlock<double>* list, const BoxOf<double>& box, double iou_threshold);
+Found search_grid(const KeptGrid<float>& grid, int64_t segment, const Box& box, int64_t most_tiles);
+Found search_grid(const KeptGrid<double>& grid, int64_t segment, const BoxOf<double>& box, int64_t most_tiles);
+
 template <typename T>
 class KeptSets {
  public:
@@ -22,7 +30,15 @@ class KeptSets {
   void clear();  // keeps its memory
 
   // Whether a box of the segment suppresses this one.
-  bool overlaps(int segment, const BoxOf<T>& box) const { return search(*this, segment, box); }
+  bool overlaps(int index, const BoxOf<T>& box) const {
+    const Segment& segment = segments_[index];
+    if (iou_threshold_ < 0) return segment.count > 0;  // every IoU is above
+    if (segment.is_in_grid) {
+      const Found found = search_grid(grid_, index, box, 64 + segment.count / 64);
+      if (found != Found::unknown) return found == Found::yes;
+    }
+    return search_list(segment.list, box, iou_threshold_);
+  }
 
   void add(int segment, const BoxOf<T>& box);
   // Brings what a search for the box looks at first into the cache, if it may not be there.
@@ -32,27 +48,18 @@ class KeptSets {
   int64_t count(int segment) const { return segments_[segment].count; }
 
  private:
-  using Block = KeptBlock<T, 64>;
   struct Segment {
-    Block* list = nullptr;
+    ListBlock<T>* list = nullptr;
     int64_t count = 0;
     bool is_in_grid = false;
   };
   static constexpr int64_t kMostScanned = 1024;  // boxes of a segment without a grid
   static constexpr int64_t kMostCached = 8192;
 
-  // kept_sets.cpp compiles them for each instruction set.
-  friend bool search(const KeptSets<float>& sets, int segment, const Box& box);
-  friend bool search(const KeptSets<double>& sets, int segment, const BoxOf<double>& box);
-  inline bool search_segment(int segment, const BoxOf<T>& box) const;
-
   T iou_threshold_;
   std::vector<Segment> segments_;
-  StableArray<Block> blocks_;
+  StableArray<ListBlock<T>> blocks_;
   KeptGrid<T> grid_;
 };
-
-bool search(const KeptSets<float>& sets, int segment, const Box& box);
-bool search(const KeptSets<double>& sets, int segment, const BoxOf<double>& box);
 
 }  // namespace ssd

@@ -12,11 +12,11 @@
 namespace ssd {
 namespace {
 
-constexpr int64_t kLargeClass = 8192;     // candidates
+constexpr int64_t kLargeClass = 16384;    // candidates
 constexpr int64_t kSmallestBatch = 2048;  // of a large class
 constexpr int64_t kLargestBatch = 32768;
 constexpr int64_t kPart = 256;     // candidates of a batch that a thread takes at a time
-constexpr int64_t kFewKept = 256;  // tested so fast that sharing the work is not worthwhile
+constexpr int64_t kFewKept = 256;  // kept boxes that a candidate is tested against so fast that threads do not help
 constexpr int64_t kStepsPerCandidate = 1024;
 constexpr int64_t kBoxesAhead = 24, kCellsAhead = 8;
 
@@ -47,35 +47,45 @@ class ScoredBoxes {
   // Solves the class at the places [begin, end), or goes on with it.
   void solve(int64_t begin, int64_t end, KeptSets<T>& kept) {
     for (int64_t place = begin; place < end; ++place) {
+      if (place % kPart == 0) poll_interrupt();
       prefetch(place, end, kept);
       keep_unless_overlapped(place, kept);
     }
   }
 
-  // The same on all threads: they test a batch against what is kept before it; then those that are left, which are few
-  // where it takes time, are tested one by one against what has been kept of the batch.
-  void solve_by_all_threads(int64_t begin, int64_t end) {
-    SharedWork::with([&](SharedWork& work) {
-      KeptSets<T> kept(task_.iou_threshold), kept_of_batch(task_.iou_threshold);
-      std::vector<char> is_free(kLargestBatch);
-      int64_t first = begin;
-      while (first < end) {
-        const int64_t size = std::min({end - first, std::max(first - begin, kSmallestBatch), kLargestBatch});
-        if (kept.count(0) < kFewKept) {
-          solve(first, first + size, kept);
-        } else {
-          work.run((size + kPart - 1) / kPart, [&](int64_t part) {
-            const int64_t from = part * kPart;
-            test(first + from, first + std::min(from + kPart, size), kept, is_free.data() + from);
-          });
-          kept_of_batch.clear();
-          for (int64_t i = 0; i < size; ++i) {
-            if (is_free[i] && keep_unless_overlapped(first + i, kept_of_batch)) kept.add(0, box(first + i));
-          }
-        }
-        first += size;
+  // Solves a class on the calling thread until enough is kept to make it worthwhile, then on all threads.
+  void solve_large(int64_t begin, int64_t end) {
+    KeptSets<T> kept(task_.iou_threshold);
+    int64_t first = begin;
+    while (first < end && kept.count(0) < kFewKept) {
+      const int64_t last = std::min(first + kSmallestBatch, end);
+      solve(first, last, kept);
+      first = last;
+    }
+    if (end - first < kLargeClass || parallel_threads() == 1) {
+      solve(first, end, kept);
+    } else {
+      SharedWork::with([&](SharedWork& work) { solve_in_batches(first, end, kept, work); });
+    }
+  }
+
+  // All threads test a batch against what is kept before it. Those that are left are tested one by one, in order,
+  // against what has been kept of the batch.
+  void solve_in_batches(int64_t begin, int64_t end, KeptSets<T>& kept, SharedWork& work) {
+    KeptSets<T> kept_of_batch(task_.iou_threshold);
+    std::vector<char> is_free(kLargestBatch);
+    for (int64_t size, first = begin; first < end; first += size) {
+      size = std::min({end - first, std::max(first - begin, kSmallestBatch), kLargestBatch});
+      work.run((size + kPart - 1) / kPart, [&](int64_t part) {
+        const int64_t from = part * kPart;
+        test(first + from, first + std::min(from + kPart, size), kept, is_free.data() + from);
+      });
+      kept_of_batch.clear();
+      for (int64_t i = 0; i < size; ++i) {
+        if (i % kPart == 0) poll_interrupt();
+        if (is_free[i] && keep_unless_overlapped(first + i, kept_of_batch)) kept.add(0, box(first + i));
       }
-    });
+    }
   }
 
   void write_kept() const {
@@ -88,7 +98,6 @@ class ScoredBoxes {
 
  private:
   bool keep_unless_overlapped(int64_t place, KeptSets<T>& kept) {
-    poll_interrupt(kStepsPerCandidate);
     if (kept.overlaps(0, box(place))) return false;
     kept.add(0, box(place));
     is_kept_[rank_of(place)] = 1;
@@ -96,8 +105,8 @@ class ScoredBoxes {
   }
 
   void test(int64_t begin, int64_t end, const KeptSets<T>& kept, char* is_free) const {
+    poll_interrupt();
     for (int64_t place = begin; place < end; ++place) {
-      poll_interrupt(kStepsPerCandidate);
       prefetch(place, end, kept);
       is_free[place - begin] = !kept.overlaps(0, box(place));
     }
@@ -115,7 +124,7 @@ class ScoredBoxes {
       by_class_[rank] = {static_cast<uint64_t>(task_.classes[candidates_[rank].index]), rank};
     }
     std::vector<Ranked<uint64_t>> buffer;
-    radix_sort(by_class_, buffer);
+    sort_ranked(by_class_, buffer);
   }
 
   int64_t rank_of(int64_t place) const { return by_class_.empty() ? place : by_class_[place].index; }
@@ -133,8 +142,8 @@ void nms_of(const NmsTask<T>& task) {
   const std::vector<int64_t> starts = boxes.class_starts();
   std::vector<int64_t> small_classes;
   for (size_t i = 0; i + 1 < starts.size(); ++i) {
-    if (starts[i + 1] - starts[i] >= kLargeClass && parallel_threads() > 1) {
-      boxes.solve_by_all_threads(starts[i], starts[i + 1]);
+    if (starts[i + 1] - starts[i] >= kLargeClass) {
+      boxes.solve_large(starts[i], starts[i + 1]);
     } else {
       small_classes.push_back(static_cast<int64_t>(i));
     }

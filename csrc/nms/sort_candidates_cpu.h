@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "common/interrupt.h"
@@ -19,17 +20,12 @@ struct Ranked {
 };
 
 // Sorts items with ascending indices by ascending key, then index. Uses `buffer` as memory.
-template <typename Key>
+template <int kBits, typename Key>
 void radix_sort(std::vector<Ranked<Key>>& items, std::vector<Ranked<Key>>& buffer) {
-  constexpr int kBits = 11;
   constexpr int kPasses = (8 * sizeof(Key) + kBits - 1) / kBits;
   constexpr uint32_t kBins = 1u << kBits;
   const auto digit = [](Key key, int pass) { return static_cast<uint32_t>(key >> (pass * kBits)) & (kBins - 1); };
-  if (items.size() < kBins / 8) {
-    std::sort(items.begin(), items.end());
-    return;
-  }
-  std::vector<std::array<uint32_t, kBins>> counts(kPasses);
+  std::array<std::array<uint32_t, kBins>, kPasses> counts{};
   for (const Ranked<Key>& item : items) {
     for (int pass = 0; pass < kPasses; ++pass) ++counts[pass][digit(item.key, pass)];
   }
@@ -39,13 +35,21 @@ void radix_sort(std::vector<Ranked<Key>>& items, std::vector<Ranked<Key>>& buffe
     std::array<uint32_t, kBins>& starts = counts[pass];
     if (starts[digit(items[0].key, pass)] == items.size()) continue;  // all alike
     uint32_t start = 0;
-    for (uint32_t& count : starts) {
-      const uint32_t next = start + count;
-      count = start;
-      start = next;
-    }
+    for (uint32_t& count : starts) start += std::exchange(count, start);
     for (const Ranked<Key>& item : items) buffer[starts[digit(item.key, pass)]++] = item;
     std::swap(items, buffer);
+  }
+}
+
+// The same, by the fastest means for so many items.
+template <typename Key>
+void sort_ranked(std::vector<Ranked<Key>>& items, std::vector<Ranked<Key>>& buffer) {
+  if (items.size() < 128) {
+    std::sort(items.begin(), items.end());
+  } else if (items.size() < 8192) {
+    radix_sort<8>(items, buffer);
+  } else {
+    radix_sort<11>(items, buffer);
   }
 }
 
@@ -56,11 +60,14 @@ using Candidate = Ranked<decltype(score_key(T{}))>;
 template <typename T>
 void sort_candidates(const T* scores, int64_t n, std::vector<Candidate<T>>& candidates,
                      std::vector<Candidate<T>>& buffer) {
-  candidates.clear();
+  candidates.resize(n);
+  size_t count = 0;
   for (int64_t i = 0; i < n; ++i) {
-    if (scores[i] == scores[i]) candidates.push_back({~score_key(scores[i]), static_cast<uint32_t>(i)});
+    candidates[count] = {~score_key(scores[i]), static_cast<uint32_t>(i)};
+    count += scores[i] == scores[i];
   }
-  radix_sort(candidates, buffer);
+  candidates.resize(count);
+  sort_ranked(candidates, buffer);
 }
 
 }  // namespace ssd
