@@ -1,10 +1,10 @@
 // match on the CPU: images in parallel; one ground truth at a time against tiles of default boxes, so that the loop
 // vectorizes and skips tiles far from the ground truth.
 #include <algorithm>
-#include <vector>
 
 #include "common/parallel.h"
 #include "common/simd.h"
+#include "common/vector.h"
 #include "match/match_task.h"
 #include "match/pairs_cpu.h"
 #include "match/tiles_cpu.h"
@@ -50,7 +50,7 @@ SSD_CLONES void ignore_covered(const MatchTask task, const Box ignored_gt, const
 
 class ImageMatcher {
  public:
-  ImageMatcher(const MatchTask& task, const std::vector<Tile>& tiles)
+  ImageMatcher(const MatchTask& task, const Vector<Tile>& tiles)
       : task_(task),
         tiles_(tiles),
         best_ious_(tiles.size() * kTile),
@@ -115,17 +115,17 @@ class ImageMatcher {
   }
 
   const MatchTask& task_;
-  const std::vector<Tile>& tiles_;
-  std::vector<float> best_ious_;  // of each default box with its best ground truth
-  std::vector<int> best_gts_;
-  std::vector<uint64_t> pairs_;  // each ground truth's best pair; 0 if it is ignored
+  const Vector<Tile>& tiles_;
+  Vector<float> best_ious_;  // of each default box with its best ground truth
+  Vector<int> best_gts_;
+  Vector<uint64_t> pairs_;  // each ground truth's best pair; 0 if it is ignored
   PairMatcher pair_matcher_;
 };
 
 }  // namespace
 
 void match_cpu(const MatchTask& task) {
-  std::vector<Tile> tiles((static_cast<size_t>(task.num_default_boxes) + kTile - 1) / kTile);
+  Vector<Tile> tiles((static_cast<size_t>(task.num_default_boxes) + kTile - 1) / kTile);
   for (int i = 0; i < task.num_default_boxes; ++i) tiles[i / kTile].set(i % kTile, task.default_boxes[i]);
   parallel_for(task.num_images, 1, [&](int64_t begin, int64_t end) {
     ImageMatcher matcher(task, tiles);

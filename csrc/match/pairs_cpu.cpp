@@ -17,7 +17,7 @@ const uint64_t kNoOverlap = pair_key(0.0f, 0);  // the best pair with an IoU of 
 
 }  // namespace
 
-void PairMatcher::match(const Box* gts, std::vector<uint64_t>& pairs, int64_t* matched) {
+void PairMatcher::match(const Box* gts, Vector<uint64_t>& pairs, int64_t* matched) {
   taken_.assign(task_.num_default_boxes, false);
   first_free_ = 0;
   most_wanted_ = std::max(kHeldByEach, kHeldTogether / (pairs.size() + 1));

@@ -1,8 +1,7 @@
 // The bipartite rule of match on the CPU: each ground truth of an image gets a default box of its own.
 #pragma once
 
-#include <vector>
-
+#include "common/vector.h"
 #include "match/match_task.h"
 #include "match/tiles_cpu.h"
 
@@ -11,30 +10,30 @@ namespace ssd {
 // One per thread, which reuses its memory.
 class PairMatcher {
  public:
-  PairMatcher(const MatchTask& task, const std::vector<Tile>& tiles) : task_(task), tiles_(tiles) {}
+  PairMatcher(const MatchTask& task, const Vector<Tile>& tiles) : task_(task), tiles_(tiles) {}
 
   // Takes the best pair of a free ground truth and a free default box until none is left. Ties go as pair_key ranks
   // them, then to the lower ground truth. `pairs` has the best pair of each ground truth, or 0 if it is ignored.
-  void match(const Box* gts, std::vector<uint64_t>& pairs, int64_t* matched);
+  void match(const Box* gts, Vector<uint64_t>& pairs, int64_t* matched);
 
  private:
   // What a ground truth turns to when its box is taken.
   struct NextPairs {
-    std::vector<uint64_t> keys;  // the best pairs with default boxes that overlap it and were free then; best last
-    bool complete = false;       // no other free default box overlaps it
-    size_t wanted = 0;           // how many pairs the next search is to find
+    Vector<uint64_t> keys;  // the best pairs with default boxes that overlap it and were free then; best last
+    bool complete = false;  // no other free default box overlaps it
+    size_t wanted = 0;      // how many pairs the next search is to find
   };
   uint64_t next_pair(const Box& gt, NextPairs& next);
   void search(const Box& gt, NextPairs& next);
   uint64_t pair_without_overlap();
 
   const MatchTask& task_;
-  const std::vector<Tile>& tiles_;
-  std::vector<char> taken_;
+  const Vector<Tile>& tiles_;
+  Vector<char> taken_;
   int first_free_ = 0;  // no default box before it is free
-  std::vector<NextPairs> next_;
+  Vector<NextPairs> next_;
   size_t most_wanted_ = 0;
-  std::vector<uint64_t> found_;
+  Vector<uint64_t> found_;
 };
 
 }  // namespace ssd
