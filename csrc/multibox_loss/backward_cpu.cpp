@@ -69,11 +69,11 @@ void offset_gradients(const LossBackward& backward, int64_t begin, int64_t end) 
 void multibox_loss_backward_cpu(const LossBackward& backward) {
   const int64_t total = backward.task.num_images * backward.task.num_rows;
   visit_logit_type(backward.task.logits_dtype, [&](auto zero) {
-    parallel_for_parts(total, kGrain,
+    parallel_for_parts(total, kGrain, backward.task.num_columns,
                        [&](int64_t begin, int64_t end) { logit_gradients<decltype(zero)>(backward, begin, end); });
   });
   visit_logit_type(backward.task.deltas_dtype, [&](auto zero) {
-    parallel_for_parts(total, kGrain,
+    parallel_for_parts(total, kGrain, 4,
                        [&](int64_t begin, int64_t end) { offset_gradients<decltype(zero)>(backward, begin, end); });
   });
 }

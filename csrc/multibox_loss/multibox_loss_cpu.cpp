@@ -87,6 +87,7 @@ void row_losses(const LossTask& task, int64_t begin, int64_t end, RowLosses& los
       std::copy_n(sum, count, task.row_sum + first);
     }
     std::copy_n(classification, count, losses.classification.begin() + first);
+    poll_interrupt(int64_t{kLanes} * columns);
   }
 }
 
@@ -125,8 +126,8 @@ void multibox_loss_forward_cpu(const LossForward& forward) {
   const int64_t total = task.num_images * task.num_rows;
   RowLosses losses{Vector<float>(total), Vector<float>(total)};
   visit_logit_type(task.logits_dtype, [&](auto zero) {
-    parallel_for_parts(total, kGrain,
-                       [&](int64_t begin, int64_t end) { row_losses<decltype(zero)>(task, begin, end, losses); });
+    parallel_for(total, kGrain,
+                 [&](int64_t begin, int64_t end) { row_losses<decltype(zero)>(task, begin, end, losses); });
   });
   Vector<ImageSums> images(task.num_images);
   parallel_for(task.num_images, 1, [&](int64_t begin, int64_t end) {
