@@ -13,7 +13,7 @@ SECONDS = {
     "package/test_doctests.py": 20,
     "package/test_new_op.py": 12,
     "every_op/test_fuzz.py": 47,
-    "every_op/test_interrupts.py": 30,
+    "every_op/test_interrupts.py": 50,
     "every_op/test_allocation_errors.py::test_failed_allocation_on_cpu_names_op_and_bytes": 5,
     "cli/test_cli_output.py": 46,
     "every_op/test_alignment.py::test_every_op_takes_arrays_at_any_address": 33,
