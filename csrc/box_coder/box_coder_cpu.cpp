@@ -33,13 +33,13 @@ SSD_CLONES void encode_range(const BoxCoderTask& task, const Box* boxes, float* 
 void decode_boxes_cpu(const BoxCoderTask& task, const void* deltas, DType dtype, Box* boxes) {
   visit_logit_type(dtype, [&](auto zero) {
     const auto* typed = static_cast<const decltype(zero)*>(deltas);
-    parallel_for_parts(task.num_rows, kGrain,
+    parallel_for_parts(task.num_rows, kGrain, 4,
                        [&](int64_t begin, int64_t end) { decode_range_of(task, typed, boxes, begin, end); });
   });
 }
 
 void encode_boxes_cpu(const BoxCoderTask& task, const Box* boxes, float* deltas) {
-  parallel_for_parts(task.num_rows, kGrain,
+  parallel_for_parts(task.num_rows, kGrain, 4,
                      [&](int64_t begin, int64_t end) { encode_range(task, boxes, deltas, begin, end); });
 }
 

@@ -1,9 +1,8 @@
 // box_iou on the CPU: one row of the result at a time, over one array per coordinate, so that it vectorizes.
-#include <vector>
-
 #include "box_iou/box_iou_task.h"
 #include "common/parallel.h"
 #include "common/simd.h"
+#include "common/vector.h"
 
 namespace ssd {
 namespace {
@@ -27,7 +26,7 @@ SSD_CLONES void iou_row_of(BoxOf<double> box, const double* x1, const double* y1
 
 template <typename T>
 void box_iou_of(const BoxOf<T>* boxes1, int64_t n, const BoxOf<T>* boxes2, int64_t m, T* ious) {
-  std::vector<T> columns(5 * m);
+  Vector<T> columns(5 * m);
   T* const x1 = columns.data();
   T *const y1 = x1 + m, *const x2 = y1 + m, *const y2 = x2 + m, *const areas = y2 + m;
   for (int64_t j = 0; j < m; ++j) {

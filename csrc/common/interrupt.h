@@ -30,7 +30,7 @@ struct Polling {
 };
 inline thread_local Polling polling;
 
-inline void poll_now() {
+__attribute__((noinline, cold)) inline void poll_now() {
   Polling& mine = polling;
   mine.steps_left = kStepsPerPoll;
   if (mine.stopped != nullptr && mine.stopped->load(std::memory_order_relaxed)) throw LoopStopped{};

@@ -143,13 +143,13 @@ void parallel_for(int64_t count, int64_t grain, const Body& body) {
   }
 }
 
-// The same for parts of about `grain` items, with a poll after each, for a body that does not poll.
+// The same, for a body that does not poll: calls it for parts of at most `grain` items, with a poll after each.
 template <typename Body>
-void parallel_for_parts(int64_t count, int64_t grain, const Body& body) {
+void parallel_for_parts(int64_t count, int64_t grain, int64_t steps_per_item, const Body& body) {
   parallel_for(count, grain, [&](int64_t begin, int64_t end) {
     for (; begin < end; begin += grain) {
       body(begin, std::min(begin + grain, end));
-      poll_interrupt();
+      poll_interrupt(grain * steps_per_item);
     }
   });
 }

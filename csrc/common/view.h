@@ -14,6 +14,7 @@
 
 #include "common/dtype.h"
 #include "common/stream.h"
+#include "common/vector.h"
 
 namespace ssd {
 
@@ -179,6 +180,15 @@ class Checks {
   const char* op_;
 };
 
+template <typename OnCpu>
+void run_on_cpu(const char* op, OnCpu on_cpu) {
+  try {
+    on_cpu();
+  } catch (const FailedAllocation& failed) {
+    throw FailedAllocation(failed.bytes(), op);
+  }
+}
+
 // Runs on_cpu() or on_cuda(stream), depending on where `view` lies. Both are generic lambdas, so that a build without
 // CUDA never refers to a CUDA launcher. A build for the emulator runs the CUDA source on CPU arrays.
 template <typename OnCpu, typename OnCuda>
@@ -187,11 +197,10 @@ void dispatch(const char* op, const View& view, OnCpu on_cpu, OnCuda on_cuda) {
   (void)op, (void)on_cpu;
   on_cuda(view.launch_stream());
 #elif defined(SSD_WITH_CUDA)
-  (void)op;
   if (view.device.kind == Device::cuda) {
     on_cuda(view.launch_stream());
   } else {
-    on_cpu();
+    run_on_cpu(op, on_cpu);
   }
 #else
   (void)on_cuda;
@@ -200,7 +209,7 @@ void dispatch(const char* op, const View& view, OnCpu on_cpu, OnCuda on_cuda) {
                              ": this build of ssd_fast has no CUDA kernels; install it where nvcc is on the PATH "
                              "(SSD_FAST_CUDA=ON makes a missing one an error)");
   }
-  on_cpu();
+  run_on_cpu(op, on_cpu);
 #endif
 }
 

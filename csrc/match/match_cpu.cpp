@@ -1,37 +1,18 @@
 // match on the CPU: images in parallel; one ground truth at a time against tiles of default boxes, so that the loop
 // vectorizes and skips tiles far from the ground truth.
 #include <algorithm>
-#include <limits>
-#include <vector>
 
 #include "common/parallel.h"
 #include "common/simd.h"
+#include "common/vector.h"
 #include "match/match_task.h"
+#include "match/pairs_cpu.h"
+#include "match/tiles_cpu.h"
 
 namespace ssd {
-namespace {
 
-constexpr int kTile = 64;
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-// Default boxes, with one array per coordinate. The last tile is padded with boxes whose IoU with any box is 0.
-struct Tile {
-  float x1[kTile] = {}, y1[kTile] = {}, x2[kTile] = {}, y2[kTile] = {}, areas[kTile] = {};
-  Box hull{kInfinity, kInfinity, -kInfinity, -kInfinity};  // around all boxes of the tile
-
-  void set(int i, const Box& box) {
-    x1[i] = box.x1, y1[i] = box.y1, x2[i] = box.x2, y2[i] = box.y2, areas[i] = area(box);
-    hull = {min_of(hull.x1, box.x1), min_of(hull.y1, box.y1), max_of(hull.x2, box.x2), max_of(hull.y2, box.y2)};
-  }
-  // If so, every IoU is 0: no intersection has both a width and a height. (The hull passes over NaN, whose IoU is 0.)
-  bool is_apart(const Box& gt) const {
-    return gt.x2 <= hull.x1 || gt.x1 >= hull.x2 || gt.y2 <= hull.y1 || gt.y1 >= hull.y2;
-  }
-};
-
-// Computes the IoUs of a ground truth with a tile. Returns the bits of the largest: IoUs are not negative, so their
-// bits order as they do, and an integer maximum vectorizes. (So do the loops, because their inputs are copies: a
-// reference might alias the output.)
+// IoUs are not negative, so their bits order as they do, and an integer maximum vectorizes. (So do the loops, because
+// their inputs are copies: a reference might alias the output.)
 SSD_CLONES unsigned ious_with(const Box gt, const Tile& tile, float* ious) {
   const float gt_area = area(gt);
   unsigned largest = 0;
@@ -41,6 +22,8 @@ SSD_CLONES unsigned ious_with(const Box gt, const Tile& tile, float* ious) {
   for (int i = 0; i < kTile; ++i) largest = max_of(largest, float_to_bits(ious[i]));
   return largest;
 }
+
+namespace {
 
 // Makes the ground truth the best of every box whose IoU with it is larger than with all before.
 SSD_CLONES void update_best(const float* ious, int gt, float* best_ious, int* best_gts) {
@@ -67,8 +50,12 @@ SSD_CLONES void ignore_covered(const MatchTask task, const Box ignored_gt, const
 
 class ImageMatcher {
  public:
-  ImageMatcher(const MatchTask& task, const std::vector<Tile>& tiles)
-      : task_(task), tiles_(tiles), best_ious_(tiles.size() * kTile), best_gts_(tiles.size() * kTile) {}
+  ImageMatcher(const MatchTask& task, const Vector<Tile>& tiles)
+      : task_(task),
+        tiles_(tiles),
+        best_ious_(tiles.size() * kTile),
+        best_gts_(tiles.size() * kTile),
+        pair_matcher_(task, tiles) {}
 
   void match(int64_t image) {
     const GtRange range = gt_range(task_.offsets, task_.num_gt, image);
@@ -84,7 +71,7 @@ class ImageMatcher {
     for (int gt = 0; gt < range.count; ++gt) pairs_[gt] = ignored(gt) ? 0 : find_pair(gts[gt], gt);
     assign(task_, best_ious_.data(), best_gts_.data(), matched);
     if (task_.bipartite) {
-      match_pairs(gts, matched);
+      pair_matcher_.match(gts, pairs_, matched);
     } else if (task_.force) {
       force(matched);
     }
@@ -111,45 +98,10 @@ class ImageMatcher {
     return best;
   }
 
-  // Finds the best pair with a default box that is not taken; 0 if all are.
-  uint64_t find_free_pair(const Box& box) const {
-    const auto free = std::find(taken_.begin(), taken_.end(), false);
-    if (free == taken_.end()) return 0;
-    poll_interrupt(task_.num_default_boxes);
-    uint64_t best = pair_key(0.0f, static_cast<int>(free - taken_.begin()));
-    float ious[kTile];
-    for (size_t tile = 0; tile < tiles_.size(); ++tile) {
-      if (tiles_[tile].is_apart(box)) continue;
-      if (bits_to_float(ious_with(box, tiles_[tile], ious)) <= iou_of(best)) continue;
-      const size_t begin = tile * kTile;
-      for (size_t i = begin; i < std::min(begin + kTile, taken_.size()); ++i) {
-        if (!taken_[i]) best = std::max(best, pair_key(ious[i - begin], static_cast<int>(i)));
-      }
-    }
-    return best;
-  }
-
   void force(int64_t* matched) const {
     for (size_t i = 0; i < pairs_.size(); ++i) {  // the winner comes last
       const size_t gt = task_.last_wins ? i : pairs_.size() - 1 - i;
       if (is_pair(task_, pairs_[gt])) matched[default_box_of(pairs_[gt])] = static_cast<int64_t>(gt);
-    }
-  }
-
-  // Takes the best pair of a free ground truth and a free default box until none is left. Ties go as pair_key ranks
-  // them, then to the lower ground truth.
-  void match_pairs(const Box* gts, int64_t* matched) {
-    taken_.assign(task_.num_default_boxes, false);
-    while (true) {
-      const auto best = std::max_element(pairs_.begin(), pairs_.end());
-      if (best == pairs_.end() || !is_pair(task_, *best)) return;
-      const int box = default_box_of(*best);
-      matched[box] = best - pairs_.begin();
-      taken_[box] = true;
-      *best = 0;
-      for (size_t gt = 0; gt < pairs_.size(); ++gt) {
-        if (pairs_[gt] != 0 && default_box_of(pairs_[gt]) == box) pairs_[gt] = find_free_pair(gts[gt]);
-      }
     }
   }
 
@@ -163,17 +115,17 @@ class ImageMatcher {
   }
 
   const MatchTask& task_;
-  const std::vector<Tile>& tiles_;
-  std::vector<float> best_ious_;  // of each default box with its best ground truth
-  std::vector<int> best_gts_;
-  std::vector<char> taken_;
-  std::vector<uint64_t> pairs_;  // each ground truth's best pair; 0 if it has none, is ignored or has been matched
+  const Vector<Tile>& tiles_;
+  Vector<float> best_ious_;  // of each default box with its best ground truth
+  Vector<int> best_gts_;
+  Vector<uint64_t> pairs_;  // each ground truth's best pair; 0 if it is ignored
+  PairMatcher pair_matcher_;
 };
 
 }  // namespace
 
 void match_cpu(const MatchTask& task) {
-  std::vector<Tile> tiles((static_cast<size_t>(task.num_default_boxes) + kTile - 1) / kTile);
+  Vector<Tile> tiles((static_cast<size_t>(task.num_default_boxes) + kTile - 1) / kTile);
   for (int i = 0; i < task.num_default_boxes; ++i) tiles[i / kTile].set(i % kTile, task.default_boxes[i]);
   parallel_for(task.num_images, 1, [&](int64_t begin, int64_t end) {
     ImageMatcher matcher(task, tiles);

@@ -1,9 +1,9 @@
 // The backward pass of multibox_loss on the CPU: gradients in parallel over rows.
 #include <algorithm>
-#include <vector>
 
 #include "common/parallel.h"
 #include "common/simd.h"
+#include "common/vector.h"
 #include "multibox_loss/multibox_loss_task.h"
 
 namespace ssd {
@@ -30,7 +30,7 @@ void logit_gradients(const LossBackward& backward, int64_t begin, int64_t end) {
   const int columns = task.num_columns;
   // Whole vectors, the last one padded with zeros: a remainder would be computed element by element.
   const int padded = (columns + kLanes - 1) / kLanes * kLanes;
-  std::vector<float> logits(padded), gradients(padded);
+  Vector<float> logits(padded), gradients(padded);
   for (int64_t place = begin; place < end; ++place) {
     T* out = static_cast<T*>(backward.grad_logits) + place * columns;
     const int64_t image = place / task.num_rows;
@@ -69,11 +69,11 @@ void offset_gradients(const LossBackward& backward, int64_t begin, int64_t end) 
 void multibox_loss_backward_cpu(const LossBackward& backward) {
   const int64_t total = backward.task.num_images * backward.task.num_rows;
   visit_logit_type(backward.task.logits_dtype, [&](auto zero) {
-    parallel_for_parts(total, kGrain,
+    parallel_for_parts(total, kGrain, backward.task.num_columns,
                        [&](int64_t begin, int64_t end) { logit_gradients<decltype(zero)>(backward, begin, end); });
   });
   visit_logit_type(backward.task.deltas_dtype, [&](auto zero) {
-    parallel_for_parts(total, kGrain,
+    parallel_for_parts(total, kGrain, 4,
                        [&](int64_t begin, int64_t end) { offset_gradients<decltype(zero)>(backward, begin, end); });
   });
 }

@@ -1,10 +1,10 @@
 // The forward pass of multibox_loss on the CPU: row losses in parallel over tiles of rows, mining and sums over images.
 #include <algorithm>
-#include <vector>
 
 #include "common/parallel.h"
 #include "common/simd.h"
 #include "common/tree_sum.h"
+#include "common/vector.h"
 #include "multibox_loss/multibox_loss_task.h"
 
 namespace ssd {
@@ -52,14 +52,14 @@ void softmax_losses(const float* tile, int columns, const int* targets, float* m
 }
 
 struct RowLosses {
-  std::vector<float> classification, regression;  // [N, P]
+  Vector<float> classification, regression;  // [N, P]
 };
 
 // Computes the losses of rows [begin, end) of N * P, as if they were selected.
 template <typename T>
 void row_losses(const LossTask& task, int64_t begin, int64_t end, RowLosses& losses) {
   const int columns = task.num_columns;
-  std::vector<float> tile(static_cast<size_t>(columns) * kLanes);
+  Vector<float> tile(static_cast<size_t>(columns) * kLanes);
   for (int64_t first = begin; first < end; first += kLanes) {
     const int count = static_cast<int>(std::min<int64_t>(kLanes, end - first));
     const T* logits = static_cast<const T*>(task.logits) + first * columns;
@@ -87,6 +87,7 @@ void row_losses(const LossTask& task, int64_t begin, int64_t end, RowLosses& los
       std::copy_n(sum, count, task.row_sum + first);
     }
     std::copy_n(classification, count, losses.classification.begin() + first);
+    poll_interrupt(int64_t{kLanes} * columns);
   }
 }
 
@@ -94,7 +95,7 @@ void row_losses(const LossTask& task, int64_t begin, int64_t end, RowLosses& los
 void mine(const LossTask& task, int num_positives, const float* classification, uint8_t* selected) {
   const auto wanted = static_cast<size_t>(wanted_negatives(task, num_positives));
   if (wanted >= static_cast<size_t>(task.num_rows)) return;
-  std::vector<uint64_t> keys;
+  Vector<uint64_t> keys;
   for (int row = 0; row < task.num_rows; ++row) {
     if (selected[row] == kHardNegative) keys.push_back(mining_key(classification[row], row));
   }
@@ -123,12 +124,12 @@ ImageSums sum_image(const LossTask& task, int64_t image, const RowLosses& losses
 void multibox_loss_forward_cpu(const LossForward& forward) {
   const LossTask& task = forward.task;
   const int64_t total = task.num_images * task.num_rows;
-  RowLosses losses{std::vector<float>(total), std::vector<float>(total)};
+  RowLosses losses{Vector<float>(total), Vector<float>(total)};
   visit_logit_type(task.logits_dtype, [&](auto zero) {
-    parallel_for_parts(total, kGrain,
-                       [&](int64_t begin, int64_t end) { row_losses<decltype(zero)>(task, begin, end, losses); });
+    parallel_for(total, kGrain,
+                 [&](int64_t begin, int64_t end) { row_losses<decltype(zero)>(task, begin, end, losses); });
   });
-  std::vector<ImageSums> images(task.num_images);
+  Vector<ImageSums> images(task.num_images);
   parallel_for(task.num_images, 1, [&](int64_t begin, int64_t end) {
     for (int64_t image = begin; image < end; ++image) {
       images[image] = sum_image(task, image, losses);

@@ -4,7 +4,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <utility>
-#include <vector>
+
+#include "common/vector.h"
 
 namespace ssd {
 
@@ -60,15 +61,15 @@ class HashTable {
 
   void grow() {
     shift_ -= slots_.size() == 1 ? kFirstBits : 1;
-    const std::vector<Slot> old = std::exchange(slots_, std::vector<Slot>(size_t{1} << (32 - shift_)));
+    const Vector<Slot> old = std::exchange(slots_, Vector<Slot>(size_t{1} << (32 - shift_)));
     for (const Slot& slot : old) {
       if (slot.tag != 0) slots_[slot_of(slot.tag)] = slot;
     }
   }
 
   static constexpr int kFirstBits = 10;
-  std::vector<Slot> slots_{1};  // as many as a power of 2
-  int shift_ = 32;              // a hash without its lowest `shift_` bits is where the search for it begins
+  Vector<Slot> slots_{1};  // as many as a power of 2
+  int shift_ = 32;         // a hash without its lowest `shift_` bits is where the search for it begins
   size_t used_ = 0;
 };
 

@@ -2,10 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
-#include <vector>
 
 #include "common/box_math.h"
+#include "common/vector.h"
 
 namespace ssd {
 
@@ -64,14 +63,14 @@ class StableArray {
 
   // Appends an element and returns it. It may have been in use before.
   Element& add() {
-    if (size_ / kPage == static_cast<int>(pages_.size())) pages_.emplace_back(new Element[kPage]());
+    if (size_ / kPage == static_cast<int>(pages_.size())) pages_.emplace_back(kPage);
     return (*this)[size_++];
   }
 
  private:
   static constexpr int kPage = 8192 / sizeof(Element);  // so small that malloc reuses the memory from call to call
 
-  std::vector<std::unique_ptr<Element[]>> pages_;
+  Vector<Vector<Element>> pages_;
   int size_ = 0;
 };
 

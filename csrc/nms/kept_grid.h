@@ -74,8 +74,8 @@ class KeptGrid {
   };
 
   static uint64_t grid_hash(int64_t segment, int64_t level_x, int64_t level_y) {
-    return mix(static_cast<uint64_t>(segment) * 0xD6E8FEB86659FD93u + static_cast<uint64_t>(level_x) * 0x9E3779B97F4A7C15u +
-               static_cast<uint64_t>(level_y));
+    return mix(static_cast<uint64_t>(segment) * 0xD6E8FEB86659FD93u +
+               static_cast<uint64_t>(level_x) * 0x9E3779B97F4A7C15u + static_cast<uint64_t>(level_y));
   }
   static uint64_t tile_hash(uint64_t grid, int64_t x, int64_t y) {
     return mix(mix(grid + static_cast<uint64_t>(x)) + static_cast<uint64_t>(y));

@@ -5,8 +5,8 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
+#include "common/vector.h"
 #include "nms/kept_blocks.h"
 #include "nms/kept_grid.h"
 
@@ -57,7 +57,7 @@ class KeptSets {
   static constexpr int64_t kMostCached = 8192;
 
   T iou_threshold_;
-  std::vector<Segment> segments_;
+  Vector<Segment> segments_;
   StableArray<ListBlock<T>> blocks_;
   KeptGrid<T> grid_;
 };

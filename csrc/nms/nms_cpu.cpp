@@ -5,6 +5,7 @@
 #include "common/interrupt.h"
 #include "common/parallel.h"
 #include "common/shared_work.h"
+#include "common/vector.h"
 #include "nms/kept_sets.h"
 #include "nms/nms_task.h"
 #include "nms/sort_candidates_cpu.h"
@@ -26,7 +27,7 @@ template <typename T>
 class ScoredBoxes {
  public:
   explicit ScoredBoxes(const NmsTask<T>& task) : task_(task) {
-    std::vector<Candidate<T>> buffer;
+    Vector<Candidate<T>> buffer;
     sort_candidates(task.scores, task.n, candidates_, buffer);
     is_kept_.resize(candidates_.size());
     if (task.classes != nullptr) sort_by_class();
@@ -35,8 +36,8 @@ class ScoredBoxes {
   int64_t size() const { return static_cast<int64_t>(candidates_.size()); }
 
   // The first place of each class, and behind the last.
-  std::vector<int64_t> class_starts() const {
-    std::vector<int64_t> starts{0};
+  Vector<int64_t> class_starts() const {
+    Vector<int64_t> starts{0};
     for (size_t i = 1; i < by_class_.size(); ++i) {
       if (by_class_[i].key != by_class_[i - 1].key) starts.push_back(static_cast<int64_t>(i));
     }
@@ -73,7 +74,7 @@ class ScoredBoxes {
   // against what has been kept of the batch.
   void solve_in_batches(int64_t begin, int64_t end, KeptSets<T>& kept, SharedWork& work) {
     KeptSets<T> kept_of_batch(task_.iou_threshold);
-    std::vector<char> is_free(kLargestBatch);
+    Vector<char> is_free(kLargestBatch);
     for (int64_t size, first = begin; first < end; first += size) {
       size = std::min({end - first, std::max(first - begin, kSmallestBatch), kLargestBatch});
       work.run((size + kPart - 1) / kPart, [&](int64_t part) {
@@ -123,7 +124,7 @@ class ScoredBoxes {
     for (uint32_t rank = 0; rank < by_class_.size(); ++rank) {
       by_class_[rank] = {static_cast<uint64_t>(task_.classes[candidates_[rank].index]), rank};
     }
-    std::vector<Ranked<uint64_t>> buffer;
+    Vector<Ranked<uint64_t>> buffer;
     sort_ranked(by_class_, buffer);
   }
 
@@ -131,16 +132,16 @@ class ScoredBoxes {
   const BoxOf<T>& box(int64_t place) const { return task_.boxes[candidates_[rank_of(place)].index]; }
 
   const NmsTask<T>& task_;
-  std::vector<Candidate<T>> candidates_;    // best first
-  std::vector<Ranked<uint64_t>> by_class_;  // class and rank; empty if there is one class
-  std::vector<char> is_kept_;               // by rank
+  Vector<Candidate<T>> candidates_;    // best first
+  Vector<Ranked<uint64_t>> by_class_;  // class and rank; empty if there is one class
+  Vector<char> is_kept_;               // by rank
 };
 
 template <typename T>
 void nms_of(const NmsTask<T>& task) {
   ScoredBoxes<T> boxes(task);
-  const std::vector<int64_t> starts = boxes.class_starts();
-  std::vector<int64_t> small_classes;
+  const Vector<int64_t> starts = boxes.class_starts();
+  Vector<int64_t> small_classes;
   for (size_t i = 0; i + 1 < starts.size(); ++i) {
     if (starts[i + 1] - starts[i] >= kLargeClass) {
       boxes.solve_large(starts[i], starts[i + 1]);
@@ -165,7 +166,7 @@ void nms_cpu(const NmsTask<double>& task) { nms_of(task); }
 
 void nms_padded_cpu(const NmsPaddedTask& task) {
   parallel_for(task.images * task.segments_per_image, 1 + 4096 / (task.n + 1), [&](int64_t begin, int64_t end) {
-    std::vector<Candidate<float>> candidates, buffer;
+    Vector<Candidate<float>> candidates, buffer;
     KeptSets<float> kept_set(task.iou_threshold);
     for (int64_t segment = begin; segment < end; ++segment) {
       const Box* boxes = task.boxes + segment / task.segments_per_image * task.n;

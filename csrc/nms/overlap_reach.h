@@ -87,8 +87,8 @@ class OverlapReach {
 
   bool prunes_sizes_;
   double smallest_ratio_, largest_ratio_;  // of the sides of two boxes that overlap; 0 and infinity if any will do
-  double reach_;     // the distance of their centers, in half sums of their sides, is below this
-  int level_shift_;  // a level is a side's bits without the lowest ones
+  double reach_;                           // the distance of their centers, in half sums of their sides, is below this
+  int level_shift_;                        // a level is a side's bits without the lowest ones
 };
 
 }  // namespace ssd

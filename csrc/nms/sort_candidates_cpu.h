@@ -5,9 +5,9 @@
 #include <array>
 #include <cstdint>
 #include <utility>
-#include <vector>
 
 #include "common/interrupt.h"
+#include "common/vector.h"
 #include "nms/score_key.h"
 
 namespace ssd {
@@ -21,7 +21,7 @@ struct Ranked {
 
 // Sorts items with ascending indices by ascending key, then index. Uses `buffer` as memory.
 template <int kBits, typename Key>
-void radix_sort(std::vector<Ranked<Key>>& items, std::vector<Ranked<Key>>& buffer) {
+void radix_sort(Vector<Ranked<Key>>& items, Vector<Ranked<Key>>& buffer) {
   constexpr int kPasses = (8 * sizeof(Key) + kBits - 1) / kBits;
   constexpr uint32_t kBins = 1u << kBits;
   const auto digit = [](Key key, int pass) { return static_cast<uint32_t>(key >> (pass * kBits)) & (kBins - 1); };
@@ -43,7 +43,7 @@ void radix_sort(std::vector<Ranked<Key>>& items, std::vector<Ranked<Key>>& buffe
 
 // The same, by the fastest means for so many items.
 template <typename Key>
-void sort_ranked(std::vector<Ranked<Key>>& items, std::vector<Ranked<Key>>& buffer) {
+void sort_ranked(Vector<Ranked<Key>>& items, Vector<Ranked<Key>>& buffer) {
   if (items.size() < 128) {
     std::sort(items.begin(), items.end());
   } else if (items.size() < 8192) {
@@ -58,8 +58,7 @@ using Candidate = Ranked<decltype(score_key(T{}))>;
 
 // Lists the scores that are not NaN, best first, ties by index.
 template <typename T>
-void sort_candidates(const T* scores, int64_t n, std::vector<Candidate<T>>& candidates,
-                     std::vector<Candidate<T>>& buffer) {
+void sort_candidates(const T* scores, int64_t n, Vector<Candidate<T>>& candidates, Vector<Candidate<T>>& buffer) {
   candidates.resize(n);
   size_t count = 0;
   for (int64_t i = 0; i < n; ++i) {

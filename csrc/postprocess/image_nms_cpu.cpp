@@ -24,7 +24,7 @@ ImageNms::ImageNms(const PostprocessTask& task)
     : task_(task), taken_(task.num_segments()), kept_sets_(task.iou_threshold.value, task.num_segments()) {}
 
 bool ImageNms::run(int64_t image, Candidates& candidates) {
-  std::vector<uint64_t>& keys = candidates.keys;
+  Vector<uint64_t>& keys = candidates.keys;
   if (task_.top_k_scope != TopKScope::segment) keep_top_k_of_scopes(keys);
   if (candidates.complete_from > 0) {
     const auto is_incomplete = [&](uint64_t key) { return key < candidates.complete_from; };
@@ -53,12 +53,12 @@ bool ImageNms::run(int64_t image, Candidates& candidates) {
 }
 
 // Drops the candidates outside the best top_k of their level or image, and turns the others into detection keys.
-void ImageNms::keep_top_k_of_scopes(std::vector<uint64_t>& keys) {
+void ImageNms::keep_top_k_of_scopes(Vector<uint64_t>& keys) {
   for (auto& scope_keys : keys_of_scopes_) scope_keys.clear();
   for (const uint64_t key : keys) keys_of_scopes_[task_.scope_of(row_of(task_, key))].push_back(key);
   keys.clear();
   for (int scope = 0; scope < task_.num_scopes(); ++scope) {
-    std::vector<uint64_t>& scope_keys = keys_of_scopes_[scope];
+    Vector<uint64_t>& scope_keys = keys_of_scopes_[scope];
     if (static_cast<int64_t>(scope_keys.size()) > task_.top_k) {
       std::nth_element(scope_keys.begin(), scope_keys.begin() + task_.top_k, scope_keys.end(), kBestFirst);
       scope_keys.resize(task_.top_k);

@@ -3,6 +3,7 @@
 
 #include <vector>
 
+#include "common/vector.h"
 #include "nms/kept_sets.h"
 #include "postprocess/score_filter_cpu.h"
 
@@ -22,16 +23,16 @@ class ImageNms {
   void write(int64_t image) const;
 
  private:
-  void keep_top_k_of_scopes(std::vector<uint64_t>& keys);
+  void keep_top_k_of_scopes(Vector<uint64_t>& keys);
   void take(int64_t image, const uint64_t* keys, size_t count);
   bool is_full() const { return kept_keys_.size() == static_cast<size_t>(task_.keep_top_k); }
 
   const PostprocessTask& task_;
-  std::vector<int> taken_;           // how many candidates of each segment so far
-  KeptSets<float> kept_sets_;        // of all segments
-  std::vector<uint64_t> kept_keys_;  // detection_key
-  std::vector<Box> kept_boxes_;
-  std::vector<uint64_t> keys_of_scopes_[kMaxHeadLevels];
+  Vector<int> taken_;           // how many candidates of each segment so far
+  KeptSets<float> kept_sets_;   // of all segments
+  Vector<uint64_t> kept_keys_;  // detection_key
+  Vector<Box> kept_boxes_;
+  Vector<uint64_t> keys_of_scopes_[kMaxHeadLevels];
 };
 
 }  // namespace ssd

@@ -2,9 +2,9 @@
 // image makes its detections.
 #include <limits>
 #include <mutex>
-#include <vector>
 
 #include "common/parallel.h"
+#include "common/vector.h"
 #include "postprocess/image_nms_cpu.h"
 #include "postprocess/score_filter_cpu.h"
 
@@ -24,7 +24,7 @@ struct ImageCandidates {
 // Adds the candidates of some items of an image. Returns whether they were the last ones.
 bool add(ImageCandidates& image, Candidates& part, int64_t items) {
   const std::lock_guard<std::mutex> lock(image.mutex);
-  std::vector<uint64_t>& keys = image.candidates.keys;
+  Vector<uint64_t>& keys = image.candidates.keys;
   if (keys.empty()) {
     keys.swap(part.keys);
   } else {
@@ -38,7 +38,7 @@ bool add(ImageCandidates& image, Candidates& part, int64_t items) {
 
 void postprocess_cpu(const PostprocessTask& task) {
   const int64_t items_per_image = std::max(1, (task.num_rows + kRowsPerItem - 1) / kRowsPerItem);
-  std::vector<ImageCandidates> images(task.num_images);
+  Vector<ImageCandidates> images(task.num_images);
   for (ImageCandidates& image : images) image.items_left = items_per_image;
   // A top-k over several segments needs all candidates. Else a few times as many as can be kept nearly always suffice.
   const size_t first_capacity =

@@ -121,7 +121,7 @@ void ScoreFilter::append(float score, int row, int column) {
 
 // Keeps the best `capacity` candidates, and raises the threshold so that later ones score no worse.
 void ScoreFilter::drop_worst() {
-  std::vector<uint64_t>& keys = candidates_->keys;
+  Vector<uint64_t>& keys = candidates_->keys;
   std::nth_element(keys.begin(), keys.begin() + capacity_ - 1, keys.end(), std::greater<uint64_t>());
   keys.resize(capacity_);
   candidates_->complete_from = keys.back();

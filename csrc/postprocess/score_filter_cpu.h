@@ -1,8 +1,7 @@
 // The first stage of postprocess on the CPU: finds the candidates in the logits.
 #pragma once
 
-#include <vector>
-
+#include "common/vector.h"
 #include "postprocess/candidate_key.h"
 #include "postprocess/row_group_cpu.h"
 #include "postprocess/row_runs_cpu.h"
@@ -16,7 +15,7 @@ SSD_HD uint64_t sorting_key(const PostprocessTask& task, uint64_t candidate) {
 }
 
 struct Candidates {
-  std::vector<uint64_t> keys;  // sorting_key
+  Vector<uint64_t> keys;       // sorting_key
   uint64_t complete_from = 0;  // some candidates with smaller keys were left out; 0: none was
 };
 
@@ -47,11 +46,11 @@ class ScoreFilter {
   size_t capacity_ = 0;
   Candidates* candidates_ = nullptr;
   Survivors survivors_;
-  std::vector<GroupColumn> group_;
+  Vector<GroupColumn> group_;
   int group_rows_[kGroupRows] = {};
   int group_size_ = 0;
-  std::vector<uint32_t> places_;
-  std::vector<float> scores_;
+  Vector<uint32_t> places_;
+  Vector<float> scores_;
 };
 
 }  // namespace ssd

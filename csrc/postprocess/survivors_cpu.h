@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
+#include "common/vector.h"
 #include "postprocess/reject_cpu.h"
 
 namespace ssd {
@@ -40,9 +40,9 @@ class Survivors {
   template <typename T>
   int find_by_column(const RejectRule& rule, const RowBlock<T>& part);
 
-  std::vector<int> rows_;
-  std::vector<float> largest_;  // logits of the rows
-  std::vector<float> widened_;  // logits of 16 bits as floats
+  Vector<int> rows_;
+  Vector<float> largest_;  // logits of the rows
+  Vector<float> widened_;  // logits of 16 bits as floats
 };
 
 }  // namespace ssd

@@ -14,7 +14,7 @@ def allocation_error(op: str, error: Exception, num_bytes: int | None = None) ->
     Args:
         op: the op that needed the memory.
         error: what the array's library raised.
-        num_bytes: None: not known, where the kernels allocate.
+        num_bytes: None: not known.
     """
     kind: Any = next(base for base in type(error).__mro__ if base.__str__ is BaseException.__str__)
     wanted = "more memory" if num_bytes is None else f"{num_bytes} bytes of memory"

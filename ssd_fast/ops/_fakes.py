@@ -1,6 +1,7 @@
 """Check tensors without values (meta tensors and tensors of a trace) the way csrc checks others, as far as possible.
 
-Sizes that are only known when the traced program runs pass here; the kernels' own checks see them then.
+Sizes that are only known when the traced program runs pass here; the kernels' own checks see them then. Counts of other
+arrays are checked here too where csrc would see them only after inputs are copied and outputs allocated.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 
 _MAX_DIMS = 6  # kMaxDims
-_MOST = 2**31 - 1 - 1024  # Checks::fits_int32
+_MOST = 2**31 - 1 - 4096  # Checks::fits_int32
 HEAD_DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # of head outputs
 
 
@@ -50,7 +51,7 @@ def check_fake(
         raise ValueError(f"{op}: {argument}: expected device {like.device}, got {tensor.device}")
 
 
-def check_fake_count(op: str, argument: str, count: Any, least: int) -> None:
+def check_count(op: str, argument: str, count: Any, least: int) -> None:
     """Check a number, unless it is only known when the program runs, as Checks::at_least and fits_int32 do."""
     if isinstance(count, int) and count < least:
         raise ValueError(f"{op}: {argument}: expected at least {least}, got {count}")

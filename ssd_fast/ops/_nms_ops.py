@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from .. import _backend, arrays
-from ._fakes import check_fake, check_fake_count
+from ._fakes import check_count, check_fake
 from ._library import register
 
 
 def _prepare_nms(op: str, boxes: Any, scores: Any) -> tuple[Any, Any, Any, Any, Any]:
     """Return contiguous inputs, and the workspace, indices and count to write to."""
+    check_count(op, "boxes", arrays.dimension(boxes, 0), 0)  # before anything is copied or allocated
     boxes = arrays.contiguous(boxes, op, "boxes", arrays.BOX_BYTES)
     scores = arrays.contiguous(scores, op, "scores")
     workspace = arrays.workspace(_backend.C.nms_workspace(boxes), boxes, op)
@@ -34,6 +37,8 @@ def _batched_nms(boxes: Any, scores: Any, idxs: Any, iou_threshold: float) -> An
 
 
 def _nms_padded(boxes: Any, scores: Any, iou_threshold: float, max_output: int) -> tuple[Any, Any]:
+    # Before anything is copied or allocated.
+    _check_padded_counts(arrays.dimension(boxes, 1), scores.shape[:-1], max_output)
     boxes = arrays.contiguous(boxes, "nms_padded", "boxes", arrays.BOX_BYTES)
     scores = arrays.contiguous(scores, "nms_padded", "scores")
     leading = tuple(scores.shape[:-1])
@@ -43,6 +48,12 @@ def _nms_padded(boxes: Any, scores: Any, iou_threshold: float, max_output: int) 
     counts = arrays.empty(leading, "int64", boxes, "nms_padded")
     _backend.C.nms_padded(boxes, scores, iou_threshold, max_output, workspace, kept, counts)
     return kept, counts
+
+
+def _check_padded_counts(num_boxes: Any, leading: Sequence[Any], max_output: Any) -> None:
+    check_count("nms_padded", "boxes", num_boxes, 0)
+    check_count("nms_padded", "scores", math.prod(leading), 0)
+    check_count("nms_padded", "max_output", max_output, 1)
 
 
 def _fake_nms(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
@@ -60,6 +71,7 @@ def _fake_kept(op: str, boxes: torch.Tensor, scores: torch.Tensor, idxs: torch.T
     check_fake(op, "scores", scores, boxes.shape[:1], (boxes.dtype,), boxes)
     if idxs is not None:
         check_fake(op, "idxs", idxs, boxes.shape[:1], (torch.int64,), boxes)
+    check_count(op, "boxes", boxes.shape[0], 0)
     return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
 
 
@@ -70,8 +82,8 @@ def _fake_nms_padded(
     images, n, _ = boxes.shape
     shape = (images, None, n) if scores.ndim == 3 else (images, n)
     check_fake("nms_padded", "scores", scores, shape, (torch.float32,), boxes)
-    check_fake_count("nms_padded", "max_output", max_output, 1)
     leading = scores.shape[:-1]
+    _check_padded_counts(n, leading, max_output)
     return boxes.new_empty((*leading, max_output), dtype=torch.int64), boxes.new_empty(leading, dtype=torch.int64)
 
 

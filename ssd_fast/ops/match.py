@@ -13,7 +13,7 @@ from ..arrays import Array
 from ..ground_truth.packing import packed_ground_truth, packed_values
 from ..specs import MatcherSpec
 from ._arguments import call, check_spec
-from ._fakes import check_fake, check_fake_count
+from ._fakes import check_count, check_fake
 from ._library import register
 
 
@@ -139,7 +139,7 @@ def _fake(
     check_fake("match", "gt_boxes", gt_boxes, (None, 4), (torch.float32,), gt_boxes)
     check_fake("match", "gt_boxes.offsets", offsets, (None,), (torch.int64,), gt_boxes)
     check_fake("match", "default_boxes", default_boxes, (None, 4), (torch.float32,), gt_boxes)
-    check_fake_count("match", "gt_boxes.offsets", offsets.shape[0], 1)
+    check_count("match", "gt_boxes.offsets", offsets.shape[0], 1)
     if gt_ignored is not None:
         check_fake("match", "gt_ignored", gt_ignored, gt_boxes.shape[:1], (torch.bool, torch.uint8), gt_boxes)
     return gt_boxes.new_empty((offsets.shape[0] - 1, default_boxes.shape[0]), dtype=torch.int64)

@@ -12,7 +12,7 @@ from ..arrays import Array
 from ..detections import Detections
 from ..specs import BoxCoderSpec, PostprocessSpec
 from ._arguments import call, check_spec
-from ._fakes import check_fake, check_fake_count, check_fake_levels
+from ._fakes import check_count, check_fake, check_fake_levels
 from ._head_outputs import as_levels, as_sizes, count_columns, level_count_error
 from ._library import register
 from ._postprocess_options import STAGES, PostprocessOptions, pack_options
@@ -159,7 +159,7 @@ def _fake(
     **keywords: Any,
 ) -> tuple[torch.Tensor, ...]:
     like, options = cls_logits[0], PostprocessOptions(**keywords)
-    check_fake_count("postprocess", "C", num_columns, 2 if options.background >= 0 else 1)
+    check_count("postprocess", "C", num_columns, 2 if options.background >= 0 else 1)
     rows = check_fake_levels(cls_logits, bbox_regression, num_columns)
     check_fake("postprocess", "default_boxes", default_boxes, (rows, 4), (torch.float32,), like)
     if isinstance(num_columns, int) and options.background >= num_columns:

@@ -74,7 +74,7 @@ void items(Case& one) {
 void parts(Case& one) {
   std::vector<int> times(1003);
   std::atomic<int> longest{0};
-  ssd::parallel_for_parts(1003, 10, [&](int64_t begin, int64_t end) {
+  ssd::parallel_for_parts(1003, 10, 1, [&](int64_t begin, int64_t end) {
     if (end - begin > 10) longest = static_cast<int>(end - begin);
     for (int64_t i = begin; i < end; ++i) ++times[i];
   });
@@ -105,6 +105,18 @@ void all_fail(Case& one) {
 
 void interrupt(Case& one) {
   expect_end(one, end_of([](int64_t) { poll_forever(); }, check), "0 finished, interrupt");
+}
+
+void interrupt_between_parts(Case& one) {
+  std::string end = "all parts are done";
+  try {
+    const ssd::Interruptible interruptible(check);
+    ssd::parallel_for_parts(40'000, 1, ssd::detail::kStepsPerPoll,
+                            [](int64_t, int64_t) { std::this_thread::sleep_for(std::chrono::milliseconds(1)); });
+  } catch (const Interrupt&) {
+    end = "interrupt";
+  }
+  expect_end(one, end, "interrupt");
 }
 
 void interrupt_while_caller_waits(Case& one) {
@@ -163,6 +175,7 @@ int main(int argc, char** argv) {
   runner.good("caller-fails", caller_fails);
   runner.good("all-fail", all_fail);
   runner.good("interrupt", interrupt);
+  runner.good("interrupt-between-parts", interrupt_between_parts);
   runner.good("interrupt-while-caller-waits", interrupt_while_caller_waits);
   runner.good("interrupt-of-nested-loop", interrupt_of_nested_loop);
   runner.good("check-is-callers", check_is_callers);

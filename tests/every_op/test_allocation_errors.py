@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
+import textwrap
 from types import SimpleNamespace
 from typing import Any
 
@@ -86,3 +91,54 @@ def test_failed_allocation_in_kernel_names_op(monkeypatch):
     monkeypatch.setattr("ssd_fast._backend.C", extension)
     with pytest.raises(MemoryError, match=r"^box_iou: expected more memory, got std::bad_alloc$"):
         ssd_fast.box_iou(torch.rand(5, 4), torch.rand(5, 4))
+
+
+def test_failed_allocation_on_cpu_names_op_and_bytes():
+    """The process may use 48 MB more than its inputs: enough for the outputs, not for what the ops keep beside them."""
+    script = """
+        import json, resource
+        import torch
+        from ssd_fast import BoxCoderSpec, LossSpec, MatcherSpec, PostprocessSpec
+        from ssd_fast import box_iou, match, multibox_loss, postprocess
+        torch.set_num_threads(1)
+        P, CODER, SPEC = 4_000_000, BoxCoderSpec(), PostprocessSpec(score_threshold=1e-6, top_k=9, top_k_scope="image")
+        boxes, logits, deltas = torch.rand(P, 4), torch.rand(1, P, 3), torch.rand(1, P, 4)
+        matched, truth, labels = torch.zeros(4, P // 4, dtype=torch.int64), [boxes[:2]], [torch.tensor([1, 1])]
+        images = logits.view(4, -1, 3), deltas.view(4, -1, 4)
+        calls = {
+            "box_iou": lambda n: box_iou(boxes[:1], boxes[:n]),
+            "match": lambda n: match(truth, boxes[:n], MatcherSpec()),
+            "multibox_loss": lambda n: multibox_loss(
+                *(x[:, : n // 4] for x in images), truth * 4, labels * 4, matched[:, : n // 4], boxes[: n // 4],
+                coder=CODER, loss=LossSpec()
+            )["classification"],
+            "postprocess": lambda n: postprocess(logits[:, :n], deltas[:, :n], boxes[:n], SPEC, coder=CODER).scores,
+        }
+        seen = {}
+        for name, call in calls.items():
+            expected = call(50)
+            used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + 48_000_000, resource.RLIM_INFINITY))
+            try:
+                call(P)
+            except MemoryError as error:
+                seen[name] = str(error)
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            assert torch.equal(call(50), expected)
+        print(json.dumps(seen))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        # Every large array has memory of its own, which it gives back.
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "MALLOC_MMAP_THRESHOLD_": "65536"},
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    # Tiles have 81 floats per 4 default boxes.
+    assert seen.pop("box_iou") == "box_iou: expected 80000000 bytes of memory, got none"
+    assert seen.pop("match") == "match: expected 81000000 bytes of memory, got none"
+    assert seen.pop("multibox_loss") == "multibox_loss: expected 16000000 bytes of memory, got none"
+    assert re.fullmatch(r"postprocess: expected [1-9][0-9]{7} bytes of memory, got none", seen.pop("postprocess"))
+    assert seen == {}

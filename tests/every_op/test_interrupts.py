@@ -72,7 +72,7 @@ def test_signal_handler_runs_while_call_goes_on(threads):
     """The handler runs an op itself, in the middle of the other."""
     script = """
         torch.set_num_threads(int(sys.argv[1]))
-        call, small = seeded(match, 20_000), seeded(match, 40)
+        call, small = seeded(match, 60_000), seeded(match, 40)
         expected = call(), small()
         handled = []
         def handle(*_):
@@ -90,7 +90,7 @@ def test_signal_handler_runs_while_call_goes_on(threads):
 
 def test_interrupt_does_not_end_call_of_another_thread():
     script = """
-        call = seeded(match, 40_000)
+        call = seeded(match, 60_000)
         expected, seen, done, interrupted = call(), [], threading.Event(), False
         def work():
             seen.append(torch.equal(call(), expected))
