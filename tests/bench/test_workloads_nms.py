@@ -64,7 +64,7 @@ def test_tiled_workload_repeats_detector(name: str) -> None:
     assert classes is not None
     copies, n = 5, len(boxes)
     tiled = workloads_nms.tiled_workload(name, copies * n)
-    found = ssd_fast.batched_nms(*tiled, threshold)
+    found = ssd_fast.batched_nms(tiled[0], tiled[1], tiled[2], threshold)
     assert (found // n).unique().tolist() == list(range(copies)) and len(tiled[1].unique()) == copies * n
     assert len(found) == pytest.approx(copies * len(kept), rel=1e-3)
     assert torch.equal(tiled[2], classes.repeat(copies))
