@@ -37,7 +37,8 @@ def environment() -> dict[str, Any]:
         "gpu": None,
     }
     packages = importlib.metadata.packages_distributions()
-    for name in ("torchvision", "numba", "numba_cuda", "cupy", "cv2"):  # not imported, which takes seconds
+    # Not imported, which takes seconds.
+    for name in ("torchvision", "numba", "numba_cuda", "cupy", "cv2", "onnxruntime"):
         found[name] = importlib.metadata.version(packages[name][0]) if name in packages else None
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)

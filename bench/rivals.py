@@ -1,4 +1,4 @@
-"""Rivals for the same task: torchvision, plain and compiled torch, Numba, CuPy and OpenCV, where installed."""
+"""Rivals where installed: torchvision, plain and compiled torch, Numba, CuPy, OpenCV and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ torchvision: Any = module("torchvision")
 numba: Any = module("numba")
 cupy: Any = module("cupy")
 cv2: Any = module("cv2")
+onnx: Any = module("onnx")
+onnxruntime: Any = module("onnxruntime")
 
 
 def absent(name: str, why: str | None = None) -> Implementation:

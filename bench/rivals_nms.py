@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from rivals import absent, as_numpy, cv2, from_torchvision, numba, torchvision
+from rivals import absent, as_numpy, cv2, from_torchvision, numba, onnx, onnxruntime, torchvision
 from timing import Implementation
 from torch import Tensor
 
 from ssd_fast import reference
 
 BYTES_PER_PAIR = 32  # per pair of boxes, at the peak of `suppress`
+ON_CPU = "raced on the CPU only"
 
 
 def torchvision_nms(name: str, run: Callable[..., Any], n: int, device: torch.device) -> Implementation:
@@ -40,14 +41,15 @@ def nms(iou_threshold: float, n: int, device: torch.device) -> list[Implementati
     else:
         rivals.append(absent("eager torch", "one Python step per kept box: minutes at larger sizes"))
     if cuda:
-        rivals += [absent("OpenCV", "runs on the CPU only"), absent("numba", "has no NMS; one block is not a rival")]
-        return rivals
+        rivals += [absent("OpenCV", ON_CPU), absent("ONNX Runtime", ON_CPU)]
+        return [*rivals, absent("numba", "has no NMS; one block is not a rival")]
     if cv2 is None:
         rivals.append(absent("OpenCV"))
     else:
         rivals.append(
             Implementation("OpenCV", lambda boxes, scores: cv2.dnn.NMSBoxes(boxes, scores, 0.0, iou_threshold), _xywh)
         )
+    rivals.append(_onnx_nms(iou_threshold, n))
     if numba is None:
         rivals.append(absent("numba"))
     else:
@@ -58,6 +60,34 @@ def nms(iou_threshold: float, n: int, device: torch.device) -> list[Implementati
 
 def _xywh(boxes: Tensor, scores: Tensor) -> tuple[Any, ...]:
     return torch.cat((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), -1).double().numpy(), scores.numpy()
+
+
+def _onnx_nms(iou_threshold: float, max_output: int) -> Implementation:
+    """ONNX Runtime's NonMaxSuppression on the CPU, whose result has rows of image, class and box."""
+    if onnx is None or onnxruntime is None:
+        return absent("ONNX Runtime")
+    helper, proto = onnx.helper, onnx.TensorProto
+    graph = helper.make_graph(
+        [helper.make_node("NonMaxSuppression", ["boxes", "scores", "max_output", "iou_threshold"], ["kept"])],
+        "nms",
+        [helper.make_tensor_value_info(name, proto.FLOAT, [None] * 3) for name in ("boxes", "scores")],
+        [helper.make_tensor_value_info("kept", proto.INT64, [None, 3])],
+        [
+            helper.make_tensor("max_output", proto.INT64, [1], [max_output]),
+            helper.make_tensor("iou_threshold", proto.FLOAT, [1], [iou_threshold]),
+        ],
+    )
+    # Versions that an ONNX Runtime older than the installed onnx reads too.
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+
+    def prepare(boxes: Tensor, scores: Tensor) -> tuple[Any, ...]:
+        yxyx = boxes[..., [1, 0, 3, 2]].reshape(-1, *boxes.shape[-2:])
+        return ({"boxes": yxyx.numpy(), "scores": scores.reshape(len(yxyx), -1, scores.shape[-1]).numpy()},)
+
+    return Implementation("ONNX Runtime", lambda inputs: session.run(None, inputs)[0], prepare)
 
 
 @functools.cache
@@ -101,7 +131,7 @@ def batched_nms(iou_threshold: float, n: int, device: torch.device) -> list[Impl
         from_torchvision(lambda: torchvision_nms("torchvision, one class at a time", by_class, n, device)),
     ]
     if device.type == "cuda":
-        return [*rivals, absent("OpenCV", "runs on the CPU only")]
+        return [*rivals, absent("OpenCV", ON_CPU)]
     if cv2 is None:
         return [*rivals, absent("OpenCV")]
 
@@ -127,12 +157,14 @@ def nms_padded(iou_threshold: float, max_output: int, pairs: int, device: torch.
 
         return Implementation("torchvision in a loop", run)
 
+    cuda = device.type == "cuda"
     return [
         from_torchvision(in_a_loop),
+        absent("ONNX Runtime", ON_CPU) if cuda else _onnx_nms(iou_threshold, max_output),
         Implementation(
             "vectorized torch",
             functools.partial(_vectorized_nms, iou_threshold=iou_threshold, max_output=max_output),
-            capturable=device.type == "cuda",
+            capturable=cuda,
             memory=pairs * BYTES_PER_PAIR,
         ),
     ]

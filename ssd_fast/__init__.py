@@ -32,7 +32,15 @@ if TYPE_CHECKING:
     from . import reference as reference
     from . import specs as specs
     from . import training as training
-    from .compat import ParityReport, compare, patch, patched, unpatch
+    from .compat import (
+        ParityReport,
+        compare,
+        patch,
+        patch_torchvision_ops,
+        patched,
+        unpatch,
+        unpatch_torchvision_ops,
+    )
     from .criterion import SSDCriterion
     from .detector import Detector, load_detector
     from .drawing import draw_detections, draw_matches
@@ -57,12 +65,14 @@ _LAZY = {
     "models": None,
     "ops": None,
     "patch": "compat",
+    "patch_torchvision_ops": "compat",
     "patched": "compat",
     "presets": None,
     "reference": None,
     "specs": None,
     "training": None,
     "unpatch": "compat",
+    "unpatch_torchvision_ops": "compat",
 }
 
 
@@ -105,8 +115,10 @@ __all__ = [
     "nms",
     "nms_padded",
     "patch",
+    "patch_torchvision_ops",
     "patched",
     "postprocess",
     "preset",
     "unpatch",
+    "unpatch_torchvision_ops",
 ]

@@ -26,14 +26,24 @@ def is_observed() -> bool:
     transform of torch.func, forward-mode differentiation, or a profiler.
     """
     return (
+        is_traced()  # first, since torch.compile traces no further
+        or _len_torch_function_stack() > 0
+        or getattr(forward_ad, "_current_level", 0) >= 0
+        or getattr(profiler, "_is_profiler_enabled", True)
+    )
+
+
+def is_traced() -> bool:
+    """Return whether tensors may stand for others, so that no decision may depend on their values.
+
+    That is torch.compile, export, jit.trace, a TorchDispatchMode or a transform of torch.func.
+    """
+    return (
         torch.compiler.is_compiling()  # first, since torch.compile traces no further
         or not _PROBES_EXIST
         or _is_tracing()
         or _len_torch_dispatch_stack() > 0
-        or _len_torch_function_stack() > 0
         or peek_interpreter_stack() is not None
-        or getattr(forward_ad, "_current_level", 0) >= 0
-        or getattr(profiler, "_is_profiler_enabled", True)
     )
 
 

@@ -72,6 +72,29 @@ def test_compile_only_leaves_out_other_rivals(monkeypatch: pytest.MonkeyPatch) -
     assert found[0].absent is not None and found[1].absent is None and found[1].compiled
 
 
+def test_onnx_runtime_keeps_same_boxes() -> None:
+    for package in ("onnx", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    boxes, scores = workloads.problems_of_images(2, 3, 500)
+    padded = next(rival for rival in rivals_nms.nms_padded(0.5, 40, 0, CPU) if rival.name == "ONNX Runtime")
+    rows = torch.from_numpy(padded.run(*padded.prepare(boxes, scores)))  # type: ignore[misc]
+    idxs, counts = ssd_fast.nms_padded(boxes, scores, 0.5, 40)
+    assert counts.unique().tolist() != [40], "max_output hides what is kept"
+    for image in range(2):
+        for label in range(3):
+            kept = rows[(rows[:, 0] == image) & (rows[:, 1] == label), 2]
+            assert kept.tolist() == idxs[image, label, : counts[image, label]].tolist()
+    single = next(rival for rival in rivals_nms.nms(0.5, 500, CPU) if rival.name == "ONNX Runtime")
+    rows = torch.from_numpy(single.run(*single.prepare(boxes[0], scores[0, 0])))  # type: ignore[misc]
+    assert torch.equal(rows[:, 2], ssd_fast.nms(boxes[0], scores[0, 0], 0.5))
+
+
+def test_onnx_runtime_that_is_not_installed_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rivals_nms, "onnxruntime", None)
+    found = {rival.name: rival.absent for rival in rivals_nms.nms(0.5, 10, CPU)}
+    assert found["ONNX Runtime"] == "not installed"
+
+
 @pytest.mark.parametrize("kind", bench_nms.BOXES)
 def test_assert_greedy_refuses_wrong_kept_boxes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_nms, "PAIRS_AT_ONCE", 1 << 16)  # several rounds

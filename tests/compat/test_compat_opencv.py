@@ -10,7 +10,7 @@ import pytest
 from helpers import adapter_inputs as inputs
 from helpers import goldens
 from helpers.checks import unmodified
-from ssd_fast.compat.opencv import detection_out, nms_boxes
+from ssd_fast.compat.opencv import detection_out
 
 cv2 = pytest.importorskip("cv2", reason="OpenCV, which is compared with, is not installed")
 
@@ -168,81 +168,3 @@ def test_detection_out_rejects_blobs():
         detection_out(loc, conf, prior[:, :1], **DEFAULTS)
     with pytest.raises(ValueError, match=r"mbox_loc: expected 2 x 790 x 4 numbers, got \[2, 3156\]"):
         detection_out(loc[:, :-4], conf, prior, **DEFAULTS)
-
-
-# ---- nms_boxes ------------------------------------------------------------------------------------------------------
-
-
-def pixels(n: int, seed: int, fractions: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Return boxes (x, y, w, h), in whole pixels or not, whose IoUs meet thresholds exactly; many scores are equal."""
-    rng = np.random.default_rng(seed)
-    boxes = np.concatenate((rng.integers(0, 40, (n, 2)), rng.integers(1, 21, (n, 2))), 1).astype(np.float64)
-    if fractions:
-        boxes += rng.integers(0, 1024, (n, 4)) / 1024
-    return boxes, (rng.integers(0, 200, n) / 200).astype(np.float32)
-
-
-@pytest.mark.parametrize("fractions", [False, True])
-@pytest.mark.parametrize("threshold", [0.1, 0.2, 0.25, 0.3, 1 / 3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.75, 0.9, 1.0, 0.0])
-def test_nms_boxes_equals_opencv(threshold, fractions):
-    kept = 0
-    for seed in range(4):
-        boxes, scores = pixels(300, seed, fractions)
-        expected = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), 0.25, threshold)
-        actual = nms_boxes(boxes, scores, 0.25, threshold)
-        assert actual.dtype == np.int32
-        np.testing.assert_array_equal(actual, expected)
-        kept += len(actual)
-    assert 40 < kept < 4 * 300
-
-
-@pytest.mark.parametrize("top_k", [0, 1, 17, 1000])
-def test_nms_boxes_obeys_top_k(top_k):
-    boxes, scores = pixels(300, 9, False)
-    expected = cv2.dnn.NMSBoxes(boxes.tolist(), scores.tolist(), 0.1, 0.4, top_k=top_k)
-    np.testing.assert_array_equal(nms_boxes(boxes.tolist(), scores.tolist(), 0.1, 0.4, top_k=top_k), expected)
-
-
-def test_nms_boxes_rounds_as_opencv():
-    """OpenCV rounds IoUs near a threshold from float64 to float32 before it compares them."""
-    for threshold in (0.3, 0.45, 0.5, 0.7):
-        answers = set()
-        for step in np.linspace(-3e-7, 3e-7, 41):
-            boxes = [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, threshold + step, 1.0]]
-            expected = cv2.dnn.NMSBoxes(boxes, [0.9, 0.8], 0.1, threshold)
-            actual = nms_boxes(boxes, [0.9, 0.8], 0.1, threshold)
-            np.testing.assert_array_equal(actual, expected)
-            answers.add(len(actual))
-        assert answers == {1, 2}
-
-
-def test_nms_boxes_of_nothing_is_empty():
-    for boxes, scores in (([], []), ([[0, 0, 1, 1]], [0.1])):
-        kept = nms_boxes(boxes, scores, 0.5, 0.5)
-        assert kept.shape == (0,) and kept.dtype == np.int32
-
-
-def test_nms_boxes_excludes_score_equal_to_threshold():
-    boxes = [[0, 0, 1, 1], [5, 5, 1, 1]]
-    for scores in ([0.3, 0.4], [0.30000001, 0.2]):
-        np.testing.assert_array_equal(
-            nms_boxes(boxes, scores, 0.3, 0.5), cv2.dnn.NMSBoxes(boxes, scores, 0.3, 0.5) or []
-        )
-
-
-def test_nms_boxes_rejects_arguments():
-    with pytest.raises(ValueError, match=r"nms_boxes: eta: expected 1, got 0.5"):
-        nms_boxes([[0, 0, 1, 1]], [1], 0.5, 0.5, eta=0.5)
-    with pytest.raises(ValueError, match=r"nms_boxes: scores: expected shape \[1\], got \[2\]"):
-        nms_boxes([[0, 0, 1, 1]], [1, 2], 0.5, 0.5)
-    with pytest.raises(ValueError, match=r"nms_boxes: bboxes: expected \[n, 4\] numbers, got \[1, 3\]"):
-        nms_boxes([[0, 0, 1]], [1], 0.5, 0.5)
-    for wrong in ([[0, 0, 1], [0, 0, 1, 1]], [list("text")]):
-        with pytest.raises(ValueError, match="nms_boxes: bboxes: expected numbers in rows of one length, got "):
-            nms_boxes(wrong, [0.5], 0.5, 0.5)
-    with pytest.raises(ValueError, match=r"nms_boxes: scores: expected numbers in rows of one length, got .*'high'"):
-        nms_boxes([[0, 0, 1, 1]], ["high"], 0.5, 0.5)
-    with pytest.raises(ValueError, match=r"nms_boxes: bboxes: expected \[n, 4\] numbers, got \[\]"):
-        nms_boxes(3, [0.5], 0.5, 0.5)
-    with pytest.raises(ValueError, match="nms_boxes: nms_threshold: expected a number >= 0"):
-        nms_boxes([[0, 0, 1, 1]], [1], 0.5, -0.5)

@@ -67,6 +67,11 @@ def nms_boxes(**changed: Any) -> Any:
     return opencv.nms_boxes(**{**sound, **changed})
 
 
+def nms_boxes_batched(**changed: Any) -> Any:
+    sound = {"bboxes": [[0, 0, 8, 8]], "scores": [0.5], "class_ids": [1], "score_threshold": 0.1, "nms_threshold": 0.5}
+    return opencv.nms_boxes_batched(**{**sound, **changed})
+
+
 def detect(**changed: Any) -> Any:
     sound = {"num_classes": inputs.COLUMNS, "bkg_label": 0, "top_k": 9, "conf_thresh": 0.1, "nms_thresh": 0.5}
     priors = amdegroot.PriorBox(inputs.amdegroot_cfg(True)).forward()
@@ -184,6 +189,10 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "nvidia.Encoder.decode_batch": (nvidia_decode, ("criteria", "max_output")),
     "nvidia.Encoder.decode_single": (nvidia_decode_single, ("criteria", "max_output", "max_num")),
     "opencv.nms_boxes": (nms_boxes, ("bboxes", "scores", "score_threshold", "nms_threshold", "eta", "top_k")),
+    "opencv.nms_boxes_batched": (
+        nms_boxes_batched,
+        ("bboxes", "scores", "class_ids", "score_threshold", "nms_threshold", "eta", "top_k"),
+    ),
     "opencv.detection_out": (
         detection_out,
         (

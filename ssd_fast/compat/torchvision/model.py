@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ import torch
 from .box_coder import coder_spec
 from .postprocess import FusedPostprocess
 
-__all__ = ["POSTPROCESS", "check_model", "torchvision_ssd"]
+__all__ = ["POSTPROCESS", "check_model", "import_torchvision", "torchvision_ssd"]
 
 POSTPROCESS = "postprocess_detections"
 _ATTRIBUTES = ("score_thresh", "nms_thresh", "detections_per_img", "topk_candidates", "box_coder")
@@ -18,13 +19,17 @@ _TRAINING_ATTRIBUTES = ("proposal_matcher", "neg_to_pos_ratio", "transform", "ba
 
 def torchvision_ssd(op: str) -> Any:
     """Import torchvision's class SSD."""
+    return import_torchvision(op, "models.detection.ssd").SSD
+
+
+def import_torchvision(op: str, module: str) -> Any:
+    """Import a module of torchvision."""
     try:
-        from torchvision.models.detection.ssd import SSD
+        return import_module(f"torchvision.{module}")
     except ImportError as error:
         raise ImportError(
             f"{op}: torchvision is not installed or does not load ({error}); pip install ssd_fast[torchvision]"
         ) from error
-    return SSD
 
 
 def check_model(model: Any, op: str) -> None:
