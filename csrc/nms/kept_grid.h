@@ -26,9 +26,13 @@ class KeptGrid {
 
   void clear();  // keeps its memory
 
-  // Whether a box of the segment has an IoU with the box above the threshold. Unknown if finding out takes more than
-  // `most_tiles`.
-  inline Found search(int64_t segment, const BoxOf<T>& box, int64_t most_tiles) const;
+  // Begins a round of additions. There is one at first, round 0.
+  void begin_round() { ++round_; }
+  uint32_t round() const { return round_; }
+
+  // Whether a box of the segment that was added since the beginning of a round, and maybe an earlier one, has an IoU with
+  // the box above the threshold. Unknown if finding out takes more than `most_tiles`.
+  inline Found search(int64_t segment, const BoxOf<T>& box, uint32_t first_round, int64_t most_tiles) const;
 
   void add(int64_t segment, const BoxOf<T>& box);  // one that has overlaps (overlap_reach.h)
 
@@ -62,6 +66,10 @@ class KeptGrid {
     int64_t first_in(int64_t tile) const { return tile == first_tile() ? first & kTileMask : 0; }
     int64_t last_in(int64_t tile) const { return tile == last_tile() ? last & kTileMask : kTileMask; }
   };
+  struct TileBits {
+    uint64_t bits = 0;        // of the cells that are not empty
+    uint32_t last_round = 0;  // in which a box was added
+  };
   struct CellBoxes {  // the first is with its cell: most searches that look at a cell need no other memory
     BoxOf<T> first{};
     Block* others = nullptr;
@@ -84,16 +92,17 @@ class KeptGrid {
 
   inline Cell cell_of(int64_t segment, const Extent& x, const Extent& y) const;
   inline CellRange cells_within_reach(const Extent& extent, int64_t level) const;
-  inline uint64_t cells_in_use(const Cell& tile) const;
+  inline uint64_t cells_in_use(uint32_t tile_hash, uint32_t first_round) const;
   inline bool search_cell(uint32_t hash, const BoxOf<T>& box, T box_area) const;
   static Cell outsiders_of(int64_t segment) { return {grid_hash(segment, kOutsiders, kOutsiders), 0}; }
 
   T iou_threshold_;
   OverlapReach<T> reach_;
+  uint32_t round_ = 0;
   int64_t num_outsiders_ = 0;
   Levels levels_x_, levels_y_;
   std::bitset<kPairs> has_pair_;  // of levels, by a hash: without its bit, a pair has no box
-  HashTable<uint64_t> tiles_;     // which of a tile's cells are not empty
+  HashTable<TileBits> tiles_;
   HashTable<CellBoxes> cells_;
   StableArray<Block> blocks_;
 };
@@ -130,10 +139,11 @@ SSD_HD bool KeptGrid<T>::search_cell(uint32_t hash, const BoxOf<T>& box, T box_a
   return overlaps_list(cell->others, box, box_area, iou_threshold_);
 }
 
+// The bits of a tile's cells, or none if no box was added to the tile since the beginning of the round.
 template <typename T>
-SSD_HD uint64_t KeptGrid<T>::cells_in_use(const Cell& cell) const {
-  const uint64_t* bits = tiles_.find(cell.tile_hash());
-  return bits != nullptr ? *bits : 0;
+SSD_HD uint64_t KeptGrid<T>::cells_in_use(uint32_t tile_hash, uint32_t first_round) const {
+  const TileBits* tile = tiles_.find(tile_hash);
+  return tile != nullptr && tile->last_round >= first_round ? tile->bits : 0;
 }
 
 template <typename T>
@@ -142,14 +152,15 @@ SSD_HD void KeptGrid<T>::prefetch(int64_t segment, const BoxOf<T>& box) const {
 }
 
 template <typename T>
-SSD_HD Found KeptGrid<T>::search(int64_t segment, const BoxOf<T>& box, int64_t most_tiles) const {
+SSD_HD Found KeptGrid<T>::search(int64_t segment, const BoxOf<T>& box, uint32_t first_round, int64_t most_tiles) const {
   const T box_area = area(box);
   if (!OverlapReach<T>::has_overlaps(box, box_area)) return Found::no;
   if (!reach_.holds_for(box_area)) return Found::unknown;
   if (num_outsiders_ > 0 && search_cell(outsiders_of(segment).hash(), box, box_area)) return Found::yes;
   const Extent x = extent_of(box.x1, box.x2), y = extent_of(box.y1, box.y2);
   const Cell own = cell_of(segment, x, y);  // where most boxes that overlap it are
-  if ((cells_in_use(own) >> own.bit & 1) != 0 && search_cell(own.hash(), box, box_area)) return Found::yes;
+  if ((cells_in_use(own.tile_hash(), first_round) >> own.bit & 1) != 0 && search_cell(own.hash(), box, box_area))
+    return Found::yes;
 
   const int64_t first_x = max_of(levels_x_.first, reach_.lowest_level(x.side));
   const int64_t last_x = min_of(levels_x_.last, reach_.highest_level(x.side));
@@ -173,7 +184,7 @@ SSD_HD Found KeptGrid<T>::search(int64_t segment, const BoxOf<T>& box, int64_t m
         for (int64_t tile_x = columns.first_tile(); tile_x <= columns.last_tile(); ++tile_x) {
           const uint64_t mask = columns.columns_of(tile_x) & rows.rows_of(tile_y);
           Cell cell{tile_hash(grid, tile_x, tile_y), 0};
-          uint64_t bits = cells_in_use(cell) & mask;
+          uint64_t bits = cells_in_use(cell.tile_hash(), first_round) & mask;
           for (; bits != 0; bits &= bits - 1) {
             cell.bit = __builtin_ctzll(bits);
             if (search_cell(cell.hash(), box, box_area)) return Found::yes;

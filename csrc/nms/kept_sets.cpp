@@ -15,12 +15,13 @@ SSD_CLONES bool search_list(const ListBlock<float>* list, const Box& box, float 
 SSD_CLONES bool search_list(const ListBlock<double>* list, const BoxOf<double>& box, double iou_threshold) {
   return overlaps_list(list, box, area(box), iou_threshold);
 }
-SSD_CLONES Found search_grid(const KeptGrid<float>& grid, int64_t segment, const Box& box, int64_t most_tiles) {
-  return grid.search(segment, box, most_tiles);
+SSD_CLONES Found search_grid(const KeptGrid<float>& grid, int64_t segment, const Box& box, uint32_t first_round,
+                             int64_t most_tiles) {
+  return grid.search(segment, box, first_round, most_tiles);
 }
 SSD_CLONES Found search_grid(const KeptGrid<double>& grid, int64_t segment, const BoxOf<double>& box,
-                             int64_t most_tiles) {
-  return grid.search(segment, box, most_tiles);
+                             uint32_t first_round, int64_t most_tiles) {
+  return grid.search(segment, box, first_round, most_tiles);
 }
 
 template <typename T>
@@ -63,7 +64,9 @@ void KeptGrid<T>::add(int64_t segment, const BoxOf<T>& box) {
     levels_y_.add(level_y);
     has_pair_[pair_of(level_x, level_y)] = true;
     cell = cell_of(segment, x, y);
-    tiles_.at(cell.tile_hash(), 0, is_new) |= uint64_t{1} << cell.bit;
+    TileBits& tile = tiles_.at(cell.tile_hash(), {}, is_new);
+    tile.bits |= uint64_t{1} << cell.bit;
+    tile.last_round = round_;
   } else {
     ++num_outsiders_;
   }
@@ -79,6 +82,7 @@ void KeptGrid<T>::add(int64_t segment, const BoxOf<T>& box) {
 
 template <typename T>
 void KeptGrid<T>::clear() {
+  round_ = 0;
   num_outsiders_ = 0;
   levels_x_ = levels_y_ = {};
   has_pair_.reset();

@@ -17,8 +17,10 @@ template <typename T>
 using ListBlock = KeptBlock<T, 64>;
 bool search_list(const ListBlock<float>* list, const Box& box, float iou_threshold);
 bool search_list(const ListBlock<double>* list, const BoxOf<double>& box, double iou_threshold);
-Found search_grid(const KeptGrid<float>& grid, int64_t segment, const Box& box, int64_t most_tiles);
-Found search_grid(const KeptGrid<double>& grid, int64_t segment, const BoxOf<double>& box, int64_t most_tiles);
+Found search_grid(const KeptGrid<float>& grid, int64_t segment, const Box& box, uint32_t first_round,
+                  int64_t most_tiles);
+Found search_grid(const KeptGrid<double>& grid, int64_t segment, const BoxOf<double>& box, uint32_t first_round,
+                  int64_t most_tiles);
 
 template <typename T>
 class KeptSets {
@@ -30,15 +32,11 @@ class KeptSets {
   void clear();  // keeps its memory
 
   // Whether a box of the segment suppresses this one.
-  bool overlaps(int index, const BoxOf<T>& box) const {
-    const Segment& segment = segments_[index];
-    if (iou_threshold_ < 0) return segment.count > 0;  // every IoU is above
-    if (segment.is_in_grid) {
-      const Found found = search_grid(grid_, index, box, 64 + segment.count / 64);
-      if (found != Found::unknown) return found == Found::yes;
-    }
-    return search_list(segment.list, box, iou_threshold_);
-  }
+  bool overlaps(int segment, const BoxOf<T>& box) const { return overlaps_since(0, segment, box); }
+
+  // The same for one that no box suppressed when the round began: only those added since then need be looked at.
+  void begin_round() { grid_.begin_round(); }
+  bool overlaps_in_round(int segment, const BoxOf<T>& box) const { return overlaps_since(grid_.round(), segment, box); }
 
   void add(int segment, const BoxOf<T>& box);
   // Brings what a search for the box looks at first into the cache, if it may not be there.
@@ -55,6 +53,16 @@ class KeptSets {
   };
   static constexpr int64_t kMostScanned = 1024;  // boxes of a segment without a grid
   static constexpr int64_t kMostCached = 8192;
+
+  bool overlaps_since(uint32_t first_round, int index, const BoxOf<T>& box) const {
+    const Segment& segment = segments_[index];
+    if (iou_threshold_ < 0) return segment.count > 0;  // every IoU is above
+    if (segment.is_in_grid) {
+      const Found found = search_grid(grid_, index, box, first_round, 64 + segment.count / 64);
+      if (found != Found::unknown) return found == Found::yes;
+    }
+    return search_list(segment.list, box, iou_threshold_);
+  }
 
   T iou_threshold_;
   Vector<Segment> segments_;

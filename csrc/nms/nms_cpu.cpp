@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t kLargeClass = 16384;    // candidates
 constexpr int64_t kSmallestBatch = 2048;  // of a large class
-constexpr int64_t kLargestBatch = 32768;
+constexpr int64_t kLargestBatch = 8192;
 constexpr int64_t kPart = 256;     // candidates of a batch that a thread takes at a time
 constexpr int64_t kFewKept = 256;  // kept boxes that a candidate is tested against so fast that threads do not help
 constexpr int64_t kStepsPerCandidate = 1024;
@@ -50,7 +50,7 @@ class ScoredBoxes {
     for (int64_t place = begin; place < end; ++place) {
       if (place % kPart == 0) poll_interrupt();
       prefetch(place, end, kept);
-      keep_unless_overlapped(place, kept);
+      if (!kept.overlaps(0, box(place))) keep(place, kept);
     }
   }
 
@@ -73,7 +73,6 @@ class ScoredBoxes {
   // All threads test a batch against what is kept before it. Those that are left are tested one by one, in order,
   // against what has been kept of the batch.
   void solve_in_batches(int64_t begin, int64_t end, KeptSets<T>& kept, SharedWork& work) {
-    KeptSets<T> kept_of_batch(task_.iou_threshold);
     Vector<char> is_free(kLargestBatch);
     for (int64_t size, first = begin; first < end; first += size) {
       size = std::min({end - first, std::max(first - begin, kSmallestBatch), kLargestBatch});
@@ -81,10 +80,11 @@ class ScoredBoxes {
         const int64_t from = part * kPart;
         test(first + from, first + std::min(from + kPart, size), kept, is_free.data() + from);
       });
-      kept_of_batch.clear();
+      kept.begin_round();
       for (int64_t i = 0; i < size; ++i) {
         if (i % kPart == 0) poll_interrupt();
-        if (is_free[i] && keep_unless_overlapped(first + i, kept_of_batch)) kept.add(0, box(first + i));
+        prefetch(first + i, first + size, kept);
+        if (is_free[i] && !kept.overlaps_in_round(0, box(first + i))) keep(first + i, kept);
       }
     }
   }
@@ -98,11 +98,9 @@ class ScoredBoxes {
   }
 
  private:
-  bool keep_unless_overlapped(int64_t place, KeptSets<T>& kept) {
-    if (kept.overlaps(0, box(place))) return false;
+  void keep(int64_t place, KeptSets<T>& kept) {
     kept.add(0, box(place));
     is_kept_[rank_of(place)] = 1;
-    return true;
   }
 
   void test(int64_t begin, int64_t end, const KeptSets<T>& kept, char* is_free) const {
