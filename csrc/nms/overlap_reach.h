@@ -72,7 +72,7 @@ class OverlapReach {
     return 0.5 * (box.side + largest) * reach_ + rounding;
   }
   // Cells of this size let a box of the level reach about two of them along each axis.
-  double cells_per_unit(int64_t level) const { return 1 / (1.5 * reach_ * largest_side(level)); }
+  double cells_per_unit(int64_t level) const { return 1 / (1.2 * reach_ * largest_side(level)); }
 
  private:
   static constexpr double kLeastPruning = 0x1p-10;

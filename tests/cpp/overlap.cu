@@ -1,6 +1,6 @@
 // overlap.cu: decisions about pairs of boxes, as kernels make them.
 #include "common/cuda.cuh"
-#include "nms/greedy_cpu.h"  // overlaps
+#include "common/overlap.h"
 #include "overlap.h"
 
 namespace ssd::test {

@@ -1,7 +1,8 @@
-// run_overlap.cpp: NMS decides IoU > threshold without a division. This compares it with the division, pair by pair,
-// where it is hardest: quotients at the threshold and beside it, areas that underflow or overflow, degenerate and NaN
-// boxes.
-#include "nms/greedy_cpu.h"
+// run_overlap.cpp: NMS decides IoU > threshold without a division, and on the CPU leaves out pairs that are too far apart
+// to overlap so much. This compares both with the division, pair by pair, where it is hardest: quotients at the threshold
+// and beside it, areas that underflow or overflow, degenerate and NaN boxes.
+#include "common/overlap.h"
+#include "nms/kept_sets.h"
 #include "oracles.h"
 #include "overlap.h"
 
@@ -9,6 +10,7 @@ namespace {
 
 using namespace ssd::test;
 using ssd::Box;
+using ssd::BoxOf;
 using ssd::IouThreshold;
 
 #if defined(SSD_CHECKED) || defined(__SANITIZE_ADDRESS__)
@@ -23,6 +25,8 @@ constexpr int kKernelPairs = 30000;
 #else
 constexpr int kKernelPairs = kPairs;
 #endif
+
+constexpr int64_t kMostTiles = 1000;  // of a search in a grid
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
@@ -129,13 +133,45 @@ Pair make_pair(Random& random, int kind) {
   }
 }
 
-// Whether the CPU's NMS suppresses the box because of a kept one at place `place` of a block.
-bool suppressed_in_block(const Pair& pair, int place) {
-  std::vector<ssd::KeptBoxes> blocks;
-  int first = -1;
-  for (int i = 0; i < place; ++i) ssd::add_kept(Box{-9, -9, -9, -9}, blocks, first);
-  ssd::add_kept(pair.a, blocks, first);
-  return ssd::overlaps_any(pair.b, blocks.data(), first, ssd::iou_threshold(pair.threshold));
+// Whether the CPU's NMS finds the pair's overlap in a list, where `place` boxes have been kept before.
+bool found_in_list(const Pair& pair, int place, bool& expected) {
+  const Box filler{-9, -9, -8, -8};
+  ssd::KeptSets<float> kept(pair.threshold);
+  for (int i = 0; i < place; ++i) {
+    kept.add(0, filler);
+    expected |= plain_iou(filler, pair.b) > pair.threshold;
+  }
+  kept.add(0, pair.a);
+  return kept.overlaps(0, pair.b);
+}
+
+// Whether it misses the pair's overlap in the grid, for which boxes must be within the other's reach.
+template <class T>
+bool missed_in_grid(const BoxOf<T>& a, const BoxOf<T>& b, T threshold) {
+  const auto has_overlaps = [](const BoxOf<T>& box) { return ssd::OverlapReach<T>::has_overlaps(box, ssd::area(box)); };
+  const bool expected = ssd::iou(a, b) > threshold;
+  if (!(threshold >= 0 && threshold < 1)) return false;  // such a grid is never made
+  if (!has_overlaps(a)) return expected;
+  ssd::KeptGrid<T> grid(threshold);
+  grid.add(0, a);
+  const ssd::Found found = grid.search(0, b, 0, kMostTiles);
+  return found != ssd::Found::unknown && (found == ssd::Found::yes) != expected;
+}
+
+template <class T>
+BoxOf<T> moved_box(const Box& box, T dx, T dy) {
+  return {box.x1 + dx, box.y1 + dy, box.x2 + dx, box.y2 + dy};
+}
+
+// The same for the pair, and where coordinates are large compared with the boxes, in float and in double.
+bool missed_in_any_grid(const Pair& pair, Random& random) {
+  const float dx = std::ldexp(1.0f, random.below(30)), dy = -std::ldexp(1.0f, random.below(30));
+  const double far = std::ldexp(1.0, random.below(60));
+  const double threshold = pair.threshold;
+  return missed_in_grid(pair.a, pair.b, pair.threshold) ||
+         missed_in_grid(moved_box(pair.a, dx, dy), moved_box(pair.b, dx, dy), pair.threshold) ||
+         missed_in_grid(moved_box(pair.a, 0.0, 0.0), moved_box(pair.b, 0.0, 0.0), threshold) ||
+         missed_in_grid(moved_box(pair.a, far, -far), moved_box(pair.b, far, -far), threshold);
 }
 
 std::string described(const Pair& pair, const std::string& what) {
@@ -169,10 +205,12 @@ void compare(Case& one, int kind) {
     check((ssd::iou(pair.a, pair.b) > pair.threshold) == expected, "iou");
     check(ssd::overlaps(pair.a, area_a, pair.b, area_b, threshold) == expected, "overlaps");
     check(ssd::overlaps(pair.b, area_b, pair.a, area_a, threshold) == expected, "overlaps, exchanged");
-    if (i % 8 == 0) check(suppressed_in_block(pair, i / 8 % 20) == expected, "overlaps_any, in a block");
-    const float columns[5] = {pair.a.x1, pair.a.y1, pair.a.x2, pair.a.y2, area_a};
-    const float* const pointers[5] = {&columns[0], &columns[1], &columns[2], &columns[3], &columns[4]};
-    check(ssd::overlaps_any(pair.b, pointers, 1, pair.threshold) == expected, "overlaps_any, in columns");
+    if (i % 8 == 0) {
+      bool in_list = expected;
+      const bool found = found_in_list(pair, i / 8 % 80, in_list);
+      check(found == in_list, "a list of kept boxes");
+      check(!missed_in_any_grid(pair, random), "a grid of kept boxes");
+    }
     // An inclusive threshold is the float before it.
     if (pair.threshold > 0.0f && pair.threshold < kInfinity) {
       const IouThreshold before = ssd::iou_threshold(moved(pair.threshold, -1));
