@@ -3,6 +3,7 @@
 // hold nobody up: whoever is free takes the next part.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <thread>
@@ -35,7 +36,11 @@ class SharedWork {
     call_ = [](const void* of, int64_t part) { (*static_cast<const Body*>(of))(part); };
     parts_done_.store(0, std::memory_order_relaxed);
     parts_left_.store(count, std::memory_order_release);
-    while (do_part()) {
+    PartsInProgress others{*this, count};
+    for (int64_t part; (part = take_part()) >= 0;) {
+      ++others.unfinished;
+      do_part(part);
+      --others.unfinished;
     }
     while (parts_done_.load(std::memory_order_acquire) < count) wait();
   }
@@ -46,19 +51,37 @@ class SharedWork {
     ~Finish() { work.is_finished_.store(true, std::memory_order_release); }
   };
 
+  // Waits for the other threads when a poll ends the driver's run: they use its variables.
+  struct PartsInProgress {
+    SharedWork& work;
+    int64_t count;
+    int64_t unfinished = 0;  // by the driver
+    ~PartsInProgress() {
+      const int64_t left = std::max<int64_t>(work.parts_left_.exchange(0), 0);
+      while (work.parts_done_.load(std::memory_order_acquire) < count - left - unfinished) std::this_thread::yield();
+    }
+  };
+
   void help() {
     while (!is_finished_.load(std::memory_order_acquire)) {
-      if (!do_part()) wait();
+      const int64_t part = take_part();
+      if (part >= 0) {
+        do_part(part);
+      } else {
+        wait();
+      }
     }
   }
 
-  bool do_part() {
-    if (parts_left_.load(std::memory_order_relaxed) <= 0) return false;
-    const int64_t part = parts_left_.fetch_sub(1, std::memory_order_acquire) - 1;
-    if (part < 0) return false;
+  // Returns a part that no other thread gets, or a number below 0.
+  int64_t take_part() {
+    if (parts_left_.load(std::memory_order_relaxed) <= 0) return -1;
+    return parts_left_.fetch_sub(1, std::memory_order_acquire) - 1;
+  }
+
+  void do_part(int64_t part) {
     call_(body_, part);
     parts_done_.fetch_add(1, std::memory_order_release);
-    return true;
   }
 
   static void wait() {

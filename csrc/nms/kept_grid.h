@@ -148,6 +148,7 @@ SSD_HD uint64_t KeptGrid<T>::cells_in_use(uint32_t tile_hash, uint32_t first_rou
 
 template <typename T>
 SSD_HD void KeptGrid<T>::prefetch(int64_t segment, const BoxOf<T>& box) const {
+  if (!OverlapReach<T>::has_overlaps(box, area(box))) return;
   cells_.prefetch(cell_of(segment, extent_of(box.x1, box.x2), extent_of(box.y1, box.y2)).hash());
 }
 
@@ -159,8 +160,8 @@ SSD_HD Found KeptGrid<T>::search(int64_t segment, const BoxOf<T>& box, uint32_t 
   if (num_outsiders_ > 0 && search_cell(outsiders_of(segment).hash(), box, box_area)) return Found::yes;
   const Extent x = extent_of(box.x1, box.x2), y = extent_of(box.y1, box.y2);
   const Cell own = cell_of(segment, x, y);  // where most boxes that overlap it are
-  if ((cells_in_use(own.tile_hash(), first_round) >> own.bit & 1) != 0 && search_cell(own.hash(), box, box_area))
-    return Found::yes;
+  const bool own_in_use = (cells_in_use(own.tile_hash(), first_round) >> own.bit & 1) != 0;
+  if (own_in_use && search_cell(own.hash(), box, box_area)) return Found::yes;
 
   const int64_t first_x = max_of(levels_x_.first, reach_.lowest_level(x.side));
   const int64_t last_x = min_of(levels_x_.last, reach_.highest_level(x.side));

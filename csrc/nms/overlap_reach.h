@@ -42,8 +42,8 @@ class OverlapReach {
     largest_ratio_ = 1 / smallest_ratio_;
     reach_ = (1 - t) / (1 + t) + kSlack;
     // A level spans at most a ratio of 4, and at most that of the largest to the smallest side that a box can meet.
-    const double octaves = t > 0 && t < 1 ? -2 * std::log2(t) : 2.0;
-    level_shift_ = 52 + static_cast<int>(std::floor(std::log2(clamp(octaves, 0x1p-16, 2.0))));
+    const double octaves = prunes_sizes_ ? -2 * std::log2(smallest_ratio_) : 2.0;
+    level_shift_ = 52 + static_cast<int>(std::floor(std::log2(clamp(octaves, 0x1p-44, 2.0))));
   }
 
   // Whether the box can overlap another one by more than a threshold in [0, 1). Boxes that are flipped, empty, not
@@ -71,8 +71,8 @@ class OverlapReach {
     const double rounding = 0x1p-50 * std::fabs(box.center) + 0x1p-1070;  // of both centers
     return 0.5 * (box.side + largest) * reach_ + rounding;
   }
-  // Cells of this size let a box of the level reach about two of them along each axis.
-  double cells_per_unit(int64_t level) const { return 1 / (1.2 * reach_ * largest_side(level)); }
+  // Cells of a size that lets a box of the level reach about two of them along each axis. The number is finite.
+  double cells_per_unit(int64_t level) const { return min_of(1 / (1.2 * reach_ * largest_side(level)), 0x1p1023); }
 
  private:
   static constexpr double kLeastPruning = 0x1p-10;
