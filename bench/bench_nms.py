@@ -1,4 +1,4 @@
-"""nms, batched_nms, nms_padded: uniform, clustered, stacked and staircase boxes."""
+"""nms, batched_nms, nms_padded: boxes of many kinds, and proposals of real detectors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import rivals
 import rivals_nms
 import torch
 import workloads
+import workloads_nms
 from timing import QUICK, Implementation
 from torch import Tensor
 
@@ -21,7 +22,11 @@ BOXES = {
     "clustered": workloads.clustered_boxes,
     "stacked": workloads.stacked_boxes,
     "staircase": workloads.staircase_boxes,
+    "disjoint": workloads_nms.disjoint_boxes,
+    "log-sized": workloads_nms.log_sized_boxes,
+    "isolated above clustered": workloads_nms.isolated_above_clustered,
 }
+BEST_FIRST = ("staircase", "isolated above clustered")
 CASES = [
     ("uniform", 1_000),
     ("uniform", 8_732),
@@ -32,6 +37,9 @@ CASES = [
     ("clustered", 1_000_000),
     ("stacked", 10_000),
     ("staircase", 10_000),
+    ("disjoint", 50_000),
+    ("log-sized", 50_000),
+    ("isolated above clustered", 50_000),
 ]
 PAIRS_AT_ONCE = 1 << 26  # their overlaps take 256 MiB
 LARGE = {"cpu": 10_000 if QUICK else 50_000, "cuda": 10_000 if QUICK else 1_000_000}
@@ -69,7 +77,7 @@ def bench_nms(race: Any, device: torch.device, kind: str, n: int) -> None:
         pytest.skip("too large for this device, or for a quick run")
     boxes = BOXES[kind](n).to(device)
     scores = workloads.distinct_scores(n).to(device)
-    if kind == "staircase":
+    if kind in BEST_FIRST:
         scores = scores.sort(descending=True).values
     kept = len(ssd_fast.nms(boxes, scores, IOU))
 
@@ -80,6 +88,25 @@ def bench_nms(race: Any, device: torch.device, kind: str, n: int) -> None:
         rivals_nms.nms(IOU, n, device),
         verify=lambda result: verify_nms(result, boxes, scores),
         boxes=kind,
+        n=n,
+        kept=kept,
+    )
+
+
+@pytest.mark.parametrize(("name", "n"), [("coco_astronaut_t0.001", 270_000)])
+def bench_nms_of_detectors(race: Any, device: torch.device, name: str, n: int) -> None:
+    if QUICK:
+        pytest.skip("too large for a quick run")
+    boxes, scores, _ = (x.to(device) for x in workloads_nms.tiled_workload(name, n))
+    kept = len(ssd_fast.nms(boxes, scores, IOU))
+
+    race(
+        "nms",
+        (boxes, scores),
+        Implementation("ssd_fast", lambda boxes, scores: ssd_fast.nms(boxes, scores, IOU)),
+        rivals_nms.nms(IOU, n, device),
+        verify=lambda result: assert_greedy(result, boxes, scores, IOU),
+        boxes=name,
         n=n,
         kept=kept,
     )
