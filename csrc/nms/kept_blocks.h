@@ -1,6 +1,7 @@
 // Storage of the boxes that NMS on the CPU has kept: blocks of columns, linked to lists.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "common/box_math.h"
@@ -8,16 +9,22 @@
 
 namespace ssd {
 
-// Up to kSize boxes of one list.
+// Up to kSize boxes of one list, which are tested in groups. Places of a group without a box hold an empty one, which
+// overlaps none.
 template <typename T, int kSize>
 struct KeptBlock {
+  static constexpr int kGroup = 8;
+
   T x1[kSize], y1[kSize], x2[kSize], y2[kSize];
-  int count = 0;  // those behind may be any boxes
+  int count = 0;
   const KeptBlock* next = nullptr;
 
   bool is_full() const { return count == kSize; }
   BoxOf<T> box(int i) const { return {x1[i], y1[i], x2[i], y2[i]}; }
   void add(const BoxOf<T>& box) {
+    if (count % kGroup == 0) {
+      for (T* column : {x1, y1, x2, y2}) std::fill_n(column + count, kGroup, T(0));
+    }
     x1[count] = box.x1, y1[count] = box.y1, x2[count] = box.x2, y2[count] = box.y2;
     ++count;
   }
@@ -26,18 +33,18 @@ struct KeptBlock {
 // Whether a box of the block has an IoU with the box above the threshold, which is not negative.
 template <typename T, int kSize>
 SSD_HD bool overlaps_block(const KeptBlock<T, kSize>& block, const BoxOf<T>& box, T box_area, T iou_threshold) {
+  constexpr int kGroup = KeptBlock<T, kSize>::kGroup;
   const auto test = [&](int i) {
     const BoxOf<T> kept = block.box(i);
     return iou_quotient(kept, area(kept), box, box_area) > iou_threshold;
   };
-  constexpr int kGroup = 8;
-  int hits = 0;  // the loops have a fixed length and no exit inside, so that they vectorize
+  int hits = 0;  // the inner loops have a fixed length and no exit, so that they vectorize
   if (kSize > kGroup && block.is_full()) {
     for (int i = 0; i < kSize; ++i) hits |= test(i);
     return hits != 0;
   }
   for (int begin = 0; begin < block.count; begin += kGroup) {
-    for (int i = begin; i < begin + kGroup; ++i) hits |= (i < block.count) & test(i);
+    for (int i = begin; i < begin + kGroup; ++i) hits |= test(i);
   }
   return hits != 0;
 }

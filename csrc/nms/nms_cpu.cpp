@@ -113,8 +113,9 @@ class ScoredBoxes {
 
   // Brings into the cache what the places that follow need.
   void prefetch(int64_t place, int64_t end, const KeptSets<T>& kept) const {
-    if (place + kBoxesAhead < end) __builtin_prefetch(&box(place + kBoxesAhead));
-    if (place + kCellsAhead < end) kept.prefetch(0, box(place + kCellsAhead));
+    if (place + kBoxesAhead >= end) return;
+    __builtin_prefetch(&box(place + kBoxesAhead));
+    kept.prefetch(0, box(place + kCellsAhead));
   }
 
   void sort_by_class() {
