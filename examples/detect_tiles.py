@@ -35,7 +35,7 @@ def main() -> None:
     for detector in (whole, tiled):
         found = detector(image, score_threshold=0.5)
         right, others = count(found, objects)
-        print(f"{detector}: {right} of {options.photos} objects found, and {others} other boxes")
+        print(f"{detector}: {right} of {options.photos} objects found; other boxes: {others}")
     ssd_fast.draw_detections(image, found, tiled.classes).save(options.picture)
 
 

@@ -59,9 +59,9 @@ class Detector:
             network: a network of `ssd_fast.models`, on its device.
             classes: names of its columns, background included; None: "background", "class 1" and so on.
             preset: how the heads are read; None: the network's.
-            tile: pixels of a tile, (height, width) or one int of at least 32 for both. An image that is larger in a
-                direction is detected in tiles, so that its small objects are found; smaller ones as without tiles.
-                None: no image is cut.
+            tile: pixels of a tile, (height, width) or one int of at least 32 for both. An image that is higher or wider
+                is detected in tiles, so that its small objects are found; others as without tiles. None: no image is
+                cut.
             overlap: the least share of a tile that the next one repeats, in [0, 1). An object of at most this share
                 lies whole in a tile.
 
@@ -106,17 +106,18 @@ class Detector:
                 for measuring recall and lets hundreds of poor detections through.
 
         Returns:
-            Detections of N images, xyxy in the pixels of each (upright) original; labels index `classes`. K is the
-                preset's keep_top_k. A cut image keeps that many times the number of its tiles; where it holds more than
-                keep_top_k, K is its count.
+            Detections of N images, xyxy in the pixels of each (upright) original; labels index `classes`. A cut image
+                may hold the preset's keep_top_k for each of its inputs. K is keep_top_k, or the count of a cut image
+                that holds more.
 
         Notes:
             An image larger than a tile is cut into as few tiles as the overlap allows, spread evenly from edge to edge.
             Each is an input of the network, and so is the whole image, for objects larger than a tile. All candidates
             then enter one NMS, in the image's pixels. What it keeps may still hold a part of an object at an edge
             between tiles, so a box that ends within 1% of a tile's side from such an edge is dropped if more than half
-            of it lies in a larger detection of its class. top_k counts per tile, and box_idxs index the default boxes
-            of the tile. Cut images are detected one by one, so that their detections do not depend on the batch.
+            of it lies in a larger detection of its class (with class_mode "agnostic", of any class). top_k counts per
+            tile, and box_idxs index the default boxes of the tile. Cut images are detected one by one, so that their
+            detections do not depend on the batch.
 
         Ties:
             As in `postprocess`; in a cut image, those of the whole image come first, then those of the tiles, row by

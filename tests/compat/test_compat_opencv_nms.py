@@ -83,6 +83,16 @@ def test_nms_boxes_rejects_arguments():
         nms_boxes(3, [0.5], 0.5, 0.5)
     with pytest.raises(ValueError, match="nms_boxes: nms_threshold: expected a number >= 0"):
         nms_boxes([[0, 0, 1, 1]], [1], 0.5, -0.5)
+    with pytest.raises(ValueError, match=r"nms_boxes: top_k: expected an int in \[-2\*\*31, 2\*\*31\), got 2"):
+        nms_boxes([[0, 0, 1, 1]], [1], 0.5, 0.5, top_k=2**31)
+    with pytest.raises(ValueError, match="nms_boxes: scores: expected an array without a mask, got a MaskedArray"):
+        nms_boxes([[0, 0, 1, 1]], np.ma.masked_array([1], [True]), 0.5, 0.5)
+
+
+def test_failed_allocation_is_no_wrong_argument():
+    boxes = np.broadcast_to(np.float32(1), (2**45, 4))  # their copy in float64 takes a petabyte
+    with pytest.raises(MemoryError, match=r"^nms_boxes: expected more memory, got Unable to allocate "):
+        nms_boxes(boxes, [1], 0.5, 0.5)
 
 
 @pytest.mark.parametrize("top_k", [0, 40])
@@ -119,8 +129,9 @@ def test_boxes_without_area_are_the_only_difference():
 def test_nms_boxes_batched_rejects_classes():
     boxes, scores = [[0, 0, 1, 1]], [0.5]
     for wrong in ([0.5], [True], ["a"], None):
-        with pytest.raises(ValueError, match="nms_boxes_batched: class_ids: expected integers, got "):
+        with pytest.raises(ValueError, match="nms_boxes_batched: class_ids: expected integers, got ") as error:
             nms_boxes_batched(boxes, scores, wrong, 0.1, 0.5)
+        assert str(error.value).endswith(f"got {wrong!r}")
     for misshaped in ([1, 2], [[1]], 1, []):
         with pytest.raises(ValueError, match=r"nms_boxes_batched: class_ids: expected shape \[1\], got \["):
             nms_boxes_batched(boxes, scores, misshaped, 0.1, 0.5)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..._checks import integer, is_not_negative, number, require
 from ..._io.text import brief
+from ...arrays import allocation_error, value_fault
 from ...ops import batched_nms, nms
 
 __all__ = ["nms_boxes", "nms_boxes_batched"]
@@ -38,7 +39,8 @@ def nms_boxes(
         boxes (OpenCV: 1 with each other, wherever they are).
 
     Raises:
-        ValueError: values that are not numbers, a wrong shape, a negative threshold, or eta other than 1.
+        ValueError: values that are not numbers, a masked array, a wrong shape, a negative threshold, or eta other than
+            1.
 
     Source:
         opencv/modules/dnn/src/nms.cpp.
@@ -95,7 +97,7 @@ def nms_boxes_batched(
     """
     op = "nms_boxes_batched"
     classes = _as_array(class_ids, None, op, "class_ids")
-    require(classes.dtype.kind in "iu" or classes.size == 0, op, "class_ids", "integers", brief(class_ids))
+    require(classes.dtype.kind in "iu" or classes.size == 0, op, "class_ids", "integers", class_ids)
     return _kept(op, bboxes, scores, classes.astype(np.int64), score_threshold, nms_threshold, eta, top_k)
 
 
@@ -113,7 +115,7 @@ def _kept(
     number(op, "eta", eta, "1", lambda x: x == 1)
     score_threshold = number(op, "score_threshold", score_threshold, "a number >= 0", is_not_negative)
     nms_threshold = number(op, "nms_threshold", nms_threshold, "a number >= 0", is_not_negative)
-    top_k = integer(op, "top_k", top_k, "an int", -(2**31))
+    top_k = integer(op, "top_k", top_k, "an int in [-2**31, 2**31)", -(2**31))
     xywh, values = _as_array(bboxes, np.float64, op, "bboxes"), _as_array(scores, np.float32, op, "scores")
     xywh = xywh.reshape(0, 4) if xywh.shape == (0,) else xywh
     require(xywh.ndim == 2 and xywh.shape[1] == 4, op, "bboxes", "[n, 4] numbers", list(xywh.shape))
@@ -133,9 +135,13 @@ def _kept(
 
 
 def _as_array(values: Any, dtype: type[np.generic] | None, op: str, name: str) -> np.ndarray:
+    if (fault := value_fault(values)) is not None:
+        raise ValueError(f"{op}: {name}: {fault}")
     try:
         return np.asarray(values, dtype)
-    except (MemoryError, OverflowError, RuntimeError, TypeError, ValueError) as error:  # also of a tensor with gradient
+    except MemoryError as error:
+        raise allocation_error(op, error) from error
+    except (OverflowError, RuntimeError, TypeError, ValueError) as error:  # also of a tensor with gradient
         raise ValueError(f"{op}: {name}: expected numbers in rows of one length, got {brief(values)}") from error
 
 
