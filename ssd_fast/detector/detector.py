@@ -115,9 +115,9 @@ class Detector:
             Each is an input of the network, and so is the whole image, for objects larger than a tile. All candidates
             then enter one NMS, in the image's pixels. What it keeps may still hold a part of an object at an edge
             between tiles, so a box that ends within 1% of a tile's side from such an edge is dropped if more than half
-            of it lies in a larger detection of its class (with class_mode "agnostic", of any class). top_k counts per
-            tile, and box_idxs index the default boxes of the tile. Cut images are detected one by one, so that their
-            detections do not depend on the batch.
+            of it lies in a larger detection of its class (with class_mode "agnostic", of any class), of at least half
+            its score. top_k counts per tile, and box_idxs index the default boxes of the tile. Cut images are detected
+            one by one, so that their detections do not depend on the batch.
 
         Ties:
             As in `postprocess`; in a cut image, those of the whole image come first, then those of the tiles, row by

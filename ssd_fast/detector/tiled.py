@@ -121,16 +121,18 @@ def _merge(candidates: _Candidates, image_size: tuple[int, int], spec: Postproce
 
 
 def _is_fragment(found: _Candidates, groups: Tensor) -> Tensor:
-    """Find the cut boxes of which more than half lies in a larger box of their group.
+    """Find the cut boxes of which more than half lies in a larger box of their group, of at least half their score.
 
-    NMS leaves them, since their IoU with the larger box is small.
+    NMS leaves them, since their IoU with the larger box is small. The larger box often scores a little lower. One that
+    scores far lower, which a low score threshold lets in, must not cost a better detection.
     """
     areas = (found.boxes[:, 2:] - found.boxes[:, :2]).prod(1)
     fragments = torch.zeros_like(found.cut)
     for rows in found.cut.nonzero()[:, 0].split(max(1, _PAIRS_AT_ONCE // max(1, len(areas)))):
         iou, area = box_iou(found.boxes[rows], found.boxes), areas[rows, None]
         inside = iou / (1 + iou) * (area + areas)  # the intersection
-        fragments[rows] = ((inside > area / 2) & (areas > area) & (groups[rows, None] == groups)).any(1)
+        larger = (areas > area) & (found.scores >= found.scores[rows, None] / 2)
+        fragments[rows] = ((inside > area / 2) & larger & (groups[rows, None] == groups)).any(1)
     return fragments
 
 

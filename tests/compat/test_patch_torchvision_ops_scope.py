@@ -85,6 +85,15 @@ def test_unpatch_ends_blocks_too_and_block_can_be_entered_again():
     assert repr(patch) == "<patch of torchvision.ops.nms and batched_nms>"
 
 
+def test_block_of_one_patch_nests():
+    patch = patch_torchvision_ops()
+    with patch:
+        with patch:
+            assert is_patched()
+        assert is_patched()
+    assert not is_patched()
+
+
 def test_block_of_another_thread_keeps_patch():
     """The first block ends within the second, which goes on to be served."""
     entered, ended = threading.Event(), threading.Event()

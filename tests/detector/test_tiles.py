@@ -155,11 +155,12 @@ def plain(detector: Detector, image: Tensor) -> dict[str, Tensor]:
 
 
 def inside(part: tuple, whole: tuple, groups: Tensor) -> bool:
-    """Whether more than half of a box lies in a larger box of the group."""
+    """Whether more than half of a box lies in a larger box of the group, which scores at least half as high."""
     (x1, y1, x2, y2), (left, top, right, bottom) = part[0], whole[0]
     area = (x2 - x1) * (y2 - y1)
     common = max(0, min(x2, right) - max(x1, left)) * max(0, min(y2, bottom) - max(y1, top))
-    return bool(groups[0] == groups[1]) and area < (right - left) * (bottom - top) and common > area / 2
+    larger = area < (right - left) * (bottom - top) and whole[1] >= part[1] / 2
+    return bool(groups[0] == groups[1]) and larger and common > area / 2
 
 
 @pytest.mark.parametrize("name", RANDOM_SPECS)
@@ -216,6 +217,8 @@ def merge_by_hand(whole: list, first: list, second: list, **changes: Any) -> lis
         ([], [(50, 10, 64, 50, 0.9, 1)], [(14, 10, 60, 50, 0.8, 1)], [(50, 10, 96, 50, 1)]),
         # Or the whole image does.
         ([(10, 0, 95, 60, 0.7, 1)], [(50, 10, 63.5, 50, 0.9, 1)], [], [(10, 0, 95, 60, 1)]),
+        # A larger box that scores less than half as high drops nothing.
+        ([(10, 0, 95, 60, 0.4, 1)], [(50, 10, 64, 50, 0.9, 1)], [], [(50, 10, 64, 50, 1), (10, 0, 95, 60, 1)]),
         # Not a part: of another class, not at an edge between tiles, at the edge of the image, or half outside.
         ([(10, 0, 95, 60, 0.7, 1)], [(50, 10, 64, 50, 0.9, 2)], [], [(50, 10, 64, 50, 2), (10, 0, 95, 60, 1)]),
         ([(10, 0, 95, 60, 0.7, 1)], [(50, 10, 63, 50, 0.9, 1)], [], [(50, 10, 63, 50, 1), (10, 0, 95, 60, 1)]),

@@ -19,12 +19,15 @@ _BATCHED = ("_batched_nms_vanilla", "_batched_nms_coordinate_trick")
 class OpsPatch:
     """A patch of torchvision's ops, which the end of a `with` block takes back."""
 
+    def __init__(self) -> None:
+        self.blocks = 0  # that are open
+
     def __enter__(self) -> OpsPatch:
-        _state.add(self)
+        _state.add(self, blocks=1)
         return self
 
     def __exit__(self, *error: object) -> None:
-        _state.discard({self})
+        _state.leave_block(self)
 
     def __repr__(self) -> str:
         return "<patch of torchvision.ops.nms and batched_nms>"
@@ -94,7 +97,7 @@ def unpatch_torchvision_ops() -> None:
         >>> patch = ssd_fast.patch_torchvision_ops()
         >>> ssd_fast.unpatch_torchvision_ops()
     """
-    _state.discard(None)
+    _state.discard_all()
 
 
 class _State:
@@ -105,19 +108,29 @@ class _State:
         self.patches: set[OpsPatch] = set()
         self.applied: _Applied | None = None
 
-    def add(self, patch: OpsPatch) -> None:
+    def add(self, patch: OpsPatch, blocks: int = 0) -> None:
         boxes = import_torchvision("patch_torchvision_ops", "ops.boxes")
         with self.lock:
             self.applied = self.applied or _Applied(boxes)
             self.patches.add(patch)
+            patch.blocks += blocks
 
-    def discard(self, patches: set[OpsPatch] | None) -> None:
-        """Take back these patches, or all of them."""
+    def leave_block(self, patch: OpsPatch) -> None:
+        """Take the patch back at the end of its outermost block."""
         with self.lock:
-            self.patches -= self.patches if patches is None else patches
-            if self.applied is not None and not self.patches:
-                self.applied.undo()
-                self.applied = None
+            patch.blocks -= 1
+            if patch.blocks == 0:
+                self._discard({patch})
+
+    def discard_all(self) -> None:
+        with self.lock:
+            self._discard(set(self.patches))
+
+    def _discard(self, patches: set[OpsPatch]) -> None:
+        self.patches -= patches
+        if self.applied is not None and not self.patches:
+            self.applied.undo()
+            self.applied = None
 
 
 class _Applied:
