@@ -27,6 +27,7 @@ SECONDS = {
     "bench/test_device_cases.py": 21,
     "compat/test_patch_trained.py": 21,
     "ops/test_multibox_loss_inputs.py": 20,
+    "ops/test_nms_large.py": 20,
     "detector/test_tiles.py": 20,
     "package/test_examples.py::test_tiles_find_the_objects": 11,
     "training/test_training.py": 20,
