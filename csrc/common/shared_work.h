@@ -29,19 +29,16 @@ class SharedWork {
     });
   }
 
-  // For the driver: calls body(part) for all parts of [0, count), on any threads. The body may throw only by polling.
+  // For the driver: calls body(part) for all parts of [0, count), on any threads. No thread is at a part any more when
+  // this returns, or throws because a poll did.
   template <typename Body>
   void run(int64_t count, const Body& body) {
     body_ = &body;
     call_ = [](const void* of, int64_t part) { (*static_cast<const Body*>(of))(part); };
     parts_done_.store(0, std::memory_order_relaxed);
     parts_left_.store(count, std::memory_order_release);
-    PartsInProgress others{*this, count};
-    for (int64_t part; (part = take_part()) >= 0;) {
-      ++others.unfinished;
-      do_part(part);
-      --others.unfinished;
-    }
+    const WaitForParts wait_for_parts{*this, count};
+    for (int64_t part; (part = take_part()) >= 0;) do_part(part);
     while (parts_done_.load(std::memory_order_acquire) < count) wait();
   }
 
@@ -51,15 +48,18 @@ class SharedWork {
     ~Finish() { work.is_finished_.store(true, std::memory_order_release); }
   };
 
-  // Waits for the other threads when a poll ends the driver's run: they use its variables.
-  struct PartsInProgress {
+  // When a poll ends the driver's run, other threads still use its variables.
+  struct WaitForParts {
     SharedWork& work;
     int64_t count;
-    int64_t unfinished = 0;  // by the driver
-    ~PartsInProgress() {
+    ~WaitForParts() {
       const int64_t left = std::max<int64_t>(work.parts_left_.exchange(0), 0);
-      while (work.parts_done_.load(std::memory_order_acquire) < count - left - unfinished) std::this_thread::yield();
+      while (work.parts_done_.load(std::memory_order_acquire) < count - left) std::this_thread::yield();
     }
+  };
+  struct PartDone {
+    SharedWork& work;
+    ~PartDone() { work.parts_done_.fetch_add(1, std::memory_order_release); }
   };
 
   void help() {
@@ -80,8 +80,8 @@ class SharedWork {
   }
 
   void do_part(int64_t part) {
+    const PartDone part_done{*this};  // also if a poll ends it
     call_(body_, part);
-    parts_done_.fetch_add(1, std::memory_order_release);
   }
 
   static void wait() {

@@ -15,8 +15,14 @@ inline uint64_t mix(uint64_t number) {
   return number ^ (number >> 29);
 }
 
-// Maps hashes to values. Keys that share 31 bits of their hashes share a value: rare, and harmless where a value says
-// what to test, and not what is true. Open addressing with linear probing, at most half full.
+// Keys of one owner that share 31 bits of their hashes are one key: rare, and harmless where a value says what to test,
+// and not what is true. Those of different owners never are.
+struct HashKey {
+  uint32_t hash;
+  int owner;
+};
+
+// Maps keys to values. Open addressing with linear probing, at most half full.
 template <typename Value>
 class HashTable {
  public:
@@ -25,20 +31,20 @@ class HashTable {
     used_ = 0;
   }
 
-  // Returns the hash's value, or null.
-  const Value* find(uint32_t hash) const {
-    const Slot& slot = slots_[slot_of(hash)];
+  // Returns the key's value, or null.
+  const Value* find(HashKey key) const {
+    const Slot& slot = slots_[slot_of(key)];
     return slot.tag != 0 ? &slot.value : nullptr;
   }
-  void prefetch(uint32_t hash) const { __builtin_prefetch(&slots_[first_slot_of(hash)]); }
+  void prefetch(HashKey key) const { __builtin_prefetch(&slots_[first_slot_of(key.hash)]); }
 
-  // Returns the hash's value, first making it a copy of `initial` if there is none. Valid until the next call.
-  Value& at(uint32_t hash, const Value& initial, bool& is_new) {
+  // Returns the key's value, first making it a copy of `initial` if there is none. Valid until the next call.
+  Value& at(HashKey key, const Value& initial, bool& is_new) {
     if (2 * (used_ + 1) > slots_.size()) grow();
-    Slot& slot = slots_[slot_of(hash)];
+    Slot& slot = slots_[slot_of(key)];
     is_new = slot.tag == 0;
     if (is_new) {
-      slot = {initial, tag_of(hash)};
+      slot = {initial, tag_of(key.hash), key.owner};
       ++used_;
     }
     return slot.value;
@@ -48,14 +54,16 @@ class HashTable {
   struct Slot {
     Value value{};
     uint32_t tag = 0;  // 0: an empty slot
+    int owner = 0;
   };
 
   static uint32_t tag_of(uint32_t hash) { return hash | 1; }
   size_t first_slot_of(uint32_t hash) const { return static_cast<uint64_t>(hash) >> shift_; }
-  size_t slot_of(uint32_t hash) const {
+  size_t slot_of(HashKey key) const {
     const size_t last = slots_.size() - 1;
-    size_t i = first_slot_of(hash);
-    while (slots_[i].tag != 0 && slots_[i].tag != tag_of(hash)) i = (i + 1) & last;
+    const auto is_key = [&](const Slot& slot) { return slot.tag == tag_of(key.hash) && slot.owner == key.owner; };
+    size_t i = first_slot_of(key.hash);
+    while (slots_[i].tag != 0 && !is_key(slots_[i])) i = (i + 1) & last;
     return i;
   }
 
@@ -63,7 +71,7 @@ class HashTable {
     shift_ -= slots_.size() == 1 ? kFirstBits : 1;
     const Vector<Slot> old = std::exchange(slots_, Vector<Slot>(size_t{1} << (32 - shift_)));
     for (const Slot& slot : old) {
-      if (slot.tag != 0) slots_[slot_of(slot.tag)] = slot;
+      if (slot.tag != 0) slots_[slot_of({slot.tag, slot.owner})] = slot;
     }
   }
 

@@ -32,12 +32,12 @@ class KeptGrid {
 
   // Whether a box of the segment that was added since the beginning of a round, and maybe an earlier one, has an IoU with
   // the box above the threshold. Unknown if finding out takes more than `most_tiles`.
-  inline Found search(int64_t segment, const BoxOf<T>& box, uint32_t first_round, int64_t most_tiles) const;
+  inline Found search(int segment, const BoxOf<T>& box, uint32_t first_round, double most_tiles) const;
 
-  void add(int64_t segment, const BoxOf<T>& box);  // one that has overlaps (overlap_reach.h)
+  void add(int segment, const BoxOf<T>& box);  // one that has overlaps (overlap_reach.h)
 
   // Brings what a search for the box looks at first into the cache.
-  inline void prefetch(int64_t segment, const BoxOf<T>& box) const;
+  inline void prefetch(int segment, const BoxOf<T>& box) const;
 
  private:
   using Block = KeptBlock<T, 8>;
@@ -75,13 +75,14 @@ class KeptGrid {
     Block* others = nullptr;
   };
   struct Cell {
+    int segment;
     uint64_t tile;  // hash
     int bit;        // in the tile
-    uint32_t hash() const { return static_cast<uint32_t>(mix(tile + static_cast<uint64_t>(bit)) >> 32); }
-    uint32_t tile_hash() const { return static_cast<uint32_t>(tile >> 32); }
+    HashKey key() const { return {static_cast<uint32_t>(mix(tile + static_cast<uint64_t>(bit)) >> 32), segment}; }
+    HashKey tile_key() const { return {static_cast<uint32_t>(tile >> 32), segment}; }
   };
 
-  static uint64_t grid_hash(int64_t segment, int64_t level_x, int64_t level_y) {
+  static uint64_t grid_hash(int segment, int64_t level_x, int64_t level_y) {
     return mix(static_cast<uint64_t>(segment) * 0xD6E8FEB86659FD93u +
                static_cast<uint64_t>(level_x) * 0x9E3779B97F4A7C15u + static_cast<uint64_t>(level_y));
   }
@@ -90,11 +91,14 @@ class KeptGrid {
   }
   static int pair_of(int64_t level_x, int64_t level_y) { return static_cast<int>((level_x * 61 + level_y) % kPairs); }
 
-  inline Cell cell_of(int64_t segment, const Extent& x, const Extent& y) const;
+  inline Cell cell_of(int segment, const Extent& x, const Extent& y) const;
   inline CellRange cells_within_reach(const Extent& extent, int64_t level) const;
-  inline uint64_t cells_in_use(uint32_t tile_hash, uint32_t first_round) const;
-  inline bool search_cell(uint32_t hash, const BoxOf<T>& box, T box_area) const;
-  static Cell outsiders_of(int64_t segment) { return {grid_hash(segment, kOutsiders, kOutsiders), 0}; }
+  inline uint64_t cells_in_use(HashKey tile, uint32_t first_round) const;
+  inline bool search_cell(HashKey cell, const BoxOf<T>& box, T box_area) const;
+  double tiles_of_pairs(const CellRange* columns, int num_x, const CellRange* rows, int num_y) const;
+  inline bool search_pair(int segment, const CellRange& columns, const CellRange& rows, uint32_t first_round,
+                          const BoxOf<T>& box, T box_area) const;
+  static Cell outsiders_of(int segment) { return {segment, grid_hash(segment, kOutsiders, kOutsiders), 0}; }
 
   T iou_threshold_;
   OverlapReach<T> reach_;
@@ -115,12 +119,12 @@ SSD_HD int64_t cell_at(double position, double cells_per_unit) {
 }
 
 template <typename T>
-SSD_HD typename KeptGrid<T>::Cell KeptGrid<T>::cell_of(int64_t segment, const Extent& x, const Extent& y) const {
+SSD_HD typename KeptGrid<T>::Cell KeptGrid<T>::cell_of(int segment, const Extent& x, const Extent& y) const {
   const int64_t level_x = reach_.level_of(x.side), level_y = reach_.level_of(y.side);
   const int64_t column = cell_at(x.center, reach_.cells_per_unit(level_x));
   const int64_t row = cell_at(y.center, reach_.cells_per_unit(level_y));
   const uint64_t grid = grid_hash(segment, level_x, level_y);
-  return {tile_hash(grid, column >> kTileShift, row >> kTileShift),
+  return {segment, tile_hash(grid, column >> kTileShift, row >> kTileShift),
           static_cast<int>((row & kTileMask) << kTileShift | (column & kTileMask))};
 }
 
@@ -132,69 +136,90 @@ SSD_HD typename KeptGrid<T>::CellRange KeptGrid<T>::cells_within_reach(const Ext
 }
 
 template <typename T>
-SSD_HD bool KeptGrid<T>::search_cell(uint32_t hash, const BoxOf<T>& box, T box_area) const {
-  const CellBoxes* cell = cells_.find(hash);
-  if (cell == nullptr) return false;
-  if (iou_quotient(cell->first, area(cell->first), box, box_area) > iou_threshold_) return true;
-  return overlaps_list(cell->others, box, box_area, iou_threshold_);
+SSD_HD bool KeptGrid<T>::search_cell(HashKey cell, const BoxOf<T>& box, T box_area) const {
+  const CellBoxes* boxes = cells_.find(cell);
+  if (boxes == nullptr) return false;
+  if (iou_quotient(boxes->first, area(boxes->first), box, box_area) > iou_threshold_) return true;
+  return overlaps_list(boxes->others, box, box_area, iou_threshold_);
 }
 
 // The bits of a tile's cells, or none if no box was added to the tile since the beginning of the round.
 template <typename T>
-SSD_HD uint64_t KeptGrid<T>::cells_in_use(uint32_t tile_hash, uint32_t first_round) const {
-  const TileBits* tile = tiles_.find(tile_hash);
-  return tile != nullptr && tile->last_round >= first_round ? tile->bits : 0;
+SSD_HD uint64_t KeptGrid<T>::cells_in_use(HashKey tile, uint32_t first_round) const {
+  const TileBits* in_use = tiles_.find(tile);
+  return in_use != nullptr && in_use->last_round >= first_round ? in_use->bits : 0;
 }
 
 template <typename T>
-SSD_HD void KeptGrid<T>::prefetch(int64_t segment, const BoxOf<T>& box) const {
+SSD_HD void KeptGrid<T>::prefetch(int segment, const BoxOf<T>& box) const {
   if (!OverlapReach<T>::has_overlaps(box, area(box))) return;
-  cells_.prefetch(cell_of(segment, extent_of(box.x1, box.x2), extent_of(box.y1, box.y2)).hash());
+  cells_.prefetch(cell_of(segment, extent_of(box.x1, box.x2), extent_of(box.y1, box.y2)).key());
+}
+
+// How many tiles a search visits.
+template <typename T>
+double KeptGrid<T>::tiles_of_pairs(const CellRange* columns, int num_x, const CellRange* rows, int num_y) const {
+  double tiles = 0;
+  for (int i = 0; i < num_x; ++i) {
+    for (int j = 0; j < num_y; ++j) {
+      if (has_pair_[pair_of(columns[i].level, rows[j].level)]) tiles += columns[i].tiles() * rows[j].tiles();
+    }
+  }
+  return tiles;
 }
 
 template <typename T>
-SSD_HD Found KeptGrid<T>::search(int64_t segment, const BoxOf<T>& box, uint32_t first_round, int64_t most_tiles) const {
+SSD_HD bool KeptGrid<T>::search_pair(int segment, const CellRange& columns, const CellRange& rows, uint32_t first_round,
+                                     const BoxOf<T>& box, T box_area) const {
+  const uint64_t grid = grid_hash(segment, columns.level, rows.level);
+  for (int64_t tile_y = rows.first_tile(); tile_y <= rows.last_tile(); ++tile_y) {
+    for (int64_t tile_x = columns.first_tile(); tile_x <= columns.last_tile(); ++tile_x) {
+      Cell cell{segment, tile_hash(grid, tile_x, tile_y), 0};
+      uint64_t bits = cells_in_use(cell.tile_key(), first_round) & columns.columns_of(tile_x) & rows.rows_of(tile_y);
+      for (; bits != 0; bits &= bits - 1) {
+        cell.bit = __builtin_ctzll(bits);
+        if (search_cell(cell.key(), box, box_area)) return true;
+      }
+    }
+  }
+  return false;
+}
+
+template <typename T>
+SSD_HD Found KeptGrid<T>::search(int segment, const BoxOf<T>& box, uint32_t first_round, double most_tiles) const {
   const T box_area = area(box);
   if (!OverlapReach<T>::has_overlaps(box, box_area)) return Found::no;
   if (!reach_.holds_for(box_area)) return Found::unknown;
-  if (num_outsiders_ > 0 && search_cell(outsiders_of(segment).hash(), box, box_area)) return Found::yes;
   const Extent x = extent_of(box.x1, box.x2), y = extent_of(box.y1, box.y2);
   const Cell own = cell_of(segment, x, y);  // where most boxes that overlap it are
-  const bool own_in_use = (cells_in_use(own.tile_hash(), first_round) >> own.bit & 1) != 0;
-  if (own_in_use && search_cell(own.hash(), box, box_area)) return Found::yes;
+  const bool own_in_use = (cells_in_use(own.tile_key(), first_round) >> own.bit & 1) != 0;
+  if (own_in_use && search_cell(own.key(), box, box_area)) return Found::yes;
 
   const int64_t first_x = max_of(levels_x_.first, reach_.lowest_level(x.side));
   const int64_t last_x = min_of(levels_x_.last, reach_.highest_level(x.side));
   const int64_t first_y = max_of(levels_y_.first, reach_.lowest_level(y.side));
   const int64_t last_y = min_of(levels_y_.last, reach_.highest_level(y.side));
   if (last_x - first_x >= kMostLevels || last_y - first_y >= kMostLevels) return Found::unknown;
-  CellRange rows_of_levels[kMostLevels];
-  for (int64_t level = first_y; level <= last_y; ++level) {
-    rows_of_levels[level - first_y] = cells_within_reach(y, level);
+  CellRange columns[kMostLevels], rows[kMostLevels];
+  int num_x = 0, num_y = 0;
+  double tiles_x = 0, tiles_y = 0;
+  for (int64_t level = first_x; level <= last_x; ++level) {
+    columns[num_x] = cells_within_reach(x, level);
+    tiles_x += columns[num_x++].tiles();
   }
-  double tiles_left = static_cast<double>(most_tiles);
-  for (int64_t level_x = first_x; level_x <= last_x; ++level_x) {
-    const CellRange columns = cells_within_reach(x, level_x);
-    for (int64_t level_y = first_y; level_y <= last_y; ++level_y) {
-      if (!has_pair_[pair_of(level_x, level_y)]) continue;
-      const CellRange& rows = rows_of_levels[level_y - first_y];
-      tiles_left -= columns.tiles() * rows.tiles();
-      if (tiles_left < 0) return Found::unknown;
-      const uint64_t grid = grid_hash(segment, level_x, level_y);
-      for (int64_t tile_y = rows.first_tile(); tile_y <= rows.last_tile(); ++tile_y) {
-        for (int64_t tile_x = columns.first_tile(); tile_x <= columns.last_tile(); ++tile_x) {
-          const uint64_t mask = columns.columns_of(tile_x) & rows.rows_of(tile_y);
-          Cell cell{tile_hash(grid, tile_x, tile_y), 0};
-          uint64_t bits = cells_in_use(cell.tile_hash(), first_round) & mask;
-          for (; bits != 0; bits &= bits - 1) {
-            cell.bit = __builtin_ctzll(bits);
-            if (search_cell(cell.hash(), box, box_area)) return Found::yes;
-          }
-        }
-      }
+  for (int64_t level = first_y; level <= last_y; ++level) {
+    rows[num_y] = cells_within_reach(y, level);
+    tiles_y += rows[num_y++].tiles();
+  }
+  if (tiles_x * tiles_y > most_tiles && tiles_of_pairs(columns, num_x, rows, num_y) > most_tiles) return Found::unknown;
+  for (int i = 0; i < num_x; ++i) {
+    for (int j = 0; j < num_y; ++j) {
+      if (!has_pair_[pair_of(columns[i].level, rows[j].level)]) continue;
+      if (search_pair(segment, columns[i], rows[j], first_round, box, box_area)) return Found::yes;
     }
   }
-  return Found::no;
+  const bool found = num_outsiders_ > 0 && search_cell(outsiders_of(segment).key(), box, box_area);
+  return found ? Found::yes : Found::no;
 }
 
 }  // namespace ssd

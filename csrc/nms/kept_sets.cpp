@@ -15,12 +15,12 @@ SSD_CLONES bool search_list(const ListBlock<float>* list, const Box& box, float 
 SSD_CLONES bool search_list(const ListBlock<double>* list, const BoxOf<double>& box, double iou_threshold) {
   return overlaps_list(list, box, area(box), iou_threshold);
 }
-SSD_CLONES Found search_grid(const KeptGrid<float>& grid, int64_t segment, const Box& box, uint32_t first_round,
-                             int64_t most_tiles) {
+SSD_CLONES Found search_grid(const KeptGrid<float>& grid, int segment, const Box& box, uint32_t first_round,
+                             double most_tiles) {
   return grid.search(segment, box, first_round, most_tiles);
 }
-SSD_CLONES Found search_grid(const KeptGrid<double>& grid, int64_t segment, const BoxOf<double>& box,
-                             uint32_t first_round, int64_t most_tiles) {
+SSD_CLONES Found search_grid(const KeptGrid<double>& grid, int segment, const BoxOf<double>& box, uint32_t first_round,
+                             double most_tiles) {
   return grid.search(segment, box, first_round, most_tiles);
 }
 
@@ -54,7 +54,7 @@ void KeptSets<T>::clear() {
 }
 
 template <typename T>
-void KeptGrid<T>::add(int64_t segment, const BoxOf<T>& box) {
+void KeptGrid<T>::add(int segment, const BoxOf<T>& box) {
   bool is_new = false;
   Cell cell = outsiders_of(segment);
   if (reach_.holds_for(area(box))) {
@@ -64,13 +64,13 @@ void KeptGrid<T>::add(int64_t segment, const BoxOf<T>& box) {
     levels_y_.add(level_y);
     has_pair_[pair_of(level_x, level_y)] = true;
     cell = cell_of(segment, x, y);
-    TileBits& tile = tiles_.at(cell.tile_hash(), {}, is_new);
+    TileBits& tile = tiles_.at(cell.tile_key(), {}, is_new);
     tile.bits |= uint64_t{1} << cell.bit;
     tile.last_round = round_;
   } else {
     ++num_outsiders_;
   }
-  CellBoxes& boxes = cells_.at(cell.hash(), {box, nullptr}, is_new);
+  CellBoxes& boxes = cells_.at(cell.key(), {box, nullptr}, is_new);
   if (is_new) return;
   if (boxes.others == nullptr || boxes.others->is_full()) {
     Block& block = blocks_.add();

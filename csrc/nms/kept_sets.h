@@ -17,10 +17,9 @@ template <typename T>
 using ListBlock = KeptBlock<T, 64>;
 bool search_list(const ListBlock<float>* list, const Box& box, float iou_threshold);
 bool search_list(const ListBlock<double>* list, const BoxOf<double>& box, double iou_threshold);
-Found search_grid(const KeptGrid<float>& grid, int64_t segment, const Box& box, uint32_t first_round,
-                  int64_t most_tiles);
-Found search_grid(const KeptGrid<double>& grid, int64_t segment, const BoxOf<double>& box, uint32_t first_round,
-                  int64_t most_tiles);
+Found search_grid(const KeptGrid<float>& grid, int segment, const Box& box, uint32_t first_round, double most_tiles);
+Found search_grid(const KeptGrid<double>& grid, int segment, const BoxOf<double>& box, uint32_t first_round,
+                  double most_tiles);
 
 template <typename T>
 class KeptSets {
@@ -58,7 +57,7 @@ class KeptSets {
     const Segment& segment = segments_[index];
     if (iou_threshold_ < 0) return segment.count > 0;  // every IoU is above
     if (segment.is_in_grid) {
-      const Found found = search_grid(grid_, index, box, first_round, 64 + segment.count / 64);
+      const Found found = search_grid(grid_, index, box, first_round, 16 + segment.count / 96.0);
       if (found != Found::unknown) return found == Found::yes;
     }
     return search_list(segment.list, box, iou_threshold_);

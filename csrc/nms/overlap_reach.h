@@ -7,7 +7,7 @@
 //   - the intersection is wider than t / (1 + t) * (w1 + w2). As its width is at most (w1 + w2) / 2 less the distance of
 //     the centers, that distance is below (w1 + w2) / 2 * (1 - t) / (1 + t); the same holds for heights.
 // Each step of the IoU's arithmetic rounds by at most a unit roundoff u and ten of them lie between it and these bounds,
-// which therefore hold with a slack of 64 u, unless areas underflow. With t = 0 only touching is asked for: the computed
+// which therefore hold with a slack of 32 u, unless areas underflow. With t = 0 only touching is asked for: the computed
 // intersection has sides above 0, which no rounding makes of a distance that is 0 or less.
 #pragma once
 
@@ -35,7 +35,7 @@ template <typename T>
 class OverlapReach {
  public:
   explicit OverlapReach(T iou_threshold) {
-    constexpr double kSlack = 32 * std::numeric_limits<T>::epsilon();  // 64 units of roundoff
+    constexpr double kSlack = 16 * std::numeric_limits<T>::epsilon();  // 32 units of roundoff
     const double t = iou_threshold >= kLeastPruning ? static_cast<double>(iou_threshold) : 0.0;
     prunes_sizes_ = t > 0;
     smallest_ratio_ = t * (1 - kSlack);
@@ -72,7 +72,7 @@ class OverlapReach {
     return 0.5 * (box.side + largest) * reach_ + rounding;
   }
   // Cells of a size that lets a box of the level reach about two of them along each axis. The number is finite.
-  double cells_per_unit(int64_t level) const { return min_of(1 / (1.2 * reach_ * largest_side(level)), 0x1p1023); }
+  double cells_per_unit(int64_t level) const { return min_of(1 / (1.5 * reach_ * largest_side(level)), 0x1p1023); }
 
  private:
   static constexpr double kLeastPruning = 0x1p-10;

@@ -26,7 +26,7 @@ constexpr int kKernelPairs = 30000;
 constexpr int kKernelPairs = kPairs;
 #endif
 
-constexpr int64_t kMostTiles = 1000;  // of a search in a grid
+constexpr double kMostTiles = 1000;  // of a search in a grid
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
