@@ -1,7 +1,9 @@
-// Vector: std::vector, except that a failed allocation says how many bytes it asked for. CPU code keeps in it whatever
-// grows with the inputs: the error passes through parallel_for, `dispatch` (view.h) adds the name of the op, and
-// pybind11 makes it Python's MemoryError.
+// Vector: std::vector, except that a failed allocation says how many bytes it asked for, and that large ones take huge
+// pages where the system has them. CPU code keeps in it whatever grows with the inputs: the error passes through
+// parallel_for, `dispatch` (view.h) adds the name of the op, and pybind11 makes it Python's MemoryError.
 #pragma once
+
+#include <sys/mman.h>
 
 #include <cstddef>
 #include <memory>
@@ -28,19 +30,32 @@ class FailedAllocation : public std::bad_alloc {
 template <typename T>
 struct Allocator {
   using value_type = T;
+  static constexpr size_t kHugePage = size_t{2} << 20;
 
   Allocator() = default;
   template <typename U>
   Allocator(const Allocator<U>&) {}
 
   T* allocate(size_t count) {
+    const size_t bytes = count * sizeof(T);
     try {
-      return std::allocator<T>().allocate(count);
+      if (bytes < kHugePage) return std::allocator<T>().allocate(count);
+      void* const memory = ::operator new(bytes, std::align_val_t{kHugePage});
+#ifdef MADV_HUGEPAGE
+      madvise(memory, bytes, MADV_HUGEPAGE);  // so that random reads find their pages in the TLB
+#endif
+      return static_cast<T*>(memory);
     } catch (const std::bad_alloc&) {
-      throw FailedAllocation(count * sizeof(T));
+      throw FailedAllocation(bytes);
     }
   }
-  void deallocate(T* memory, size_t count) { std::allocator<T>().deallocate(memory, count); }
+  void deallocate(T* memory, size_t count) {
+    if (count * sizeof(T) < kHugePage) {
+      std::allocator<T>().deallocate(memory, count);
+    } else {
+      ::operator delete(memory, std::align_val_t{kHugePage});
+    }
+  }
 
   friend bool operator==(const Allocator&, const Allocator&) { return true; }
   friend bool operator!=(const Allocator&, const Allocator&) { return false; }
