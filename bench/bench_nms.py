@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -71,6 +72,20 @@ def assert_greedy(kept: Tensor, boxes: Tensor, scores: Tensor, iou_threshold: fl
         assert torch.equal(suppressed, ~is_kept[rows]), "a kept box is suppressed, or one that is not kept is not"
 
 
+def race_nms(race: Any, boxes: Tensor, scores: Tensor, kind: str, verify: Callable[[Tensor], None]) -> None:
+    kept = len(ssd_fast.nms(boxes, scores, IOU))
+    race(
+        "nms",
+        (boxes, scores),
+        Implementation("ssd_fast", lambda boxes, scores: ssd_fast.nms(boxes, scores, IOU)),
+        rivals_nms.nms(IOU, len(boxes), boxes.device),
+        verify=verify,
+        boxes=kind,
+        n=len(boxes),
+        kept=kept,
+    )
+
+
 @pytest.mark.parametrize(("kind", "n"), CASES)
 def bench_nms(race: Any, device: torch.device, kind: str, n: int) -> None:
     if n > LARGE[device.type]:
@@ -79,18 +94,7 @@ def bench_nms(race: Any, device: torch.device, kind: str, n: int) -> None:
     scores = workloads.distinct_scores(n).to(device)
     if kind in BEST_FIRST:
         scores = scores.sort(descending=True).values
-    kept = len(ssd_fast.nms(boxes, scores, IOU))
-
-    race(
-        "nms",
-        (boxes, scores),
-        Implementation("ssd_fast", lambda boxes, scores: ssd_fast.nms(boxes, scores, IOU)),
-        rivals_nms.nms(IOU, n, device),
-        verify=lambda result: verify_nms(result, boxes, scores),
-        boxes=kind,
-        n=n,
-        kept=kept,
-    )
+    race_nms(race, boxes, scores, kind, lambda result: verify_nms(result, boxes, scores))
 
 
 @pytest.mark.parametrize(("name", "n"), [("coco_astronaut_t0.001", 270_000)])
@@ -98,18 +102,7 @@ def bench_nms_of_detectors(race: Any, device: torch.device, name: str, n: int) -
     if QUICK:
         pytest.skip("too large for a quick run")
     boxes, scores, _ = (x.to(device) for x in workloads_nms.tiled_workload(name, n))
-    kept = len(ssd_fast.nms(boxes, scores, IOU))
-
-    race(
-        "nms",
-        (boxes, scores),
-        Implementation("ssd_fast", lambda boxes, scores: ssd_fast.nms(boxes, scores, IOU)),
-        rivals_nms.nms(IOU, n, device),
-        verify=lambda result: assert_greedy(result, boxes, scores, IOU),
-        boxes=name,
-        n=n,
-        kept=kept,
-    )
+    race_nms(race, boxes, scores, name, lambda result: assert_greedy(result, boxes, scores, IOU))
 
 
 @pytest.mark.parametrize(("n", "classes"), [(8_732, 20), (30_000, 90)])
