@@ -27,7 +27,8 @@ def test_plain_pytest_collects_benchmark_file() -> None:
     pytest.importorskip("pytest_benchmark", reason="pytest-benchmark, of the extra `bench`, is not installed")
     cases = collected("bench/bench_nms.py")
     functions = {case.partition("[")[0] for case in cases}
-    assert functions == {f"bench/bench_nms.py::bench_{name}" for name in ("nms", "batched_nms", "nms_padded")}
+    names = ("nms", "nms_of_detectors", "batched_nms", "nms_padded")
+    assert functions == {f"bench/bench_nms.py::bench_{name}" for name in names}
 
 
 def test_no_test_has_name_of_benchmark() -> None:

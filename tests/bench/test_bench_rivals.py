@@ -101,10 +101,11 @@ def test_assert_greedy_refuses_wrong_kept_boxes(kind: str, monkeypatch: pytest.M
     boxes, scores = bench_nms.BOXES[kind](600), workloads.distinct_scores(600)
     kept = ssd_fast.reference.nms(boxes, scores, 0.5)
     bench_nms.assert_greedy(kept, boxes, scores, 0.5)
-    others = torch.tensor(sorted(set(range(600)) - set(kept.tolist())))
-    one_more = torch.cat((kept, others[:1]))
-    one_more = one_more[scores[one_more].argsort(descending=True)]
-    for wrong in (kept[1:], kept[:-1], one_more, kept[[0, *range(len(kept))]]):
+    wrong_ones = [kept[1:], kept[:-1], kept[[0, *range(len(kept))]]]
+    for other in sorted(set(range(600)) - set(kept.tolist()))[:1]:  # there is none where all are kept
+        one_more = torch.cat((kept, torch.tensor([other])))
+        wrong_ones.append(one_more[scores[one_more].argsort(descending=True)])
+    for wrong in wrong_ones:
         with pytest.raises(AssertionError):
             bench_nms.assert_greedy(wrong, boxes, scores, 0.5)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,8 @@ def _kept(
 def _as_array(values: Any, dtype: type[np.generic] | None, op: str, name: str) -> np.ndarray:
     if (fault := value_fault(values)) is not None:
         raise ValueError(f"{op}: {name}: {fault}")
+    if isinstance(values, Sequence) and len(values) >= 2**31:  # such as a range
+        raise ValueError(f"{op}: {name}: expected at most {2**31 - 1} elements, got {len(values)}")
     try:
         return np.asarray(values, dtype)
     except MemoryError as error:
