@@ -38,11 +38,12 @@ class KeptSets {
   bool overlaps_in_round(int segment, const BoxOf<T>& box) const { return overlaps_since(grid_.round(), segment, box); }
 
   void add(int segment, const BoxOf<T>& box);
+  int64_t count(int segment) const { return segments_[segment].count; }  // without boxes that overlap nothing
+
   // Brings what a search for the box looks at first into the cache, if it may not be there.
   void prefetch(int segment, const BoxOf<T>& box) const {
     if (segments_[segment].count > kMostCached) grid_.prefetch(segment, box);
   }
-  int64_t count(int segment) const { return segments_[segment].count; }
 
  private:
   struct Segment {
@@ -51,7 +52,7 @@ class KeptSets {
     bool is_in_grid = false;
   };
   static constexpr int64_t kMostScanned = 1024;  // boxes of a segment without a grid
-  static constexpr int64_t kMostCached = 8192;
+  static constexpr int64_t kMostCached = 8192;   // boxes of a segment whose grid fits a core's cache
 
   bool overlaps_since(uint32_t first_round, int index, const BoxOf<T>& box) const {
     const Segment& segment = segments_[index];

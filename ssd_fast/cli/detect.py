@@ -53,7 +53,7 @@ def detect(
     ] = None,
     overlap: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", help="Share of a tile that the next one repeats, at least.", show_default="0.2"),
+        typer.Option(metavar="SHARE", help="Least share of a tile that the next one repeats.", show_default="0.2"),
     ] = None,
 ) -> None:
     """Detect objects in images, or in all images of a folder."""

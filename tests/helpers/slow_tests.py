@@ -28,7 +28,7 @@ SECONDS = {
     "compat/test_patch_trained.py": 21,
     "ops/test_multibox_loss_inputs.py": 20,
     "ops/test_nms_large.py": 20,
-    "detector/test_tiles.py": 20,
+    "detector/test_tiles.py": 16,
     "package/test_examples.py::test_tiles_find_the_objects": 11,
     "training/test_training.py": 20,
     "ops/test_nms.py::test_kinds_of_boxes_and_scores_equal_reference": 11,
